@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -26,6 +26,7 @@ from receiver.providers.fields import cleaned
 from receiver.signing import callback_urls
 from receiver.stores.base import Store
 from receiver.stores.group_commit import Write
+from receiver.stores.sql.inbox import RecordingOptions
 from receiver.tasks import (
     QUERY_ADOPTED_AFTER,
     QUERY_ANNOUNCED_AFTER,
@@ -197,7 +198,7 @@ class Ingest:
             lag = max(0, callback.received_at - event.occurred_at) / 1000
             self.meter.observe(metrics.CALLBACK_LAG, lag, provider)
 
-    def _recording_options(self, callback: Callback, event: Event) -> _RecordArguments:
+    def _recording_options(self, callback: Callback, event: Event) -> RecordingOptions:
         # A success without outputs is always confirmed, because a query has to fetch its result.
         is_empty = event.status is Status.SUCCEEDED and not event.media
         is_untrusted = callback.trust in UNCONFIRMED[self.confirm]
@@ -231,14 +232,6 @@ class Ingest:
         except NotFound:
             return True
         return False
-
-
-class _RecordArguments(TypedDict):
-    """Arguments of `store.inbox.record` and `submit`, which both take."""
-
-    confirm: bool  # a final status counts only after a query
-    shares_ids: bool
-    query_after: int
 
 
 def _first_query(usual: int, settings: Settings) -> int:

@@ -104,10 +104,8 @@ class GroupCommit(Generic[Connection]):
         with self._mutex:
             if self._closing:
                 raise StoreUnavailable("the store is closing")
-            has_thread = self._has_thread()
             self._waiting.append(write)
-            if start:
-                self._wake()
+            has_thread = self._wake(start=start)
         if not has_thread:
             self._commit_on_this_thread()
         return write
@@ -160,7 +158,9 @@ class GroupCommit(Generic[Connection]):
     def start(self) -> None:
         """Commit the waiting writes as soon as possible."""
         with self._mutex:
-            self._wake()
+            has_thread = self._wake()
+        if not has_thread:
+            self._commit_on_this_thread()
 
     def start_and_wait(self, when_free: Callable[[], None]) -> None:
         """Like `start`, but block until the batch's statements have run, or STATEMENTS_TIMEOUT.
@@ -172,22 +172,23 @@ class GroupCommit(Generic[Connection]):
         with self._mutex:
             if not self._waiting:
                 return
-            self._has_thread()  # the thread may have stopped
             if self._is_busy:
                 self._when_free = when_free
                 return
             self._statements_done = statements_done = threading.Lock()
             statements_done.acquire()
-            self._wake()
+            has_thread = self._wake()
+        if not has_thread:
+            self._commit_on_this_thread()
         statements_done.acquire(timeout=STATEMENTS_TIMEOUT)
 
     def close(self) -> None:
         """Commit the waiting writes, then close the connection to the database."""
         with self._mutex:
-            thread, was_closing = self._thread, self._closing
-            self._closing = True
-            if not was_closing:
+            was_closing, self._closing = self._closing, True
+            if self._thread is not None and not was_closing:
                 self._wake()
+            thread = self._thread
         if thread is not None:
             thread.join(PATIENCE)
         else:
@@ -218,11 +219,22 @@ class GroupCommit(Generic[Connection]):
 
     # -- common to all databases
 
-    def _wake(self) -> None:
-        """Wake the writer's thread. Called with the mutex held."""
-        if not self._is_woken:
+    def _wake(self, *, start: bool = True) -> bool:
+        """Make the writer's thread commit the waiting writes, or only wait, without `start`.
+
+        Creates the thread if needed. Returns False if that fails. Called with the mutex held.
+        """
+        if self._thread is None or not self._thread.is_alive():
+            thread = threading.Thread(target=self._run_thread, name="writer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # too many threads, or the process is exiting (Python 3.12.1)
+                return False
+            self._thread = thread
+        if start and not self._is_woken:
             self._is_woken = True
             self._work_available.release()
+        return True
 
     def _statements_are_done(self) -> None:
         """Release the caller of `start_and_wait`: only waiting for the commit is left."""
@@ -243,21 +255,6 @@ class GroupCommit(Generic[Connection]):
             self._settle(batch)
             del batch  # release it before waiting for the next one
         self._disconnect()
-
-    def _has_thread(self) -> bool:
-        """Start the writer's thread if needed. Returns False if that fails.
-
-        Called with the mutex held.
-        """
-        if self._thread is not None and self._thread.is_alive():
-            return True
-        thread = threading.Thread(target=self._run_thread, name="writer", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # too many threads, or the process is exiting (Python 3.12.1)
-            return False
-        self._thread = thread
-        return True
 
     def _commit_on_this_thread(self) -> None:
         """Commit the waiting writes on the caller's thread."""

@@ -167,7 +167,7 @@ def test_the_front_does_not_stand_still_for_the_commit(
 
 def _recording(one: Callback) -> Callable[[Session], Outcome]:
     event = get("kling").parse(one)
-    return lambda session: Recording(session, HOOKS).record(one, event, confirm=False)
+    return lambda session: Recording(session, HOOKS).record(one, event)
 
 
 def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:

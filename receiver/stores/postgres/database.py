@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event as Signal
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.errors import DeadlockDetected, SerializationFailure
@@ -15,7 +15,6 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable, StoreUnreachable
-from receiver.stores.group_commit import Write
 from receiver.stores.postgres import pooler, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, first_line
 from receiver.stores.postgres.session import PostgresReadingSession, PostgresSession
@@ -77,9 +76,7 @@ class PostgresDatabase(Database):
             schema.check(connection)
 
     def version(self) -> str:
-        with self._connected() as connection:
-            row = connection.execute("show server_version").fetchone()
-        return f"PostgreSQL {row['server_version']}" if row else "PostgreSQL"
+        return f"PostgreSQL {self._value('show server_version')}"
 
     def is_pooled(self) -> bool:
         """Return whether a pooler changes servers between transactions. Raises StoreUnavailable."""
@@ -93,14 +90,10 @@ class PostgresDatabase(Database):
         return (pooler.REPORT, pooler.REMEDY) if self.is_pooled() else None
 
     def space(self) -> DiskSpace:
-        with self._connected() as connection:
-            row = connection.execute(_SIZE).fetchone()
-        return DiskSpace(row["size"] if row else 0, None)
+        return DiskSpace(self._value(_SIZE), None)
 
-    def server_clock(self) -> int | None:
-        with self._connected() as connection:
-            row = connection.execute(_SERVER_CLOCK).fetchone()
-        return int(row["now"]) if row else None
+    def server_clock(self) -> int:
+        return int(self._value(_SERVER_CLOCK))
 
     def close(self) -> None:
         self.writer.close()
@@ -150,18 +143,10 @@ class PostgresDatabase(Database):
         with self._connected() as connection:
             return vacuum.holders_text(vacuum.holders(connection, mark))
 
-    def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
-        if task_id is None:
-            return self.write(work)
-        try:
-            return self.writer.run(work, task_id)
-        except BatchUndone:
-            return self.write(work)
-
-    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Session, T]:
-        return self.writer.submit(work, task_id, start=False)
-
-    def write(self, work: Callable[[Session], T]) -> T:
+    def write(self, work: Callable[[Session], T], about: str | None = None) -> T:
+        if about is not None:
+            with suppress(BatchUndone):
+                return self.writer.run(work, about)
         for tries_left in reversed(range(TRIES)):
             try:
                 with self._connected() as connection:
@@ -207,6 +192,13 @@ class PostgresDatabase(Database):
 
     def unindexed(self, column: str) -> str:
         return column
+
+    def _value(self, sql: LiteralString) -> Any:
+        """Return the one value that a statement selects. Raises StoreUnavailable."""
+        with self._connected() as connection:
+            (row,) = connection.execute(sql)
+        (value,) = row.values()
+        return value
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:

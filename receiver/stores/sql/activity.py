@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from operator import attrgetter
 
 from receiver.stores.sql.database import LAST, Component, Session
-from receiver.stores.sql.rows import Row
+from receiver.stores.sql.rows import Row, from_row
 
 Key = tuple[int, ...]
 
@@ -80,12 +80,11 @@ class ActivityLog(Component):
         """
         sql, read = _OF[kind]
         start = (LAST,) if before is None else before
-        with self._database.reading() as session:
-            return [read(row) for row in session.execute(sql, (*start, limit))]
+        return [read(row) for row in self._rows(sql, (*start, limit))]
 
     def add_rejections(self, found: Sequence[Rejection]) -> None:
         """Store rejections, and delete all but the newest 1,000."""
-        newest = [_values_of(rejection) for rejection in found[-REJECTIONS_KEPT:]]
+        newest = [_values_of_rejection(rejection) for rejection in found[-REJECTIONS_KEPT:]]
 
         def work(session: Session) -> None:
             session.executemany(_INSERT_REJECTION, newest)
@@ -95,9 +94,7 @@ class ActivityLog(Component):
 
     def rejections(self, limit: int = 50) -> list[Rejection]:
         """Return the newest rejections, newest first."""
-        with self._database.reading() as session:
-            found = session.execute(_NEWEST_REJECTIONS, (limit,)).fetchall()
-        return list(map(_rejection, found))
+        return [from_row(Rejection, row) for row in self._rows(_NEWEST_REJECTIONS, (limit,))]
 
     def heartbeat(self, name: str, kind: str, now: int) -> None:
         """Record that this process is running; fails if the store cannot be written."""
@@ -110,10 +107,7 @@ class ActivityLog(Component):
 
     def last_seen(self, kind: str) -> int | None:
         """Return when a process of this kind last sent a heartbeat; None if none did."""
-        with self._database.reading() as session:
-            row = session.execute(
-                "select max(seen_at) as seen_at from processes where kind = ?", (kind,)
-            ).fetchone()
+        row = self._row("select max(seen_at) as seen_at from processes where kind = ?", (kind,))
         return None if row["seen_at"] is None else int(row["seen_at"])
 
     def report_problem(self, name: str, kind: str, problem: str | None, now: int) -> None:
@@ -122,12 +116,7 @@ class ActivityLog(Component):
 
     def process_problems(self, since: int) -> list[ProcessProblem]:
         """Return the problems of processes that sent a heartbeat after that time."""
-        with self._database.reading() as session:
-            found = session.execute(_PROBLEMS, (since,)).fetchall()
-        return [
-            ProcessProblem(row["name"], row["kind"], row["problem"], row["seen_at"])
-            for row in found
-        ]
+        return [from_row(ProcessProblem, row) for row in self._rows(_PROBLEMS, (since,))]
 
 
 def _callback(row: Row) -> Activity:
@@ -188,15 +177,7 @@ _DELETE_OLD_REJECTIONS = "delete from rejections where id <= (select max(id) fro
 _NEWEST_REJECTIONS = "select * from rejections order by id desc limit ?"
 
 
-def _rejection(row: Row) -> Rejection:
-    return Rejection(
-        row["at"], row["address"], row["reason"], row["method"], row["path"], row["count"]
-    )
-
-
-def _values_of(found: Rejection) -> tuple[Any, ...]:
-    return (found.at, found.address, found.reason, found.method, found.path, found.count)
-
+_values_of_rejection = attrgetter("at", "address", "reason", "method", "path", "count")
 
 _REPORT = """
 insert into processes (name, kind, seen_at, problem) values (?, ?, ?, ?)

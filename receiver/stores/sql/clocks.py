@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from receiver.observability.metrics import LAST_CALLBACK
 from receiver.stores.sql.database import LAST, Component, Session
+from receiver.stores.sql.rows import from_row
 
 LEAST_STEP = 2_000  # ms; a smaller change of a clock is not corrected
 
@@ -161,9 +162,7 @@ class Clocks(Component):
 
         The oldest comes first. All corrections after the first one are included.
         """
-        with self._database.reading() as session:
-            found = session.execute(_STEPS, (since, since)).fetchall()
-        return [ClockStep(row["at"], row["by_ms"], row["moved_ms"]) for row in found]
+        return [from_row(ClockStep, row) for row in self._rows(_STEPS, (since, since))]
 
     def set_forward_since(self, since: int) -> int:
         """Return by how many ms data of that time or later looks too old, because clocks were set.

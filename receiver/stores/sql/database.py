@@ -16,7 +16,7 @@ from threading import Event as Signal
 from typing import Any, Protocol, TypeVar
 
 from receiver.clock import now_ms
-from receiver.stores.group_commit import GroupCommit, Write
+from receiver.stores.group_commit import GroupCommit
 from receiver.stores.sql.locks import LockedSql
 from receiver.text import display
 
@@ -95,22 +95,11 @@ class Database(ABC):
     # -- transactions
 
     @abstractmethod
-    def write(self, work: Callable[[Session], T]) -> T:
+    def write(self, work: Callable[[Session], T], about: str | None = None) -> T:
         """Call `work` in a transaction, and return its result when the transaction is durable.
 
-        An exception of `work` rolls the transaction back and is raised. Raises StoreUnavailable.
-        """
-
-    def write_about(self, task_id: str | None, work: Callable[[Session], T]) -> T:
-        """Like `write`, for work that changes only rows of this task, if `task_id` is not None."""
-        del task_id
-        return self.write(work)
-
-    @abstractmethod
-    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
-        """Submit work that changes only rows of this task to `writer`, which the caller starts.
-
-        Raises StoreUnavailable.
+        `about` is the id of a task if the work changes only rows of this task. An exception of
+        `work` rolls the transaction back and is raised. Raises StoreUnavailable.
         """
 
     @abstractmethod
@@ -238,6 +227,16 @@ class Component:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def _rows(self, sql: str, values: Values = ()) -> list[Any]:
+        """Return the rows that one statement reads."""
+        with self._database.reading() as session:
+            return session.execute(sql, values).fetchall()
+
+    def _row(self, sql: str, values: Values = ()) -> Any:
+        """Return the first row that one statement reads; None without any."""
+        with self._database.reading() as session:
+            return session.execute(sql, values).fetchone()
 
 
 def storable_values(values: Values) -> Values:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
 
 from receiver.deliveries import Delivery
 from receiver.endpoints import Alert, AlertKind, Circuit, Endpoint
 from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.locks import Lock, locked
-from receiver.stores.sql.rows import Row
+from receiver.stores.sql.rows import Row, from_row
 
 EndpointChange = Callable[[Endpoint], tuple[Endpoint, AlertKind | None]]
 """The effect of an attempt on its endpoint, and the alert that follows from it."""
@@ -49,14 +48,13 @@ class Endpoints(Component):
 
     def all(self) -> list[Endpoint]:
         """Return the endpoints that fail, or are paused or disabled, by hook; the others work."""
-        with self._database.reading() as session:
-            found = session.execute("select * from endpoints order by hook").fetchall()
-        return [endpoint_of(row, hook=row["hook"]) for row in found]
+        found = self._rows("select * from endpoints order by hook")
+        return [from_row(Endpoint, row) for row in found]
 
     def of(self, hook: str) -> Endpoint:
         """Return the endpoint of a hook; a working one if it is not on record."""
         with self._database.reading() as session:
-            return load_endpoint(session, hook)
+            return endpoint_of(session.execute(_SELECT, (hook,)).fetchone(), hook)
 
     def pause(self, hook: str, now: int) -> None:
         """Keep the deliveries of this hook waiting until `resume`; this uses up no attempts."""
@@ -81,14 +79,13 @@ class Endpoints(Component):
 
     def take_alerts(self, now: int, again_at: int) -> list[Alert]:
         """Return the alerts to send. Each is returned again at `again_at` unless it was sent."""
-        with self._database.reading() as session:
-            if session.execute(_ALERTS_DUE, (now,)).fetchone() is None:
-                return []  # without an alert, nothing is written, so the disk is not synced
+        if self._row(_ALERTS_DUE, (now,)) is None:
+            return []  # without an alert, nothing is written, so the disk is not synced
 
         def work(session: Session) -> list[Alert]:
             session.execute("delete from alerts where at < ?", (now - ALERTS_KEPT_FOR,))
             found = session.execute(_TAKE_ALERTS, (again_at, now)).fetchall()
-            return sorted(map(_alert, found), key=lambda alert: alert.id)
+            return sorted((from_row(Alert, row) for row in found), key=lambda alert: alert.id)
 
         return self._database.write(work)
 
@@ -111,14 +108,14 @@ class Endpoints(Component):
         Another worker can claim one again at `again_at`. A test event that was claimed MOST_TRIES
         times without a result has failed.
         """
-        with self._database.reading() as session:
-            if session.execute(_TEST_WAITS, (now,)).fetchone() is None:
-                return []  # read first, because a write costs a sync
+        if self._row(_TEST_WAITS, (now,)) is None:
+            return []  # read first, because a write costs a sync
 
         def work(session: Session) -> list[HookTest]:
             session.execute(_FAIL_TESTS, (now, GIVEN_UP_ON, now, MOST_TRIES))
             found = session.execute(_CLAIM_TESTS, (again_at, now)).fetchall()
-            return sorted(map(_test, found), key=lambda test: (test.asked_at, test.hook))
+            tests = [from_row(HookTest, row) for row in found]
+            return sorted(tests, key=lambda test: (test.asked_at, test.hook))
 
         return self._database.write(work)
 
@@ -140,18 +137,17 @@ class Endpoints(Component):
 
     def tests(self) -> list[HookTest]:
         """Return the newest test event of each hook, by hook."""
-        with self._database.reading() as session:
-            found = session.execute("select * from trials order by hook").fetchall()
-        return [_test(row) for row in found]
+        found = self._rows("select * from trials order by hook")
+        return [from_row(HookTest, row) for row in found]
 
 
 def load_endpoint(session: Session, hook: str, *, lock: bool = False) -> Endpoint:
     """Return the endpoint of this hook, and optionally lock its row."""
     if lock:
-        row = session.execute_locked(_SELECT_AND_LOCK, (hook,)).fetchone()
+        found = session.execute_locked(_SELECT_AND_LOCK, (hook,))
     else:
-        row = session.execute(_SELECT, (hook,)).fetchone()
-    return Endpoint(hook) if row is None else endpoint_of(row, hook=hook)
+        found = session.execute(_SELECT, (hook,))
+    return endpoint_of(found.fetchone(), hook)
 
 
 def apply(session: Session, delivery: Delivery, change: EndpointChange, now: int) -> None:
@@ -163,14 +159,14 @@ def apply(session: Session, delivery: Delivery, change: EndpointChange, now: int
     hook = delivery.hook
     session.lock_name(f"endpoint {hook}")
     row = session.execute_locked(_SELECT_AND_LOCK, (hook,)).fetchone()
-    before = Endpoint(hook) if row is None else endpoint_of(row, hook=hook)
+    before = endpoint_of(row, hook)
     task = None if row is None else row["said_task"]
     after, kind = change(before)
     if after == Endpoint(hook):
         if after != before:
             session.execute("delete from endpoints where hook = ?", (hook,))
     elif after != before:
-        session.execute(_PUT, _values_of(after))
+        session.execute(_PUT, {**asdict(after), "timed_out": int(after.timed_out)})
     if after.said and after.said != before.said:
         task = session.execute(_TASK_OF, (delivery.id,)).fetchone()["task"]
         session.execute("update endpoints set said_task = ? where hook = ?", (task, hook))
@@ -179,49 +175,9 @@ def apply(session: Session, delivery: Delivery, change: EndpointChange, now: int
         session.execute(_INSERT_ALERT, (hook, kind, now, said, now, task))
 
 
-def endpoint_of(row: Row, hook: str) -> Endpoint:
-    """Return the endpoint in a row; a working one if its columns are null."""
-    return Endpoint(
-        hook=hook,
-        failures=row["failures"] or 0,
-        failing_since=row["failing_since"],
-        openings=row["openings"] or 0,
-        retry_at=row["retry_at"],
-        paused_at=row["paused_at"],
-        disabled_at=row["disabled_at"],
-        said=row["said"] or "",
-        timed_out=bool(row["timed_out"]),
-    )
-
-
-def _values_of(endpoint: Endpoint) -> tuple[Any, ...]:
-    return (
-        endpoint.hook,
-        endpoint.failures,
-        endpoint.failing_since,
-        endpoint.openings,
-        endpoint.retry_at,
-        endpoint.paused_at,
-        endpoint.disabled_at,
-        endpoint.said,
-        int(endpoint.timed_out),
-    )
-
-
-def _alert(row: Row) -> Alert:
-    return Alert(row["id"], row["hook"], AlertKind(row["kind"]), row["at"], row["said"])
-
-
-def _test(row: Row) -> HookTest:
-    return HookTest(
-        hook=row["hook"],
-        status=row["status"],
-        asked_at=row["asked_at"],
-        tries=row["tries"],
-        ended_at=row["ended_at"],
-        outcome=None if row["outcome"] is None else HookTestOutcome(row["outcome"]),
-        answer=row["answer"],
-    )
+def endpoint_of(row: Row | None, hook: str) -> Endpoint:
+    """Return the endpoint in a row; a working one without a row, or if its columns are null."""
+    return Endpoint(hook) if row is None or row["hook"] is None else from_row(Endpoint, row)
 
 
 def _claim(test: HookTest) -> tuple[str, int, int]:
@@ -236,7 +192,8 @@ _SELECT_AND_LOCK = locked(_SELECT, Lock.ROWS)
 _PUT = """
 insert into endpoints (hook, failures, failing_since, openings, retry_at, paused_at,
   disabled_at, said, timed_out)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+values (:hook, :failures, :failing_since, :openings, :retry_at, :paused_at, :disabled_at, :said,
+  :timed_out)
 on conflict (hook) do update set failures = excluded.failures,
   failing_since = excluded.failing_since, openings = excluded.openings,
   retry_at = excluded.retry_at, paused_at = excluded.paused_at,

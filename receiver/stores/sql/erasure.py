@@ -12,7 +12,7 @@ from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.echoes import ErasedTerms
 from receiver.stores.sql.idempotency import erased_key
 from receiver.stores.sql.locks import LOCK_TASK
-from receiver.stores.sql.rows import Row
+from receiver.stores.sql.rows import Row, from_row
 from receiver.stores.sql.transfer import TABLES as KEYS
 
 
@@ -58,7 +58,7 @@ class Erasures(Component):
             session.execute(_CANCEL, (now, task))
             running = session.execute(_RUNNING, (task,)).fetchone()["running"]
             files = session.execute(_FILES, (task,)).fetchall()
-            return Erasure(task_id, running, tuple(map(rows.file, files)))
+            return Erasure(task_id, running, tuple(from_row(File, file) for file in files))
 
         return self._database.write(work)
 
@@ -72,8 +72,7 @@ class Erasures(Component):
         task, reference, terms = self._terms(task_id)
         # Other rows come first, because afterwards the reference is no longer known.
         for sql in _OTHER_CALLBACKS:
-            with self._database.reading() as session:
-                ids = [row["id"] for row in session.execute(sql).fetchall()]
+            ids = [row["id"] for row in self._rows(sql)]
             for start in range(0, len(ids), AT_ONCE):
                 page = ids[start : start + AT_ONCE]
                 self._erase_echoes("callbacks", rows.any_of("id", page), page, terms)
@@ -101,18 +100,14 @@ class Erasures(Component):
 
     def unfinished(self) -> UnfinishedErasure | None:
         """Return the erasure that `finish_erasure` has not finished yet; None without one."""
-        with self._database.reading() as session:
-            row = session.execute("select since, mark from erasures").fetchone()
-        return (
-            None
-            if row is None
-            else UnfinishedErasure(row["since"], self._database.held_by(row["mark"]))
-        )
+        row = self._row("select since, mark from erasures")
+        if row is None:
+            return None
+        return UnfinishedErasure(row["since"], self._database.held_by(row["mark"]))
 
     def _terms(self, task_id: str) -> tuple[int, str | None, ErasedTerms]:
         """Return the row key of the task, its reference, and the identifiers to search for."""
-        with self._database.reading() as session:
-            row = session.execute("select * from tasks where id = ?", (task_id,)).fetchone()
+        row = self._row("select * from tasks where id = ?", (task_id,))
         if row is None:
             raise NotFound(f"no task {task_id}")
         names = ("reference", "id", "provider_task_id", "callback_task_id")
@@ -127,8 +122,7 @@ class Erasures(Component):
         """
         columns = personal_data.TABLES[table].personal
         sql = f"select * from {table} where {where} order by id limit {AT_ONCE}"  # noqa: S608
-        with self._database.reading() as session:
-            page = session.execute(sql, values).fetchall()
+        page = self._rows(sql, values)
         found = [row["id"] for row in page if _mentions(row, columns, terms)]
         statement = personal_data.erasing(table, columns, "id = :id")
 

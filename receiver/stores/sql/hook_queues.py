@@ -106,7 +106,7 @@ class HookQueue:
 def load_queues(session: Session) -> list[HookQueue]:
     """Return one queue for each hook that has pending deliveries."""
     return [
-        HookQueue(endpoint_of(row, hook=row["queue"]), row["due_at"], row["running"])
+        HookQueue(endpoint_of(row, row["queue"]), row["due_at"], row["running"])
         for row in session.execute(_QUEUES)
     ]
 

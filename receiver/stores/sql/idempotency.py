@@ -45,8 +45,7 @@ class IdempotencyKeys(Component):
 
     def find(self, key: str, now: int) -> IdempotencyRecord | None:
         """Return the record of this key; None if there is none, or it is older than a day."""
-        with self._database.reading() as session:
-            row = session.execute(_KEY, (key, erased_key(key), now - KEPT_FOR)).fetchone()
+        row = self._row(_KEY, (key, erased_key(key), now - KEPT_FOR))
         return None if row is None else _record(row)
 
     def claim(

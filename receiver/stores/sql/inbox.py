@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 from receiver.clock import now_ms
 from receiver.deliveries import Subscription
@@ -16,6 +15,14 @@ from receiver.stores.sql.locks import LOCK_TASK
 from receiver.stores.sql.recording import Recording
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import QUERY_ADOPTED_AFTER, Outcome, Task
+
+
+class RecordingOptions(TypedDict, total=False):
+    """Options of `Inbox.record`, `submit` and `reopen`; see `Recording` for the defaults."""
+
+    confirm: bool  # a final status counts only after a query
+    shares_ids: bool  # see `providers.base.Provider`
+    query_after: int  # ms from the message until the first query of a task that it creates
 
 
 class RolledBack(Exception):
@@ -34,17 +41,14 @@ class Inbox(Component):
 
         A trigger counts the task. Raises ValueError if the id exists.
         """
-        self._database.write_about(task.id, lambda session: Recording(session).create(task))
+        self._database.write(lambda session: Recording(session).create(task), task.id)
 
     def record(
         self,
         callback: Callback,
         event: Event,
         subscriptions: Sequence[Subscription],
-        *,
-        confirm: bool = False,
-        shares_ids: bool = True,
-        query_after: int = QUERY_ADOPTED_AFTER,
+        **options: Unpack[RecordingOptions],
     ) -> Outcome:
         """Store a message with its transition and deliveries in one commit; return the outcome.
 
@@ -57,26 +61,22 @@ class Inbox(Component):
         A message that names another provider task than the one on record is a mismatch: it changes
         no status, and makes the task due for a query, at most once a minute. If the id has a higher
         source (see `IdSource`), it replaces the id on record instead, and the messages that named
-        the old id become mismatches. For `shares_ids`, see `providers.base.Provider`.
-
-        A task that is created becomes due for a query `query_after` ms after the message.
+        the old id become mismatches.
 
         Triggers do a part of the work in the same transaction: they count tasks, callbacks,
         transitions and deliveries, and in PostgreSQL announce due deliveries to the job queue.
         """
-        options = _RecordingOptions(subscriptions, confirm, shares_ids, query_after)
-        work = options.work(callback, event)
-        return self._database.write_about(callback.task_id, work)
+        return self._database.write(
+            lambda session: Recording(session, subscriptions, **options).record(callback, event),
+            callback.task_id,
+        )
 
     def submit(
         self,
         callback: Callback,
         event: Event,
         subscriptions: Sequence[Subscription],
-        *,
-        confirm: bool = False,
-        shares_ids: bool = True,
-        query_after: int = QUERY_ADOPTED_AFTER,
+        **options: Unpack[RecordingOptions],
     ) -> Write[Any, Outcome]:
         """Like `record`, but return a future instead of waiting for the commit.
 
@@ -86,9 +86,11 @@ class Inbox(Component):
         """
         if callback.task_id is None:
             raise ValueError("a callback without a task id cannot be submitted; use `record`")
-        options = _RecordingOptions(subscriptions, confirm, shares_ids, query_after)
-        work = options.work(callback, event)
-        return self._database.submit_about(callback.task_id, work)
+        return self._database.writer.submit(
+            lambda session: Recording(session, subscriptions, **options).record(callback, event),
+            callback.task_id,
+            start=False,
+        )
 
     def quarantine(
         self, callback: Callback, problem: str, *, query_after: int = QUERY_ADOPTED_AFTER
@@ -97,9 +99,9 @@ class Inbox(Component):
 
         A trigger counts the callback.
         """
-        self._database.write_about(
-            callback.task_id,
+        self._database.write(
             lambda session: Recording(session, (), query_after).quarantine(callback, problem),
+            callback.task_id,
         )
 
     def reopen(
@@ -108,11 +110,9 @@ class Inbox(Component):
         event: Event,
         subscriptions: Sequence[Subscription],
         *,
-        confirm: bool = False,
-        shares_ids: bool = True,
         accept: bool = False,
         dry_run: bool = False,
-        query_after: int = QUERY_ADOPTED_AFTER,
+        **options: Unpack[RecordingOptions],
     ) -> Outcome:
         """Record a stored message that was parsed again; return the outcome. See `record`.
 
@@ -122,9 +122,8 @@ class Inbox(Component):
         """
 
         def work(session: Session) -> Outcome:
-            outcome = Recording(session, subscriptions, query_after).reopen(
-                stored, event, now_ms(), confirm=confirm, shares_ids=shares_ids, accept=accept
-            )
+            recording = Recording(session, subscriptions, **options)
+            outcome = recording.reopen(stored, event, now_ms(), accept=accept)
             if dry_run:
                 raise RolledBack(outcome)
             return outcome
@@ -158,22 +157,6 @@ class Inbox(Component):
                 session.execute(_PUT_INPUT, (name, thumbnail, task_id))
 
         self._database.write(work)
-
-
-@dataclass(frozen=True, slots=True)
-class _RecordingOptions:
-    """The options of `Inbox.record`."""
-
-    subscriptions: Sequence[Subscription]
-    confirm: bool
-    shares_ids: bool
-    query_after: int
-
-    def work(self, callback: Callback, event: Event) -> Callable[[Session], Outcome]:
-        """Return the work that records this message."""
-        return lambda session: Recording(session, self.subscriptions, self.query_after).record(
-            callback, event, confirm=self.confirm, shares_ids=self.shares_ids
-        )
 
 
 _PUT_INPUT = """

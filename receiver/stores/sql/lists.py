@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from receiver.deliveries import Delivery, State
 from receiver.stores.sql import rows
 from receiver.stores.sql.database import LAST, Component
 from receiver.stores.sql.list_keys import ListKeys
-from receiver.stores.sql.rows import ALWAYS, StoredCallback, TimeRange
+from receiver.stores.sql.rows import ALWAYS, StoredCallback, TimeRange, from_row
 from receiver.tasks import Outcome, Status, Task
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Lists(Component):
             list_keys = ListKeys(session, self._database)
             keys, values = list_keys.tasks(of_task, some, created, before, limit + 1)
             found = session.execute(_TASKS.format(keys=keys), values).fetchall()
-        return _page(found, limit, "seq", rows.task)
+        return _page(found, limit, "seq", partial(from_row, Task))
 
     def page_of_callbacks(
         self,
@@ -129,13 +130,12 @@ class Lists(Component):
             keys, values = list_keys.deliveries(of_task, hook, state, moved, before, limit + 1)
             sql = f"{rows.SELECT_DELIVERIES} where d.id in ({keys}) order by d.id desc"
             found = session.execute(sql, values).fetchall()
-        return _page(found, limit, "id", rows.delivery)
+        return _page(found, limit, "id", partial(from_row, Delivery))
 
     def page_of_quarantine(self, *, before: int | None, limit: int) -> Page[StoredCallback]:
         """Return a page of the callbacks that could not be interpreted."""
         start = LAST if before is None else before
-        with self._database.reading() as session:
-            found = session.execute(_QUARANTINE, (start, limit + 1)).fetchall()
+        found = self._rows(_QUARANTINE, (start, limit + 1))
         return _page(found, limit, "id", rows.callback)
 
 

@@ -10,6 +10,7 @@ from receiver.deliveries import State
 from receiver.observability.metrics import Sample
 from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.hook_queues import COUNTED, count_due, load_queues
+from receiver.stores.sql.rows import from_row
 
 REPAIRS = "repairs"  # transitions that a query reported and no callback had
 
@@ -120,25 +121,18 @@ class Metrics(Component):
 
     def samples(self) -> list[Sample]:
         """Return all stored samples, by name and labels."""
-        with self._database.reading() as session:
-            found = session.execute("select * from measures order by name, labels").fetchall()
+        found = self._rows("select * from measures order by name, labels")
         values = ((row["name"], _labels(row["labels"]), row["value"]) for row in found)
         return [Sample(name, labels, value) for name, labels, value in values if labels is not None]
 
     def open_tasks(self, now: int) -> list[OpenTasks]:
         """Return the number of open tasks of each provider that has any."""
-        with self._database.reading() as session:
-            found = session.execute(_OPEN, (now, COUNTED)).fetchall()
-        return [
-            OpenTasks(row["provider"], row["tasks"], row["awaited"], row["overdue"])
-            for row in found
-        ]
+        return [from_row(OpenTasks, row) for row in self._rows(_OPEN, (now, COUNTED))]
 
     def counters(self) -> list[Counter]:
         """Return all counters, by name and provider."""
-        with self._database.reading() as session:
-            found = session.execute("select * from counters order by name, provider").fetchall()
-        return [Counter(row["name"], row["provider"], row["value"]) for row in found]
+        found = self._rows("select * from counters order by name, provider")
+        return [from_row(Counter, row) for row in found]
 
     def backlog(self, now: int, hooks: Collection[str] | None = None) -> Backlog:
         """Return the backlog of deliveries. `hooks`: the names in the hooks file, if known."""
@@ -155,42 +149,29 @@ class Metrics(Component):
 
     def task_counts(self) -> list[TaskCount]:
         """Return the number of tasks by provider and status. Triggers count them."""
-        with self._database.reading() as session:
-            found = session.execute(_TASKS).fetchall()
-        return [TaskCount(row["provider"], row["status"], int(row["value"])) for row in found]
+        return [from_row(TaskCount, row) for row in self._rows(_TASKS)]
 
     def delivery_counts(self) -> list[DeliveryCount]:
         """Return the number of deliveries by hook and state. Triggers count them."""
-        with self._database.reading() as session:
-            found = session.execute(_DELIVERIES).fetchall()
-        return [DeliveryCount(row["hook"], row["state"], int(row["value"])) for row in found]
+        return [from_row(DeliveryCount, row) for row in self._rows(_DELIVERIES)]
 
     def hours(self, since: int) -> list[HourCount]:
         """Return the counts of this hour and later, oldest first, of the last two days at most.
 
         Triggers count the events.
         """
-        with self._database.reading() as session:
-            found = session.execute(_HOURS, (since,)).fetchall()
-        return [
-            HourCount(row["hour"], row["provider"], row["series"], row["bucket"], int(row["value"]))
-            for row in found
-        ]
+        return [from_row(HourCount, row) for row in self._rows(_HOURS, (since,))]
 
     def last_callbacks(self) -> dict[str, int]:
         """Return the time of the last callback that was not a byte-identical repeat, by provider.
 
         A trigger stores the time.
         """
-        with self._database.reading() as session:
-            found = session.execute(_LAST).fetchall()
-        return {row["provider"]: row["last_at"] for row in found}
+        return {row["provider"]: row["last_at"] for row in self._rows(_LAST)}
 
     def overdue_count(self, now: int) -> int:
         """Return the number of tasks that are due for a query, at most 1,000."""
-        with self._database.reading() as session:
-            row = session.execute(_OVERDUE, (now, OVERDUE_COUNTED)).fetchone()
-        return int(row["overdue"])
+        return int(self._row(_OVERDUE, (now, OVERDUE_COUNTED))["overdue"])
 
 
 def count(session: Session, name: str, provider: str) -> None:
@@ -248,18 +229,19 @@ as found
 """
 
 _TASKS = """
-select provider, status, sum(value) as value from task_counts group by provider, status
-order by provider, status
+select provider, status, cast(sum(value) as bigint) as value from task_counts
+group by provider, status order by provider, status
 """
 
 _DELIVERIES = """
-select hook, state, sum(value) as value from delivery_counts group by hook, state
-order by hook, state
+select hook, state, cast(sum(value) as bigint) as value from delivery_counts
+group by hook, state order by hook, state
 """
 
 _HOURS = """
-select hour, provider, series, bucket, sum(value) as value from hours where hour >= ?
-group by hour, provider, series, bucket order by hour, provider, series, bucket
+select hour, provider, series, bucket, cast(sum(value) as bigint) as value
+from hours where hour >= ? group by hour, provider, series, bucket
+order by hour, provider, series, bucket
 """
 
 _LAST = """

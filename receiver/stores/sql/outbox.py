@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.deliveries import Attempt, Delivery, File, Notice, State
+from receiver.deliveries import Attempt, Delivery, File, Notice, State, Transition
 from receiver.errors import NotFound
 from receiver.events import Callback
 from receiver.stores.sql import endpoints, rows
 from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.endpoints import EndpointChange
 from receiver.stores.sql.hook_queues import UNLIMITED, Admission, load_queues, select_claimable
+from receiver.stores.sql.rows import from_row
+from receiver.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Outbox(Component):
             return ids
 
         claimed = self._database.write(work)
-        return sorted(self._deliveries(rows.any_of("d.id", claimed), claimed), key=rows.by_id)
+        return self._deliveries(f"{rows.any_of('d.id', claimed)} order by d.id", claimed)
 
     def expired(self, now: int) -> list[Delivery]:
         """Return the claimed deliveries whose lease has expired: their worker died or stalled."""
@@ -98,11 +100,11 @@ class Outbox(Component):
                 return False
             if change is not None:
                 endpoints.apply(session, delivery, change, attempt.ended_at)
-            session.execute(_INSERT_ATTEMPT, (delivery.id, *rows.of_attempt(attempt)))
+            session.execute(_INSERT_ATTEMPT, (delivery.id, *rows.values_of_attempt(attempt)))
             for file in files:
                 url = (attempt.number, delivery.id, file.media_index, file.url)
                 session.execute(_HIDE_EARLIER_FILE, url)
-            stored = [(delivery.id, attempt.number, *rows.of_file(file)) for file in files]
+            stored = [(delivery.id, attempt.number, *rows.values_of_file(file)) for file in files]
             session.executemany(_UPSERT_FILE, stored)
             if ended_at is not None:
                 session.execute(RELEASE_WAITING, (ended_at, delivery.id, ended_at))
@@ -120,13 +122,13 @@ class Outbox(Component):
             files = session.execute(_FILES_OF_TRANSITION, (row["id"],)).fetchall()
             callback = session.execute(_CALLBACK, (row["callback"],)).fetchone()
         notice = Notice(
-            rows.task(task),
-            rows.transition(row),
-            files=tuple(map(rows.file, files)),
+            from_row(Task, task),
+            from_row(Transition, row),
+            files=tuple(from_row(File, file) for file in files),
             made=tuple(
-                rows.file(row)
-                for row in files
-                if row["delivery"] == delivery.id and row["attempt"] > delivery.retries_from
+                from_row(File, file)
+                for file in files
+                if file["delivery"] == delivery.id and file["attempt"] > delivery.retries_from
             ),
         )
         source = None if callback is None else rows.callback(callback).callback

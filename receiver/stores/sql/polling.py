@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 
-from receiver.stores.sql import rows
 from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
+from receiver.stores.sql.rows import from_row
 from receiver.tasks import Task
 
 
@@ -26,7 +26,7 @@ class Polling(Component):
         claimed = self._database.write(
             lambda session: session.execute_locked(_OVERDUE, values).fetchall()
         )
-        return [rows.task(row) for row in claimed]
+        return [from_row(Task, row) for row in claimed]
 
     def query_at(self, task_id: str, at: int | None) -> None:
         """Make this task due for a query at that time; None: never.
@@ -52,14 +52,12 @@ class Polling(Component):
 
     def next_deadline_at(self) -> int | None:
         """Return when the next task becomes overdue; None if no task will."""
-        with self._database.reading() as session:
-            row = session.execute(_NEXT_DEADLINE).fetchone()
+        row = self._row(_NEXT_DEADLINE)
         return None if row is None else int(row["deadline_at"])
 
     def usual_duration(self, provider: str) -> int | None:
         """Return the median duration of its latest successful tasks in ms; None without any."""
-        with self._database.reading() as session:
-            found = session.execute(_DURATIONS, (provider,)).fetchall()
+        found = self._rows(_DURATIONS, (provider,))
         return int(statistics.median(row["duration"] for row in found)) if found else None
 
     def pause(self, name: str, until: int) -> None:

@@ -10,7 +10,7 @@ from receiver.errors import NotFound
 from receiver.events import Callback
 from receiver.stores.sql import rows
 from receiver.stores.sql.database import Component
-from receiver.stores.sql.rows import StoredCallback, TimeRange
+from receiver.stores.sql.rows import StoredCallback, TimeRange, from_row
 from receiver.tasks import Task
 
 
@@ -55,20 +55,17 @@ class Queries(Component):
 
     def task(self, task_id: str) -> Task:
         """Return the task with this id. Raises NotFound."""
-        with self._database.reading() as session:
-            row = session.execute("select * from tasks where id = ?", (task_id,)).fetchone()
+        row = self._row("select * from tasks where id = ?", (task_id,))
         if row is None:
             raise NotFound(f"no task {task_id}")
-        return rows.task(row)
+        return from_row(Task, row)
 
     def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
         """Return the newest task with this id in responses or callbacks. Raises NotFound."""
-        with self._database.reading() as session:
-            values = {"provider": provider, "id": provider_task_id}
-            row = session.execute(_BY_PROVIDER_ID, values).fetchone()
+        row = self._row(_BY_PROVIDER_ID, {"provider": provider, "id": provider_task_id})
         if row is None:
             raise NotFound(f"no task of {provider} with the id {provider_task_id}")
-        return rows.task(row)
+        return from_row(Task, row)
 
     def history(self, task_id: str) -> TaskHistory:
         """Return everything on record about a task. Raises NotFound."""
@@ -82,18 +79,17 @@ class Queries(Component):
             forgotten = session.execute(_FORGOTTEN, (task_id,)).fetchone()
         return TaskHistory(
             task=task,
-            transitions=tuple(map(rows.transition, transitions)),
+            transitions=tuple(from_row(Transition, row) for row in transitions),
             callbacks=tuple(map(rows.callback, callbacks)),
             deliveries=tuple(deliveries),
-            attempts=rows.grouped(attempts, rows.attempt),
-            files=rows.grouped(files, rows.file),
+            attempts=rows.grouped(Attempt, attempts),
+            files=rows.grouped(File, files),
             forgotten_at=None if forgotten is None else forgotten["closed_at"],
         )
 
     def callback(self, callback_id: int) -> StoredCallback:
         """Return the callback with this row key. Raises NotFound."""
-        with self._database.reading() as session:
-            row = session.execute(_CALLBACK, (callback_id,)).fetchone()
+        row = self._row(_CALLBACK, (callback_id,))
         if row is None:
             raise NotFound(f"no callback {callback_id}")
         return rows.callback(row)
@@ -109,57 +105,46 @@ class Queries(Component):
     def tasks_by_id(self, task_ids: Sequence[str]) -> dict[str, Task]:
         """Return the tasks with these ids that are on record, by id."""
         sql = f"select * from tasks where {rows.any_of('id', task_ids)}"  # noqa: S608 - of rows
-        with self._database.reading() as session:
-            return {row["id"]: rows.task(row) for row in session.execute(sql, task_ids)}
+        return {row["id"]: from_row(Task, row) for row in self._rows(sql, task_ids)}
 
     def pictures(self, task_ids: Sequence[str]) -> dict[str, list[Picture]]:
         """Return the files of these tasks, by task id."""
         pictures: dict[str, list[Picture]] = {}
-        with self._database.reading() as session:
-            sql = _PICTURES.format(where=rows.any_of("t.id", task_ids))
-            for row in session.execute(sql, task_ids):
-                has_thumbnail = bool(row["has_thumbnail"])
-                picture = Picture(row["task_id"], row["delivery"], rows.file(row), has_thumbnail)
-                pictures.setdefault(picture.task_id, []).append(picture)
+        for row in self._rows(_PICTURES.format(where=rows.any_of("t.id", task_ids)), task_ids):
+            file, has_thumbnail = from_row(File, row), bool(row["has_thumbnail"])
+            picture = Picture(row["task_id"], row["delivery"], file, has_thumbnail)
+            pictures.setdefault(picture.task_id, []).append(picture)
         return pictures
 
     def picture(self, delivery: int, media_index: str) -> File:
         """Return one file, with its thumbnail. Raises NotFound."""
-        with self._database.reading() as session:
-            row = session.execute(_PICTURE, (delivery, media_index)).fetchone()
+        row = self._row(_PICTURE, (delivery, media_index))
         if row is None:
             raise NotFound(f"no file {media_index} of delivery {delivery}")
-        return rows.file(row)
+        return from_row(File, row)
 
     def results(self, task_ids: Sequence[str]) -> dict[str, Callback]:
         """Return the messages that reported the success of these tasks, by task id."""
-        with self._database.reading() as session:
-            sql = _RESULTS.format(where=rows.any_of("t.id", task_ids))
-            found = session.execute(sql, task_ids).fetchall()
+        found = self._rows(_RESULTS.format(where=rows.any_of("t.id", task_ids)), task_ids)
         return {row["task_id"]: rows.callback(row).callback for row in found}
 
     def attempts(self, deliveries: Sequence[Delivery]) -> dict[int, tuple[Attempt, ...]]:
         """Return the attempts at these deliveries, by delivery id."""
         ids = [delivery.id for delivery in deliveries]
         sql = f"select * from attempts where {rows.any_of('delivery', ids)} {_IN_ORDER}"  # noqa: S608
-        with self._database.reading() as session:
-            return rows.grouped(session.execute(sql, ids), rows.attempt)
+        return rows.grouped(Attempt, self._rows(sql, ids))
 
     def inputs(self, task_id: str) -> dict[str, bytes]:
         """Return the stored thumbnails of the inputs of a task, by name; none if it is unknown."""
-        with self._database.reading() as session:
-            found = session.execute(_INPUTS, (task_id,)).fetchall()
-        return {row["name"]: bytes(row["thumbnail"]) for row in found}
+        return {row["name"]: bytes(row["thumbnail"]) for row in self._rows(_INPUTS, (task_id,))}
 
     def names_of_inputs(self, task_ids: Sequence[str]) -> dict[str, list[str]]:
         """Return the names of the stored inputs, by task id; tasks without any are left out."""
         if not task_ids:
             return {}
         found: dict[str, list[str]] = {}
-        with self._database.reading() as session:
-            sql = _NAMES.format(tasks=rows.any_of("t.id", task_ids))
-            for row in session.execute(sql, list(task_ids)):
-                found.setdefault(row["task_id"], []).append(row["name"])
+        for row in self._rows(_NAMES.format(tasks=rows.any_of("t.id", task_ids)), task_ids):
+            found.setdefault(row["task_id"], []).append(row["name"])
         return found
 
     def charges(
@@ -178,20 +163,8 @@ class Queries(Component):
         where, values = rows.filters(provider=provider, account=account)
         more, bounds = rows.within("created_at", created)
         sql = f"{_CHARGES} and {where}{more} order by seq limit ?"
-        with self._database.reading() as session:
-            found = session.execute(sql, [after, *values, *bounds, limit]).fetchall()
-        return [
-            Charge(
-                row=row["seq"],
-                provider=row["provider"],
-                account=row["account"],
-                reference=row["reference"],
-                created_at=row["created_at"],
-                cost=row["cost"],
-                unit=row["cost_unit"],
-            )
-            for row in found
-        ]
+        found = self._rows(sql, [after, *values, *bounds, limit])
+        return [from_row(Charge, row) for row in found]
 
 
 _CALLBACK = f"{rows.SELECT_CALLBACKS} where c.id = ?"
@@ -253,6 +226,6 @@ where {tasks} order by t.id, case i.name when 'human' then 0 else 1 end, i.name
 """
 
 _CHARGES = """
-select seq, provider, account, reference, created_at, cost, cost_unit from tasks
+select seq as "row", provider, account, reference, created_at, cost, cost_unit as unit from tasks
 where cost is not null and seq > ?
 """

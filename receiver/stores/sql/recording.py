@@ -30,17 +30,25 @@ WAIT_FOR_OUTPUTS = 10_000  # ms that deliveries wait for the query for lost outp
 
 
 class Recording:
-    """Records one message, or one task, in the transaction that is open on `session`."""
+    """Records one message, or one task, in the transaction that is open on `session`.
+
+    See `inbox.RecordingOptions` for the options.
+    """
 
     def __init__(
         self,
         session: Session,
         subscriptions: Sequence[Subscription] = (),
         query_after: int = QUERY_ADOPTED_AFTER,
+        *,
+        confirm: bool = False,
+        shares_ids: bool = True,
     ) -> None:
         self._session = session
         self._subscriptions = subscriptions
-        self._query_after = query_after  # ms until the first query of a task that is created
+        self._query_after = query_after
+        self._confirm = confirm
+        self._shares_ids = shares_ids
 
     def create(self, task: Task) -> None:
         """Store a new task with its `created` transition. Raises ValueError if the id exists."""
@@ -52,16 +60,14 @@ class Recording:
             _INSERT_TRANSITION, (row["seq"], Status.CREATED, None, 0, at, at, Trust.QUERIED, 0)
         )
 
-    def record(
-        self, callback: Callback, event: Event, *, confirm: bool, shares_ids: bool = True
-    ) -> Outcome:
+    def record(self, callback: Callback, event: Event) -> Outcome:
         """Store the message and apply it to its task; see `Inbox.record`."""
-        named = ProviderId.of(callback, event, shares_ids=shares_ids)
+        named = ProviderId.of(callback, event, shares_ids=self._shares_ids)
         task = self._task_of(callback, event, named)
         if task["forgotten_at"] is not None:
             return self._record_forgotten(task, callback)
         task = self._identified(task, named, callback.received_at)
-        outcome = self._judge(task, named, event, callback.trust, confirm=confirm)
+        outcome = self._judge(task, named, event, callback.trust)
         problem = _problem(task, named, event)
         is_repeated, callback_id = self._store(task["seq"], callback, outcome, problem)
         confirms = outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED
@@ -89,21 +95,14 @@ class Recording:
             self._store(task["seq"] if task else None, callback, Outcome.QUARANTINED, problem)
 
     def reopen(
-        self,
-        stored: StoredCallback,
-        event: Event,
-        now: int,
-        *,
-        confirm: bool,
-        shares_ids: bool = True,
-        accept: bool = False,
+        self, stored: StoredCallback, event: Event, now: int, *, accept: bool = False
     ) -> Outcome:
         """Record a stored message again, and replace its outcome by the current one.
 
         With `accept`, the message must be a mismatch, and its id becomes the id of the task. Raises
         NotAMismatch, and NotFound if the task was forgotten.
         """
-        named = ProviderId.of(stored.callback, event, shares_ids=shares_ids)
+        named = ProviderId.of(stored.callback, event, shares_ids=self._shares_ids)
         task = self._task_of(stored.callback, event, named)
         if task["forgotten_at"] is not None:
             if accept:
@@ -114,7 +113,7 @@ class Recording:
             named = replace(named, source=IdSource.OPERATOR)
         task = self._identified(task, named, now)
         trust = stored.callback.trust
-        outcome = self._judge(task, named, event, trust, confirm=confirm, is_accepted=accept)
+        outcome = self._judge(task, named, event, trust, is_accepted=accept)
         problem = _problem(task, named, event)
         values = {"outcome": outcome, "problem": problem, "task": task["seq"], "id": stored.id}
         self._session.execute(_REPLAYED, values)
@@ -176,7 +175,6 @@ class Recording:
         event: Event,
         trust: Trust,
         *,
-        confirm: bool,
         is_accepted: bool = False,
     ) -> Outcome:
         """Return the outcome of a message. `is_accepted`: an operator accepted the mismatch."""
@@ -188,7 +186,7 @@ class Recording:
             if is_sure and mismatches.is_based_on_mismatch(self._session, task):
                 outcome = Outcome.RECORDED
         is_disputed = not is_accepted and mismatches.is_disputed(task, named, event)
-        if outcome is Outcome.RECORDED and (confirm or is_disputed):
+        if outcome is Outcome.RECORDED and (self._confirm or is_disputed):
             return Outcome.CONFIRMING
         return outcome
 
@@ -213,7 +211,7 @@ class Recording:
         elif outcome is Outcome.CONFIRMING and callback.source is Source.CALLBACK:
             self._set(task, "deadline_at", at)
         elif outcome is Outcome.DUPLICATE and callback.trust is Trust.QUERIED:
-            self._confirm(task, callback_id, event, at)
+            self._record_confirmation(task, callback_id, event, at)
 
     def _move(self, task: Row, callback: Callback, callback_id: int, event: Event, at: int) -> None:
         """Record the transition, and write its deliveries.
@@ -259,7 +257,7 @@ class Recording:
         is_polled = seen_at is not None and abs(at - seen_at) < GONE_AFTER
         return WAIT_FOR_OUTPUTS if is_polled else 0
 
-    def _confirm(self, task: Row, callback_id: int, event: Event, at: int) -> None:
+    def _record_confirmation(self, task: Row, callback_id: int, event: Event, at: int) -> None:
         """Record that a query confirmed the status. Its response contains the newest URLs.
 
         The response replaces the message of the transition, unless it has fewer outputs. If it has

@@ -51,9 +51,8 @@ class Repair(Component):
         the job queue.
         """
         where, values = _conditions(wanted)
-        with self._database.reading() as session:
-            found = session.execute(_ENDED.format(where=where), [after, *values, limit])
-            ids = [row["id"] for row in found]
+        found = self._rows(_ENDED.format(where=where), [after, *values, limit])
+        ids = [row["id"] for row in found]
         following = ids[-1] if len(ids) == limit else None
         if dry_run or not ids:
             return RepairStep(len(ids), following)
@@ -122,9 +121,7 @@ class Repair(Component):
 
         The oldest come first; only callbacks received at `since` or later are returned.
         """
-        with self._database.reading() as session:
-            found = session.execute(_QUARANTINED, (after, since, limit))
-            return [row["id"] for row in found]
+        return [row["id"] for row in self._rows(_QUARANTINED, (after, since, limit))]
 
 
 def _is_missing(row: Row, subscription: Subscription) -> bool:
@@ -146,15 +143,8 @@ def _conditions(wanted: DeliverySelection) -> tuple[str, list[object]]:
             "t.id": wanted.task_id,
         }
     )
-    conditions = [f"d.state = '{State(wanted.state)}'", where]
-    for comparison, instant in (
-        ("tr.recorded_at >= ?", wanted.since),
-        ("tr.recorded_at < ?", wanted.until),
-    ):
-        if instant is not None:
-            conditions.append(comparison)
-            values.append(instant)
-    return " and ".join(conditions), values
+    times, bounds = rows.within("tr.recorded_at", rows.TimeRange(wanted.since, wanted.until))
+    return f"d.state = '{State(wanted.state)}' and {where}{times}", [*values, *bounds]
 
 
 _ENDED = """

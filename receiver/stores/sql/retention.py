@@ -82,8 +82,7 @@ class Retention(Component):
         """Erase texts of tasks that have ended as for `prune`. Reads up to `limit` rows."""
         wanted = {"older": older_than, "after": after, "limit": limit}
         sql = _TEXTS[of].format(prunable=prunable_if(dead_too=dead_too))
-        with self._database.reading() as session:
-            found = session.execute(sql, wanted).fetchall()
+        found = self._rows(sql, wanted)
         prunable = [row["task"] for row in found if row["is_prunable"]]
 
         def work(session: Session) -> None:
@@ -103,9 +102,7 @@ class Retention(Component):
         may end without a callback by which `prune` finds it.
         """
         wanted = {"older": older_than, "after": after, "limit": limit}
-        with self._database.reading() as session:
-            sql = _KEPT_INPUTS.format(prunable=prunable_if(dead_too=dead_too))
-            found = session.execute(sql, wanted).fetchall()
+        found = self._rows(_KEPT_INPUTS.format(prunable=prunable_if(dead_too=dead_too)), wanted)
         prunable = [row["task"] for row in found if row["is_prunable"]]
 
         def work(session: Session) -> int:

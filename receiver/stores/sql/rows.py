@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from functools import cache
+from operator import attrgetter, itemgetter
+from types import NoneType
+from typing import Any, Protocol, TypeVar, get_args, get_type_hints
 
-from receiver.deliveries import Attempt, Delivery, File, State, Transition
+from receiver.deliveries import Attempt, Delivery, File
 from receiver.events import Callback, Source
 from receiver.stores.sql.database import Session
-from receiver.tasks import IdSource, Outcome, Status, Task, Trust, is_problem_of
+from receiver.tasks import IdSource, Outcome, Task, Trust, is_problem_of
 from receiver.text import display
 
 T = TypeVar("T")
@@ -50,34 +53,37 @@ class TimeRange:
 
 ALWAYS = TimeRange()
 
+
+@cache
+def _reading(kind: type) -> tuple[Callable[[Row], Sequence[Any]], list[tuple[int, type]]]:
+    """Return a function that reads the fields of a dataclass from a row, and their conversions.
+
+    A conversion is the position of a field and its type, if the database stores another type.
+    """
+    types = get_type_hints(kind)
+    conversions = []
+    for position, hint in enumerate(types.values()):
+        alternatives = [one for one in get_args(hint) or (hint,) if one is not NoneType]
+        if len(alternatives) == 1 and issubclass(alternatives[0], (bool, bytes, StrEnum)):
+            conversions.append((position, alternatives[0]))
+    return itemgetter(*types), conversions
+
+
+def from_row(kind: type[T], row: Row) -> T:
+    """Return a dataclass whose fields have the names of the row's columns."""
+    values_in, conversions = _reading(kind)  # type: ignore[arg-type]
+    values = list(values_in(row))
+    for position, convert in conversions:
+        if values[position] is not None:
+            values[position] = convert(values[position])
+    return kind(*values)
+
+
 TASK_COLUMNS = tuple(field.name for field in fields(Task))  # all but `seq`, the row key
 
+values_of_attempt = attrgetter(*(field.name for field in fields(Attempt)))
 
-def task(row: Row) -> Task:
-    """Return the task in a row of `tasks`."""
-    return Task(
-        id=row["id"],
-        provider=row["provider"],
-        status=Status(row["status"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        account=row["account"],
-        provider_task_id=row["provider_task_id"],
-        callback_task_id=row["callback_task_id"],
-        id_source=None if row["id_source"] is None else IdSource(row["id_source"]),
-        reference=row["reference"],
-        model=row["model"],
-        trust=Trust(row["trust"]),
-        reason=row["reason"],
-        cost=row["cost"],
-        cost_unit=row["cost_unit"],
-        conflict=bool(row["conflict"]),
-        expects_callback=bool(row["expects_callback"]),
-        asked=row["asked"],
-        deadline_at=row["deadline_at"],
-        given_up_at=row["given_up_at"],
-        mismatched_at=row["mismatched_at"],
-    )
+values_of_file = attrgetter(*(field.name for field in fields(File)))
 
 
 def of_task(task: Task) -> dict[str, object]:
@@ -129,84 +135,11 @@ def _headers(text: str) -> dict[str, str]:
     return {display.storable(name): display.storable(str(text)) for name, text in headers.items()}
 
 
-def transition(row: Row) -> Transition:
-    """Return the transition in a row of `transitions`."""
-    return Transition(
-        status=row["status"],
-        occurred_at=row["occurred_at"],
-        recorded_at=row["recorded_at"],
-        trust=Trust(row["trust"]),
-        corrected=bool(row["corrected"]),
-        revision=row["revision"],
-    )
-
-
-def delivery(row: Row) -> Delivery:
-    """Return the delivery in a row of SELECT_DELIVERIES."""
-    return Delivery(
-        id=row["id"],
-        task_id=row["task_id"],
-        status=row["status"],
-        hook=row["hook"],
-        state=State(row["state"]),
-        attempts=row["attempts"],
-        retries_from=row["retries_from"],
-        due_at=row["due_at"],
-        after=row["after"],
-        ended_at=row["ended_at"],
-    )
-
-
-def by_id(delivery: Delivery) -> int:
-    """Return the key for sorting deliveries by id."""
-    return delivery.id
-
-
-def attempt(row: Row) -> Attempt:
-    """Return the attempt in a row of `attempts`."""
-    return Attempt(
-        number=row["number"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        outcome=row["outcome"],
-        answer=row["answer"],
-    )
-
-
-def of_attempt(attempt: Attempt) -> tuple[Any, ...]:
-    """Return the values of the row of an attempt, without its delivery."""
-    return (attempt.number, attempt.started_at, attempt.ended_at, attempt.outcome, attempt.answer)
-
-
-def file(row: Row) -> File:
-    """Return the file in a row of `files`."""
-    return File(
-        media_index=row["media_index"],
-        url=row["url"],
-        sha256=row["sha256"],
-        size=row["size"],
-        content_type=row["content_type"],
-        thumbnail=None if row["thumbnail"] is None else bytes(row["thumbnail"]),
-    )
-
-
-def of_file(file: File) -> tuple[Any, ...]:
-    """Return the values of the row of a file, without its delivery and attempt."""
-    return (
-        file.media_index,
-        file.url,
-        file.sha256,
-        file.size,
-        file.content_type,
-        file.thumbnail,
-    )
-
-
-def grouped(found: Iterable[Row], make: Callable[[Row], T]) -> dict[int, tuple[T, ...]]:
-    """Return the rows as values, grouped by the id of their delivery."""
+def grouped(kind: type[T], found: Iterable[Row]) -> dict[int, tuple[T, ...]]:
+    """Return the rows as dataclasses, grouped by the id of their delivery."""
     groups: dict[int, list[T]] = {}
     for row in found:
-        groups.setdefault(row["delivery"], []).append(make(row))
+        groups.setdefault(row["delivery"], []).append(from_row(kind, row))
     return {delivery: tuple(values) for delivery, values in groups.items()}
 
 
@@ -231,7 +164,7 @@ def any_of(column: str, values: Sequence[object]) -> str:
 def deliveries(session: Session, where: str, values: Sequence[Any]) -> list[Delivery]:
     """Return the deliveries `d` for which this condition holds."""
     found = session.execute(f"{SELECT_DELIVERIES} where {where}", values).fetchall()
-    return [delivery(row) for row in found]
+    return [from_row(Delivery, row) for row in found]
 
 
 SELECT_DELIVERIES = """

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from receiver.stores.sql.database import Component, Session
+from receiver.stores.sql.rows import from_row
 
 MOST_SESSIONS = 1_000  # open at the same time; a further one ends the oldest
 
@@ -68,8 +69,7 @@ class DashboardSessions(Component):
 
     def is_open(self, digest: str, now: int) -> bool:
         """Return whether the session was neither closed nor has expired."""
-        with self._database.reading() as session:
-            return session.execute(_IS_OPEN, (digest, now)).fetchone() is not None
+        return self._row(_IS_OPEN, (digest, now)) is not None
 
     def close(self, digest: str) -> None:
         """End the session in all processes. Does nothing if it is not open."""
@@ -113,8 +113,7 @@ class DashboardSessions(Component):
 
 def _attempts(session: Session, allowance: Allowance, now: int) -> list[Usage]:
     found = session.execute(_ATTEMPTS, (allowance.kind,)).fetchall()
-    stored = (Usage(row["slot"], row["sender"], row["used"], row["at"]) for row in found)
-    return [one.moved_to(now, allowance) for one in stored]
+    return [from_row(Usage, row).moved_to(now, allowance) for row in found]
 
 
 _OPEN = "insert into sessions (digest, opened_at, ends_at) values (?, ?, ?)"

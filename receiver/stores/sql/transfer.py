@@ -40,17 +40,15 @@ class Transfer(Component):
 
     def is_empty(self) -> bool:
         """Return whether there are neither tasks nor callbacks on record."""
-        with self._database.reading() as session:
-            return all(
-                session.execute(f"select 1 from {table} limit 1").fetchone() is None  # noqa: S608
-                for table in ("tasks", "callbacks")
-            )
+        return all(
+            self._row(f"select 1 from {table} limit 1") is None  # noqa: S608 - of our tables
+            for table in ("tasks", "callbacks")
+        )
 
     def count(self, table: str) -> int:
         """Return the number of rows of a table."""
-        with self._database.reading() as session:
-            sql = f"select count(*) as rows_there from {table}"  # noqa: S608 - a name of TABLES
-            return int(session.execute(sql).fetchone()["rows_there"])
+        row = self._row(f"select count(*) as rows_there from {table}")  # noqa: S608 - of TABLES
+        return int(row["rows_there"])
 
     def dump(self, table: str) -> Iterator[list[dict[str, Any]]]:
         """Yield all rows, in the order of their keys, in pages of rows by column name."""
@@ -65,7 +63,8 @@ class Transfer(Component):
         Triggers count the rows, and in PostgreSQL announce due deliveries to the job queue.
         """
         columns = list(page[0])
-        sql = self._insertion(table, columns)
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        sql = f"insert into {table} ({names}){self._database.overriding} values ({marks})"  # noqa: S608
         values = [[row[column] for column in columns] for row in page]
 
         def work(session: Session) -> None:
@@ -87,13 +86,8 @@ class Transfer(Component):
         marks = ", ".join("?" * len(TABLES[table]))
         after = f"where ({key}) > ({marks})" if last is not None else ""
         sql = f"select * from {table} {after} order by {key} limit ?"  # noqa: S608 - of TABLES
-        with self._database.reading() as session:
-            found = session.execute(sql, [*(last or ()), AT_ONCE]).fetchall()
+        found = self._rows(sql, [*(last or ()), AT_ONCE])
         return [{name: row[name] for name in row.keys()} for row in found]  # noqa: SIM118 - a Row
-
-    def _insertion(self, table: str, columns: Sequence[str]) -> str:
-        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-        return f"insert into {table} ({names}){self._database.overriding} values ({marks})"  # noqa: S608
 
 
 def _plain(value: Any) -> Any:

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Signal
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from receiver.config import private_files
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.stores.group_commit import Write
 from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
 from receiver.stores.sqlite import schema, space
 from receiver.stores.sqlite.files import FilesChanged, OpenFiles
@@ -44,11 +43,9 @@ class SqliteDatabase(Database):
         self._seen = threading.local()  # `version`: the version when this thread's last wait ended
 
     def migrate(self) -> list[str]:
-        try:
+        with self._errors_reported():
             private_files.create_folder(self._path.parent)
             return schema.migrate(self._path)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def check_schema(self) -> None:
         if not self._path.exists():
@@ -74,29 +71,23 @@ class SqliteDatabase(Database):
             raise self._unavailable(error) from error
 
     def shrink(self, pages: int) -> int:
-        try:
+        with self._errors_reported():
             return space.shrink(self._files, pages)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def finish_erasure(self) -> bool:
-        try:
+        with self._errors_reported():
             return space.finish_erasure(self._files)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def remove_remnants(self, reference: str) -> None:
         with self.reading() as connection:
             sql = "select 1 from tasks where reference = ? limit 1"
             if connection.execute(sql, (reference,)).fetchone() is not None:
                 return  # another task has the same reference
-        try:
+        with self._errors_reported():
             if space.has_remnants(self._files, reference):
                 self.write(self.note_erasure)
                 space.rebuild(self._files)
                 self.finish_erasure()
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def held_by(self, mark: int) -> str:
         del mark  # the log is truncated as a whole
@@ -134,18 +125,18 @@ class SqliteDatabase(Database):
         rounds = max(1, int(timeout / POLL_EVERY))
         for _ in range(rounds):
             try:
-                self._seen.version = self._version()
+                try:
+                    self._seen.version = self.readers.version()
+                except FilesChanged:
+                    self._restore_files()
+                    self._seen.version = self.readers.version()
             except (sqlite3.Error, OSError) as error:
                 raise self._unavailable(error) from error
             if self._seen.version != before or stop.wait(POLL_EVERY):
                 return
 
-    def write(self, work: Callable[[Session], T]) -> T:
-        return self.writer.run(work)
-
-    def submit_about(self, task_id: str, work: Callable[[Session], T]) -> Write[Any, T]:
-        del task_id  # the one writer keeps the order of all writes
-        return self.writer.submit(work, start=False)
+    def write(self, work: Callable[[Session], T], about: str | None = None) -> T:
+        return self.writer.run(work, about or "")
 
     # SQLite has no statistics of this database, so it might use the index of a common value and
     # read most of the table. A `+` before a column prevents the use of its index.
@@ -173,16 +164,15 @@ class SqliteDatabase(Database):
     def unindexed(self, column: str) -> str:
         return f"+{column}"
 
-    def _version(self) -> tuple[int, int]:
-        version = self._begun(self.readers.version)
-        self._files.end_read()
-        return version
-
     @contextmanager
     def reading(self) -> Iterator[SqliteSession]:
         """Return a read-only connection for the block's exclusive use. Raises StoreUnavailable."""
         try:
-            reader = self._begun(self.readers.take)
+            try:
+                reader = self.readers.take()
+            except FilesChanged:
+                self._restore_files()
+                reader = self.readers.take()
         except (sqlite3.Error, OSError) as error:
             self.readers.close_idle()
             raise self._unavailable(error) from error
@@ -195,24 +185,6 @@ class SqliteDatabase(Database):
             raise self._unavailable(error) from error
         finally:
             self.readers.give_back(reader)
-            self._files.end_read()
-
-    def _begun(self, work: Callable[[], T]) -> T:
-        """Call `work` as the beginning of a read, and return its result; the caller ends the read.
-
-        If another program changed the files, they are restored first. If `work` fails, the read has
-        ended.
-        """
-        for is_last in (False, True):
-            self._files.begin_read()
-            try:
-                return work()
-            except BaseException as error:
-                self._files.end_read()
-                if is_last or not isinstance(error, FilesChanged):
-                    raise
-            self._restore_files()
-        raise AssertionError
 
     def _restore_files(self) -> None:
         """Make the writer open the files again, after another program changed them.
@@ -227,6 +199,14 @@ class SqliteDatabase(Database):
                 if self._files.is_open or self.writer.is_closing or time.monotonic() > until:
                     raise
             time.sleep(POLL_EVERY)
+
+    @contextmanager
+    def _errors_reported(self) -> Iterator[None]:
+        """Raise StoreUnavailable, with the path, for errors of the file in the block."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
         if isinstance(error, FileNotFoundError):

@@ -78,15 +78,15 @@ def file_names(database: Path) -> tuple[str, str, str]:
 
 def current_files(database: str, wal: str, shm: str) -> Files:
     """Return the files that have these names now."""
-    return Files(_identity(database), _identity(wal), _identity(shm))
-
-
-def _identity(name: str) -> Identity | None:
-    try:
-        found = os.stat(name)  # noqa: PTH116 - often, and `Path` takes twice as long
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    identities: list[Identity | None] = []
+    for name in (database, wal, shm):
+        try:
+            found = os.stat(name)  # noqa: PTH116 - often, and `Path` takes twice as long
+        except OSError:
+            identities.append(None)
+        else:
+            identities.append((found.st_dev, found.st_ino))
+    return Files(*identities)
 
 
 def _size(name: str) -> int:
@@ -106,17 +106,18 @@ def _is_log(path: Path) -> bool:
 @contextmanager
 def file_lock(database: Path) -> Iterator[None]:
     """Hold the lock that every writer of this database holds. Raises OSError."""
-    name = f"{database}-lock"
+    name = Path(f"{database}-lock")
     while True:
-        descriptor = private_files.open_file(Path(name))
+        descriptor = private_files.open_file(name)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            found = os.fstat(descriptor)
-            # If the lock file was removed meanwhile, others lock the one that has its name now.
-            if (found.st_dev, found.st_ino) != _identity(name):
-                continue
-            yield
-            return
+            try:
+                is_current = os.path.samestat(os.fstat(descriptor), name.stat())
+            except FileNotFoundError:
+                is_current = False
+            if is_current:  # otherwise, it was removed, and others lock the one with its name now
+                yield
+                return
         finally:
             os.close(descriptor)  # releases the lock, as does the kernel if the process dies
 
@@ -176,12 +177,12 @@ class OpenFiles:
         self._is_restored = False  # this process may create the missing files
 
     def begin_read(self) -> None:
-        """Make a recovery in this process wait until `end_read`. Raises FilesChanged."""
+        """Make a recovery in this process wait until `end_read`. Raises OSError."""
         with self._mutex:
             if self._is_recovering and not self._mutex.wait_for(
                 lambda: not self._is_recovering, READERS_END_WITHIN
             ):
-                raise FilesChanged(f"{self._path} is being opened again")
+                raise OSError(f"{self._path} is being opened again")
             self._reads += 1
 
     def end_read(self) -> None:

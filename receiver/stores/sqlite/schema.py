@@ -10,7 +10,7 @@ from receiver.config import private_files
 from receiver.errors import SchemaMismatch
 from receiver.stores.releases import migrations, refuse_newer, refuse_older
 from receiver.stores.sqlite.files import check_complete, file_lock
-from receiver.stores.sqlite.writer import connect
+from receiver.stores.sqlite.readers import connect
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

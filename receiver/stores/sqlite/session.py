@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from receiver.stores.sql.database import Values, storable_values
+from receiver.stores.sql.database import Values
 from receiver.stores.sql.locks import LockedSql
 
 
@@ -19,13 +19,3 @@ class SqliteSession(sqlite3.Connection):
 
     def lock_name(self, name: str, /) -> None:
         """Do nothing: no other transaction writes until this one ends."""
-
-
-class SqliteReadingSession(SqliteSession):
-    """A read-only connection, which searches for unstorable text in the form that is stored."""
-
-    def execute(self, sql: str, values: Values = (), /) -> sqlite3.Cursor:  # type: ignore[override]
-        try:
-            return super().execute(sql, values)
-        except UnicodeEncodeError:
-            return super().execute(sql, storable_values(values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from receiver.stores.sqlite.files import OpenFiles
-from receiver.stores.sqlite.writer import connect
+from receiver.stores.sqlite.readers import connect
 
 PIECE = 2**20  # bytes of one read
 SHORTEST_REMNANT = 6  # bytes

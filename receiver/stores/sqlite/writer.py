@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +16,13 @@ from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
 from receiver.stores.sql.metrics import FILES_CHANGED, count
 from receiver.stores.sqlite.files import FilesChanged, LogEmptied, OpenFiles, file_lock
-from receiver.stores.sqlite.session import SqliteReadingSession, SqliteSession
+from receiver.stores.sqlite.readers import connect
+from receiver.stores.sqlite.session import SqliteSession
 
 __all__ = ["SqliteWriter", "connect", "file_lock"]
 
 Write = group_commit.Write[SqliteSession, Any]
 WRITE_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
-
-
-def connect(path: Path, *, read_only: bool) -> SqliteSession:
-    """Open a connection with the settings that this database needs. Raises sqlite3.Error."""
-    connection = sqlite3.connect(
-        path,
-        isolation_level=None,
-        timeout=5,
-        check_same_thread=False,
-        cached_statements=256,
-        factory=SqliteReadingSession if read_only else SqliteSession,
-    )
-    connection.row_factory = sqlite3.Row
-    # Rows stay readable if they contain text that is not UTF-8, from a damaged file for example.
-    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
-    connection.execute("pragma foreign_keys = on")
-    # No memory mapping: a truncated file would cause a SIGBUS instead of an error.
-    connection.execute("pragma mmap_size = 0")
-    if read_only:
-        connection.execute("pragma query_only = on")
-    else:
-        connection.execute("pragma synchronous = full")
-        # Only for macOS, where a plain fsync leaves the data in the drive's cache.
-        connection.execute("pragma fullfsync = on")
-        connection.execute("pragma secure_delete = on")
-    return connection
 
 
 class SqliteWriter(group_commit.GroupCommit[SqliteSession]):
