@@ -18,6 +18,7 @@ from receiver.outgoing import http
 from receiver.pictures import thumbnails
 from receiver.pictures.file_types import HEAD, JPEG, PNG, UNKNOWN, detect, text_in
 from submitter.errors import InputError
+from submitter.providers.base import is_url
 
 # Kling: "no larger than 10 MB", which we take to mean 10 x 1024 x 1024 bytes of the file itself,
 # before it is encoded as Base64.
@@ -43,11 +44,6 @@ def prepare(field: str, given: str) -> str:
         return _url(field, given)
     # Raw: without a `data:` prefix and without line breaks, as Kling requires.
     return base64.b64encode(load(field, given)).decode("ascii")
-
-
-def is_url(given: str) -> bool:
-    """Return whether the text is meant as a URL. Base64 and paths do not start like one."""
-    return "://" in given[:32]
 
 
 def resolve_path(given: str, folder: Path | None) -> str:

@@ -15,14 +15,7 @@ from submitter.client import MEGABYTE, PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, ProviderError, UnexpectedAnswer
 from submitter.providers import kling_envelope
 from submitter.providers.answers import Call, Vendor
-from submitter.providers.base import (
-    CallbackPlace,
-    ListedTask,
-    Page,
-    PictureForm,
-    Provider,
-    TryOn,
-)
+from submitter.providers.base import CallbackPlace, ListedTask, Page, PictureForm, Provider, TryOn
 from submitter.providers.kling_token import ApiKey, SignedTokens, TokenSource
 from submitter.settings import AccountSettings
 from submitter.text import readable

@@ -8,9 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from receiver.errors import RequestRefused
-from receiver.providers.fields import code_in, identity
-from receiver.providers.json_body import decode, repeated
+from receiver.providers.fields import identity
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,
@@ -61,16 +59,7 @@ def data_of(vendor: Vendor, answer: Answer, call: Call) -> Any:
 
     The `code` decides, whatever the HTTP status is.
     """
-    try:
-        document = decode(answer.body)
-    except RequestRefused as error:
-        raise vendor.unexpected(answer, call, str(error)) from None
-    code = code_in(document)
-    if {"code", "data"} & repeated(document):
-        raise vendor.unexpected(answer, call, "`code` or `data` is repeated")
-    if code is None:
-        message = readable(document.get("message")) or "no `code` in it"
-        raise vendor.unexpected(answer, call, message)
+    code, document = vendor.document_of(answer, call)
     if code:
         raise _error(vendor, answer, call, code, document)
     return document.get("data")
