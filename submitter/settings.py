@@ -52,12 +52,10 @@ class AccountSettings:
 
         A shared setting may be set for the provider instead of the account.
         """
-        of_account = replace(setting, name=self.name(setting.name))
-        if is_shared and not self._environment.is_set(of_account):
-            return self._environment.value(
-                replace(setting, name=f"{self._provider}_{setting.name}")
-            )
-        return self._environment.value(of_account)
+        named = replace(setting, name=self.name(setting.name))
+        if is_shared and not self._environment.is_set(named):
+            named = replace(setting, name=f"{self._provider}_{setting.name}")
+        return self._environment.value(named)
 
     def secret(self, key: str) -> str | None:
         """Return a key that is sent in a header, or None if it is unset or invalid."""

@@ -21,31 +21,30 @@ from submitter.errors import (
 from submitter.providers.answers import Call, Vendor
 from submitter.text import readable
 
-AUTHENTICATION = "check {keys}"
-CLOCK = "check this machine's clock, and the keys"
-WRONG_ACCOUNT = {
+AUTHENTICATION = (WrongAccount, "check {keys}")
+CLOCK = (WrongAccount, "check this machine's clock, and the keys")
+REJECTIONS: dict[int, tuple[type[ProviderError], str]] = {
     1000: AUTHENTICATION,
     1001: AUTHENTICATION,
     1002: AUTHENTICATION,
     1003: CLOCK,
     1004: CLOCK,
-    1100: "the account is in an abnormal state: see {name}'s console",
-    1101: "the account is in arrears: top it up in {name}'s console",
-    1102: "the resource pack is used up or expired: buy one in {name}'s console",
-    1103: "the account has no right to this model or endpoint",
-    1304: "this machine's address is not on the account's whitelist in {name}'s console",
-}
-WRONG_INPUT = {
-    1200: "correct the request",
-    1201: "correct what the message names",
-    1202: "this endpoint does not support the request; check {address}",
-    1203: "check --model",
-    1300: "the input violates the platform's policy: use other pictures",
-    1301: "the input violates the content-safety policy: use other pictures",
-}
-LATER = {
-    1302: "too many requests; try again later",
-    1303: "too many tasks are running; try again when some have ended",
+    1100: (WrongAccount, "the account is in an abnormal state: see {name}'s console"),
+    1101: (WrongAccount, "the account is in arrears: top it up in {name}'s console"),
+    1102: (WrongAccount, "the resource pack is used up or expired: buy one in {name}'s console"),
+    1103: (WrongAccount, "the account has no right to this model or endpoint"),
+    1200: (WrongInput, "correct the request"),
+    1201: (WrongInput, "correct what the message names"),
+    1202: (WrongInput, "this endpoint does not support the request; check {address}"),
+    1203: (WrongInput, "check --model"),
+    1300: (WrongInput, "the input violates the platform's policy: use other pictures"),
+    1301: (WrongInput, "the input violates the content-safety policy: use other pictures"),
+    1302: (TryLater, "too many requests; try again later"),
+    1303: (TryLater, "too many tasks are running; try again when some have ended"),
+    1304: (
+        WrongAccount,
+        "this machine's address is not on the account's whitelist in {name}'s console",
+    ),
 }
 SERVER_ERROR = frozenset({5000, 5001, 5002})  # internal, maintenance, timeout
 TOKEN_NOT_VALID_NOW = frozenset({1003, 1004})  # too early, expired
@@ -107,15 +106,14 @@ def _error(
         "request_id": readable(document.get("request_id")) or None,
         "body": answer.body,
     }
-    names = {"name": vendor.name, "keys": vendor.keys, "address": vendor.address}
     if call is Call.FETCH and code in NO_SUCH_TASK:
         return NotFoundAtProvider(f"{message}; {vendor.name} has no task with this id", **facts)
-    if code in WRONG_INPUT:
-        return WrongInput(f"{message}; {WRONG_INPUT[code].format(**names)}", **facts)
-    if code in WRONG_ACCOUNT:
-        return WrongAccount(f"{message}; {WRONG_ACCOUNT[code].format(**names)}", **facts)
-    if code in LATER:
-        return TryLater(f"{message}; {LATER[code]}", retry_after=answer.retry_after, **facts)
+    if code in REJECTIONS:
+        kind, advice = REJECTIONS[code]
+        if kind is TryLater:
+            facts["retry_after"] = answer.retry_after
+        advice = advice.format(name=vendor.name, keys=vendor.keys, address=vendor.address)
+        return kind(f"{message}; {advice}", **facts)
     if code in SERVER_ERROR or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return vendor.server_error(answer, call, message, **facts)
     return UnexpectedAnswer(f"{message} (an unknown code)", **facts)
