@@ -26,9 +26,11 @@ from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.http import origin, retry_after
 from receiver.outgoing.retry import RetryPolicy
 from receiver.outgoing.ssrf_guard import GuardedSession
-from submitter.errors import NeverReached, OutcomeUnknown, TryLater
+from submitter.errors import NeverReached, OutcomeUnknown, ProviderError, TryLater
 
 T = TypeVar("T")
+# The error if a request may have been sent, and no complete response was received.
+LostAnswer = type[TryLater] | type[OutcomeUnknown]
 MEGABYTE = 1024 * 1024
 CHUNK = 64 * 1024  # bytes
 # A create sends up to 27 MB, which takes 110 s at an upload rate of 2 Mbit/s.
@@ -164,10 +166,7 @@ class Client:
         """
         method = "GET" if document is None else "POST"
         timeout = _timeout(self.answer_within, _QUERY_UNTIL.get())
-        try:
-            return self._exchange(method, path, keys, document, timeout, max_bytes)
-        except _ResponseLost as lost:
-            raise TryLater(f"{lost}; try again later") from None
+        return self._exchange(method, path, keys, document, timeout, TryLater, max_bytes)
 
     def create(self, path: str, keys: Mapping[str, str], document: Mapping[str, Any]) -> Answer:
         """Send a create and return the response.
@@ -175,10 +174,7 @@ class Client:
         Raises NeverReached, or OutcomeUnknown if the response is incomplete or missing.
         """
         timeout = _timeout(self.create_within, _CREATE_UNTIL.get())
-        try:
-            return self._exchange("POST", path, keys, document, timeout, MEGABYTE)
-        except _ResponseLost as lost:
-            raise OutcomeUnknown(str(lost)) from None
+        return self._exchange("POST", path, keys, document, timeout, OutcomeUnknown)
 
     def _exchange(
         self,
@@ -187,7 +183,8 @@ class Client:
         keys: Mapping[str, str],
         document: Mapping[str, Any] | None,
         timeout: float,
-        max_bytes: int,
+        if_lost: LostAnswer,
+        max_bytes: int = MEGABYTE,
     ) -> Answer:
         # The operator chose the base URL, so it may be an internal address.
         with (
@@ -207,9 +204,11 @@ class Client:
                     content = _content(response, deadline, max_bytes)
                     return Answer(response.status_code, response.headers, content)
             except (HTTPError, OSError, ValueError) as error:  # errors of requests are OSErrors
-                raise self._explained(error, deadline) from None
+                raise self._explained(error, deadline, if_lost) from None
 
-    def _explained(self, error: Exception, deadline: _ClientDeadline) -> Exception:
+    def _explained(
+        self, error: Exception, deadline: _ClientDeadline, if_lost: LostAnswer
+    ) -> ProviderError:
         server = origin(self.base_url)
         cause = _cause(error, deadline)
         if not deadline.connected or isinstance(cause, ssl.SSLCertVerificationError):
@@ -217,11 +216,8 @@ class Client:
                 f"{server} was never reached: {_reason(cause)}; nothing was sent. Check the "
                 "network and the base URL, then try again"
             )
-        return _ResponseLost(f"{server} sent no complete response: {_reason(cause)}")
-
-
-class _ResponseLost(Exception):
-    """A request may have been sent, and no complete response was received."""
+        advice = "; try again later" if if_lost is TryLater else ""
+        return if_lost(f"{server} sent no complete response: {_reason(cause)}{advice}")
 
 
 class _ClientDeadline(Deadline):

@@ -145,19 +145,17 @@ class TaskCreator:
     def _record_refusal(self, task: Task, error: ProviderError) -> None:
         """Record that the task has failed, in the provider's own words if they can be parsed."""
         callback = callback_of(task, error.body, Source.CREATE)
+        never_reached = isinstance(error, NeverReached)
+        reason = NEVER_REACHED if never_reached else f"{REFUSED}{error.message}"
+        event = Event(task.provider, "", Status.FAILED, callback.received_at, reason=reason)
         try:
-            if error.code is None or not self._is_accepted(callback):
-                self.ingest.record(callback, _refusal(task, error, callback.received_at))
+            if error.code is not None:
+                with suppress(RequestRefused):
+                    self.ingest.accept(callback)
+                    return
+            self.ingest.record(callback, event)
         except (RequestRefused, StoreError) as problem:
             error.message += f"; this could not be recorded: {problem}"
-
-    def _is_accepted(self, callback: Callback) -> bool:
-        """Record the callback; return whether it could be parsed."""
-        try:
-            self.ingest.accept(callback)
-        except RequestRefused:
-            return False
-        return True
 
     def _look_up(self, task: Task, unknown: OutcomeUnknown) -> Task:
         """Return the task if a query finds it at the provider. Otherwise raise OutcomeUnknown."""
@@ -196,14 +194,3 @@ class TaskCreator:
         except (StoreError, NotFound) as error:
             finding += f" (and that could not be recorded: {error})"
         return finding, f"Look for it at {task.provider} before you submit it again"
-
-
-def _refusal(task: Task, error: ProviderError, at: int) -> Event:
-    reason = NEVER_REACHED if isinstance(error, NeverReached) else f"{REFUSED}{error.message}"
-    return Event(
-        provider=task.provider,
-        provider_task_id="",
-        status=Status.FAILED,
-        occurred_at=at,
-        reason=reason,
-    )

@@ -105,11 +105,8 @@ class Vendor:
 
     def other_task(self, answer: Answer, task_id: str) -> UnexpectedAnswer:
         """Return the error for a response about another task than the one that was queried."""
-        return UnexpectedAnswer(
-            f"{self.name} was queried for task {task_id} and described another one",
-            http_status=answer.status,
-            body=answer.body,
-        )
+        message = f"{self.name} was queried for task {task_id} and described another one"
+        return UnexpectedAnswer(message, http_status=answer.status, body=answer.body)
 
     def not_stored(self, external_task_id: str | None) -> NotFoundAtProvider:
         """Return the error for a query by our id at a provider that does not store it."""

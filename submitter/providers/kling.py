@@ -174,7 +174,7 @@ class Kling(Provider):
     ) -> tuple[Answer, Any]:
         """Return the response and its data; if the token is not valid now, repeat it once."""
         token = self._tokens.token(wall_ms() // 1000)
-        answer = exchange(_bearer(token))
+        answer = exchange({"Authorization": f"Bearer {token}"})
         try:
             return answer, kling_envelope.data_of(VENDOR, answer, call)
         except ProviderError as error:
@@ -183,12 +183,8 @@ class Kling(Provider):
             another = self._tokens.renewed(token, wall_ms() // 1000)
             if another is None:
                 raise
-        answer = exchange(_bearer(another))
+        answer = exchange({"Authorization": f"Bearer {another}"})
         return answer, kling_envelope.data_of(VENDOR, answer, call)
-
-
-def _bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def _missing_keys(

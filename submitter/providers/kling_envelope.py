@@ -21,14 +21,9 @@ from submitter.errors import (
 from submitter.providers.answers import Call, Vendor
 from submitter.text import readable
 
-AUTHENTICATION = (WrongAccount, "check {keys}")
-CLOCK = (WrongAccount, "check this machine's clock, and the keys")
 REJECTIONS: dict[int, tuple[type[ProviderError], str]] = {
-    1000: AUTHENTICATION,
-    1001: AUTHENTICATION,
-    1002: AUTHENTICATION,
-    1003: CLOCK,
-    1004: CLOCK,
+    **dict.fromkeys((1000, 1001, 1002), (WrongAccount, "check {keys}")),
+    **dict.fromkeys((1003, 1004), (WrongAccount, "check this machine's clock, and the keys")),
     1100: (WrongAccount, "the account is in an abnormal state: see {name}'s console"),
     1101: (WrongAccount, "the account is in arrears: top it up in {name}'s console"),
     1102: (WrongAccount, "the resource pack is used up or expired: buy one in {name}'s console"),
@@ -64,11 +59,6 @@ def data_of(vendor: Vendor, answer: Answer, call: Call) -> Any:
     return document.get("data")
 
 
-def tasks_in(data: object) -> list[dict[str, Any]]:
-    """Return the tasks in `data`; some queries of a single task returned a list."""
-    return [task for task in (data if isinstance(data, list) else [data]) if isinstance(task, dict)]
-
-
 def ids(task: dict[str, Any]) -> tuple[str | None, object]:
     """Return the provider's id of a task, and ours."""
     info = task.get("task_info")
@@ -84,7 +74,10 @@ def check_identity(
     external_task_id: str | None = None,
 ) -> None:
     """Raise UnexpectedAnswer if the response describes another task than the one queried."""
-    tasks = tasks_in(data)
+    # Some queries of a single task returned a list.
+    tasks = [
+        task for task in (data if isinstance(data, list) else [data]) if isinstance(task, dict)
+    ]
     if len(tasks) != 1:
         return  # the receiver checks the shape, and stores a response that it cannot interpret
     own_id, external = ids(tasks[0])
@@ -100,12 +93,8 @@ def _error(
     vendor: Vendor, answer: Answer, call: Call, code: int, document: dict[str, Any]
 ) -> ProviderError:
     message = f"{vendor.name} {code}: {readable(document.get('message')) or 'no message'}"
-    facts: dict[str, Any] = {
-        "code": code,
-        "http_status": answer.status,
-        "request_id": readable(document.get("request_id")) or None,
-        "body": answer.body,
-    }
+    facts: dict[str, Any] = {"code": code, "http_status": answer.status, "body": answer.body}
+    facts["request_id"] = readable(document.get("request_id")) or None
     if call is Call.FETCH and code in NO_SUCH_TASK:
         return NotFoundAtProvider(f"{message}; {vendor.name} has no task with this id", **facts)
     if code in REJECTIONS:
