@@ -7,7 +7,8 @@ import re
 import signal
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -16,18 +17,11 @@ import requests
 from sandbox import environment
 from sandbox.callback_sender import Persistence
 from sandbox.ledger import LedgerEntry
-from sandbox.providers.standard_webhooks import SecretError, Signer
+from sandbox.providers.standard_webhooks import Signer
 from sandbox.scenarios.chaos import shares
-from sandbox.scenarios.scenario import SCENARIOS
+from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
-from sandbox.trigger import (
-    PROVIDERS,
-    Range,
-    TriggerError,
-    TriggerOptions,
-    UnknownScenarioError,
-    triggerable,
-)
+from sandbox.trigger import PROVIDERS, Range, TriggerError, TriggerOptions, triggerable
 
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
@@ -38,22 +32,29 @@ PROGRESS_WITHIN = 180.0  # seconds without anything new after which the demo sto
 ERRNO = re.compile(r"\[Errno -?\d+\] ([^')\"]+)")
 
 
-def _checked_secret(_: click.Context, __: click.Parameter, secret: str | None) -> str | None:
-    try:
-        if secret is not None:
-            Signer(secret)
-    except SecretError as fault:
-        raise click.BadParameter(str(fault)) from None
-    return secret
+def _parsed_by(parse: Callable[[str], Any]) -> Callable[..., Any]:
+    """Return the callback of an option whose text `parse` converts; it raises ValueError."""
+
+    def callback(_: click.Context, __: click.Parameter, text: str | None) -> Any:
+        try:
+            return None if text is None else parse(text)
+        except ValueError as fault:
+            raise click.BadParameter(str(fault)) from None
+
+    return callback
 
 
-def _checked_chaos(
-    _: click.Context, __: click.Parameter, text: str | None
-) -> dict[str, float] | None:
-    try:
-        return None if text is None else shares(text)
-    except UnknownScenarioError as fault:
-        raise click.BadParameter(str(fault)) from None
+def _webhook_secret(text: str) -> str:
+    Signer(text)  # raises SecretError
+    return text
+
+
+webhook_secret = click.option(
+    "--webhook-secret",
+    metavar="whsec_…",
+    callback=_parsed_by(_webhook_secret),
+    help="Secret that signs Kling's callbacks.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -91,16 +92,11 @@ def main() -> None:
     "--callback-timeout", type=SECONDS, default=10.0, help="Timeout of a callback, in seconds."
 )
 @click.option("--callbacks/--no-callbacks", default=True, help="Whether providers send callbacks.")
-@click.option(
-    "--webhook-secret",
-    metavar="whsec_…",
-    callback=_checked_secret,
-    help="Secret that signs Kling's callbacks.",
-)
+@webhook_secret
 @click.option(
     "--chaos",
     metavar="NAME[=PERCENT],…",
-    callback=_checked_chaos,
+    callback=_parsed_by(shares),
     help="Scenarios for tasks without one of their own, in percent (dropped=20,failed=10), "
     "or `all`. See: sandbox trigger --list.",
 )
@@ -159,12 +155,7 @@ def serve(
     help="[default: taken from the URL's path, else kling]",
 )
 @click.option("--external-id", help="Your own id of the task. [default: taken from the URL's path]")
-@click.option(
-    "--webhook-secret",
-    metavar="whsec_…",
-    callback=_checked_secret,
-    help="Secret that signs the callbacks.",
-)
+@webhook_secret
 @click.option("--pace", type=SECONDS, default=0.2, help="Seconds between two status changes.")
 @click.option(
     "--retries",
@@ -204,7 +195,7 @@ def trigger(
     shot = TriggerOptions(scenario, url, provider, external_id, webhook_secret, pace, retries)
     try:
         with Range(shot) as fired:
-            entries = list(_told(fired, as_json))
+            entries = list(_reported(fired, as_json))
             missing = fired.missing()
             if as_json:
                 shown = [entry.as_json() for entry in entries]
@@ -239,7 +230,7 @@ def _described(names: list[str]) -> Iterator[str]:
         yield from (indented + line for line in more)
 
 
-def _told(fired: Range, quietly: bool) -> Iterator[LedgerEntry]:
+def _reported(fired: Range, quietly: bool) -> Iterator[LedgerEntry]:
     for entry in fired.fire():
         if not quietly:
             reason = ERRNO.search(entry.error or "")
@@ -247,8 +238,8 @@ def _told(fired: Range, quietly: bool) -> Iterator[LedgerEntry]:
             lines = text.strip().splitlines()
             took = (entry.answered_at or entry.sent_at) - entry.sent_at
             status = entry.http_status or "no answer"
-            said = lines[0][:120] if lines else ""
-            click.echo(f"  {entry.status:<11} {status}  {took:>5} ms  {said}")
+            answer = lines[0][:120] if lines else ""
+            click.echo(f"  {entry.status:<11} {status}  {took:>5} ms  {answer}")
         yield entry
 
 
@@ -264,12 +255,12 @@ def env(port: int, url: str | None) -> None:
     host = urlsplit(base).hostname
     if not base.startswith(("http://", "https://")) or host is None:
         raise click.BadParameter("must be an http or https URL", param_hint="--url")
-    values = _asked(base) or environment.settings(base, host, environment.SMTP_PORT)
+    values = _running_environment(base) or environment.settings(base, host, environment.SMTP_PORT)
     for line in environment.lines(values):
         click.echo(line)
 
 
-def _asked(base: str) -> dict[str, str] | None:
+def _running_environment(base: str) -> dict[str, str] | None:
     with requests.Session() as session:
         session.trust_env = False
         try:
@@ -284,10 +275,10 @@ def _stopped_by_signal() -> list[int]:
     """Return a list to which received signals are appended: setting an event in a handler can
     deadlock.
     """
-    came: list[int] = []
+    received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: came.append(number))
-    return came
+        signal.signal(number, lambda number, _: received.append(number))
+    return received
 
 
 @main.command()

@@ -48,9 +48,8 @@ class Behaviour:
     webhook_secret: str | None = None  # signs Kling's callbacks
     requests_a_minute: int = 100  # Modellix's rate limit of each key
     persistence: Persistence = field(default_factory=Persistence)
-    chaos: dict[str, float] | None = (
-        None  # percentages by scenario, for tasks without one of their own
-    )
+    # Percentages by scenario, for tasks without one of their own.
+    chaos: dict[str, float] | None = None
     chaos_seed: int | None = None
 
     def __post_init__(self) -> None:

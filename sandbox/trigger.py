@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from sandbox.callback_sender import Persistence
 from sandbox.engine import CreateRequest, Task
 from sandbox.ledger import LedgerEntry
-from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError, named
+from sandbox.scenarios.scenario import SCENARIOS, named
 from sandbox.server import Behaviour, Sandbox
 
 PROVIDERS = ("kling", "appypie")  # the providers that send callbacks
@@ -124,13 +124,3 @@ def triggerable() -> list[str]:
         for one in SCENARIOS.values()
         if not one.needs_a_running_sandbox and one.only != "modellix"
     ]
-
-
-__all__ = [
-    "PROVIDERS",
-    "Range",
-    "TriggerError",
-    "TriggerOptions",
-    "UnknownScenarioError",
-    "triggerable",
-]

@@ -7,7 +7,7 @@ errors or logs.
 from __future__ import annotations
 
 import itertools
-import json
+import math
 import random
 import re
 import ssl
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -26,9 +26,11 @@ from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.http import origin, retry_after
 from receiver.outgoing.retry import RetryPolicy
 from receiver.outgoing.ssrf_guard import GuardedSession
-from submitter.errors import NeverReached, OutcomeUnknown, TryLater
+from submitter.errors import NeverReached, OutcomeUnknown, ProviderError, TryLater
 
 T = TypeVar("T")
+# The error if a request may have been sent, and no complete response was received.
+LostAnswer = type[TryLater] | type[OutcomeUnknown]
 MEGABYTE = 1024 * 1024
 CHUNK = 64 * 1024  # bytes
 # A create sends up to 27 MB, which takes 110 s at an upload rate of 2 Mbit/s.
@@ -112,32 +114,26 @@ BRISK = Patience(delays=(1.2, 2.5), total=10)
 ONCE = Patience(delays=(), total=0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """The instants, on the monotonic clock, at which exchanges are aborted."""
-
-    create_until: float
-    query_until: float
-
-
-_LIMITS: ContextVar[_Limits | None] = ContextVar("limits", default=None)
+# The times, on the monotonic clock, at which exchanges of the current context are aborted.
+_CREATE_UNTIL = ContextVar("create_until", default=math.inf)
+_QUERY_UNTIL = ContextVar("query_until", default=math.inf)
 
 
 @contextmanager
 def limited(create_seconds: float, query_seconds: float) -> Iterator[None]:
     """Abort the exchanges of this thread within the block after these numbers of seconds."""
     now = time.monotonic()
-    token = _LIMITS.set(_Limits(now + create_seconds, now + query_seconds))
+    create_token = _CREATE_UNTIL.set(now + create_seconds)
+    query_token = _QUERY_UNTIL.set(now + query_seconds)
     try:
         yield
     finally:
-        _LIMITS.reset(token)
+        _CREATE_UNTIL.reset(create_token)
+        _QUERY_UNTIL.reset(query_token)
 
 
-def _timeout(usual: float, until: float | None) -> float:
+def _timeout(usual: float, until: float) -> float:
     """Return the seconds for one exchange; never 0, which would mean no limit."""
-    if until is None:
-        return usual
     return min(usual, max(round(until - time.monotonic(), 1), 0.001))
 
 
@@ -169,24 +165,16 @@ class Client:
         the response is incomplete or missing.
         """
         method = "GET" if document is None else "POST"
-        limits = _LIMITS.get()
-        timeout = _timeout(self.answer_within, limits.query_until if limits else None)
-        try:
-            return self._exchange(method, path, keys, document, timeout, max_bytes)
-        except _ResponseLost as lost:
-            raise TryLater(f"{lost}; try again later") from None
+        timeout = _timeout(self.answer_within, _QUERY_UNTIL.get())
+        return self._exchange(method, path, keys, document, timeout, TryLater, max_bytes)
 
     def create(self, path: str, keys: Mapping[str, str], document: Mapping[str, Any]) -> Answer:
         """Send a create and return the response.
 
         Raises NeverReached, or OutcomeUnknown if the response is incomplete or missing.
         """
-        limits = _LIMITS.get()
-        timeout = _timeout(self.create_within, limits.create_until if limits else None)
-        try:
-            return self._exchange("POST", path, keys, document, timeout, MEGABYTE)
-        except _ResponseLost as lost:
-            raise OutcomeUnknown(str(lost)) from None
+        timeout = _timeout(self.create_within, _CREATE_UNTIL.get())
+        return self._exchange("POST", path, keys, document, timeout, OutcomeUnknown)
 
     def _exchange(
         self,
@@ -195,36 +183,32 @@ class Client:
         keys: Mapping[str, str],
         document: Mapping[str, Any] | None,
         timeout: float,
-        max_bytes: int,
+        if_lost: LostAnswer,
+        max_bytes: int = MEGABYTE,
     ) -> Answer:
-        headers = {**keys, "Accept": "application/json"}
-        if document is not None:
-            headers["Content-Type"] = "application/json"
-        body = None if document is None else json.dumps(document).encode()
         # The operator chose the base URL, so it may be an internal address.
         with (
             _ClientDeadline(timeout) as deadline,
             GuardedSession(deadline, allow_private=True) as session,
         ):
             try:
-                response = cast(
-                    "requests.Response",
-                    session.request(
-                        method,
-                        self.base_url + path,
-                        data=body,
-                        headers=headers,
-                        stream=True,
-                        timeout=deadline.remaining(),
-                    ),
+                response: requests.Response = session.request(
+                    method,
+                    self.base_url + path,
+                    json=document,
+                    headers={**keys, "Accept": "application/json"},
+                    stream=True,
+                    timeout=deadline.remaining(),
                 )
                 with response:
                     content = _content(response, deadline, max_bytes)
                     return Answer(response.status_code, response.headers, content)
             except (HTTPError, OSError, ValueError) as error:  # errors of requests are OSErrors
-                raise self._explained(error, deadline) from None
+                raise self._explained(error, deadline, if_lost) from None
 
-    def _explained(self, error: Exception, deadline: _ClientDeadline) -> Exception:
+    def _explained(
+        self, error: Exception, deadline: _ClientDeadline, if_lost: LostAnswer
+    ) -> ProviderError:
         server = origin(self.base_url)
         cause = _cause(error, deadline)
         if not deadline.connected or isinstance(cause, ssl.SSLCertVerificationError):
@@ -232,11 +216,8 @@ class Client:
                 f"{server} was never reached: {_reason(cause)}; nothing was sent. Check the "
                 "network and the base URL, then try again"
             )
-        return _ResponseLost(f"{server} sent no complete response: {_reason(cause)}")
-
-
-class _ResponseLost(Exception):
-    """A request may have been sent, and no complete response was received."""
+        advice = "; try again later" if if_lost is TryLater else ""
+        return if_lost(f"{server} sent no complete response: {_reason(cause)}{advice}")
 
 
 class _ClientDeadline(Deadline):

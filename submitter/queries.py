@@ -38,11 +38,9 @@ def query(ingest: Ingest, adapter: Provider, task: Task) -> Outcome:
     try:
         return ingest.accept(callback_of(task, answer.body, Source.QUERY, answer.headers))
     except RequestRefused as error:
-        raise UnexpectedAnswer(
-            f"the provider's response was not understood; it is kept in quarantine: {error}",
-            http_status=answer.status,
-            body=answer.body,
-        ).about(task.id) from error
+        message = f"the provider's response was not understood; it is kept in quarantine: {error}"
+        unexpected = UnexpectedAnswer(message, http_status=answer.status, body=answer.body)
+        raise unexpected.about(task.id) from error
 
 
 def _fetch(adapter: Provider, task: Task) -> Answer:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event as Signal
 
 import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
@@ -114,16 +114,13 @@ class Reconciler:
 
     def _reconcile(self, task: Task) -> str:
         """Query one task and schedule its next query; return the result as a word."""
-        # In a context of its own, so that what an adapter binds stays out of other log lines.
-        result = copy_context().run(self._query_with_log_context, task)
+        # In a context of its own, so that what is bound stays out of other log lines.
+        result = copy_context().run(self._query_and_schedule, task)
         self.ingest.meter.count(QUESTIONS, task.provider, result.replace(" ", "_"))
         return result
 
-    def _query_with_log_context(self, task: Task) -> str:
-        with bound_contextvars(task=task.id, provider=task.provider):
-            return self._query_and_schedule(task)
-
     def _query_and_schedule(self, task: Task) -> str:
+        bind_contextvars(task=task.id, provider=task.provider)
         try:
             adapter = self._adapter(task)
             result = self._query(adapter, task)

@@ -72,19 +72,9 @@ def open_session(
         else:
             store.check_schema()
         ClockWatch(store).follow()
-        yield Session(
-            settings=chosen,
-            store=store,
-            ingest=Ingest(
-                store,
-                [entry.subscription for entry in hooks.entries],
-                chosen.confirm,
-                MetricBuffer("poller"),
-            ),
-            download_hooks=frozenset(
-                entry.name for entry in hooks.entries if entry.type == hooks_file.DOWNLOAD
-            ),
-            hooks=hooks,
-        )
+        subscriptions = [entry.subscription for entry in hooks.entries]
+        ingest = Ingest(store, subscriptions, chosen.confirm, MetricBuffer("poller"))
+        downloads = (entry.name for entry in hooks.entries if entry.type == hooks_file.DOWNLOAD)
+        yield Session(chosen, store, ingest, frozenset(downloads), hooks)
     finally:
         store.close()

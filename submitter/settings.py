@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -51,16 +52,16 @@ class AccountSettings:
 
         A shared setting may be set for the provider instead of the account.
         """
-        of_account = replace(setting, name=self.name(setting.name))
-        if is_shared and not self._environment.is_set(of_account):
-            return self._environment.value(
-                replace(setting, name=f"{self._provider}_{setting.name}")
-            )
-        return self._environment.value(of_account)
+        named = replace(setting, name=self.name(setting.name))
+        if is_shared and not self._environment.is_set(named):
+            named = replace(setting, name=f"{self._provider}_{setting.name}")
+        return self._environment.value(named)
 
     def secret(self, key: str) -> str | None:
         """Return a key that is sent in a header, or None if it is unset or invalid."""
-        return self.value(key_setting(key))
+        return self.value(
+            Setting(name=key, read=_read_key, default=None, summary="", is_secret=True)
+        )
 
     def needed_secret(self, key: str) -> str:
         """Return a key that must be set. If it is not, add a problem and return ""."""
@@ -71,11 +72,16 @@ class AccountSettings:
 
     def base_url(self, default: str) -> str:
         """Return `…_BASE_URL` of the account or the provider, without a slash at its end."""
-        return self.value(base_url_setting(default), is_shared=True)
+        read = partial(_read_url, example=default)
+        # A wrong value is not displayed: it may contain a password.
+        setting = Setting(name="BASE_URL", read=read, default=default, summary="", is_secret=True)
+        return self.value(setting, is_shared=True)
 
     def path(self, key: str, default: str, holding: str) -> str:
         """Return a path, of the account or the provider, that contains `holding`."""
-        return self.value(path_setting(key, default, holding), is_shared=True)
+        read = partial(_read_path, example=default, holding=holding)
+        setting = Setting(name=key, read=read, default=default, summary="")
+        return self.value(setting, is_shared=True)
 
     def check(self) -> None:
         """Raise ConfigurationError if any setting that was read is missing or invalid."""
@@ -83,53 +89,27 @@ class AccountSettings:
             raise ConfigurationError(self.problems)
 
 
-def key_setting(name: str, summary: str = "", details: str = "") -> Setting[str | None]:
-    """Declare a key that is sent in a header."""
-
-    def read(text: str) -> str:
-        if not SENDABLE.fullmatch(text):
-            raise ValueError("contains a space or a character that no key has; copy it again")
-        return text
-
-    return Setting(
-        name=name, read=read, default=None, summary=summary, details=details, is_secret=True
-    )
+def _read_key(text: str) -> str:
+    if not SENDABLE.fullmatch(text):
+        raise ValueError("contains a space or a character that no key has; copy it again")
+    return text
 
 
-def base_url_setting(default: str, summary: str = "", details: str = "") -> Setting[str]:
-    """Declare the address of a provider's API. It is not displayed: it may contain a password."""
-
-    def read(text: str) -> str:
-        try:
-            parts = urlsplit(text)
-            _ = parts.port
-        except ValueError:
-            parts = urlsplit("")
-        is_url = parts.scheme in ("http", "https") and parts.hostname
-        if not is_url or not SENDABLE.fullmatch(text):
-            raise ValueError(f"is not a URL; use one like {default}")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("contains a user name, a query or a fragment; remove it")
-        return text.rstrip("/")
-
-    return Setting(
-        name="BASE_URL",
-        read=read,
-        default=default,
-        summary=summary,
-        details=details,
-        is_secret=True,
-    )
+def _read_url(text: str, example: str) -> str:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    is_url = parts.scheme in ("http", "https") and parts.hostname
+    if not is_url or not SENDABLE.fullmatch(text):
+        raise ValueError(f"is not a URL; use one like {example}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("contains a user name, a query or a fragment; remove it")
+    return text.rstrip("/")
 
 
-def path_setting(
-    name: str, default: str, holding: str, summary: str = "", details: str = ""
-) -> Setting[str]:
-    """Declare a path of a provider's API that contains the placeholder `holding`."""
-
-    def read(text: str) -> str:
-        if not (text.startswith("/") and SENDABLE.fullmatch(text) and holding in text):
-            raise ValueError(f"is not a path that contains {holding}; use one like {default}")
-        return text
-
-    return Setting(name=name, read=read, default=default, summary=summary, details=details)
+def _read_path(text: str, example: str, holding: str) -> str:
+    if not (text.startswith("/") and SENDABLE.fullmatch(text) and holding in text):
+        raise ValueError(f"is not a path that contains {holding}; use one like {example}")
+    return text

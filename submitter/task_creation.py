@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from receiver.clock import now_ms
@@ -144,35 +145,31 @@ class TaskCreator:
     def _record_refusal(self, task: Task, error: ProviderError) -> None:
         """Record that the task has failed, in the provider's own words if they can be parsed."""
         callback = callback_of(task, error.body, Source.CREATE)
+        never_reached = isinstance(error, NeverReached)
+        reason = NEVER_REACHED if never_reached else f"{REFUSED}{error.message}"
+        event = Event(task.provider, "", Status.FAILED, callback.received_at, reason=reason)
         try:
-            if error.code is None or not self._is_accepted(callback):
-                self.ingest.record(callback, _refusal(task, error, callback.received_at))
+            if error.code is not None:
+                with suppress(RequestRefused):
+                    self.ingest.accept(callback)
+                    return
+            self.ingest.record(callback, event)
         except (RequestRefused, StoreError) as problem:
             error.message += f"; this could not be recorded: {problem}"
-
-    def _is_accepted(self, callback: Callback) -> bool:
-        """Record the callback; return whether it could be parsed."""
-        try:
-            self.ingest.accept(callback)
-        except RequestRefused:
-            return False
-        return True
 
     def _look_up(self, task: Task, unknown: OutcomeUnknown) -> Task:
         """Return the task if a query finds it at the provider. Otherwise raise OutcomeUnknown."""
         finding, advice = self._query(task)
-        recorded = self._recorded(task)
-        # The status may also have been changed by a callback, which proves the same.
-        if recorded is not None and recorded.status is not Status.CREATED:
-            return recorded
-        raise OutcomeUnknown(
-            f"{unknown.message}; {finding}. The task may have been accepted and paid for: do not "
-            f"submit it again without checking. {advice}",
-            code=unknown.code,
-            http_status=unknown.http_status,
-            request_id=unknown.request_id,
-            body=unknown.body,
-        ).about(task.id) from None
+        with suppress(StoreError):  # the first problem is reported, which is the one to solve
+            recorded = self.ingest.store.queries.task(task.id)
+            # The status may also have been changed by a callback, which proves the same.
+            if recorded.status is not Status.CREATED:
+                return recorded
+        unknown.message += (
+            f"; {finding}. The task may have been accepted and paid for: do not "
+            f"submit it again without checking. {advice}"
+        )
+        raise unknown.about(task.id) from None
 
     def _query(self, task: Task) -> tuple[str, str]:
         """Query the provider; return the finding and an advice, both as text."""
@@ -197,20 +194,3 @@ class TaskCreator:
         except (StoreError, NotFound) as error:
             finding += f" (and that could not be recorded: {error})"
         return finding, f"Look for it at {task.provider} before you submit it again"
-
-    def _recorded(self, task: Task) -> Task | None:
-        try:
-            return self.ingest.store.queries.task(task.id)
-        except StoreError:
-            return None  # the caller reports the first problem, which is the one to solve
-
-
-def _refusal(task: Task, error: ProviderError, at: int) -> Event:
-    reason = NEVER_REACHED if isinstance(error, NeverReached) else f"{REFUSED}{error.message}"
-    return Event(
-        provider=task.provider,
-        provider_task_id="",
-        status=Status.FAILED,
-        occurred_at=at,
-        reason=reason,
-    )

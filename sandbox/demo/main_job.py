@@ -178,18 +178,14 @@ def _wait_until_ready(url: str, receiver: Program, deadline: ProgressDeadline) -
 
         def is_ready() -> bool:
             receiver.check()
-            return _is_ready(session, url)
+            try:
+                return session.get(f"{url}/readyz", timeout=ANSWER_WITHIN).ok
+            except requests.RequestException:
+                return False
 
         deadline.restart()
         deadline.wait_until(is_ready, lambda: f"the web process to answer {url}/readyz with 200")
     deadline.restart()
-
-
-def _is_ready(session: requests.Session, url: str) -> bool:
-    try:
-        return session.get(f"{url}/readyz", timeout=ANSWER_WITHIN).ok
-    except requests.RequestException:
-        return False
 
 
 @contextmanager

@@ -61,31 +61,22 @@ def read(commands: Commands) -> ReceiverCommands:
     deliveries = _rows(commands.run("receiver", "deliveries", "--json"), "deliveries")
     tasks = _rows(commands.run("receiver", "tasks", "--json"), "tasks")
     try:
-        return ReceiverCommands(
-            tuple(_task(row) for row in tasks), tuple(_delivery(row) for row in deliveries)
-        )
+        return ReceiverCommands(tuple(map(_task, tasks)), tuple(map(_delivery, deliveries)))
     except (KeyError, TypeError, ValueError) as fault:
         raise StepError(f"the receiver's output lacks {fault}") from None
 
 
 def _task(row: dict[str, Any]) -> TaskRow:
-    return TaskRow(
-        id=str(row["id"]),
-        provider=str(row["provider"]),
-        reference=str(row["reference"]),
-        status=str(row["status"]),
-        provider_task_id=row.get("provider_task_id"),
-    )
+    texts = _texts(row, "id", "provider", "reference", "status")
+    return TaskRow(**texts, provider_task_id=row.get("provider_task_id"))
 
 
 def _delivery(row: dict[str, Any]) -> DeliveryRow:
-    return DeliveryRow(
-        id=str(row["id"]),
-        task=str(row["task"]),
-        hook=str(row["hook"]),
-        state=str(row["state"]),
-        attempts=int(row["attempts"]),
-    )
+    return DeliveryRow(**_texts(row, "id", "task", "hook", "state"), attempts=int(row["attempts"]))
+
+
+def _texts(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: str(row[name]) for name in names}
 
 
 def _rows(printed: str, name: str) -> list[dict[str, Any]]:

@@ -22,7 +22,6 @@ MOST_FIELDS, MOST_FIELD_TEXT = 10, 2_000
 MOST_HEADER_TEXT = 150
 MOST_IMAGE_URL, MOST_ALT_TEXT = 3_000, 2_000
 MOST_ELEMENTS = {"context": 10, "actions": 25}
-BLOCK_TYPES = ("section", "header", "image", "context", "actions", "divider")
 
 
 class SlackRefusalError(ValueError):

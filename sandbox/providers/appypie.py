@@ -11,6 +11,7 @@ from sandbox.engine import CreateRequest, TooManyRunningError
 from sandbox.providers import kling_legacy, request_fields
 from sandbox.providers.create_faults import accepted
 from sandbox.providers.kling_envelope import success
+from sandbox.providers.request_fields import ApiError
 
 if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
@@ -26,27 +27,18 @@ KNOWN = ("human_image", "cloth_image", "callback_url")
 routes = Blueprint(NAME, __name__)
 
 
-class AppyPieError(Exception):
-    """An error response: a status and a text."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
-
-
 @routes.before_request
 def guard() -> None:
     key = request.headers.get("Ocp-Apim-Subscription-Key")
     if not key:
-        raise AppyPieError(401, "Access denied due to missing subscription key.")
+        raise ApiError(401, "Access denied due to missing subscription key.")
     if key != SUBSCRIPTION_KEY:
-        raise AppyPieError(403, "Access denied due to invalid subscription key.")
+        raise ApiError(403, "Access denied due to invalid subscription key.")
 
 
-@routes.errorhandler(AppyPieError)
-def refuse(error: AppyPieError) -> tuple[Response, int]:
-    return jsonify(error=error.text), error.status
+@routes.errorhandler(ApiError)
+def refuse(error: ApiError) -> tuple[Response, int]:
+    return jsonify(error=error.message), error.code
 
 
 @routes.post("/kling-ai-vton/v1/getVirtualTryOnTask")
@@ -54,7 +46,7 @@ def create() -> Response:
     try:
         task = accepted(_order(_body()))
     except TooManyRunningError:
-        raise AppyPieError(429, "Rate limit is exceeded. Try again later.") from None
+        raise ApiError(429, "Rate limit is exceeded. Try again later.") from None
     return success(kling_legacy.created(task))
 
 
@@ -62,7 +54,7 @@ def create() -> Response:
 def status() -> Response:
     task_id = _body().get("task_id")
     if not isinstance(task_id, str) or not task_id:
-        raise AppyPieError(400, "task_id is required.")
+        raise ApiError(400, "task_id is required.")
     task = components().engine.find(NAME, task_id)
     if task is None:  # without the envelope, as documented; the HTTP status is not documented
         return jsonify(task_status="failed", task_status_msg="task not found")
@@ -84,14 +76,14 @@ class AppyPieCallbacks:
 def _body() -> dict[str, Any]:
     body = request.get_json(silent=True)
     if not isinstance(body, dict):
-        raise AppyPieError(400, "The request body must be a JSON object.")
+        raise ApiError(400, "The request body must be a JSON object.")
     return body
 
 
 def _order(body: dict[str, Any]) -> CreateRequest:
     # The gateway does not document what it does with unknown keys; rejecting them shows mistakes.
     for field in sorted(body.keys() - set(KNOWN)):
-        raise AppyPieError(400, f"{field} is not a parameter.")
+        raise ApiError(400, f"{field} is not a parameter.")
     try:
         return CreateRequest(
             provider=NAME,
@@ -101,4 +93,4 @@ def _order(body: dict[str, Any]) -> CreateRequest:
             callback_url=request_fields.web_address(body, "callback_url"),
         )
     except request_fields.FieldError as wrong:
-        raise AppyPieError(400, f"{wrong}.") from None
+        raise ApiError(400, f"{wrong}.") from None

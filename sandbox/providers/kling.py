@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import TYPE_CHECKING
-
 from flask import Blueprint, Response, request
 
 from sandbox.components import components
-from sandbox.engine import ExternalIdTakenError, TooManyRunningError
-from sandbox.providers import kling_auth, kling_legacy, kling_requests
+from sandbox.engine import CreateRequest, ExternalIdTakenError, TooManyRunningError
+from sandbox.providers import kling_auth, kling_legacy, request_fields
 from sandbox.providers.create_faults import accepted
-from sandbox.providers.kling_envelope import KlingError, framework_error, refusal, success
-
-if TYPE_CHECKING:
-    from werkzeug.exceptions import HTTPException
+from sandbox.providers.kling_envelope import refusal, success
+from sandbox.providers.request_fields import ApiError
 
 NAME = "kling"
 TRY_ON = "/v1/images/kolors-virtual-try-on"
 
+MODELS = ("kolors-virtual-try-on-v1", "kolors-virtual-try-on-v1-5")
+
 routes = Blueprint(NAME, __name__)
+routes.register_error_handler(ApiError, refusal)
 
 
 @routes.before_request
@@ -27,22 +25,17 @@ def authenticate() -> None:
     kling_auth.check(request.headers.get("Authorization"))
 
 
-@routes.errorhandler(KlingError)
-def refuse(error: KlingError) -> Response:
-    return refusal(error)
-
-
 @routes.post(TRY_ON)
 def create() -> Response:
     if not request.is_json:
-        raise KlingError(1200, "Content-Type must be application/json")
-    order = kling_requests.read(request.get_json(silent=True), components().url)
+        raise ApiError(1200, "Content-Type must be application/json")
+    order = _create_request(request.get_json(silent=True))
     try:
         task = accepted(order)
     except ExternalIdTakenError as fault:
-        raise KlingError(1201, f"external_task_id '{fault}' already exists") from None
+        raise ApiError(1201, f"external_task_id '{fault}' already exists") from None
     except TooManyRunningError:
-        raise KlingError(1303, "parallel task over resource pack limit") from None
+        raise ApiError(1303, "parallel task over resource pack limit") from None
     return success(kling_legacy.created(task))
 
 
@@ -52,7 +45,7 @@ def create() -> Response:
 def query(key: str) -> Response:
     task = components().engine.find(NAME, key)
     if task is None:
-        raise KlingError(1203, f"task '{key}' does not exist")
+        raise ApiError(1203, f"task '{key}' does not exist")
     return success(kling_legacy.queried(task))
 
 
@@ -67,17 +60,31 @@ def list_tasks() -> Response:
 @routes.route(TRY_ON, methods=["PUT", "PATCH", "DELETE"])
 @routes.route(f"{TRY_ON}/<key>", methods=["POST", "PUT", "PATCH", "DELETE"])
 def no_such_method(key: str = "") -> Response:  # noqa: ARG001 - the route's, not needed
-    raise KlingError(1202, f"method {request.method} is invalid here")
+    raise ApiError(1202, f"method {request.method} is invalid here")
 
 
-def before_the_api(error: HTTPException) -> Response:
-    """Return the response of Kling's framework for a URL that is no route of the API."""
-    status = HTTPStatus(error.code or HTTPStatus.NOT_FOUND)
-    return framework_error(status.value, status.phrase, request.path)
+def _create_request(body: object) -> CreateRequest:
+    """Return the request in a decoded JSON body. Raises ApiError 1200, 1201 or 1203."""
+    if not isinstance(body, dict):
+        raise ApiError(1200, "the request body must be a JSON object")
+    try:
+        model = request_fields.text(body, "model_name") or MODELS[0]
+        if model not in MODELS:
+            raise ApiError(1203, f"model_name value '{model}' does not exist")
+        return CreateRequest(
+            provider=NAME,
+            model=model,
+            callback_url=request_fields.web_address(body, "callback_url"),
+            external_task_id=request_fields.text(body, "external_task_id"),
+            human=request_fields.picture(body, "human_image", components().url),
+            cloth=request_fields.picture(body, "cloth_image", components().url),
+        )
+    except request_fields.FieldError as wrong:
+        raise ApiError(1201, str(wrong)) from None
 
 
 def _number(name: str, *, default: int, most: int) -> int:
     text = request.args.get(name, str(default))
     if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most and len(text) <= 9:
         return int(text)
-    raise KlingError(1201, f"{name} value '{text}' is invalid: it must be 1 to {most}")
+    raise ApiError(1201, f"{name} value '{text}' is invalid: it must be 1 to {most}")

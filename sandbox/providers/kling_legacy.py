@@ -40,17 +40,8 @@ def callback(task: Task, url: str, external_task_id: str | None) -> OutgoingCall
 
 def callback_body(task: Task) -> dict[str, Any]:
     """Return the callback's JSON, with the keys in the order of the captured one."""
-    return {
-        "task_id": task.task_id,
-        "task_status": SPELLING[task.status],
-        "task_info": _info(task),
-        # A captured callback of a video had all three arrays; the unused ones were empty.
-        "task_result": {"images": _images(task.result_urls), "videos": [], "audios": []},
-        "task_status_msg": task.reason,
-        "created_at": task.created_at,
-        "updated_at": task.updated_at,
-        **_cost(task),
-    }
+    # A captured callback of a video had all three arrays; the unused ones were empty.
+    return _body(task, {"images": _images(task.result_urls), "videos": [], "audios": []})
 
 
 def created(task: Task) -> dict[str, Any]:
@@ -65,15 +56,20 @@ def created(task: Task) -> dict[str, Any]:
 
 def queried(task: Task) -> dict[str, Any]:
     images = _images(task.queried_urls)
+    return _body(task, {"images": images} if images else {})
+
+
+def _body(task: Task, result: dict[str, Any]) -> dict[str, Any]:
+    cost = {"final_unit_deduction": COST} if task.status is Status.SUCCEEDED else {}
     return {
         "task_id": task.task_id,
         "task_status": SPELLING[task.status],
         "task_info": _info(task),
-        "task_result": {"images": images} if images else {},
+        "task_result": result,
         "task_status_msg": task.reason,
         "created_at": task.created_at,
         "updated_at": task.updated_at,
-        **_cost(task),
+        **cost,
     }
 
 
@@ -83,7 +79,3 @@ def _info(task: Task) -> dict[str, str]:
 
 def _images(urls: list[str]) -> list[dict[str, Any]]:
     return [{"index": index, "url": url} for index, url in enumerate(urls)]
-
-
-def _cost(task: Task) -> dict[str, str]:
-    return {"final_unit_deduction": COST} if task.status is Status.SUCCEEDED else {}

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, jsonify, request
 
 from sandbox.components import components
-from sandbox.engine import CreateRequest, TooManyRunningError
-from sandbox.providers import modellix_bodies, request_fields
+from sandbox.engine import CreateRequest, Status, Task, TooManyRunningError
+from sandbox.providers import request_fields
 from sandbox.providers.create_faults import accepted
+from sandbox.providers.request_fields import ApiError
+from sandbox.scenarios.scenario import FLAT_RESOURCES, PLAIN_URLS, SYNONYMS, SYNONYMS_FAILED
 
 if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
@@ -25,55 +27,55 @@ CATEGORIES = {
     429: "Rate limit exceeded",
 }
 
+SPELLING = {
+    Status.SUBMITTED: "pending",
+    Status.PROCESSING: "processing",
+    Status.SUCCEEDED: "success",
+    Status.FAILED: "failed",
+}
+# Forms that the official client accepts as well.
+OTHER_SPELLING = {**SPELLING, Status.SUCCEEDED: "completed", Status.FAILED: "canceled"}
+
 routes = Blueprint(NAME, __name__)
-
-
-class ModellixError(Exception):
-    """An error response, whose code is the HTTP status."""
-
-    def __init__(self, code: int, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
 
 
 @routes.before_request
 def guard() -> None:
     if request.headers.get("Authorization") != f"Bearer {API_KEY}":
-        raise ModellixError(401, "the API key is missing or wrong")
+        raise ApiError(401, "the API key is missing or wrong")
     if not components().modellix_limit.take():
-        raise ModellixError(429, f"at most {components().modellix_limit.most} requests a minute")
+        raise ApiError(429, f"at most {components().modellix_limit.most} requests a minute")
 
 
 @routes.after_request
-def tell_the_limit(response: Response) -> Response:
+def add_rate_limit(response: Response) -> Response:
     response.headers.update(components().modellix_limit.headers())
     return response
 
 
-@routes.errorhandler(ModellixError)
-def refuse(error: ModellixError) -> Response:
-    return _refusal(error.code, CATEGORIES[error.code], error.detail)
+@routes.errorhandler(ApiError)
+def refuse(error: ApiError) -> Response:
+    return _refusal(error.code, CATEGORIES[error.code], error.message)
 
 
 @routes.post("/api/v1/image-to-image/kling/<model>/async")
 @routes.post("/api/v1/kling/<model>/async")  # the spelling of newer pages
 def create(model: str) -> Response:
     if model not in MODELS:
-        raise ModellixError(404, f"model '{model}' does not exist")
+        raise ApiError(404, f"model '{model}' does not exist")
     try:
         task = accepted(_order(model, request.get_json(silent=True)))
     except TooManyRunningError:
-        raise ModellixError(429, "too many running tasks") from None
-    return _success(modellix_bodies.created(task, components().url))
+        raise ApiError(429, "too many running tasks") from None
+    return _success(created(task, components().url))
 
 
 @routes.get("/api/v1/tasks/<task_id>")
 def query(task_id: str) -> Response:
     task = components().engine.find(NAME, task_id)
     if task is None:
-        raise ModellixError(404, f"task '{task_id}' does not exist")
-    return _success(modellix_bodies.queried(task))
+        raise ApiError(404, f"task '{task_id}' does not exist")
+    return _success(queried(task))
 
 
 def before_the_api(error: HTTPException) -> Response:
@@ -83,13 +85,13 @@ def before_the_api(error: HTTPException) -> Response:
 
 def _order(model: str, body: Any) -> CreateRequest:
     if not isinstance(body, dict):
-        raise ModellixError(400, "the request body must be a JSON object")
+        raise ApiError(400, "the request body must be a JSON object")
     for field in sorted(body.keys() - set(PICTURES)):
-        raise ModellixError(400, f"parameter '{field}' is unknown")
+        raise ApiError(400, f"parameter '{field}' is unknown")
     try:
         human, cloth = (request_fields.picture(body, field, components().url) for field in PICTURES)
     except request_fields.FieldError as wrong:
-        raise ModellixError(400, f"parameter '{wrong.field}' {wrong.fault}") from None
+        raise ApiError(400, f"parameter '{wrong.field}' {wrong.fault}") from None
     return CreateRequest(provider=NAME, model=model, human=human, cloth=cloth)
 
 
@@ -101,3 +103,48 @@ def _refusal(code: int, category: str, detail: str) -> Response:
     answer = jsonify(code=code, message=f"{category}: {detail}")
     answer.status_code = code
     return answer
+
+
+def created(task: Task, url: str) -> dict[str, Any]:
+    """Return the task as the response to its create request; `url` is that of the sandbox."""
+    return {
+        "status": SPELLING[Status.SUBMITTED],
+        "task_id": task.task_id,
+        "model_id": task.model,
+        "get_result": {"method": "GET", "url": f"{url}/api/v1/tasks/{task.task_id}"},
+    }
+
+
+def queried(task: Task) -> dict[str, Any]:
+    """Return the task as the response to a query, in the form that its scenario names."""
+    has_synonym = task.scenario in (SYNONYMS, SYNONYMS_FAILED)
+    spelling = OTHER_SPELLING if has_synonym else SPELLING
+    data: dict[str, Any] = {
+        "status": spelling[task.status],
+        "task_id": task.task_id,
+        "model_id": task.model,
+    }
+    if task.status.is_final:
+        data["duration"] = task.updated_at - task.created_at
+    if task.status is Status.FAILED:
+        data["error"] = task.reason  # the place of the reason is not documented
+    return {**data, **_result(task)}
+
+
+def _result(task: Task) -> dict[str, Any]:
+    if task.result_url is None or task.result_size is None:
+        return {}
+    width, height = task.result_size
+    resource = {
+        "url": task.result_url,
+        "type": "image",
+        "width": width,
+        "height": height,
+        "format": "png",
+        "role": "primary",
+    }
+    if task.scenario == FLAT_RESOURCES:
+        return {"resources": [resource]}
+    if task.scenario == PLAIN_URLS:
+        return {"result": {"resources": [task.result_url]}}
+    return {"result": {"resources": [resource]}}

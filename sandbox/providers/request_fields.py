@@ -1,4 +1,4 @@
-"""Reads the fields of a create request, with the checks that all providers share."""
+"""The fields of a create request, with the checks and the errors that all providers share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class ApiError(Exception):
+    """An error response: the provider's error code, or the HTTP status if it has none."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
 class FieldError(ValueError):
-    """The field is invalid. Each provider has its own words for it."""
+    """The field is invalid. Each provider words the response in its own way."""
 
     def __init__(self, field: str, fault: str) -> None:
         super().__init__(f"{field} {fault}")

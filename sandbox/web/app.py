@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, render_template, request
 
-from sandbox.providers import appypie, create_faults, kling, modellix
+from sandbox.providers import appypie, create_faults, kling, kling_envelope, modellix
 from sandbox.web import inbox_pages, pages
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ POLICY = (
 
 # The responses to requests that match no route of a provider's API.
 BEFORE_THE_APIS: dict[str, Callable[[HTTPException], ResponseReturnValue]] = {
-    "/v1/": kling.before_the_api,
+    "/v1/": kling_envelope.before_the_api,
     "/api/": modellix.before_the_api,
     "/kling-ai-": appypie.before_the_api,
 }

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from threading import BoundedSemaphore
 
@@ -50,22 +51,18 @@ log = structlog.get_logger()
 OpenAdapter = Callable[[str, str, Persistence], Provider]
 
 
+@dataclass(frozen=True, slots=True)
 class SynchronousCreator:
     """Creates tasks in a pool of threads, and stops waiting for them after 20 seconds."""
 
-    def __init__(
-        self,
-        ingest: Ingest,
-        settings: Settings,
-        keys: IdempotencyKeys,
-        open_adapter: OpenAdapter = open_provider,
-    ) -> None:
-        self._ingest = ingest
-        self._settings = settings
-        self._keys = keys
-        self._open_adapter = open_adapter
-        self._slots = BoundedSemaphore(CONCURRENCY)
-        self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="create")
+    ingest: Ingest
+    settings: Settings
+    keys: IdempotencyKeys
+    open_adapter: OpenAdapter = open_provider
+    _slots: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CONCURRENCY))
+    _pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="create")
+    )
 
     def adapter_for(self, request: TaskRequest) -> Provider:
         """Return the adapter of the account.
@@ -73,7 +70,7 @@ class SynchronousCreator:
         Raises InvalidRequest, and TemporarilyUnavailable if the keys of the account are missing.
         """
         try:
-            return self._open_adapter(request.provider, request.account, BRISK)
+            return self.open_adapter(request.provider, request.account, BRISK)
         except InputError as error:
             raise InvalidRequest({error.field: error.message}) from None
         except ConfigurationError as error:
@@ -104,11 +101,7 @@ class SynchronousCreator:
             ) from None
 
     def _create_and_end_claim(
-        self,
-        adapter: Provider,
-        request: TaskRequest,
-        task_id: str,
-        claim: IdempotencyRecord | None,
+        self, adapter: Provider, request: TaskRequest, task_id: str, claim: IdempotencyRecord | None
     ) -> ApiReply:
         try:
             reply = self._create(adapter, request, task_id)
@@ -128,45 +121,41 @@ class SynchronousCreator:
         if elapsed > FETCHED_WITHIN + 2:
             raise TemporarilyUnavailable("checking the pictures took too long")
         with limited(CREATED_WITHIN - elapsed, QUERIED_WITHIN - elapsed):
-            return self._send(adapter, request.account, inputs, task_id)
-
-    def _send(self, adapter: Provider, account: str, inputs: TryOnInputs, task_id: str) -> ApiReply:
-        creator = TaskCreator(self._ingest, adapter, self._settings, account)
-        try:
-            task = creator.record_task(inputs, task_id)
-        except ValueError:
-            raise TaskAlreadyRecorded("the task of this key is recorded already") from None
-        try:
-            return ApiReply(HTTPStatus.CREATED, task_json(creator.send(task, inputs)))
-        except (TryLater, NeverReached) as error:
-            retry_after = error.retry_after if isinstance(error, TryLater) else None
-            members = _members(error, task_id)
-            raise TemporarilyUnavailable(str(error), members, retry_after) from None
-        except OutcomeUnknown as error:
-            raise CreateOutcomeUnknown(str(error), _members(error, task_id)) from None
-        except ProviderError as error:
-            members = _members(error, task_id)
-            return ApiReply(HTTPStatus.BAD_GATEWAY, {"detail": str(error), **members})
-        except StoreError as error:
-            raise _outcome_unknown(f"the database became unavailable ({error})", task_id) from None
+            creator = TaskCreator(self.ingest, adapter, self.settings, request.account)
+            return _send(creator, inputs, task_id)
 
     def _end(self, claim: IdempotencyRecord | None, reply: ApiReply | None) -> None:
         """End the claim. If that fails, the claim expires."""
         if claim is None:
             return
         try:
-            self._keys.end_claim(claim, reply)
+            self.keys.end_claim(claim, reply)
         except StoreError as error:
             log.error("the reply could not be stored for its key", error=str(error))
 
     def _release(self, claim: IdempotencyRecord | None) -> None:
         if claim is not None:
             with contextlib.suppress(StoreError):  # then the claim expires
-                self._keys.store.idempotency.release(claim)
+                self.keys.store.idempotency.release(claim)
 
 
-def _members(error: ProviderError, task_id: str) -> dict[str, object]:
-    return {"code": error.code, "task": task_id}
+def _send(creator: TaskCreator, inputs: TryOnInputs, task_id: str) -> ApiReply:
+    try:
+        task = creator.record_task(inputs, task_id)
+    except ValueError:
+        raise TaskAlreadyRecorded("the task of this key is recorded already") from None
+    try:
+        return ApiReply(HTTPStatus.CREATED, task_json(creator.send(task, inputs)))
+    except ProviderError as error:
+        members = {"code": error.code, "task": task_id}
+        if isinstance(error, TryLater | NeverReached):
+            retry_after = error.retry_after if isinstance(error, TryLater) else None
+            raise TemporarilyUnavailable(str(error), members, retry_after) from None
+        if isinstance(error, OutcomeUnknown):
+            raise CreateOutcomeUnknown(str(error), members) from None
+        return ApiReply(HTTPStatus.BAD_GATEWAY, {"detail": str(error), **members})
+    except StoreError as error:
+        raise _outcome_unknown(f"the database became unavailable ({error})", task_id) from None
 
 
 def _outcome_unknown(problem: str, task_id: str) -> CreateOutcomeUnknown:

@@ -74,28 +74,30 @@ def read(
         reference = "" if isinstance(entry, InputError) else str(entry.get("reference") or "")
         try:
             row = _row(line, entry, defaults)
-            _check_unique(row, good)
-            good[row.reference] = row
         except InputError as error:
             bad.append(BadRow(line, reference.strip(), str(error)))
+            continue
+        first = good.setdefault(row.reference, row)
+        if first is not row:
+            problem = f"reference: is already used in line {first.line}"
+            bad.append(BadRow(line, row.reference, problem))
     return list(good.values()), bad
-
-
-def _check_unique(row: Row, earlier: Mapping[str, Row]) -> None:
-    if row.reference in earlier:
-        first = earlier[row.reference].line
-        raise InputError("reference", f"is already used in line {first}")
 
 
 def _jsonl(text: str) -> Iterator[tuple[int, Entry]]:
     for line, content in enumerate(spreadsheet.lines(text), 1):
-        if content.strip():
-            try:
-                yield line, _with_known_columns(decode_strictly(content.encode()))
-            except RequestRefused as refusal:
-                yield line, InputError("row", str(refusal).removeprefix("the body "))
-            except InputError as error:
-                yield line, error
+        if not content.strip():
+            continue
+        try:
+            document = decode_strictly(content.encode())
+        except RequestRefused as refusal:
+            yield line, InputError("row", str(refusal).removeprefix("the body "))
+            continue
+        if unknown := sorted(document.keys() - set(COLUMNS)):
+            problem = f"{unknown[0][:40]!r} is not one of {', '.join(COLUMNS)}"
+            yield line, InputError("row", problem)
+        else:
+            yield line, document
 
 
 def _csv(text: str) -> Iterator[tuple[int, Entry]]:
@@ -140,13 +142,6 @@ def _cells(header: Sequence[str], values: Sequence[str]) -> Entry:
         )
     garments = [cell.strip() for cell in cells.get("cloth", "").split(";")]
     return {**cells, "cloth": [garment for garment in garments if garment]}
-
-
-def _with_known_columns(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    unknown = sorted(document.keys() - set(COLUMNS))
-    if unknown:
-        raise InputError("row", f"{unknown[0][:40]!r} is not one of {', '.join(COLUMNS)}")
-    return document
 
 
 def _row(line: int, entry: Entry, defaults: Defaults) -> Row:

@@ -1,4 +1,7 @@
-"""Submits the rows of a file, concurrently within each account. It is safe to run again."""
+"""Submits the rows of a file, concurrently within each account, and no row twice.
+
+It is safe to run again.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,131 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from submitter.batch.account_batch import SUCCESSES, AccountBatch, RowOutcome, RowResult
+from receiver.errors import StoreError
+from receiver.stores import Store
+from receiver.tasks import Status, Task
 from submitter.batch.rows import BadRow, Row
 from submitter.batch.shared_backoff import SharedBackoff
-from submitter.errors import ConfigurationError, InputError
+from submitter.errors import (
+    ConfigurationError,
+    InputError,
+    OutcomeUnknown,
+    ProviderError,
+    WrongInput,
+)
+from submitter.pictures.inputs import TryOnInputs, prepare_inputs
 from submitter.providers import open_provider
 from submitter.session import Session
-from submitter.task_creation import TaskCreator
+from submitter.task_creation import TaskCreator, was_not_accepted
 from submitter.text import readable
+
+ALL = 1_000_000
+# After this many the provider has a problem, and each further row may be paid for.
+MAX_UNKNOWN_IN_A_ROW = 3
+
+
+class RowOutcome(StrEnum):
+    """The outcome of a row."""
+
+    SUBMITTED = "submitted"
+    SKIPPED = "already submitted"
+    UNKNOWN = "outcome unknown"  # it may have been accepted, now or in an earlier run
+    BAD = "bad"
+    REFUSED = "refused"  # another run submits it again
+    LEFT = "not sent"
+
+
+SUCCESSES = frozenset({RowOutcome.SUBMITTED, RowOutcome.SKIPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """A row of the file and its outcome; the fields are those of `--json`."""
+
+    line: int
+    reference: str
+    outcome: RowOutcome
+    task_id: str | None = None
+    problem: str | None = None
+
+
+@dataclass
+class AccountBatch:
+    """The rows of one account. It stops after an error that would affect the remaining rows."""
+
+    creator: TaskCreator
+    backoff: SharedBackoff
+    stop: threading.Event
+    folder: Path  # at which relative paths of pictures start
+    _stopped_by: str | None = None
+    _unknown_in_a_row: int = 0
+
+    @property
+    def _store(self) -> Store:
+        return self.creator.ingest.store
+
+    def submit(self, row: Row) -> RowResult:
+        """Submit the row, unless it was submitted before. Errors become part of the result."""
+        self.backoff.wait()
+        if self.stop.is_set() or self._stopped_by:
+            return _result(row, RowOutcome.LEFT, problem=self._stopped_by or "interrupted")
+        try:
+            earlier = submitted_before(self._store, row)
+            if earlier is None:
+                given = (row.human, row.cloth, row.reference, row.model)
+                inputs = prepare_inputs(self.creator.adapter, *given, self.folder)
+                with self._store.database.alone():  # two files may contain the same reference
+                    earlier = submitted_before(self._store, row)
+                    task = earlier or self.creator.record_task(inputs)
+                if earlier is None:
+                    return self._send(row, task, inputs)
+            return _result_of_earlier(row, earlier)
+        except InputError as error:
+            return _result(row, RowOutcome.BAD, problem=str(error))
+        except StoreError as error:
+            self._stopped_by = str(error)
+            return _result(row, RowOutcome.LEFT, problem=str(error))
+
+    def _send(self, row: Row, task: Task, inputs: TryOnInputs) -> RowResult:
+        try:
+            self.creator.send(task, inputs)
+        except (OutcomeUnknown, StoreError) as error:
+            self._unknown_in_a_row += 1
+            if self._unknown_in_a_row >= MAX_UNKNOWN_IN_A_ROW:
+                self._stopped_by = f"{self._unknown_in_a_row} outcomes in a row are unknown"
+            return _result(row, RowOutcome.UNKNOWN, task.id, str(error))
+        except WrongInput as error:
+            return _result(row, RowOutcome.REFUSED, task.id, error.message)
+        except ProviderError as error:
+            self._stopped_by = error.message
+            return _result(row, RowOutcome.REFUSED, task.id, error.message)
+        self._unknown_in_a_row = 0
+        return _result(row, RowOutcome.SUBMITTED, task.id)
+
+
+def submitted_before(store: Store, row: Row) -> Task | None:
+    """Return the task of this reference that the provider accepted, or may have accepted."""
+    for task in store.lists.tasks(reference=row.reference, provider=row.provider, limit=ALL):
+        if not was_not_accepted(task):
+            return task
+    return None
+
+
+def _result_of_earlier(row: Row, task: Task) -> RowResult:
+    if task.status is not Status.CREATED:
+        return _result(row, RowOutcome.SKIPPED, task.id)
+    problem = "an earlier run recorded the task and did not learn whether it was accepted"
+    return _result(row, RowOutcome.UNKNOWN, task.id, f"{problem}; see: submitter status {task.id}")
+
+
+def _result(
+    row: Row | BadRow, outcome: RowOutcome, task_id: str | None = None, problem: str | None = None
+) -> RowResult:
+    return RowResult(row.line, row.reference, outcome, task_id, problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +192,7 @@ def run(
     """
     stop = threading.Event()
     batches, results = _account_batches(rows, session, folder, stop)
-    results += [RowResult(r.line, r.reference, RowOutcome.BAD, problem=r.problem) for r in bad_rows]
+    results += [_result(row, RowOutcome.BAD, problem=row.problem) for row in bad_rows]
     for result in results:
         on_result(result)
     with ExitStack() as stack:
@@ -104,10 +221,7 @@ def _account_batches(
             adapter = open_provider(provider, account, backoff)
         except (ConfigurationError, InputError) as error:
             problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
-            unusable += [
-                RowResult(row.line, row.reference, RowOutcome.BAD, problem=str(error))
-                for row in rows_of_account
-            ]
+            unusable += [_result(r, RowOutcome.BAD, problem=str(error)) for r in rows_of_account]
             continue
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
         batches.append((AccountBatch(creator, backoff, stop, folder), rows_of_account))

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from receiver.outgoing.retry import RetryPolicy
@@ -22,6 +23,7 @@ DELAYS = (1.2, 2.5, 5.0, 10.0)  # seconds; the last one is repeated
 MAX_SECONDS = 600.0  # without an accepted create; then all of them fail
 
 
+@dataclass
 class SharedBackoff:
     """A Persistence that the threads of one account share.
 
@@ -29,26 +31,18 @@ class SharedBackoff:
     per thread, finds out whether a slot is free.
     """
 
-    def __init__(
-        self,
-        stop: threading.Event,
-        delays: tuple[float, ...] = DELAYS,
-        max_seconds: float = MAX_SECONDS,
-        chance: Callable[[], float] = random.random,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._stop = stop
-        self._policy = RetryPolicy((*delays, delays[-1]))
-        self._max_seconds = max_seconds
-        self._chance = chance
-        self._clock = clock
-        self._first_in_queue = threading.Lock()
-        self._paused_until = 0.0  # on the clock
-        self._has_given_up = False
+    stop: threading.Event
+    delays: tuple[float, ...] = DELAYS
+    max_seconds: float = MAX_SECONDS
+    chance: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.monotonic
+    _first_in_queue: threading.Lock = field(default_factory=threading.Lock)
+    _paused_until: float = 0.0  # on the clock
+    _has_given_up: bool = False
 
     def wait(self) -> None:
         """Wait until the pause of the account ends, or until everything is to stop."""
-        while (left := self._paused_until - self._clock()) > 0 and not self._stop.wait(left):
+        while (left := self._paused_until - self.clock()) > 0 and not self.stop.wait(left):
             pass
 
     def persist(self, call: Callable[[], T]) -> T:
@@ -56,30 +50,28 @@ class SharedBackoff:
 
         Raises the last TryLater after a stop, or if the account has accepted nothing for too long.
         """
-        if self._paused_until <= self._clock():
+        if self._paused_until <= self.clock():
             try:
                 return call()
             except TryLater as error:
-                self._pause(1, error, self._clock() + self._max_seconds)
+                self._pause(1, error, self.clock() + self.max_seconds)
         with self._first_in_queue:
-            return self._retry(call)
-
-    def _retry(self, call: Callable[[], T]) -> T:
-        ends_at = self._clock() + self._max_seconds
-        for attempt in itertools.count(1):
-            self.wait()
-            try:
-                return call()
-            except TryLater as error:
-                self._pause(attempt, error, ends_at)
+            ends_at = self.clock() + self.max_seconds
+            for attempt in itertools.count(1):
+                self.wait()
+                try:
+                    return call()
+                except TryLater as error:
+                    self._pause(attempt, error, ends_at)
         raise AssertionError  # unreachable: the loop is infinite
 
     def _pause(self, attempt: int, error: TryLater, ends_at: float) -> None:
         """Pause the account, or raise the error if the pause would exceed the limit."""
-        step = min(attempt, self._policy.max_attempts - 1)
-        delay = self._policy.delay(step, chance=self._chance(), retry_after=error.retry_after) or 0
-        now = self._clock()
+        policy = RetryPolicy((*self.delays, self.delays[-1]))
+        step = min(attempt, policy.max_attempts - 1)
+        delay = policy.delay(step, chance=self.chance(), retry_after=error.retry_after) or 0
+        now = self.clock()
         self._has_given_up = self._has_given_up or now + delay > ends_at
-        if self._has_given_up or self._stop.is_set():
+        if self._has_given_up or self.stop.is_set():
             raise error
         self._paused_until = max(self._paused_until, now + delay)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import click
 
@@ -96,7 +97,5 @@ def _send_query(adapter: Provider) -> None:
     try:
         adapter.list(1, 1)
     except InputError:  # the provider has no list
-        try:
+        with suppress(NotFoundAtProvider):
             adapter.fetch(provider_task_id=NO_TASK)
-        except NotFoundAtProvider:
-            return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import click
 from rich.console import Console
@@ -22,24 +21,41 @@ from receiver.tasks import Task
 from submitter.text import readable
 
 
-class ProgressDisplay(Protocol):
-    """Shows the progress of one task."""
+class TaskProgress:
+    """Shows the progress of one task as lines, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._started_at = time.monotonic()
 
     def show_task(self, task: Task) -> None:
         """Show the new status of the task."""
-        ...
+        self.show_line(f"task {task.id}: {task.status}")
 
     def show_line(self, line: str) -> None:
         """Show a message beside the progress."""
-        ...
+        click.echo(f"{time.monotonic() - self._started_at:5.1f} s  {readable(line)}", err=True)
+
+
+class _Spinner(TaskProgress):
+    """Shows the status of the task beside an animation."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def show_task(self, task: Task) -> None:
+        bar = self._progress.task_ids[0]
+        self._progress.update(bar, description=f"task {task.id}: {task.status}")
+
+    def show_line(self, line: str) -> None:
+        self._progress.console.print(readable(line), markup=False, highlight=False)
 
 
 @contextmanager
-def task_progress(activity: str) -> Iterator[ProgressDisplay]:
+def task_progress(activity: str) -> Iterator[TaskProgress]:
     """Show the progress of one task; `activity` is displayed until its first status."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines()
+        yield TaskProgress()
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -58,26 +74,3 @@ def batch_progress(total: int) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=total)
         yield lambda _: progress.advance(bar)
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self._started_at = time.monotonic()
-
-    def show_task(self, task: Task) -> None:
-        self.show_line(f"task {task.id}: {task.status}")
-
-    def show_line(self, line: str) -> None:
-        click.echo(f"{time.monotonic() - self._started_at:5.1f} s  {readable(line)}", err=True)
-
-
-class _Spinner:
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def show_task(self, task: Task) -> None:
-        bar = self._progress.task_ids[0]
-        self._progress.update(bar, description=f"task {task.id}: {task.status}")
-
-    def show_line(self, line: str) -> None:
-        self._progress.console.print(readable(line), markup=False, highlight=False)

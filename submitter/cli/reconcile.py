@@ -36,8 +36,7 @@ def reconcile_(ctx: click.Context, forever: bool, as_json: bool) -> None:
     if forever:
         delay_hangup()
     with open_session(with_accounts=True, waits=forever) as session:
-        secrets = _HiddenSecrets(session.settings)
-        secrets.add(session.hooks)
+        secrets = _HiddenSecrets(session.settings, session.hooks)
         logs.configure(secrets.hide, settings.log_format())
         reconciler = Reconciler(
             session.ingest,
@@ -62,10 +61,10 @@ def reconcile_(ctx: click.Context, forever: bool, as_json: bool) -> None:
 class _HiddenSecrets:
     """The secrets that logs must not contain: those of the settings and of the hooks."""
 
-    def __init__(self, chosen: settings.Settings) -> None:
+    def __init__(self, chosen: settings.Settings, hooks: CurrentHooks) -> None:
         self._settings = chosen
         self._secrets: frozenset[str] = frozenset()
-        self.add(None)
+        self.add(hooks)
 
     def add(self, hooks: CurrentHooks | None) -> None:
         """Hide the secrets of these hooks as well. Those of earlier hooks remain hidden."""

@@ -1,23 +1,47 @@
-"""The commands `submitter submit`, `submitter status` and `submitter list`."""
+"""The commands `submitter submit`, `submitter status` and `submitter list`, and their output."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
 import click
 
-from receiver.errors import NotFound
+from receiver import providers
+from receiver.console import output
+from receiver.deliveries import File, Notice
+from receiver.errors import NotFound, RequestRefused
+from receiver.events import Media
 from receiver.stores import Store
-from receiver.tasks import Status, Task
-from submitter.cli import report
-from submitter.cli.group import EXIT_FAILED, account, as_json, model, print_errors, provider
+from receiver.stores.sql.queries import TaskHistory
+from receiver.tasks import Outcome, Status, Task
+from receiver.text.display import plain, rfc3339
+from submitter.cli.group import (
+    EXIT_FAILED,
+    account,
+    as_json,
+    model,
+    print_errors,
+    print_json,
+    print_lines,
+    provider,
+)
 from submitter.cli.progress import task_progress
 from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
 from submitter.pictures.inputs import prepare_inputs
 from submitter.providers import open_provider
+from submitter.providers.base import ListedTask, Page
 from submitter.queries import query
 from submitter.session import Session, open_session, open_session_with
 from submitter.task_creation import TaskCreator
+from submitter.text import readable
 
+LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
+ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
 ALL = 1_000_000
 
 
@@ -71,11 +95,11 @@ def submit(
                     task = follower.follow(task, timeout)
             except ProviderError:
                 if as_json:
-                    report.print_task(session.store, task, as_json)
+                    print_task(session.store, task, as_json)
                 raise
             if wait and task.status is Status.SUCCEEDED:
                 wait_for_downloads(session.store, session.download_hooks, task)
-        report.print_task(session.store, task, as_json)
+        print_task(session.store, task, as_json)
     if wait and not task.status.is_terminal:
         problem = f"task {task.id} has not ended within {timeout:g} s and continues"
         print_errors([f"{problem}; see: submitter status {task.id}"])
@@ -91,7 +115,7 @@ def status(task: str, as_json: bool) -> None:
     with open_session() as session:
         found = _find(session.store, task)
         problem = None if found.status.is_terminal else _query(session, found)
-        report.print_task(session.store, found, as_json)
+        print_task(session.store, found, as_json)
     if problem is not None:
         raise problem
 
@@ -104,7 +128,7 @@ def status(task: str, as_json: bool) -> None:
 @as_json
 def list_(provider: str, account: str, page: int, page_size: int, as_json: bool) -> None:
     """Show the provider's own list of tasks, newest first."""
-    report.print_page(open_provider(provider, account).list(page, page_size), as_json)
+    print_page(open_provider(provider, account).list(page, page_size), as_json)
 
 
 def _query(session: Session, task: Task) -> SubmitterError | None:
@@ -124,3 +148,91 @@ def _find(store: Store, task_id: str) -> Task:
             if task_id in (task.provider_task_id, task.callback_task_id):
                 return task
     raise NotFound(f"no task has the id {task_id}, neither ours nor the provider's")
+
+
+def print_task(store: Store, task: Task, as_json: bool) -> None:
+    history = store.queries.history(task.id)
+    if as_json:
+        print_json(task_document(history))
+    else:
+        print_lines(task_lines(history))
+
+
+def print_page(page: Page, as_json: bool) -> None:
+    """Print a table on a terminal, else one line per task with tabs between its fields."""
+    if as_json:
+        tasks = [asdict(task) | {"created_at": _created_at(task)} for task in page.tasks]
+        print_json({"page": page.number, "page_size": page.size, "tasks": tasks})
+    elif sys.stdout.isatty():
+        columns = ("its id", "our id", "status", "created", "result")
+        output.show_table(columns, map(page_row, page.tasks), "No tasks.")
+    else:
+        for task in page.tasks:
+            click.echo("\t".join(map(plain, page_row(task))))
+
+
+def task_document(history: TaskHistory) -> dict[str, Any]:
+    """Return the members `task` and `media` of the event that hooks receive."""
+    event = _notice(history).as_json()
+    return {"task": event["task"], "media": event["media"]}
+
+
+def task_lines(history: TaskHistory) -> Iterator[str]:
+    """Yield one line per fact about the task."""
+    notice = _notice(history)
+    task = history.task
+    yield f"task       {task.id}"
+    if task.reference:
+        yield f"reference  {readable(task.reference)}"
+    provider_id = f", provider id {readable(task.id_at_provider)}" if task.id_at_provider else ""
+    yield f"provider   {task.provider} (account {task.account}){provider_id}"
+    yield f"status     {task.status}, since {rfc3339(task.updated_at)}"
+    if task.reason:
+        yield f"reason     {readable(task.reason)}"
+    if task.cost:
+        yield f"cost       {readable(task.cost)} {readable(task.cost_unit)}".rstrip()
+    if task.mismatched_at is not None:
+        yield (
+            "mismatch   a message named another provider task and changed nothing; see: "
+            f"receiver tasks show {task.id}"
+        )
+    for media in notice.media:
+        file = notice.file_of(media)
+        expires = f" (until {rfc3339(media.expires_at)})" if media.expires_at else ""
+        location = file.url if file else readable(media.url, LONGEST_URL) + expires
+        yield f"{media.kind:<9}  {location}"
+
+
+def _created_at(task: ListedTask) -> str | None:
+    return None if task.created_at is None else rfc3339(task.created_at)
+
+
+def page_row(task: ListedTask) -> tuple[str, str, str, str, str]:
+    """Return the provider's id, our id, the status, the time of creation, and URLs or a reason."""
+    return (
+        task.provider_task_id,
+        task.external_task_id or "",
+        task.status,
+        _created_at(task) or "",
+        " ".join(task.urls) or task.reason or "",
+    )
+
+
+def _notice(history: TaskHistory) -> Notice:
+    return Notice(history.task, history.transitions[-1], _media(history), _files(history))
+
+
+def _media(history: TaskHistory) -> tuple[Media, ...]:
+    """Return the outputs in the latest callback or response with the status of the task."""
+    for stored in reversed(history.callbacks):
+        if stored.outcome in ACCEPTED and stored.callback.body:
+            with suppress(RequestRefused):  # an earlier version could parse it
+                event = providers.parse(stored.callback)
+                if event.status is history.task.status and event.media:
+                    return event.media
+    return ()
+
+
+def _files(history: TaskHistory) -> tuple[File, ...]:
+    deliveries = [d.id for d in history.deliveries if d.status == history.task.status]
+    return tuple(file for delivery in deliveries for file in history.files.get(delivery, ()))

@@ -18,6 +18,7 @@ from receiver.outgoing import http
 from receiver.pictures import thumbnails
 from receiver.pictures.file_types import HEAD, JPEG, PNG, UNKNOWN, detect, text_in
 from submitter.errors import InputError
+from submitter.providers.base import is_url
 
 # Kling: "no larger than 10 MB", which we take to mean 10 x 1024 x 1024 bytes of the file itself,
 # before it is encoded as Base64.
@@ -43,11 +44,6 @@ def prepare(field: str, given: str) -> str:
         return _url(field, given)
     # Raw: without a `data:` prefix and without line breaks, as Kling requires.
     return base64.b64encode(load(field, given)).decode("ascii")
-
-
-def is_url(given: str) -> bool:
-    """Return whether the text is meant as a URL. Base64 and paths do not start like one."""
-    return "://" in given[:32]
 
 
 def resolve_path(given: str, folder: Path | None) -> str:
@@ -99,47 +95,41 @@ def read(field: str, path: str) -> bytes:
 
 def check(field: str, content: bytes) -> None:
     """Raise InputError unless this is the content of a picture that providers accept."""
+    if problem := _problem_of(content):
+        raise InputError(field, problem)
+
+
+def _problem_of(content: bytes) -> str | None:
     if len(content) > MAX_BYTES:
-        raise InputError(field, "is larger than 10 MB; make it smaller")
-    _check_format(field, content[:HEAD])
+        return "is larger than 10 MB; make it smaller"
+    if problem := _problem_of_format(content[:HEAD]):
+        return problem
     try:
         with thumbnails.opened(io.BytesIO(content), FORMATS) as image:
-            _check_shape(field, image)
+            width, height = image.size
+            if min(width, height) < MIN_SIDE:
+                return f"is {width} x {height} px; both sides must be at least {MIN_SIDE} px"
+            if width * height > MAX_PIXELS:
+                return f"is {width} x {height} px; use at most {MAX_PIXELS:,} pixels in total"
             image.load()  # the only way to detect a missing end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(field, f"has more than {MAX_PIXELS:,} pixels; make it smaller") from None
+        return f"has more than {MAX_PIXELS:,} pixels; make it smaller"
     except thumbnails.BROKEN as error:
-        reason = thumbnails.reason(error)
-        raise InputError(
-            field, f"is a damaged or truncated picture ({reason}); save it again"
-        ) from None
+        return f"is a damaged or truncated picture ({thumbnails.reason(error)}); save it again"
+    return None
 
 
-def _check_format(field: str, head: bytes) -> None:
-    found = detect(head)
-    if found in (JPEG, PNG):
-        return
-    name = found.extension.upper()
-    if found.is_image:
-        raise InputError(
-            field, f"is a {name} picture; save it as JPEG or PNG (providers accept nothing else)"
-        )
-    if found is not UNKNOWN:
-        raise InputError(field, f"is a file of type {name}, not a JPEG or PNG picture")
+def _problem_of_format(head: bytes) -> str | None:
+    file_type = detect(head)
+    name = file_type.extension.upper()
+    if file_type in (JPEG, PNG):
+        return None
+    if file_type.is_image:
+        return f"is a {name} picture; save it as JPEG or PNG (providers accept nothing else)"
+    if file_type is not UNKNOWN:
+        return f"is a file of type {name}, not a JPEG or PNG picture"
     problem = "it is text" if text_in(head) else "its format is unknown"
-    raise InputError(field, f"is not a JPEG or PNG picture: {problem}")
-
-
-def _check_shape(field: str, image: Image.Image) -> None:
-    width, height = image.size
-    if min(width, height) < MIN_SIDE:
-        raise InputError(
-            field, f"is {width} x {height} px; both sides must be at least {MIN_SIDE} px"
-        )
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            field, f"is {width} x {height} px; use at most {MAX_PIXELS:,} pixels in total"
-        )
+    return f"is not a JPEG or PNG picture: {problem}"
 
 
 def _url(field: str, given: str) -> str:

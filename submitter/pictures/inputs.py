@@ -18,6 +18,7 @@ from submitter.errors import InputError
 from submitter.pictures import images
 from submitter.pictures.garments import prepare_garments, select_garments
 from submitter.providers import Provider
+from submitter.providers.base import is_url
 
 LONGEST_TEXT = 200  # characters of a reference or of the name of a model
 PICTURE_NAMES = ("human", "cloth", "cloth2")
@@ -91,7 +92,7 @@ def thumbnails(inputs: TryOnInputs) -> dict[str, bytes]:
     small: dict[str, bytes] = {}
     cloths = inputs.merged or (inputs.cloth,)
     for name, picture in zip(PICTURE_NAMES, (inputs.human, *cloths), strict=False):
-        if isinstance(picture, str) and images.is_url(picture):
+        if isinstance(picture, str) and is_url(picture):
             continue
         try:
             content = base64.b64decode(picture) if isinstance(picture, str) else picture

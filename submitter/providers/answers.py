@@ -7,6 +7,9 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
+from receiver.errors import RequestRefused
+from receiver.providers.fields import code_in
+from receiver.providers.json_body import decode, repeated
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,
@@ -17,6 +20,7 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
+from submitter.text import readable
 
 
 class Call(Enum):
@@ -63,6 +67,23 @@ class Vendor:
         kind, advice = REJECTIONS.get(status, (WrongInput, "correct the request"))
         return kind(f"{message}; {advice.format(keys=self.keys, address=self.address)}", **facts)
 
+    def document_of(self, answer: Answer, call: Call) -> tuple[int, dict[str, Any]]:
+        """Return the code and the document of a response.
+
+        Raises the error that a body means which is not a JSON object with one `code`.
+        """
+        try:
+            document = decode(answer.body)
+        except RequestRefused as error:
+            raise self.unexpected(answer, call, str(error)) from None
+        if {"code", "data"} & repeated(document):
+            raise self.unexpected(answer, call, "`code` or `data` is repeated")
+        code = code_in(document)
+        if code is None:
+            message = readable(document.get("message")) or "no `code` in it"
+            raise self.unexpected(answer, call, message)
+        return code, document
+
     def unexpected(self, answer: Answer, call: Call, problem: str, **facts: Any) -> ProviderError:
         """Return the error for a response that is not the API's, such as a proxy's page."""
         facts = {"http_status": answer.status, "body": answer.body, **facts}
@@ -84,11 +105,8 @@ class Vendor:
 
     def other_task(self, answer: Answer, task_id: str) -> UnexpectedAnswer:
         """Return the error for a response about another task than the one that was queried."""
-        return UnexpectedAnswer(
-            f"{self.name} was queried for task {task_id} and described another one",
-            http_status=answer.status,
-            body=answer.body,
-        )
+        message = f"{self.name} was queried for task {task_id} and described another one"
+        return UnexpectedAnswer(message, http_status=answer.status, body=answer.body)
 
     def not_stored(self, external_task_id: str | None) -> NotFoundAtProvider:
         """Return the error for a query by our id at a provider that does not store it."""

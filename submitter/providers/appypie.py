@@ -97,8 +97,5 @@ def _check_without_envelope(document: Mapping[str, Any], answer: Answer, call: C
     # The HTTP status of this response is not documented.
     if call is Call.FETCH and document.get("task_status") and "task_id" not in document:
         text = readable(document.get("task_status_msg"))
-        raise NotFoundAtProvider(
-            f"Appy Pie: {text}; it has no task with this id",
-            http_status=answer.status,
-            body=answer.body,
-        )
+        message = f"Appy Pie: {text}; it has no task with this id"
+        raise NotFoundAtProvider(message, http_status=answer.status, body=answer.body)

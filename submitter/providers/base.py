@@ -31,19 +31,20 @@ class PictureForm(Enum):
 
         `field` is the name of the option that the picture was given in.
         """
-        if self is PictureForm.URL_ONLY and not _is_url(picture):
+        if self is PictureForm.URL_ONLY and not is_url(picture):
             raise InputError(field, "the provider accepts URLs only; give an http(s) URL")
 
     def encoded(self, picture: str) -> str:
         """Return a picture that was checked, a URL or raw Base64, in this form."""
-        if self is not PictureForm.DATA_URI or _is_url(picture):
+        if self is not PictureForm.DATA_URI or is_url(picture):
             return picture
         content_type = detect(base64.b64decode(picture[:BASE64_HEAD])).content_type
         return f"data:{content_type};base64,{picture}"
 
 
-def _is_url(picture: str) -> bool:
-    return "://" in picture[:32]  # Base64 contains no colon
+def is_url(given: str) -> bool:
+    """Return whether the text is meant as a URL. Base64 and paths do not start like one."""
+    return "://" in given[:32]
 
 
 @dataclass(frozen=True, slots=True)

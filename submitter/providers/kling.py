@@ -1,12 +1,16 @@
 """Kling's virtual try-on: create, query by either id, and list.
 
+The token in the Authorization header is a static API key, or a signed JWT.
+
 Endpoints and fields: Kling API reference, virtual try-on (seen 2026-11).
 """
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 from receiver import providers
@@ -15,15 +19,7 @@ from submitter.client import MEGABYTE, PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, ProviderError, UnexpectedAnswer
 from submitter.providers import kling_envelope
 from submitter.providers.answers import Call, Vendor
-from submitter.providers.base import (
-    CallbackPlace,
-    ListedTask,
-    Page,
-    PictureForm,
-    Provider,
-    TryOn,
-)
-from submitter.providers.kling_token import ApiKey, SignedTokens, TokenSource
+from submitter.providers.base import CallbackPlace, ListedTask, Page, PictureForm, Provider, TryOn
 from submitter.settings import AccountSettings
 from submitter.text import readable
 
@@ -36,6 +32,71 @@ VENDOR = Vendor(
 MAX_PAGE, MAX_PAGE_SIZE = 1000, 500
 MAX_URL = 4096  # characters that are shown; recorded ones have up to 1,000
 MAX_LIST = 4 * MEGABYTE  # 500 tasks with URLs of up to 1 kB each
+# Of the signed tokens:
+VALID_FOR = 1800  # seconds
+VALID_BEFORE = 5  # seconds, in case Kling's clock is behind ours
+# A create request can take minutes, so that a token is renewed long before it expires.
+RENEW_WHEN_LEFT = 300  # seconds
+
+
+class TokenSource(Protocol):
+    """Provides the tokens of one account; safe to use from several threads."""
+
+    def token(self, now: int) -> str:
+        """Return a token that is valid at `now` (Unix seconds) and for a few more minutes."""
+        ...
+
+    def renewed(self, rejected: str, now: int) -> str | None:
+        """Return another token after Kling rejected this one as not valid now, or None."""
+        ...
+
+
+class ApiKey:
+    """A static API key, which Kling accepts as a token (since 2026-06)."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def token(self, now: int) -> str:  # noqa: ARG002 - it is always valid
+        return self._key
+
+    def renewed(self, rejected: str, now: int) -> str | None:  # noqa: ARG002 - there is no other
+        return None
+
+
+class SignedTokens:
+    """Signs JWTs with the secret key, and reuses each one until it is renewed."""
+
+    def __init__(self, access_key: str, secret_key: str) -> None:
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._lock = threading.Lock()
+        self._token = ""
+        self._expires_at = 0
+
+    def token(self, now: int) -> str:
+        with self._lock:
+            left = self._expires_at - now
+            # More than VALID_FOR: the clock was set back, and the token is not valid yet.
+            if not RENEW_WHEN_LEFT <= left <= VALID_FOR + VALID_BEFORE:
+                self._sign(now)
+            return self._token
+
+    def renewed(self, rejected: str, now: int) -> str | None:
+        with self._lock:
+            if self._token == rejected:  # otherwise another thread has renewed it
+                self._sign(now)
+            return self._token
+
+    def _sign(self, now: int) -> None:
+        import jwt  # noqa: PLC0415 - a slow import, which accounts with an API key do not need
+
+        claims = {"iss": self._access_key, "exp": now + VALID_FOR, "nbf": now - VALID_BEFORE}
+        with warnings.catch_warnings():
+            # Kling chose the length of the key, and its users cannot change it.
+            warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+            self._token = jwt.encode(claims, self._secret_key, algorithm="HS256")
+        self._expires_at = now + VALID_FOR
 
 
 class Kling(Provider):
@@ -113,7 +174,7 @@ class Kling(Provider):
     ) -> tuple[Answer, Any]:
         """Return the response and its data; if the token is not valid now, repeat it once."""
         token = self._tokens.token(wall_ms() // 1000)
-        answer = exchange(_bearer(token))
+        answer = exchange({"Authorization": f"Bearer {token}"})
         try:
             return answer, kling_envelope.data_of(VENDOR, answer, call)
         except ProviderError as error:
@@ -122,12 +183,8 @@ class Kling(Provider):
             another = self._tokens.renewed(token, wall_ms() // 1000)
             if another is None:
                 raise
-        answer = exchange(_bearer(another))
+        answer = exchange({"Authorization": f"Bearer {another}"})
         return answer, kling_envelope.data_of(VENDOR, answer, call)
-
-
-def _bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def _missing_keys(

@@ -8,8 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from receiver.errors import RequestRefused
-from receiver.providers.fields import code_in, decode, identity, repeated
+from receiver.providers.fields import identity
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,
@@ -22,31 +21,25 @@ from submitter.errors import (
 from submitter.providers.answers import Call, Vendor
 from submitter.text import readable
 
-AUTHENTICATION = "check {keys}"
-CLOCK = "check this machine's clock, and the keys"
-WRONG_ACCOUNT = {
-    1000: AUTHENTICATION,
-    1001: AUTHENTICATION,
-    1002: AUTHENTICATION,
-    1003: CLOCK,
-    1004: CLOCK,
-    1100: "the account is in an abnormal state: see {name}'s console",
-    1101: "the account is in arrears: top it up in {name}'s console",
-    1102: "the resource pack is used up or expired: buy one in {name}'s console",
-    1103: "the account has no right to this model or endpoint",
-    1304: "this machine's address is not on the account's whitelist in {name}'s console",
-}
-WRONG_INPUT = {
-    1200: "correct the request",
-    1201: "correct what the message names",
-    1202: "this endpoint does not support the request; check {address}",
-    1203: "check --model",
-    1300: "the input violates the platform's policy: use other pictures",
-    1301: "the input violates the content-safety policy: use other pictures",
-}
-LATER = {
-    1302: "too many requests; try again later",
-    1303: "too many tasks are running; try again when some have ended",
+REJECTIONS: dict[int, tuple[type[ProviderError], str]] = {
+    **dict.fromkeys((1000, 1001, 1002), (WrongAccount, "check {keys}")),
+    **dict.fromkeys((1003, 1004), (WrongAccount, "check this machine's clock, and the keys")),
+    1100: (WrongAccount, "the account is in an abnormal state: see {name}'s console"),
+    1101: (WrongAccount, "the account is in arrears: top it up in {name}'s console"),
+    1102: (WrongAccount, "the resource pack is used up or expired: buy one in {name}'s console"),
+    1103: (WrongAccount, "the account has no right to this model or endpoint"),
+    1200: (WrongInput, "correct the request"),
+    1201: (WrongInput, "correct what the message names"),
+    1202: (WrongInput, "this endpoint does not support the request; check {address}"),
+    1203: (WrongInput, "check --model"),
+    1300: (WrongInput, "the input violates the platform's policy: use other pictures"),
+    1301: (WrongInput, "the input violates the content-safety policy: use other pictures"),
+    1302: (TryLater, "too many requests; try again later"),
+    1303: (TryLater, "too many tasks are running; try again when some have ended"),
+    1304: (
+        WrongAccount,
+        "this machine's address is not on the account's whitelist in {name}'s console",
+    ),
 }
 SERVER_ERROR = frozenset({5000, 5001, 5002})  # internal, maintenance, timeout
 TOKEN_NOT_VALID_NOW = frozenset({1003, 1004})  # too early, expired
@@ -60,24 +53,10 @@ def data_of(vendor: Vendor, answer: Answer, call: Call) -> Any:
 
     The `code` decides, whatever the HTTP status is.
     """
-    try:
-        document = decode(answer.body)
-    except RequestRefused as error:
-        raise vendor.unexpected(answer, call, str(error)) from None
-    code = code_in(document)
-    if {"code", "data"} & repeated(document):
-        raise vendor.unexpected(answer, call, "`code` or `data` is repeated")
-    if code is None:
-        message = readable(document.get("message")) or "no `code` in it"
-        raise vendor.unexpected(answer, call, message)
+    code, document = vendor.document_of(answer, call)
     if code:
         raise _error(vendor, answer, call, code, document)
     return document.get("data")
-
-
-def tasks_in(data: object) -> list[dict[str, Any]]:
-    """Return the tasks in `data`; some queries of a single task returned a list."""
-    return [task for task in (data if isinstance(data, list) else [data]) if isinstance(task, dict)]
 
 
 def ids(task: dict[str, Any]) -> tuple[str | None, object]:
@@ -95,7 +74,10 @@ def check_identity(
     external_task_id: str | None = None,
 ) -> None:
     """Raise UnexpectedAnswer if the response describes another task than the one queried."""
-    tasks = tasks_in(data)
+    # Some queries of a single task returned a list.
+    tasks = [
+        task for task in (data if isinstance(data, list) else [data]) if isinstance(task, dict)
+    ]
     if len(tasks) != 1:
         return  # the receiver checks the shape, and stores a response that it cannot interpret
     own_id, external = ids(tasks[0])
@@ -111,21 +93,16 @@ def _error(
     vendor: Vendor, answer: Answer, call: Call, code: int, document: dict[str, Any]
 ) -> ProviderError:
     message = f"{vendor.name} {code}: {readable(document.get('message')) or 'no message'}"
-    facts: dict[str, Any] = {
-        "code": code,
-        "http_status": answer.status,
-        "request_id": readable(document.get("request_id")) or None,
-        "body": answer.body,
-    }
-    names = {"name": vendor.name, "keys": vendor.keys, "address": vendor.address}
+    facts: dict[str, Any] = {"code": code, "http_status": answer.status, "body": answer.body}
+    facts["request_id"] = readable(document.get("request_id")) or None
     if call is Call.FETCH and code in NO_SUCH_TASK:
         return NotFoundAtProvider(f"{message}; {vendor.name} has no task with this id", **facts)
-    if code in WRONG_INPUT:
-        return WrongInput(f"{message}; {WRONG_INPUT[code].format(**names)}", **facts)
-    if code in WRONG_ACCOUNT:
-        return WrongAccount(f"{message}; {WRONG_ACCOUNT[code].format(**names)}", **facts)
-    if code in LATER:
-        return TryLater(f"{message}; {LATER[code]}", retry_after=answer.retry_after, **facts)
+    if code in REJECTIONS:
+        kind, advice = REJECTIONS[code]
+        if kind is TryLater:
+            facts["retry_after"] = answer.retry_after
+        advice = advice.format(name=vendor.name, keys=vendor.keys, address=vendor.address)
+        return kind(f"{message}; {advice}", **facts)
     if code in SERVER_ERROR or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return vendor.server_error(answer, call, message, **facts)
     return UnexpectedAnswer(f"{message} (an unknown code)", **facts)

@@ -9,8 +9,7 @@ from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import quote
 
-from receiver.errors import RequestRefused
-from receiver.providers.fields import code_in, decode, identity, repeated
+from receiver.providers.fields import identity
 from submitter.client import ONCE, Answer, Client, Persistence
 from submitter.providers.answers import Call, Vendor
 from submitter.providers.base import PictureForm, Provider, TryOn
@@ -85,15 +84,9 @@ def _data_of(answer: Answer, call: Call) -> Any:
 
     Modellix's error codes are HTTP statuses.
     """
-    try:
-        document = decode(answer.body)
-    except RequestRefused as error:
-        raise VENDOR.unexpected(answer, call, str(error)) from None
-    code = code_in(document)
-    message = readable(document.get("message")) or "no message"
-    if code is None or {"code", "data"} & repeated(document):
-        raise VENDOR.unexpected(answer, call, message)
+    code, document = VENDOR.document_of(answer, call)
     if code:
         status = code if code in tuple(HTTPStatus) else answer.status
-        raise VENDOR.error(answer, call, status, f"Modellix {code}: {message}", code=code)
+        message = f"Modellix {code}: {readable(document.get('message')) or 'no message'}"
+        raise VENDOR.error(answer, call, status, message, code=code)
     return document.get("data")

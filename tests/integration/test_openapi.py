@@ -44,8 +44,7 @@ from receiver.web import problems
 from submitter import api
 from submitter.client import Client, Patience
 from submitter.providers import Provider
-from submitter.providers.kling import Kling
-from submitter.providers.kling_token import ApiKey
+from submitter.providers.kling import ApiKey, Kling
 from tests.support.applications import applications
 from tests.support.samples import SECRET, body, callback, subscription
 from tests.support.scripted_provider import Scripted, serving

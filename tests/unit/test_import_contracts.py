@@ -101,7 +101,7 @@ VIOLATIONS = [
     Violation(
         SUBMITTER_ADAPTERS,
         "submitter/providers/modellix.py",
-        "from submitter.providers import kling_token",
+        "from submitter.providers import kling",
     ),
     Violation(
         SUBMITTER_ADAPTERS,

@@ -15,8 +15,7 @@ from receiver.ingest import Ingest
 from receiver.stores import Store
 from submitter.client import Client, Patience
 from submitter.pictures.inputs import TryOnInputs
-from submitter.providers.kling import Kling
-from submitter.providers.kling_token import ApiKey, TokenSource
+from submitter.providers.kling import ApiKey, Kling, TokenSource
 from submitter.task_creation import TaskCreator
 from tests.support.scripted_provider import TOKEN, Scripted, serving
 

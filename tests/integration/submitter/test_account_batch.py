@@ -13,8 +13,8 @@ import pytest
 from receiver.stores import Store
 from receiver.stores.sqlite.database import SqliteDatabase
 from receiver.tasks import Task
-from submitter.batch.account_batch import AccountBatch, RowOutcome
 from submitter.batch.rows import Row
+from submitter.batch.run import AccountBatch, RowOutcome
 from submitter.batch.shared_backoff import SharedBackoff
 from submitter.pictures.inputs import TryOnInputs
 from submitter.task_creation import TaskCreator

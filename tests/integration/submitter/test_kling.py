@@ -19,8 +19,7 @@ from submitter.errors import (
     WrongAccount,
 )
 from submitter.pictures.inputs import TryOnInputs
-from submitter.providers.kling import Kling
-from submitter.providers.kling_token import SignedTokens
+from submitter.providers.kling import Kling, SignedTokens
 from submitter.queries import query
 from submitter.task_creation import TaskCreator
 from tests.support.scripted_provider import once_reached

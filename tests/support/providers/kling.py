@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 
 from receiver.signing.standard_webhooks import ID, SIGNATURE, TIMESTAMP, sign
-from submitter.providers.kling import Kling
-from submitter.providers.kling_token import ApiKey
+from submitter.providers.kling import ApiKey, Kling
 from tests.support.providers.base import REASON, Reply, Samples
 from tests.support.samples import body, payload
 from tests.support.scripted_provider import TOKEN

@@ -11,7 +11,8 @@ import pytest
 
 from sandbox.providers import kling_auth
 from sandbox.providers.kling_auth import ACCESS_KEY, API_KEY, SECRET_KEY
-from sandbox.providers.kling_envelope import HTTP_STATUS, KlingError
+from sandbox.providers.kling_envelope import HTTP_STATUS
+from sandbox.providers.request_fields import ApiError
 
 NOW = int(time.time())
 
@@ -57,12 +58,12 @@ def test_the_static_key_and_a_signed_token_open(header: str) -> None:
     ],
 )
 def test_every_mistake_has_its_code(header: str | None, code: int) -> None:
-    with pytest.raises(KlingError) as refused:
+    with pytest.raises(ApiError) as refused:
         kling_auth.check(header)
     assert refused.value.code == code
     assert HTTP_STATUS[code] == 401
 
 
 def test_an_accidental_token_of_the_right_shape_does_not_open() -> None:
-    with pytest.raises(KlingError):
+    with pytest.raises(ApiError):
         kling_auth.check(f"Bearer {token()[:-2]}xx")

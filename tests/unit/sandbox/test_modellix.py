@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sandbox.engine import Status, Task
-from sandbox.providers import modellix_bodies
+from sandbox.providers import modellix
 from sandbox.rate_limit import RateLimit
 from sandbox.scenarios.scenario import SUCCEED, named
 
@@ -36,7 +36,7 @@ def recorded(name: str) -> dict[str, Any]:
 
 def test_a_success_has_the_fields_of_the_documented_one_in_their_order() -> None:
     documented = recorded("query-success.json")
-    ours = modellix_bodies.queried(DONE)
+    ours = modellix.queried(DONE)
     assert list(ours) == list(documented)
     (resource,), (example,) = ours["result"]["resources"], documented["result"]["resources"]
     assert list(resource) == list(example)
@@ -45,10 +45,10 @@ def test_a_success_has_the_fields_of_the_documented_one_in_their_order() -> None
 
 
 def test_a_create_and_an_open_task_look_like_the_documented_ones() -> None:
-    created = modellix_bodies.created(TASK, "http://x.example")
+    created = modellix.created(TASK, "http://x.example")
     assert list(created) == [*recorded("create.json"), "get_result"]
     assert created["get_result"]["url"] == f"http://x.example/api/v1/tasks/{TASK.task_id}"
-    assert list(modellix_bodies.queried(TASK)) == list(recorded("query-pending.json"))
+    assert list(modellix.queried(TASK)) == list(recorded("query-pending.json"))
 
 
 @pytest.mark.parametrize(
@@ -65,19 +65,19 @@ def test_a_create_and_an_open_task_look_like_the_documented_ones() -> None:
 )
 def test_each_status_has_its_word(scenario: str, status: Status, told: str) -> None:
     task = replace(TASK, scenario=named(scenario), status=status)
-    assert modellix_bodies.queried(task)["status"] == told
+    assert modellix.queried(task)["status"] == told
 
 
 def test_resources_come_in_each_place_they_were_seen_in() -> None:
-    flat = modellix_bodies.queried(replace(DONE, scenario=named("flat-resources")))
+    flat = modellix.queried(replace(DONE, scenario=named("flat-resources")))
     assert "result" not in flat
     assert flat["resources"][0]["url"] == URL
-    plain = modellix_bodies.queried(replace(DONE, scenario=named("plain-urls")))
+    plain = modellix.queried(replace(DONE, scenario=named("plain-urls")))
     assert plain["result"] == {"resources": [URL]}
 
 
 def test_a_failure_says_why_and_has_no_result() -> None:
-    data = modellix_bodies.queried(replace(TASK, status=Status.FAILED, reason="no human"))
+    data = modellix.queried(replace(TASK, status=Status.FAILED, reason="no human"))
     assert data["error"] == "no human"
     assert "result" not in data
 

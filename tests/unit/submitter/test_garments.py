@@ -19,8 +19,7 @@ from submitter.pictures.garments import ClothPicture, Garment, Kind
 from submitter.pictures.inputs import prepare_inputs
 from submitter.providers import Provider
 from submitter.providers.appypie import AppyPie
-from submitter.providers.kling import Kling
-from submitter.providers.kling_token import ApiKey
+from submitter.providers.kling import ApiKey, Kling
 from submitter.providers.modellix import Modellix
 
 NOWHERE = Client("http://127.0.0.1:9")

@@ -4,7 +4,7 @@ import threading
 
 import jwt
 
-from submitter.providers.kling_token import ApiKey, SignedTokens
+from submitter.providers.kling import ApiKey, SignedTokens
 
 SECRET = "a-secret-key-that-is-32-bytes-long"
 NOW = 1_800_000_000
