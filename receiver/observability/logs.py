@@ -55,10 +55,15 @@ class LossyLogger:
             except (OSError, ValueError):  # not a file of the system, as in some tests
                 descriptor = None
             try:
+                # Wait until the pipe, socket or terminal has space. A file always has.
+                space = select.poll()
+                if descriptor is not None:
+                    space.register(descriptor, select.POLLOUT)
                 is_short = len(text) <= _SAFE_PIECE
                 size = len(text) or 1 if is_short else _piece_size(text, descriptor)
                 for start in range(0, len(text), size):
-                    if not _is_writable(descriptor, deadline - time.monotonic()):
+                    wait = max(0.0, deadline - time.monotonic()) * 1000  # ms
+                    if descriptor is not None and not space.poll(wait):
                         self._dropped += 1
                         return
                     sys.stderr.write(text[start : start + size])
@@ -87,15 +92,6 @@ def _piece_size(text: str, descriptor: int | None) -> int:
     if descriptor is None or stat.S_ISREG(os.fstat(descriptor).st_mode):
         return len(text)
     return select.PIPE_BUF if text.isascii() else _SAFE_PIECE
-
-
-def _is_writable(descriptor: int | None, seconds: float) -> bool:
-    """Return whether the pipe, socket or terminal has space within this time; a file always has."""
-    if descriptor is None:
-        return True
-    polled = select.poll()
-    polled.register(descriptor, select.POLLOUT)
-    return bool(polled.poll(max(0.0, seconds) * 1000))
 
 
 def _dropped_line(lines: int, like: str) -> str:
