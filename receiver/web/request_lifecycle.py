@@ -1,4 +1,4 @@
-"""What happens before and after every request: its id, its counters and its log line.
+"""What happens before and after every request: its id, session, counters and log line.
 
 Paths contain tokens, so a log line names the route instead. Every line that a request causes has
 the id of the request, which is also in the `X-Request-Id` header of the response.
@@ -10,11 +10,14 @@ import os
 import re
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from receiver.config.settings import Settings
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
 from receiver.text.display import redacted
@@ -24,6 +27,8 @@ from receiver.web.debounce import Debouncer
 log = structlog.get_logger()
 QUIET_ROUTES = ("/healthz", "/readyz", "/metrics")  # logged only if they fail
 REQUEST_ID = "X-Request-Id"
+DASHBOARD = "/dashboard"
+SESSION_LIFETIME = 43_200  # seconds
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
 _LOGGED_ARGUMENTS = {"task_id": "task", "delivery_id": "delivery", "callback_id": "callback"}
 _LOGGED_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -114,6 +119,39 @@ def install(
         )
         clear_contextvars()  # later lines of this thread may concern no request
         return response
+
+
+class DashboardSessionInterface(SecureCookieSessionInterface):
+    """Flask's sessions, but only for the dashboard: a callback opens none."""
+
+    def __init__(self, public_url: str | None) -> None:
+        parts = urlsplit(public_url or "")
+        self._https_host = parts.netloc if parts.scheme == "https" else None
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        if not request.path.startswith(DASHBOARD):
+            return self.make_null_session(app)
+        return super().open_session(app, request)
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
+        """Return whether the browser uses TLS, even if the proxy does not report it."""
+        return request.is_secure or request.host == self._https_host
+
+
+def configure_sessions(app: Flask, settings: Settings) -> None:
+    """Let the dashboard have sessions: set their cookie, their key and their lifetime."""
+    app.session_interface = DashboardSessionInterface(settings.public_url)
+    app.config.update(
+        SECRET_KEY=settings.session_key,
+        SESSION_COOKIE_NAME="dashboard",
+        SESSION_COOKIE_PATH=DASHBOARD,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,  # an open page does not extend its session
+        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
+        WTF_CSRF_CHECK_DEFAULT=False,  # `require_login` checks; callbacks and the API have no forms
+        WTF_CSRF_TIME_LIMIT=None,  # the session limits it
+    )
 
 
 def _bind_ids() -> None:
