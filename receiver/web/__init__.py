@@ -31,9 +31,9 @@ from receiver.web import (
     rejections,
     request_lifecycle,
 )
+from receiver.web.middleware import CallbackPaths, UnreadBodies
 from receiver.web.request_lifecycle import RequestReport
 from receiver.web.server.callback_app import CallbackHandler
-from receiver.web.unread_bodies import UnreadBodies
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # routes of another package
 
@@ -109,7 +109,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     dashboard.install(app, ingest, settings)
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
-    app.wsgi_app = callbacks.CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

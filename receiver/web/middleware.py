@@ -1,34 +1,75 @@
-"""Closes the connection after a response to a request whose body was not read.
-
-The end of such a body is unknown, so the server could interpret a part of it as the next request,
-or respond to the same request again. The default worker closes the connection itself
-(server/flask_bridge.py). This WSGI middleware does it for gunicorn's own workers, and also limits
-the time for writing a response.
-"""
+"""The WSGI middleware: normalizes callback paths, and deals with bodies that nothing has read."""
 
 from __future__ import annotations
 
+import io
+import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest
 from werkzeug.wsgi import ClosingIterator, get_content_length
 
 from receiver.text import limits
-from receiver.web.admission import INCOMPLETE_BODY
+from receiver.web.callbacks import INCOMPLETE_BODY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PIECE = 16 * 1024  # bytes
+PART_COUNTS = (2, 4)  # of a callback path: with the provider, or the provider, task and token
+# A query or fragment whose first character was percent-encoded or is missing.
+_APPENDED = re.compile(r"[?&#;]")
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)+")  # nothing to normalize
+_INVISIBLE = "\u200b\u2060\ufeff"  # not spaces according to Unicode
+
+
+class CallbackPaths:
+    """Normalizes callback paths that a sender or a proxy has altered."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if not _PLAIN_PATH.fullmatch(path):
+            decoded = path.encode("latin-1").decode("utf-8", "replace")
+            normalized_path = normalized(decoded)
+            if normalized_path != decoded:
+                environ["PATH_INFO"] = normalized_path
+        return self._app(environ, start_response)
+
+
+def normalized(path: str) -> str:
+    """Return the path of a callback without additions; return any other path unchanged.
+
+    Removes repeated and trailing slashes, spaces around each part, and a query after the token.
+    Decodes remaining percent-encodings. The provider, the task and the token do not change, because
+    they never contain such characters.
+    """
+    if "callbacks" not in path:
+        return path
+    plain = _APPENDED.split(unquote(path), maxsplit=1)[0]
+    parts = [part.strip().strip(_INVISIBLE).strip() for part in plain.split("/")]
+    parts = [part for part in parts if part]
+    rejoined = "/" + "/".join(parts)
+    is_callback = len(parts) in PART_COUNTS and parts[0] == "callbacks" and rejoined.isascii()
+    return rejoined if is_callback else path
 
 
 class UnreadBodies:
-    """WSGI middleware; it has to be the outermost one."""
+    """Closes the connection after a response to a request whose body was not read.
+
+    The end of such a body is unknown, so the server could interpret a part of it as the next
+    request, or respond to the same request again. The default worker closes the connection itself
+    (server/flask_bridge.py). This middleware does it for gunicorn's own workers, and also limits
+    the time for writing a response. It has to be the outermost one.
+    """
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
@@ -55,7 +96,7 @@ class UnreadBodies:
         return response if body.is_complete else ClosingIterator(response, [end])
 
 
-class _Body:
+class _Body(io.RawIOBase):
     """The body of a request, with the information whether it was read to its end."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
@@ -71,24 +112,9 @@ class _Body:
         return self._left > limits.MAX_BODY
 
     def read(self, size: int = -1) -> bytes:
-        return self._read(self._stream.read, size, size)
-
-    def readline(self, size: int = -1) -> bytes:
-        return self._read(self._stream.readline, size, 1)
-
-    def readlines(self, _: int = -1) -> list[bytes]:
-        return list(self)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
-
-    def _read(self, read: Callable[[int], bytes], size: int, expected: int) -> bytes:
-        """Return `read(size)`, and update what is known about the rest of the body.
-
-        Fewer bytes than `expected` mean that the body has ended; -1 stands for all of it.
-        """
+        """Read `size` bytes, or all; the methods of the base class, like `readline`, use this."""
         try:
-            piece = read(size)
+            piece: bytes = self._stream.read(size)
         except ParseException as error:
             self.has_failed = True
             raise BadRequest(INCOMPLETE_BODY) from error
@@ -96,7 +122,7 @@ class _Body:
             self.has_failed = True
             raise
         self._left -= len(piece)
-        has_ended = expected != 0 and (expected < 0 or len(piece) < expected)
+        has_ended = size < 0 or len(piece) < size
         self.is_complete = has_ended if self.is_chunked else self._left <= 0
         self.has_failed = has_ended and not self.is_complete  # the client stopped sending
         return piece
