@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
@@ -145,14 +146,7 @@ def activity_json(activity: Activity) -> dict[str, Any]:
 
 def rejection_json(rejection: Rejection) -> dict[str, Any]:
     """Return a rejected request. Its path contains no token."""
-    return {
-        "at": rfc3339(rejection.at),
-        "address": rejection.address,
-        "reason": rejection.reason,
-        "method": rejection.method,
-        "path": rejection.path,
-        "count": rejection.count,
-    }
+    return {**asdict(rejection), "at": rfc3339(rejection.at)}
 
 
 def _instant(instant: int | None) -> str | None:

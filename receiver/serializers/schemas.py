@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from marshmallow import INCLUDE, Schema, fields, validate
 
 from receiver.deliveries import GIVEN_UP, State
@@ -11,29 +13,16 @@ from receiver.tasks import IdSource, Outcome, Status, Trust
 TRANSITIONS = (*Status, GIVEN_UP)
 
 
-def _text(*known: str) -> fields.String:
-    return fields.String(required=True, validate=validate.OneOf(known) if known else None)
-
-
-def _maybe_text(*known: str) -> fields.String:
+def _text(*known: str, allow_none: bool = False) -> fields.String:
     one_of = validate.OneOf(known) if known else None
-    return fields.String(required=True, allow_none=True, validate=one_of)
+    return fields.String(required=True, allow_none=allow_none, validate=one_of)
 
 
-def _flag() -> fields.Boolean:
-    return fields.Boolean(required=True)
-
-
-def _instant() -> fields.DateTime:
-    return fields.DateTime(required=True)
-
-
-def _maybe_instant() -> fields.DateTime:
-    return fields.DateTime(required=True, allow_none=True)
-
-
-def _number() -> fields.Integer:
-    return fields.Integer(required=True)
+_maybe_text = partial(_text, allow_none=True)
+_flag = partial(fields.Boolean, required=True)
+_instant = partial(fields.DateTime, required=True)
+_maybe_instant = partial(_instant, allow_none=True)
+_number = partial(fields.Integer, required=True)
 
 
 class Document(Schema):
