@@ -20,7 +20,6 @@ import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from receiver.text import display
-from receiver.text.display import redacted
 
 # Local variables may contain tokens and secrets, so tracebacks do not show them.
 TRACEBACK = structlog.processors.ExceptionRenderer(
@@ -122,7 +121,7 @@ _COMMON: list[Processor] = [
 _PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list of its first line
 
 
-def configure(hide: Callable[[str], str] = redacted, form: str = AUTO) -> None:
+def configure(hide: Callable[[str], str] = display.redacted, form: str = AUTO) -> None:
     """Send every log line of this process to standard error, in one of FORMS.
 
     `hide` removes secrets from the rendered line, so that it finds them in any value.
@@ -141,7 +140,7 @@ def configure(hide: Callable[[str], str] = redacted, form: str = AUTO) -> None:
 
 
 def formatter(
-    hide: Callable[[str], str] = redacted, form: str = AUTO
+    hide: Callable[[str], str] = display.redacted, form: str = AUTO
 ) -> structlog.stdlib.ProcessorFormatter:
     """Return a formatter with which the loggers of the standard library write the same lines."""
     return structlog.stdlib.ProcessorFormatter(

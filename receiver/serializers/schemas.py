@@ -1,4 +1,4 @@
-"""Schemas of the documents that are returned and sent; used for OpenAPI and by tests."""
+"""The schemas of JSON documents in API responses and deliveries, for OpenAPI and for tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _number = partial(fields.Integer, required=True)
 
 
 class Document(Schema):
-    """The base of all documents. Later releases may add members, which readers have to ignore."""
+    """The base of all documents. Clients have to ignore members that later releases add."""
 
     class Meta:
         unknown = INCLUDE
@@ -49,7 +49,7 @@ class TaskDocument(Document):
 
 
 class TransitionDocument(Document):
-    """A transition of a task, as recorded."""
+    """A recorded change of a task's status."""
 
     status = _text(*TRANSITIONS)
     occurred_at = _instant()
@@ -59,7 +59,7 @@ class TransitionDocument(Document):
 
 
 class CallbackDocument(Document):
-    """A message of a provider, as received."""
+    """A stored callback or other message from a provider, with its headers and its body."""
 
     id = _number()
     task = _maybe_text()
@@ -172,14 +172,14 @@ class ReadyDocument(AliveDocument):
 
 
 class FaultDocument(Document):
-    """The problem of one field."""
+    """What is wrong with one field."""
 
     field = _text()
     detail = _text()
 
 
 class ProblemDocument(Document):
-    """A problem document of RFC 9457."""
+    """An error response, as a problem document according to RFC 9457."""
 
     title = _text()
     status = _number()
@@ -202,7 +202,7 @@ class MediaDocument(Document):
 
 
 class EventDocument(Document):
-    """A transition of a task, as it is sent to hooks."""
+    """The event that hooks receive when the status of a task changes."""
 
     id = _text()
     type = _text()

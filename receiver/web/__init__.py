@@ -17,7 +17,6 @@ from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import display, limits
-from receiver.text.display import hiding_values
 from receiver.web import (
     api,
     callbacks,
@@ -94,7 +93,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
         report,
         meter,
         reject=rejections.install(app, store, settings.session_key),
-        hide=hiding_values(known_secrets(settings)),
+        hide=display.hiding_values(known_secrets(settings)),
         api_token=settings.api_token,
         is_behind_proxy=settings.trusted_proxies > 0,
     )

@@ -12,15 +12,8 @@ from receiver.clock import now_ms
 from receiver.deliveries import State, task_json
 from receiver.errors import NotAMismatch, RequestRefused
 from receiver.ingest import Ingest
-from receiver.serializers import records
+from receiver.serializers import records, schemas
 from receiver.serializers.route_spec import RouteSpec, described
-from receiver.serializers.schemas import (
-    DeliveriesDocument,
-    DeliveryDocument,
-    HistoryDocument,
-    OutcomeDocument,
-    TasksDocument,
-)
 from receiver.tasks import Status
 from receiver.web import cursors, problems
 
@@ -85,7 +78,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     routes.register_error_handler(ValidationError, problems.not_valid)
 
     @routes.get("/api/tasks")
-    @described(RouteSpec(answers={200: TasksDocument}, query=TaskQuery, refuses=(422,)))
+    @described(RouteSpec(answers={200: schemas.TasksDocument}, query=TaskQuery, refuses=(422,)))
     def tasks() -> Response:
         """A page of tasks, newest first."""
         page = store.lists.page_of_tasks(**_loaded(TaskQuery()))
@@ -93,13 +86,15 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return jsonify(tasks=[task_json(task) for task in page.rows], next=following)
 
     @routes.get("/api/tasks/<task_id>")
-    @described(RouteSpec(answers={200: HistoryDocument}, refuses=(404,)))
+    @described(RouteSpec(answers={200: schemas.HistoryDocument}, refuses=(404,)))
     def task(task_id: str) -> Response:
         """One task with everything on record about it."""
         return jsonify(records.history_json(store.queries.history(task_id), hooks))
 
     @routes.get("/api/deliveries")
-    @described(RouteSpec(answers={200: DeliveriesDocument}, query=DeliveryQuery, refuses=(422,)))
+    @described(
+        RouteSpec(answers={200: schemas.DeliveriesDocument}, query=DeliveryQuery, refuses=(422,))
+    )
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
         page = store.lists.page_of_deliveries(**_loaded(DeliveryQuery()))
@@ -108,7 +103,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
         return jsonify(deliveries=rows, next=following)
 
     @routes.post(f"/api/deliveries/<{ROW}:delivery_id>/redeliver")
-    @described(RouteSpec(answers={202: DeliveryDocument}, refuses=(404, 409)))
+    @described(RouteSpec(answers={202: schemas.DeliveryDocument}, refuses=(404, 409)))
     def redeliver(delivery_id: int) -> tuple[Response, int] | Response:
         """Make a delivery due again that was delivered or is dead."""
         delivery = store.queries.delivery(delivery_id)
@@ -120,7 +115,9 @@ def blueprint(ingest: Ingest) -> Blueprint:
 
     @routes.post(f"/api/callbacks/<{ROW}:callback_id>/replay")
     @described(
-        RouteSpec(answers={200: OutcomeDocument}, query=ReplayQuery, refuses=(404, 409, 422))
+        RouteSpec(
+            answers={200: schemas.OutcomeDocument}, query=ReplayQuery, refuses=(404, 409, 422)
+        )
     )
     def replay(callback_id: int) -> Response:
         """Parse and record a stored callback again, and optionally accept a mismatch."""

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class AttemptStore(Protocol):
-    """The part of the store that `AttemptLimiter` uses; see `stores.access.Access`."""
+    """The part of the store that `AttemptLimiter` uses; see `store.sessions`."""
 
     def add_refused_attempts(
         self, allowance: Allowance, usages: Sequence[Usage], now: int

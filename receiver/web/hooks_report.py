@@ -14,7 +14,7 @@ from receiver.errors import StoreUnavailable
 from receiver.processes import current_hooks
 from receiver.stores.base import Store
 
-INTERVAL = 10.0  # seconds between two reports; see `stores.base.GONE_AFTER`
+INTERVAL = 10.0  # seconds between two reports; see `stores.sql.activity.GONE_AFTER`
 # A valid file is reported several times: previous processes may still report their problem.
 ROUNDS = 4
 log = structlog.get_logger()

@@ -76,10 +76,10 @@ def blueprint(ingest: Ingest) -> Blueprint:
         selection, now = DeliverySelection(**values), now_ms()
         if selection.state not in (State.DEAD, State.DELIVERED):
             raise ValidationError({"state": ["use dead or delivered"]})
-        redelivered, no_more_due = _some(
+        redelivered, no_more_due = first_steps(
             repair.redeliver(ingest.store, selection, now, dry_run=dry_run)
         )
-        created, no_more_missing = _some(
+        created, no_more_missing = first_steps(
             repair.catch_up(ingest.store, ingest.subscriptions, selection, now, dry_run=dry_run)
         )
         done = no_more_due and no_more_missing
@@ -100,7 +100,7 @@ def _document() -> dict[str, Any]:
     return document
 
 
-def _some(steps: Iterator[RepairStep]) -> tuple[int, bool]:
-    """Execute the first steps. Return how many deliveries they changed, and if that was all."""
+def first_steps(steps: Iterator[RepairStep]) -> tuple[int, bool]:
+    """Make STEPS steps at most. Return how many deliveries they changed, and if that was all."""
     done = list(islice(steps, STEPS))
     return sum(step.changed for step in done), not done or done[-1].next is None

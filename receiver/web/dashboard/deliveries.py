@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 from flask import Blueprint, flash, g, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response
@@ -18,7 +17,7 @@ from receiver.tasks import Task
 from receiver.web import cursors
 from receiver.web.dashboard.page_context import PAGE_SIZE, PageContext, row_before
 from receiver.web.dashboard.responses import page
-from receiver.web.redelivery import STEPS
+from receiver.web.redelivery import first_steps
 
 MAX_HOOK_NAME = 200  # characters
 ENDED = (State.DEAD, State.DELIVERED)
@@ -93,9 +92,7 @@ def _install_redelivery(routes: Blueprint, context: PageContext) -> None:
 
     def redeliver_selected(selection: DeliverySelection, *, dry_run: bool) -> tuple[int, bool]:
         """Return how many deliveries changed, or would change, and whether these are all."""
-        every_step = repair.redeliver(context.store, selection, g.now, dry_run=dry_run)
-        steps = list(islice(every_step, STEPS))
-        return sum(step.changed for step in steps), steps[-1].next is None
+        return first_steps(repair.redeliver(context.store, selection, g.now, dry_run=dry_run))
 
     def form_page(form: Mapping[str, str], **values: object) -> str:
         return page(
