@@ -144,8 +144,11 @@ def formatter(
 ) -> structlog.stdlib.ProcessorFormatter:
     """Return a formatter with which the loggers of the standard library write the same lines."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[_with_logger, *_COMMON],
-        processors=[_without_record, *_rendering(hide, form)],
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *_COMMON],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_rendering(hide, form),
+        ],
     )
 
 
@@ -172,11 +175,3 @@ def _write_traceback(stream: TextIO, error: ExcInfo) -> None:
     shown = StringIO()
     structlog.dev.plain_traceback(shown, error)
     stream.write(display.plain_lines(shown.getvalue()))
-
-
-def _with_logger(_: Any, __: str, event: EventDict) -> EventDict:
-    return {**event, "logger": event["_record"].name}
-
-
-def _without_record(_: Any, __: str, event: EventDict) -> EventDict:
-    return {name: value for name, value in event.items() if not name.startswith("_")}

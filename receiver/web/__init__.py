@@ -26,7 +26,6 @@ from receiver.web import (
     metrics,
     openapi,
     problems,
-    redelivery,
     rejections,
     request_lifecycle,
 )
@@ -103,7 +102,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(health.blueprint(ingest, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))
     app.register_blueprint(api.blueprint(ingest))
-    app.register_blueprint(redelivery.blueprint(ingest))
+    app.register_blueprint(api.redelivery(ingest))
     app.register_blueprint(openapi.blueprint())
     dashboard.install(app, ingest, settings)
     for routes in more:

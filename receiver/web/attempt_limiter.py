@@ -93,7 +93,7 @@ class AttemptLimiter:
                 return
             at = now_ms()
             usages = [
-                Usage(_slot(sender), sender, self._as_of(bucket, now), at)
+                Usage(int(sender[:8], 16) % SLOTS, sender, self._as_of(bucket, now), at)
                 for sender, bucket in counted.items()
             ]
             try:
@@ -161,10 +161,6 @@ class AttemptLimiter:
     def _digest(self, sender: str) -> str:
         text = sender.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, key=self._key, digest_size=16).hexdigest()
-
-
-def _slot(digest: str) -> int:
-    return int(digest[:8], 16) % SLOTS
 
 
 def network(address: str) -> str:

@@ -6,7 +6,7 @@ import io
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -76,8 +76,7 @@ class UnreadBodies:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         connection = environ.get("gunicorn.socket")
-        close: Callable[[], None] | None
-        close = getattr(getattr(start_response, "__self__", None), "force_close", None)
+        close: Any = getattr(getattr(start_response, "__self__", None), "force_close", None)
         if connection is None or close is None:  # another server
             return self._app(environ, start_response)
         body = environ["wsgi.input"] = _Body(environ)
@@ -102,14 +101,9 @@ class _Body(io.RawIOBase):
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._stream = environ["wsgi.input"]
         self.is_chunked = "HTTP_TRANSFER_ENCODING" in environ
-        self._left = get_content_length(environ) or 0  # bytes, of a body with a length
-        self.is_complete = not self.is_chunked and self._left == 0
+        self.left = get_content_length(environ) or 0  # bytes, of a body with a length
+        self.is_complete = not self.is_chunked and self.left == 0
         self.has_failed = False
-
-    @property
-    def is_long(self) -> bool:
-        """Whether the rest is longer than any callback."""
-        return self._left > limits.MAX_BODY
 
     def read(self, size: int = -1) -> bytes:
         """Read `size` bytes, or all; the methods of the base class, like `readline`, use this."""
@@ -121,9 +115,9 @@ class _Body(io.RawIOBase):
         except Exception:
             self.has_failed = True
             raise
-        self._left -= len(piece)
+        self.left -= len(piece)
         has_ended = size < 0 or len(piece) < size
-        self.is_complete = has_ended if self.is_chunked else self._left <= 0
+        self.is_complete = has_ended if self.is_chunked else self.left <= 0
         self.has_failed = has_ended and not self.is_complete  # the client stopped sending
         return piece
 
@@ -148,7 +142,8 @@ def _drain(body: _Body, connection: Any) -> bool:
     Returns False for a body that is long, malformed, or does not arrive soon.
     """
     until, left = time.monotonic() + limits.CLOSE_TIMEOUT, limits.MAX_BODY
-    while not (body.is_complete or body.has_failed or body.is_long) and left > 0:
+    is_long = body.left > limits.MAX_BODY
+    while not (body.is_complete or body.has_failed or is_long) and left > 0:
         remaining = until - time.monotonic()
         if remaining <= 0:
             break

@@ -157,7 +157,7 @@ def _json(*kinds: Kind) -> dict[str, Any]:
 
 
 def _needs_token(rule: Rule) -> bool:
-    """Return whether the route requires the API token; see `auth`."""
+    """Return whether the route requires the API token; see `request_lifecycle`."""
     return rule.rule == "/metrics" or rule.rule.startswith("/api/")
 
 

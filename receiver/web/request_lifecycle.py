@@ -1,4 +1,4 @@
-"""What happens before and after every request: its id, session, counters and log line.
+"""What happens before and after every request: its id, API token, session, counters and log line.
 
 Paths contain tokens, so a log line names the route instead. Every line that a request causes has
 the id of the request, which is also in the `X-Request-Id` header of the response.
@@ -6,6 +6,7 @@ the id of the request, which is also in the `X-Request-Id` header of the respons
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import time
@@ -21,12 +22,15 @@ from receiver.config.settings import Settings
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
 from receiver.text.display import redacted
-from receiver.web import auth
 from receiver.web.debounce import Debouncer
+from receiver.web.problems import problem
 
 log = structlog.get_logger()
 QUIET_ROUTES = ("/healthz", "/readyz", "/metrics")  # logged only if they fail
 REQUEST_ID = "X-Request-Id"
+# The prefixes of the paths for which the API token is checked.
+CHECKED_PATHS = ("/api", "/metrics", "/readyz")
+REFUSED = "Send the API token: `Authorization: Bearer …`."
 DASHBOARD = "/dashboard"
 SESSION_LIFETIME = 43_200  # seconds
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
@@ -84,7 +88,7 @@ def install(
     `reject` notes a request that gets a 4xx, and may replace its response. `hide` removes known
     secrets from responses of `/api`, because another service may have repeated them.
     """
-    check_token = auth.token_check(api_token)
+    check_token = token_check(api_token)
 
     @app.before_request
     def begin() -> Response | None:
@@ -92,7 +96,7 @@ def install(
         clear_contextvars()  # the thread served another request before
         g.request_id = request_id(request.headers.get(REQUEST_ID), is_behind_proxy=is_behind_proxy)
         bind_contextvars(request_id=g.request_id)
-        if not request.path.startswith(auth.CHECKED_PATHS):
+        if not request.path.startswith(CHECKED_PATHS):
             return None
         refusal = check_token()
         if refusal is None:  # the ids in the path of an unauthenticated request are not logged
@@ -119,6 +123,33 @@ def install(
         )
         clear_contextvars()  # later lines of this thread may concern no request
         return response
+
+
+def token_check(token: str | None) -> Callable[[], Response | None]:
+    """Return a function that rejects a request for /metrics or below /api without the token.
+
+    It returns the 401, or None if the request may proceed, and sets `g.has_api_token`. On `/readyz`
+    the token is optional, but a wrong one is rejected as well, so that it counts as an attempt.
+    """
+    expected = (token or "").encode()
+    if not token:
+        log.info("the API is disabled", enabled_by="API_TOKEN")
+
+    def check() -> Response | None:
+        path = request.path
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # Compare even if no token is set, so that the time does not reveal whether one is.
+        is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogatepass"), expected)
+        is_bearer = scheme.lower() == "bearer"
+        g.has_api_token = bool(expected) and is_right and is_bearer
+        is_required = path in ("/api", "/metrics") or path.startswith("/api/")
+        is_wrong = path == "/readyz" and bool(expected) and is_bearer
+        if g.has_api_token or not (is_required or is_wrong):
+            return None
+        g.unproven = "api_token"
+        return problem(401, REFUSED, headers={"WWW-Authenticate": 'Bearer realm="api"'})
+
+    return check
 
 
 class DashboardSessionInterface(SecureCookieSessionInterface):

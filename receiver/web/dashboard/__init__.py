@@ -37,9 +37,7 @@ def install(app: Flask, ingest: Ingest, settings: Settings) -> None:
     )
     context = PageContext.of(ingest, settings)
     responses.install(routes, context)
-    limiter = login.limiter(ingest.store, settings)
-    app.extensions["rejections"].close_with(limiter)
-    login.install(routes, ingest.store, settings, csrf, limiter)
+    app.extensions["rejections"].close_with(login.install(routes, ingest.store, settings, csrf))
     for pages in PAGES:
         pages.install(routes, context)
     app.register_blueprint(routes)

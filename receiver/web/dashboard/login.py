@@ -32,17 +32,16 @@ _OWN_PATH = re.compile(r"/dashboard/[!-\[\]-~]*")  # no backslash
 log = structlog.get_logger()
 
 
-def limiter(store: Store, settings: Settings) -> AttemptLimiter:
-    """Return the limiter of password attempts per network, across all processes."""
-    return AttemptLimiter(
+def install(
+    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect
+) -> AttemptLimiter:
+    """Require the password for every page, and the session's form token for every action.
+
+    Returns the limiter of password attempts, which all processes share. The caller closes it.
+    """
+    limiter = AttemptLimiter(
         BURST, PER_SECOND, kind="password", store=store.sessions, key=settings.session_key
     )
-
-
-def install(
-    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect, limiter: AttemptLimiter
-) -> None:
-    """Require the password for every page, and the session's form token for every action."""
     password = (settings.dashboard_password or "").encode()
     if settings.dashboard_password is None:
         log.info("the dashboard is disabled", enabled_by="DASHBOARD_PASSWORD")
@@ -87,6 +86,8 @@ def install(
     def logout() -> Response:
         end(store)
         return redirect(url_for("dashboard.login"))
+
+    return limiter
 
 
 def begin(store: Store, settings: Settings) -> None:

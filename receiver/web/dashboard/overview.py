@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, g
-from markupsafe import Markup
 
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
@@ -55,16 +55,6 @@ class Attention:
     text: str
     endpoint: str
     link: str
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """The charts of the last 24 hours, and the same figures as a table."""
-
-    callbacks: Markup
-    results: Markup
-    latency: Markup
-    table: Sequence[tuple[str, int, int, int, str, str]]
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -183,7 +173,7 @@ def _newest_pictures(store: Store) -> list[tuple[Task, Picture]]:
     return [(task, picture) for task, picture in candidates if picture][:MAX_PICTURES]
 
 
-def _day(context: PageContext, hour_counts: Sequence[metrics.HourCount]) -> Day:
+def _day(context: PageContext, hour_counts: Sequence[metrics.HourCount]) -> dict[str, Any]:
     """Draw the charts, and return the same figures as a table for people who cannot see them."""
     last = g.now // metrics.HOUR
     hours = range(last - HOURS + 1, last + 1)
@@ -200,11 +190,11 @@ def _day(context: PageContext, hour_counts: Sequence[metrics.HourCount]) -> Day:
     succeeded = [counts[hour, "succeeded"] for hour in hours]
     failed = [counts[hour, "failed"] for hour in hours]
     latencies = [(charts.within(one.median), charts.within(one.p95)) for one in quantiles]
-    return Day(
-        callbacks=charts.bars(
+    return {
+        "callbacks": charts.bars(
             "Callbacks per hour", names, [charts.BarSeries("callbacks", callbacks)]
         ),
-        results=charts.bars(
+        "results": charts.bars(
             "Results per hour",
             names,
             [
@@ -212,11 +202,11 @@ def _day(context: PageContext, hour_counts: Sequence[metrics.HourCount]) -> Day:
                 charts.BarSeries("failed", failed, is_hatched=True),
             ],
         ),
-        latency=charts.latency("Callback latency", names, quantiles),
-        table=[
+        "latency": charts.latency("Callback latency", names, quantiles),
+        "table": [
             (name, *numbers, *texts)
             for name, numbers, texts in zip(
                 names, zip(callbacks, succeeded, failed, strict=True), latencies, strict=True
             )
         ],
-    )
+    }

@@ -68,7 +68,10 @@ class CallbackApp:
         try:
             body, has_more = await _read_body(receive)
         except ConnectionError:
-            self._note_disconnection(scope)
+            # Record the rejection of a truncated callback, unless we aborted the connection.
+            if self._note and "callbacks" in scope["path"] and not connection.was_aborted:
+                address = scope["client"][0] if scope["client"] else "a Unix socket"
+                self._note(address, DISCONNECTED, scope["method"], scope["path"])
             return
         error: HTTPException | None = None
         is_incomplete = "is_incomplete" in scope["state"]
@@ -100,13 +103,6 @@ class CallbackApp:
         await send({"type": "http.response.start", "status": response.status, "headers": raw})
         await send({"type": "http.response.body", "body": response.body})
         return True
-
-    def _note_disconnection(self, scope: Scope) -> None:
-        """Record the rejection of a truncated callback, unless we aborted the connection."""
-        is_callback = "callbacks" in scope["path"]
-        if self._note and is_callback and not scope["state"]["connection"].was_aborted:
-            address = scope["client"][0] if scope["client"] else "a Unix socket"
-            self._note(address, DISCONNECTED, scope["method"], scope["path"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,20 +214,18 @@ class CommitNotifier:
         finally:
             del waiter, write  # the traceback of an exception keeps this frame alive
 
-    def _start(self) -> None:
+    def _start(self, turns: int = 0) -> None:
+        """Start a batch after this number of loop iterations."""
+        if turns:
+            self._loop.call_soon(self._start, turns - 1)
+            return
         self._is_start_scheduled = False
         self._writer.start_and_wait(self._on_writer_free)
 
     def _on_writer_free(self) -> None:
         """Called on the writer's thread, after a batch during which more writes were submitted."""
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._start_after, TURNS)
-
-    def _start_after(self, turns: int) -> None:
-        if turns:
-            self._loop.call_soon(self._start_after, turns - 1)
-        else:
-            self._start()
+            self._loop.call_soon_threadsafe(self._start, TURNS)
 
     def _on_settled(self, write: Future[Any]) -> None:
         """Called on the writer's thread. The first write of a batch wakes the loop for all."""

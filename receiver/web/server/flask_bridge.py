@@ -191,13 +191,11 @@ class _UnusableBody(io.RawIOBase):
         raise self._error
 
 
-def _percent_encoded(found: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % found[0][0]
-
-
 def _environ(scope: Scope, receive: Receive, body: bytes | HTTPException | None) -> Environ:
     """Return the WSGI environ of the request, with the parts that a2wsgi leaves out."""
-    scope["query_string"] = NON_ASCII.sub(_percent_encoded, scope["query_string"])
+    scope["query_string"] = NON_ASCII.sub(
+        lambda found: b"%%%02X" % found[0][0], scope["query_string"]
+    )
     stream = Body(asyncio.get_running_loop(), receive)  # type: ignore[arg-type]
     environ: Any = build_environ(scope, stream)  # type: ignore[arg-type]
     environ["wsgi.errors"] = sys.stderr

@@ -191,7 +191,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
     def init_signals(self) -> None:
         super().init_signals()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):  # `run` replaces these
-            signal.signal(number, _exit)
+            signal.signal(number, lambda *_: sys.exit(0))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the arbiter
 
     def init_process(self) -> None:
@@ -292,10 +292,6 @@ def needs_gthread(cfg: Any) -> bool:
     return bool(
         cfg.accesslog or cfg.statsd_host or any(hook.get() != hook.default for hook in hooks)
     )
-
-
-def _exit(*_: object) -> None:
-    sys.exit(0)
 
 
 def _ignore_rejection(*_: str) -> None:
