@@ -108,8 +108,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
     app.wsgi_app = CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
+    if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     app.wsgi_app = UnreadBodies(app.wsgi_app)  # type: ignore[method-assign]
     return app

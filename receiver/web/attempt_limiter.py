@@ -98,6 +98,7 @@ class AttemptLimiter:
             ]
             try:
                 self._adopt(self._store.add_refused_attempts(self._allowance, usages, at), now)
+                self._is_merge_failing = False
             except StoreError as error:
                 self._put_back(counted, now)
                 if not self._is_merge_failing:
@@ -105,8 +106,6 @@ class AttemptLimiter:
                         "wrong attempts are counted by each process alone", error=str(error)
                     )
                 self._is_merge_failing = True
-            else:
-                self._is_merge_failing = False
 
     def close(self) -> None:
         """Cancel the merge that is due."""

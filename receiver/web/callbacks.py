@@ -91,10 +91,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     # All methods except these and HEAD get a 405. By default, Flask would answer OPTIONS itself.
     only_post: dict[str, Any] = {"methods": ["POST"], "provide_automatic_options": False}
     only_get: dict[str, Any] = {"methods": ["GET"], "provide_automatic_options": False}
-    routes.add_url_rule(ROUTE, "with_token", receive, **only_post)
-    routes.add_url_rule(ROUTE_WITHOUT_TOKEN, "signed", receive, **only_post)
-    routes.add_url_rule(ROUTE, "probe_with_token", probe, **only_get)
-    routes.add_url_rule(ROUTE_WITHOUT_TOKEN, "probe_signed", probe, **only_get)
+    for name, route in (("with_token", ROUTE), ("signed", ROUTE_WITHOUT_TOKEN)):
+        routes.add_url_rule(route, name, receive, **only_post)
+        routes.add_url_rule(route, f"probe_{name}", probe, **only_get)
 
     @routes.route(f"/callbacks/{callback_urls.DOCTOR}/<nonce>/<token>", **only_post)
     @described(DOCTOR_SPEC)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -95,7 +94,7 @@ class UnreadBodies:
         return response if body.is_complete else ClosingIterator(response, [end])
 
 
-class _Body(io.RawIOBase):
+class _Body:
     """The body of a request, with the information whether it was read to its end."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
@@ -106,7 +105,7 @@ class _Body(io.RawIOBase):
         self.has_failed = False
 
     def read(self, size: int = -1) -> bytes:
-        """Read `size` bytes, or all; the methods of the base class, like `readline`, use this."""
+        """Read `size` bytes, or all."""
         try:
             piece: bytes = self._stream.read(size)
         except ParseException as error:
@@ -120,6 +119,19 @@ class _Body(io.RawIOBase):
         self.is_complete = has_ended if self.is_chunked else self.left <= 0
         self.has_failed = has_ended and not self.is_complete  # the client stopped sending
         return piece
+
+    def readline(self, size: int = -1) -> bytes:
+        """Read a line, byte by byte. WSGI requires this method, but no route reads lines."""
+        line = bytearray()
+        while len(line) != size and not line.endswith(b"\n") and (byte := self.read(1)):
+            line += byte
+        return bytes(line)
+
+    def readlines(self, _: int = -1) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
 
 
 def _linger(connection: Any) -> None:

@@ -236,9 +236,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             )
         extensions = getattr(self.wsgi, "extensions", {})  # a wrapped application has none
         callbacks: CallbackHandler | None = extensions.get("callbacks")
-        note: Note = (
-            extensions["rejections"].note if "rejections" in extensions else _ignore_rejection
-        )
+        rejections = extensions.get("rejections")
+        note: Note = rejections.note if rejections else lambda *_: None
         config, cfg = self.config, self.cfg
         config.app = CallbackApp(callbacks, FlaskBridge(self.wsgi, cfg.threads), note)
         config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - SHUTDOWN_MARGIN)
@@ -292,7 +291,3 @@ def needs_gthread(cfg: Any) -> bool:
     return bool(
         cfg.accesslog or cfg.statsd_host or any(hook.get() != hook.default for hook in hooks)
     )
-
-
-def _ignore_rejection(*_: str) -> None:
-    """Do nothing, because another application has no store for rejected requests."""
