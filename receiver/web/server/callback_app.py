@@ -214,18 +214,20 @@ class CommitNotifier:
         finally:
             del waiter, write  # the traceback of an exception keeps this frame alive
 
-    def _start(self, turns: int = 0) -> None:
-        """Start a batch after this number of loop iterations."""
-        if turns:
-            self._loop.call_soon(self._start, turns - 1)
-            return
+    def _start(self) -> None:
         self._is_start_scheduled = False
         self._writer.start_and_wait(self._on_writer_free)
 
     def _on_writer_free(self) -> None:
         """Called on the writer's thread, after a batch during which more writes were submitted."""
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._start, TURNS)
+            self._loop.call_soon_threadsafe(self._start_after, TURNS)
+
+    def _start_after(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._start_after, turns - 1)
+        else:
+            self._start()
 
     def _on_settled(self, write: Future[Any]) -> None:
         """Called on the writer's thread. The first write of a batch wakes the loop for all."""
