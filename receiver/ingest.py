@@ -100,7 +100,7 @@ class Ingest:
     subscriptions: Sequence[Subscription] = ()
     confirm: Confirm = Confirm.NEVER
     meter: MetricBuffer = field(default_factory=MetricBuffer)
-    query_after: int = QUERY_ADOPTED_AFTER  # ms; see `stores.base.Inbox.record`
+    query_after: int = QUERY_ADOPTED_AFTER  # ms; see `store.inbox.record`
 
     @classmethod
     def into(cls, store: Store, settings: Settings, meter: MetricBuffer | None = None) -> Ingest:
@@ -146,7 +146,7 @@ class Ingest:
         )
 
     def submit(self, callback: Callback, event: Event) -> Write[Any, Outcome]:
-        """Like `record`, without waiting for the commit: see `stores.base.Inbox.submit`."""
+        """Like `record`, without waiting for the commit: see `store.inbox.submit`."""
         return self.store.inbox.submit(
             callback, event, self.subscriptions, **self._recording_options(callback, event)
         )

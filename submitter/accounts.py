@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from submitter.errors import ConfigurationError, InputError
 from submitter.providers import PROVIDERS, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
 Account = tuple[str, str]  # the names of the provider and the account
-ACCOUNT = "[A-Z][A-Z0-9_]{0,31}"
+ACCOUNT = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
 
 
 def accounts_with_keys(environment: Mapping[str, str]) -> list[Account]:
@@ -18,12 +18,24 @@ def accounts_with_keys(environment: Mapping[str, str]) -> list[Account]:
     accounts: dict[Account, None] = {}
     names = sorted(name for name, value in environment.items() if value.strip())
     for provider, adapter in PROVIDERS.items():
-        keys = "|".join(map(re.escape, adapter.key_settings))
-        setting = re.compile(rf"{re.escape(provider.upper())}_(?:({ACCOUNT})_)?(?:{keys})")
         for name in names:
-            if match := setting.fullmatch(name.removesuffix("_FILE")):
-                accounts[provider, match[1].lower() if match[1] else DEFAULT_ACCOUNT] = None
+            account = _account(name.removesuffix("_FILE"), provider, adapter.key_settings)
+            if account is not None:
+                accounts[provider, account] = None
     return list(accounts)
+
+
+def _account(setting: str, provider: str, keys: Iterable[str]) -> str | None:
+    """Return the account whose key this setting is, or None if it is not a key of the provider."""
+    prefix = f"{provider.upper()}_"
+    for key in keys:
+        if setting == f"{prefix}{key}":
+            return DEFAULT_ACCOUNT
+        if setting.startswith(prefix) and setting.endswith(f"_{key}"):
+            name = setting[len(prefix) : -len(key) - 1]
+            if ACCOUNT.fullmatch(name):
+                return name.lower()
+    return None
 
 
 def problems(environment: Mapping[str, str]) -> list[str]:

@@ -20,7 +20,6 @@ import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from receiver.text import display
-from receiver.text.display import redacted
 
 # Local variables may contain tokens and secrets, so tracebacks do not show them.
 TRACEBACK = structlog.processors.ExceptionRenderer(
@@ -55,10 +54,15 @@ class LossyLogger:
             except (OSError, ValueError):  # not a file of the system, as in some tests
                 descriptor = None
             try:
+                # Wait until the pipe, socket or terminal has space. A file always has.
+                space = select.poll()
+                if descriptor is not None:
+                    space.register(descriptor, select.POLLOUT)
                 is_short = len(text) <= _SAFE_PIECE
                 size = len(text) or 1 if is_short else _piece_size(text, descriptor)
                 for start in range(0, len(text), size):
-                    if not _is_writable(descriptor, deadline - time.monotonic()):
+                    wait = max(0.0, deadline - time.monotonic()) * 1000  # ms
+                    if descriptor is not None and not space.poll(wait):
                         self._dropped += 1
                         return
                     sys.stderr.write(text[start : start + size])
@@ -89,15 +93,6 @@ def _piece_size(text: str, descriptor: int | None) -> int:
     return select.PIPE_BUF if text.isascii() else _SAFE_PIECE
 
 
-def _is_writable(descriptor: int | None, seconds: float) -> bool:
-    """Return whether the pipe, socket or terminal has space within this time; a file always has."""
-    if descriptor is None:
-        return True
-    polled = select.poll()
-    polled.register(descriptor, select.POLLOUT)
-    return bool(polled.poll(max(0.0, seconds) * 1000))
-
-
 def _dropped_line(lines: int, like: str) -> str:
     """Return a line with the number of dropped lines, in the format of the line `like`."""
     event = _with_timestamp(None, "", {"event": DROPPED, "lines": lines, "level": "warning"})
@@ -126,7 +121,7 @@ _COMMON: list[Processor] = [
 _PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list of its first line
 
 
-def configure(hide: Callable[[str], str] = redacted, form: str = AUTO) -> None:
+def configure(hide: Callable[[str], str] = display.redacted, form: str = AUTO) -> None:
     """Send every log line of this process to standard error, in one of FORMS.
 
     `hide` removes secrets from the rendered line, so that it finds them in any value.
@@ -145,12 +140,15 @@ def configure(hide: Callable[[str], str] = redacted, form: str = AUTO) -> None:
 
 
 def formatter(
-    hide: Callable[[str], str] = redacted, form: str = AUTO
+    hide: Callable[[str], str] = display.redacted, form: str = AUTO
 ) -> structlog.stdlib.ProcessorFormatter:
     """Return a formatter with which the loggers of the standard library write the same lines."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[_with_logger, *_COMMON],
-        processors=[_without_record, *_rendering(hide, form)],
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *_COMMON],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_rendering(hide, form),
+        ],
     )
 
 
@@ -177,11 +175,3 @@ def _write_traceback(stream: TextIO, error: ExcInfo) -> None:
     shown = StringIO()
     structlog.dev.plain_traceback(shown, error)
     stream.write(display.plain_lines(shown.getvalue()))
-
-
-def _with_logger(_: Any, __: str, event: EventDict) -> EventDict:
-    return {**event, "logger": event["_record"].name}
-
-
-def _without_record(_: Any, __: str, event: EventDict) -> EventDict:
-    return {name: value for name, value in event.items() if not name.startswith("_")}

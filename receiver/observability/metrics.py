@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from threading import Lock
 
 from receiver.errors import StoreError
@@ -34,8 +35,8 @@ class MetricType(StrEnum):
 class MetricDefinition:
     """A metric. `buckets` are the upper bounds of a histogram in seconds."""
 
-    name: str  # without the prefix, and without a counter's `_total`
     kind: MetricType
+    name: str  # without the prefix, and without a counter's `_total`
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -126,18 +127,9 @@ def _samples(values: Mapping[Key, float]) -> list[Sample]:
     return sorted(Sample(name, labels, value) for (name, labels), value in values.items())
 
 
-def _counter(name: str, text: str, *labels: str) -> MetricDefinition:
-    return MetricDefinition(name, MetricType.COUNTER, text, labels)
-
-
-def _gauge(name: str, text: str, *labels: str) -> MetricDefinition:
-    return MetricDefinition(name, MetricType.GAUGE, text, labels)
-
-
-def _histogram(name: str, text: str, label: str, buckets: tuple[float, ...]) -> MetricDefinition:
-    return MetricDefinition(name, MetricType.HISTOGRAM, text, (label,), buckets)
-
-
+_counter = partial(MetricDefinition, MetricType.COUNTER)
+_gauge = partial(MetricDefinition, MetricType.GAUGE)
+_histogram = partial(MetricDefinition, MetricType.HISTOGRAM)
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SLOW = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43_200.0)
 
@@ -145,25 +137,25 @@ SLOW = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 
 CALLBACKS = _counter(
     "callbacks",
     "Callbacks that were accepted, by status and outcome.",
-    *("provider", "status", "outcome"),
+    ("provider", "status", "outcome"),
 )
 CALLBACK_SECONDS = _histogram(
     "callback_seconds",
     "Time from the arrival of a callback to its response, by the HTTP status of the response.",
-    "answer",
+    ("answer",),
     QUICK,
 )
 CALLBACK_LAG = _histogram(
     "callback_lag_seconds",
     "Time from the provider's updated_at to the arrival of a callback that moved its task.",
-    "provider",
+    ("provider",),
     SLOW,
 )
 LAST_CALLBACK = _gauge(
-    "last_callback_timestamp_seconds", "When the latest callback was accepted.", "provider"
+    "last_callback_timestamp_seconds", "When the latest callback was accepted.", ("provider",)
 )
 VERIFICATION_FAILURES = _counter(
-    "verification_failures", "Requests without a valid token, signature or password.", "reason"
+    "verification_failures", "Requests without a valid token, signature or password.", ("reason",)
 )
 # Shown as 0 from the start, because Prometheus does not see the first value of a series as an
 # increase.
@@ -180,57 +172,61 @@ REASONS = (
 QUESTIONS = _counter(
     "questions",
     "Queries of the poller to providers about overdue tasks, by result.",
-    *("provider", "result"),
+    ("provider", "result"),
 )
 ATTEMPTS = _counter(
     "delivery_attempts",
     "Attempts at deliveries: delivered, due again (retry), or abandoned (dead).",
-    *("hook", "outcome"),
+    ("hook", "outcome"),
 )
 DELIVERY_SECONDS = _histogram(
     "delivery_seconds",
     "Time from the transition of a task to the end of its delivery, without redeliveries.",
-    "hook",
+    ("hook",),
     SLOW,
 )
-DOWNLOADS = _counter("downloads", "Files that hooks downloaded and stored.", "hook")
+DOWNLOADS = _counter("downloads", "Files that hooks downloaded and stored.", ("hook",))
 DOWNLOAD_BYTES = _counter(
-    "download_bytes", "Bytes of the files that hooks downloaded and stored.", "hook"
+    "download_bytes", "Bytes of the files that hooks downloaded and stored.", ("hook",)
 )
 STORE_ERRORS = _counter(
-    "store_errors", "How many times the record was unavailable to a process.", "process"
+    "store_errors", "How many times the record was unavailable to a process.", ("process",)
 )
 CLOCK_STEPS = _counter(
     "clock_steps",
     "How many times the clock was set back or forward, and schedules were corrected.",
-    "direction",
+    ("direction",),
 )
 
 # Counted in the commit that they concern, by the names that the counters have on record.
 COUNTED: Mapping[str, MetricDefinition] = {
     metric.name: metric
     for metric in (
-        _counter("repairs", "Transitions that a query brought instead of a callback.", "provider"),
+        _counter(
+            "repairs", "Transitions that a query brought instead of a callback.", ("provider",)
+        ),
         _counter(
             "callbacks_missed",
             "Final statuses that a query brought although a callback was expected.",
-            "provider",
+            ("provider",),
         ),
-        _counter("conflicts", "Messages that contradicted the final status on record.", "provider"),
+        _counter(
+            "conflicts", "Messages that contradicted the final status on record.", ("provider",)
+        ),
         _counter(
             "mismatches",
             "Messages that named another provider task than the one on record.",
-            "provider",
+            ("provider",),
         ),
     )
 }
 
 # Read from the record.
-TASKS_OPEN = _gauge("tasks_open", "Tasks without a final status.", "provider")
+TASKS_OPEN = _gauge("tasks_open", "Tasks without a final status.", ("provider",))
 TASKS_AWAITED = _gauge(
-    "tasks_awaiting_callback", "Open tasks whose provider was given a callback URL.", "provider"
+    "tasks_awaiting_callback", "Open tasks whose provider was given a callback URL.", ("provider",)
 )
-TASKS_OVERDUE = _gauge("tasks_overdue", "Open tasks that are due for a query.", "provider")
+TASKS_OVERDUE = _gauge("tasks_overdue", "Open tasks that are due for a query.", ("provider",))
 DELIVERIES_DUE = _gauge("deliveries_due", "Deliveries that are due now: the backlog.")
 WITHOUT_HOOK = _gauge(
     "deliveries_without_hook", "Deliveries that wait because their hook is not in the hooks file."
@@ -245,7 +241,7 @@ DELIVERIES_HELD = _gauge(
 CIRCUIT_STATE = _gauge(
     "circuit_state",
     "The circuit breaker of a hook: 1 for its current state, 0 for the others.",
-    *("hook", "state"),
+    ("hook", "state"),
 )
 DATABASE_SIZE = _gauge(
     "database_size_bytes", "Size of the database, with SQLite's write-ahead log."
@@ -255,21 +251,15 @@ DELIVERIES_DEAD = _gauge("deliveries_dead", "Deliveries that are no longer retri
 HOOKS_REJECTED = _gauge(
     "hooks_file_rejected",
     "1 if a process of this kind rejected the hooks file at the last SIGHUP.",
-    "process",
+    ("process",),
 )
 PROCESS_SEEN = _gauge(
     "process_seen_timestamp_seconds",
     "When a process of this kind last reported that it runs; 0 if it never did.",
-    "process",
+    ("process",),
 )
 STORE_WRITABLE = _gauge("store_writable", "1 if a write was committed for this response.")
-BUILD = _gauge("build_info", "Always 1; the labels name the release.", "version", "python")
+BUILD = _gauge("build_info", "Always 1; the labels name the release.", ("version", "python"))
 
-ALL = (
-    *(CALLBACKS, CALLBACK_SECONDS, CALLBACK_LAG, LAST_CALLBACK, VERIFICATION_FAILURES),
-    *(QUESTIONS, ATTEMPTS, DELIVERY_SECONDS, DOWNLOADS, DOWNLOAD_BYTES, STORE_ERRORS, CLOCK_STEPS),
-    *COUNTED.values(),
-    *(TASKS_OPEN, TASKS_AWAITED, TASKS_OVERDUE),
-    *(DELIVERIES_DUE, WITHOUT_HOOK, OLDEST_DUE, DELIVERIES_HELD, DELIVERIES_DEAD, CIRCUIT_STATE),
-    *(DATABASE_SIZE, DISK_FREE, PROCESS_SEEN, HOOKS_REJECTED, STORE_WRITABLE, BUILD),
-)
+_defined = [value for value in globals().values() if isinstance(value, MetricDefinition)]
+ALL = (*_defined, *COUNTED.values())

@@ -1,1 +1,1 @@
-"""The record as JSON, and its schemas."""
+"""Converts the record to JSON, and describes that JSON with schemas."""

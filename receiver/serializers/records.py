@@ -1,8 +1,9 @@
-"""The record as the JSON of commands and the API. Members may be added, but not changed."""
+"""Serializes the record for commands and the API. Add members, but never change existing ones."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
@@ -15,7 +16,7 @@ from receiver.text.display import rfc3339
 
 
 def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> dict[str, Any]:
-    """Return a delivery. `hooks` are the names in the hooks file; None if they are unknown."""
+    """Return a delivery. `hooks` contains the names in the hooks file; None if it was not read."""
     lacks_hook = None if hooks is None else delivery.lacks_hook(hooks)
     return {
         "id": delivery.id,
@@ -32,7 +33,7 @@ def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> d
 
 
 def callback_json(stored: StoredCallback) -> dict[str, Any]:
-    """Return a message of a provider, with its body as text, decompressed if necessary."""
+    """Return a stored callback, with its body as text, decompressed if necessary."""
     callback = stored.callback
     return {
         "id": stored.id,
@@ -50,7 +51,7 @@ def callback_json(stored: StoredCallback) -> dict[str, Any]:
 
 
 def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> dict[str, Any]:
-    """Return a task with everything on record about it. `hooks`: see `delivery_json`."""
+    """Return a task with its transitions, callbacks and deliveries; see also `delivery_json`."""
     task = history.task
     return {
         **task_json(task),
@@ -111,7 +112,10 @@ def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
 
 
 def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
-    """Return an entry of the hooks file and its problems, without options: they have secrets."""
+    """Return an entry of the hooks file and its problems.
+
+    Its options are left out, because they contain secrets.
+    """
     subscription = entry.subscription
     wait_ms = subscription.wait_ms if subscription.after is not None else None
     return {
@@ -128,7 +132,7 @@ def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
 
 
 def activity_json(activity: Activity) -> dict[str, Any]:
-    """Return an event in the activity of a task."""
+    """Return one entry of the activity, such as a callback or an attempt."""
     return {
         "at": rfc3339(activity.at),
         "event": activity.kind.value,
@@ -145,14 +149,7 @@ def activity_json(activity: Activity) -> dict[str, Any]:
 
 def rejection_json(rejection: Rejection) -> dict[str, Any]:
     """Return a rejected request. Its path contains no token."""
-    return {
-        "at": rfc3339(rejection.at),
-        "address": rejection.address,
-        "reason": rejection.reason,
-        "method": rejection.method,
-        "path": rejection.path,
-        "count": rejection.count,
-    }
+    return {**asdict(rejection), "at": rfc3339(rejection.at)}
 
 
 def _instant(instant: int | None) -> str | None:

@@ -1,6 +1,8 @@
-"""Schemas of the documents that are returned and sent; used for OpenAPI and by tests."""
+"""The schemas of JSON documents in API responses and deliveries, for OpenAPI and for tests."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
@@ -11,33 +13,20 @@ from receiver.tasks import IdSource, Outcome, Status, Trust
 TRANSITIONS = (*Status, GIVEN_UP)
 
 
-def _text(*known: str) -> fields.String:
-    return fields.String(required=True, validate=validate.OneOf(known) if known else None)
-
-
-def _maybe_text(*known: str) -> fields.String:
+def _text(*known: str, allow_none: bool = False) -> fields.String:
     one_of = validate.OneOf(known) if known else None
-    return fields.String(required=True, allow_none=True, validate=one_of)
+    return fields.String(required=True, allow_none=allow_none, validate=one_of)
 
 
-def _flag() -> fields.Boolean:
-    return fields.Boolean(required=True)
-
-
-def _instant() -> fields.DateTime:
-    return fields.DateTime(required=True)
-
-
-def _maybe_instant() -> fields.DateTime:
-    return fields.DateTime(required=True, allow_none=True)
-
-
-def _number() -> fields.Integer:
-    return fields.Integer(required=True)
+_maybe_text = partial(_text, allow_none=True)
+_flag = partial(fields.Boolean, required=True)
+_instant = partial(fields.DateTime, required=True)
+_maybe_instant = partial(_instant, allow_none=True)
+_number = partial(fields.Integer, required=True)
 
 
 class Document(Schema):
-    """The base of all documents. Later releases may add members, which readers have to ignore."""
+    """The base of all documents. Clients have to ignore members that later releases add."""
 
     class Meta:
         unknown = INCLUDE
@@ -60,7 +49,7 @@ class TaskDocument(Document):
 
 
 class TransitionDocument(Document):
-    """A transition of a task, as recorded."""
+    """A recorded change of a task's status."""
 
     status = _text(*TRANSITIONS)
     occurred_at = _instant()
@@ -70,7 +59,7 @@ class TransitionDocument(Document):
 
 
 class CallbackDocument(Document):
-    """A message of a provider, as received."""
+    """A stored callback or other message from a provider, with its headers and its body."""
 
     id = _number()
     task = _maybe_text()
@@ -183,14 +172,14 @@ class ReadyDocument(AliveDocument):
 
 
 class FaultDocument(Document):
-    """The problem of one field."""
+    """What is wrong with one field."""
 
     field = _text()
     detail = _text()
 
 
 class ProblemDocument(Document):
-    """A problem document of RFC 9457."""
+    """An error response, as a problem document according to RFC 9457."""
 
     title = _text()
     status = _number()
@@ -213,7 +202,7 @@ class MediaDocument(Document):
 
 
 class EventDocument(Document):
-    """A transition of a task, as it is sent to hooks."""
+    """The event that hooks receive when the status of a task changes."""
 
     id = _text()
     type = _text()

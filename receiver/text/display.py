@@ -235,15 +235,11 @@ def _parts(secret: str) -> Iterator[str]:
         yield base64.b64encode(unquote(account).encode()).decode()  # HTTP's basic authentication
     yield from (f"{path}?{query}", path, query)
     yield from (pair.partition("=")[2] or pair for pair in query.split("&"))
-    yield from filter(_is_like_a_token, path.split("/"))
+    # A part that is more than words, such as `orders` or `new-results`, may be a token.
+    yield from (part for part in path.split("/") if not _WORDS.fullmatch(part))
     # In apprise's URLs, such as discord://id/token, the first part is a secret or a host name.
     if not is_web and not _HOST.fullmatch(host):
         yield from (host, *host.split(":"))
-
-
-def _is_like_a_token(part: str) -> bool:
-    """Return whether part of a path is more than words such as `orders` or `new-results`."""
-    return not _WORDS.fullmatch(part)
 
 
 def _spellings(value: str) -> set[str]:
@@ -253,12 +249,12 @@ def _spellings(value: str) -> set[str]:
     found |= {json.dumps(one)[1:-1] for one in found} | {html.escape(one) for one in found}
     for one in (value, unquote(value)):
         for quoted in {quote(one, safe=""), quote(one), quote_plus(one)}:
-            found |= {quoted, quote(quoted, safe=""), _PERCENT.sub(_lowered, quoted)}
+            found |= {
+                quoted,
+                quote(quoted, safe=""),
+                _PERCENT.sub(lambda match: match[0].lower(), quoted),
+            }
     return {one for one in found if len(one) >= _SHORTEST}
-
-
-def _lowered(match: re.Match[str]) -> str:
-    return match[0].lower()
 
 
 def shortened(text: str, most: int, *, is_cut: bool = False) -> str:

@@ -17,7 +17,6 @@ from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import display, limits
-from receiver.text.display import hiding_values
 from receiver.web import (
     api,
     callbacks,
@@ -27,13 +26,12 @@ from receiver.web import (
     metrics,
     openapi,
     problems,
-    redelivery,
     rejections,
     request_lifecycle,
 )
+from receiver.web.middleware import CallbackPaths, UnreadBodies
 from receiver.web.request_lifecycle import RequestReport
 from receiver.web.server.callback_app import CallbackHandler
-from receiver.web.unread_bodies import UnreadBodies
 
 Routes = Callable[[Ingest, Settings], Blueprint]  # routes of another package
 
@@ -94,7 +92,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
         report,
         meter,
         reject=rejections.install(app, store, settings.session_key),
-        hide=hiding_values(known_secrets(settings)),
+        hide=display.hiding_values(known_secrets(settings)),
         api_token=settings.api_token,
         is_behind_proxy=settings.trusted_proxies > 0,
     )
@@ -104,14 +102,13 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(health.blueprint(ingest, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))
     app.register_blueprint(api.blueprint(ingest))
-    app.register_blueprint(redelivery.blueprint(ingest))
+    app.register_blueprint(api.redelivery(ingest))
     app.register_blueprint(openapi.blueprint())
     dashboard.install(app, ingest, settings)
     for routes in more:
         app.register_blueprint(routes(ingest, settings))
-    app.wsgi_app = callbacks.CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
+    app.wsgi_app = CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
+    if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     app.wsgi_app = UnreadBodies(app.wsgi_app)  # type: ignore[method-assign]
     return app

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class AttemptStore(Protocol):
-    """The part of the store that `AttemptLimiter` uses; see `stores.access.Access`."""
+    """The part of the store that `AttemptLimiter` uses; see `store.sessions`."""
 
     def add_refused_attempts(
         self, allowance: Allowance, usages: Sequence[Usage], now: int
@@ -93,11 +93,12 @@ class AttemptLimiter:
                 return
             at = now_ms()
             usages = [
-                Usage(_slot(sender), sender, self._as_of(bucket, now), at)
+                Usage(int(sender[:8], 16) % SLOTS, sender, self._as_of(bucket, now), at)
                 for sender, bucket in counted.items()
             ]
             try:
                 self._adopt(self._store.add_refused_attempts(self._allowance, usages, at), now)
+                self._is_merge_failing = False
             except StoreError as error:
                 self._put_back(counted, now)
                 if not self._is_merge_failing:
@@ -105,8 +106,6 @@ class AttemptLimiter:
                         "wrong attempts are counted by each process alone", error=str(error)
                     )
                 self._is_merge_failing = True
-            else:
-                self._is_merge_failing = False
 
     def close(self) -> None:
         """Cancel the merge that is due."""
@@ -161,10 +160,6 @@ class AttemptLimiter:
     def _digest(self, sender: str) -> str:
         text = sender.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, key=self._key, digest_size=16).hexdigest()
-
-
-def _slot(digest: str) -> int:
-    return int(digest[:8], 16) % SLOTS
 
 
 def network(address: str) -> str:

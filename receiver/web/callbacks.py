@@ -1,43 +1,41 @@
-"""The Flask routes for callbacks. A callback gets a 200 only after it was durably recorded."""
+"""The Flask routes for callbacks, and the rules by which a callback is accepted.
+
+The rules (`admit`) are also used by the ASGI app, which handles most callbacks without Flask. A
+callback gets a 200 only after it was durably recorded.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote
 
 from flask import Blueprint, Response, request
 from gunicorn.http.errors import ParseException
 from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, RequestEntityTooLarge
-from werkzeug.wsgi import get_content_length
+from werkzeug.sansio.utils import get_content_length
 
+from receiver import providers
+from receiver.clock import now_ms, wall_ms
 from receiver.config.settings import Settings
-from receiver.errors import UnknownCallbackUrl
+from receiver.errors import BadSignature, UnknownCallbackUrl
+from receiver.events import Callback
 from receiver.ingest import Ingest
-from receiver.providers import callback_schemas
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import OutcomeDocument
 from receiver.signing import callback_urls
-from receiver.tasks import Outcome
-from receiver.text import limits
-from receiver.web.admission import (
-    INCOMPLETE_BODY,
-    TOO_LONG,
-    CallbackRequest,
-    admit,
-    check_size,
-    identify,
-)
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from receiver.tasks import Outcome, Trust
+from receiver.text import content_encoding, limits
+from receiver.text.display import redacted
 
 CALLBACK_SPEC = RouteSpec(
     answers={200: OutcomeDocument},
     refuses=(400, 401, 404, 413, 422, 429),
-    body=callback_schemas(),
+    body=providers.callback_schemas(),
 )
 PROBE_SPEC = RouteSpec(
     answers={200: "text/plain"}, refuses=(400, 401, 404, 413, 429), needs_record=False
@@ -47,14 +45,18 @@ DOCTOR_SPEC = RouteSpec(
 )
 ROUTE = "/callbacks/<provider>/<task_id>/<token>"
 ROUTE_WITHOUT_TOKEN = "/callbacks/<provider>"  # noqa: S105 - a route
+INCOMPLETE_BODY = "The body is incomplete, or its chunks are malformed."
+TOO_LONG = f"The body has more than {limits.MAX_BODY} bytes."
+_STORABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+# Such headers contain secrets of a visitor, a proxy or the provider, nothing about the callback.
+_SECRET_NAME = re.compile(
+    r"auth|cookie|token|secret|passw|credential|session|signature|api-?key|access-?key|csrf|jwt",
+    re.IGNORECASE,
+)
+# A callback path, in any encoding that proxies use; its last part is the token.
+_CALLBACK_PATH = re.compile(r"callbacks\W", re.IGNORECASE)
 # The bodies of responses with status 200.
 BODIES = {outcome: f'{{"outcome":"{outcome}"}}\n' for outcome in Outcome}
-
-PART_COUNTS = (2, 4)  # of a callback path: with the provider, or the provider, task and token
-# A query or fragment whose first character was percent-encoded or is missing.
-_APPENDED = re.compile(r"[?&#;]")
-_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)+")  # nothing to normalize
-_INVISIBLE = "\u200b\u2060\ufeff"  # not spaces according to Unicode
 
 
 def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
@@ -89,10 +91,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
     # All methods except these and HEAD get a 405. By default, Flask would answer OPTIONS itself.
     only_post: dict[str, Any] = {"methods": ["POST"], "provide_automatic_options": False}
     only_get: dict[str, Any] = {"methods": ["GET"], "provide_automatic_options": False}
-    routes.add_url_rule(ROUTE, "with_token", receive, **only_post)
-    routes.add_url_rule(ROUTE_WITHOUT_TOKEN, "signed", receive, **only_post)
-    routes.add_url_rule(ROUTE, "probe_with_token", probe, **only_get)
-    routes.add_url_rule(ROUTE_WITHOUT_TOKEN, "probe_signed", probe, **only_get)
+    for name, route in (("with_token", ROUTE), ("signed", ROUTE_WITHOUT_TOKEN)):
+        routes.add_url_rule(route, name, receive, **only_post)
+        routes.add_url_rule(route, f"probe_{name}", probe, **only_get)
 
     @routes.route(f"/callbacks/{callback_urls.DOCTOR}/<nonce>/<token>", **only_post)
     @described(DOCTOR_SPEC)
@@ -112,7 +113,9 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
 def _body() -> bytes:
     """Read the body. Raises BadRequest, RequestEntityTooLarge."""
     environ = request.environ
-    length = get_content_length(environ)
+    length = get_content_length(
+        environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING")
+    )
     if length is not None and length > limits.MAX_BODY:
         raise RequestEntityTooLarge(TOO_LONG)
     try:
@@ -127,34 +130,140 @@ def _body() -> bytes:
     return body
 
 
-class CallbackPaths:
-    """WSGI middleware that normalizes callback paths which a sender or a proxy has altered."""
+@dataclass(frozen=True, slots=True)
+class CallbackRequest:
+    """The parts of a callback request other than its body.
 
-    def __init__(self, app: WSGIApplication) -> None:
-        self._app = app
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if not _PLAIN_PATH.fullmatch(path):
-            decoded = path.encode("latin-1").decode("utf-8", "replace")
-            normalized_path = normalized(decoded)
-            if normalized_path != decoded:
-                environ["PATH_INFO"] = normalized_path
-        return self._app(environ, start_response)
-
-
-def normalized(path: str) -> str:
-    """Return the path of a callback without additions; return any other path unchanged.
-
-    Removes repeated and trailing slashes, spaces around each part, and a query after the token.
-    Decodes remaining percent-encodings. The provider, the task and the token do not change, because
-    they never contain such characters.
+    `task_id` and `token` come from the URL; both are None for a URL without a token. The names in
+    `headers` are capitalised as in Flask, such as `Content-Type`.
     """
-    if "callbacks" not in path:
-        return path
-    plain = _APPENDED.split(unquote(path), maxsplit=1)[0]
-    parts = [part.strip().strip(_INVISIBLE).strip() for part in plain.split("/")]
-    parts = [part for part in parts if part]
-    rejoined = "/" + "/".join(parts)
-    is_callback = len(parts) in PART_COUNTS and parts[0] == "callbacks" and rejoined.isascii()
-    return rejoined if is_callback else path
+
+    provider: str
+    task_id: str | None
+    token: str | None
+    headers: Mapping[str, str]
+
+
+def admit(
+    settings: Settings,
+    sent: CallbackRequest,
+    body: bytes,
+    now: int | None = None,
+    wall: int | None = None,
+) -> Callback:
+    """Return the callback if it may be recorded.
+
+    `now` is its arrival time in milliseconds UTC. The time of a signature is compared with `wall`,
+    the arrival time according to this machine. Both default to the present.
+
+    Raises the errors of `identify` and `check_size`, and BadSignature if the signature is wrong.
+    The Content-Type is ignored. Whether a compressed body can be decompressed is checked later,
+    after the body is stored.
+    """
+    secrets = identify(settings, sent)
+    check_size(body, sent.headers)
+    received_at = now_ms() if now is None else now
+    verification = providers.get(sent.provider).verification
+    trust = Trust.TOKEN
+    if secrets and verification is not None:
+        arrived_at = wall or now or wall_ms()
+        verification.verify(_lowered(sent.headers), body, secrets, arrived_at / 1000)
+        trust = Trust.SIGNED if verification.covers_body else Trust.TOKEN
+    callback = Callback(
+        provider=sent.provider,
+        task_id=sent.task_id,
+        body=body,
+        received_at=received_at,
+        headers=stored_headers(sent.headers.items(), sent.token),
+        trust=trust,
+    )
+    return providers.without_secrets(callback)
+
+
+def identify(settings: Settings, sent: CallbackRequest) -> tuple[str, ...]:
+    """Check the URL. Return the secrets, one of which must have signed the body, if it is signed.
+
+    This check does not need the body, so invalid requests are rejected before it is read. Raises
+    UnknownCallbackUrl, or BadSignature if a required signature is missing.
+    """
+    adapter = providers.get(sent.provider)
+    if not adapter.has_callbacks:
+        raise UnknownCallbackUrl(f"{sent.provider} has no callbacks", "unknown_provider")
+    verification = adapter.verification
+    secrets = settings.webhook_secrets.get(sent.provider, ())
+    is_signed = (
+        verification is not None
+        and bool(secrets)
+        and verification.is_signed(_lowered(sent.headers))
+    )
+    if sent.task_id is not None:
+        if not callback_urls.check(
+            settings.callback_secrets, sent.provider, sent.task_id, sent.token or ""
+        ):
+            raise UnknownCallbackUrl(
+                "wrong token: it matches none of CALLBACK_SECRETS for this provider and task",
+                "wrong_token",
+            )
+        if secrets and not is_signed and verification is not None and verification.is_mandatory:
+            raise BadSignature(f"not signed, but {sent.provider} signs every callback", "unsigned")
+        # Without secrets, signatures are not checked: this allows deleting all of a provider's
+        # secrets while tasks are running.
+        return secrets if is_signed else ()
+    if verification is None or not verification.covers_body:
+        raise UnknownCallbackUrl("the URL has no token, and the body is not signed", "no_secret")
+    if not secrets:
+        raise UnknownCallbackUrl(
+            f"the URL has no token, and no secret is set for {sent.provider}", "no_secret"
+        )
+    if not is_signed:
+        raise BadSignature("not signed, and the URL has no token", "unsigned")
+    return secrets
+
+
+def check_size(body: bytes, headers: Mapping[str, str]) -> None:
+    """Raise RequestEntityTooLarge, or BadRequest if the body is incomplete.
+
+    The names in `headers` are capitalised as in `CallbackRequest`.
+    """
+    if len(body) > limits.MAX_BODY:
+        raise RequestEntityTooLarge(TOO_LONG)
+    length = get_content_length(headers.get("Content-Length"), headers.get("Transfer-Encoding"))
+    if length not in (None, len(body)):
+        raise BadRequest("The body is incomplete: it is shorter than its Content-Length.")
+
+
+def stored_headers(headers: Iterable[tuple[str, str]], token: str | None) -> dict[str, str]:
+    """Return the headers that are stored with a callback: few, short, and without secrets.
+
+    `token` is the one in the path of the request.
+    """
+    stored: dict[str, str] = {}
+    characters_left = limits.MAX_STORED_CHARACTERS
+    for name, value in headers:
+        size = len(name) + len(value)
+        # The encoding is needed to parse the stored body again.
+        is_encoding = name.lower() == content_encoding.HEADER.lower()
+        fits = is_encoding or (len(stored) < limits.MAX_STORED_HEADERS and size <= characters_left)
+        if fits and len(value) <= limits.MAX_STORED_HEADER and _is_storable(name):
+            decoded, redacted_value = _read(value)
+            if redacted_value is not None and not (token and token in decoded):
+                stored[content_encoding.HEADER if is_encoding else name] = redacted_value
+                characters_left -= size
+    return stored
+
+
+# Most headers are the same in every callback of a provider, so the results are cached.
+@lru_cache(maxsize=1024)
+def _is_storable(name: str) -> bool:
+    return _STORABLE_NAME.fullmatch(name) is not None and not _SECRET_NAME.search(name)
+
+
+@lru_cache(maxsize=1024)
+def _read(value: str) -> tuple[str, str | None]:
+    """Return the decoded value, and the value to store; None if it contains a callback path."""
+    decoded = unquote(unquote(value))  # a proxy may have encoded it once more
+    return decoded, None if _CALLBACK_PATH.search(decoded + " ") else redacted(value)
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -53,7 +53,9 @@ class Readiness:
     def check(self) -> None:
         """Raise NotReady if the last check failed."""
         with self._lock:
-            if not self._is_current():
+            # After a failure of this process, a success is not current any more.
+            is_outdated = self._error is None and self._failures != self._meter.store_failures
+            if is_outdated or self._clock() - self._checked_at >= CHECK_INTERVAL:
                 self._failures, self._error = self._meter.store_failures, None
                 try:
                     self._commit()
@@ -64,11 +66,6 @@ class Readiness:
             failure = self._error
         if failure is not None:
             raise NotReady(str(failure), failure.retry_after)
-
-    def _is_current(self) -> bool:
-        if self._clock() - self._checked_at >= CHECK_INTERVAL:
-            return False
-        return self._error is not None or self._failures == self._meter.store_failures
 
 
 def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Blueprint:

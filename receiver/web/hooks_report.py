@@ -14,7 +14,7 @@ from receiver.errors import StoreUnavailable
 from receiver.processes import current_hooks
 from receiver.stores.base import Store
 
-INTERVAL = 10.0  # seconds between two reports; see `stores.base.GONE_AFTER`
+INTERVAL = 10.0  # seconds between two reports; see `stores.sql.activity.GONE_AFTER`
 # A valid file is reported several times: previous processes may still report their problem.
 ROUNDS = 4
 log = structlog.get_logger()
@@ -32,18 +32,14 @@ def install(store: Store) -> None:
     problem = current.problem
     name = f"{socket.gethostname()}:{os.getppid()}:web"
 
-    def report() -> None:
-        if problem is not None or any(
-            one.name == name for one in store.activity.process_problems(0)
-        ):
-            store.activity.report_problem(name, "web", problem, now_ms())
-
     def repeat() -> None:
         pause = threading.Event()
         rounds = count() if problem is not None else range(ROUNDS)
         for _ in rounds:
             try:
-                report()
+                reported = {process.name for process in store.activity.process_problems(0)}
+                if problem is not None or name in reported:
+                    store.activity.report_problem(name, "web", problem, now_ms())
             except StoreUnavailable as error:
                 log.warning("could not report the state of the hooks file", error=str(error))
             pause.wait(INTERVAL)

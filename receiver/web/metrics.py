@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import structlog
 from flask import Blueprint, Response
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -20,6 +20,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from receiver import __version__, providers
 from receiver.clock import now_ms
@@ -27,14 +28,7 @@ from receiver.endpoints import Circuit
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.observability import metrics
-from receiver.observability.metrics import (
-    BEYOND,
-    FLUSH_INTERVAL,
-    SUM,
-    MetricBuffer,
-    MetricDefinition,
-    MetricType,
-)
+from receiver.observability.metrics import MetricBuffer, MetricDefinition, MetricType
 from receiver.processes import current_hooks
 from receiver.processes.clock_watch import ClockWatch
 from receiver.serializers.route_spec import RouteSpec, described
@@ -64,7 +58,7 @@ def flush_regularly(meter: MetricBuffer, store: Store, watch: ClockWatch) -> Deb
             log.warning("metrics could not be flushed; they are flushed later", error=str(error))
             meter.store_failed()
 
-    return Debouncer(flush, FLUSH_INTERVAL)
+    return Debouncer(flush, metrics.FLUSH_INTERVAL)
 
 
 def blueprint(ingest: Ingest) -> Blueprint:
@@ -88,15 +82,14 @@ def blueprint(ingest: Ingest) -> Blueprint:
     def metrics() -> Response:
         """All metrics, as text for Prometheus. Raises StoreUnavailable."""
         writable: Values = {(): float(is_writable())}
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collector([*_families(ingest, writable)]))
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+        text = generate_latest(_Collector([*_families(ingest, writable)]))
+        return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return routes
 
 
-class _Collector:
-    """Passes metric families to a Prometheus registry."""
+class _Collector(Collector):
+    """Passes metric families to the Prometheus client."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
@@ -183,11 +176,11 @@ def _histogram(metric: MetricDefinition, values: Values) -> Metric:
     """Return a histogram. Its buckets are cumulative; each stored row is for one bucket alone."""
     name = metrics.PREFIX + metric.name
     family = HistogramMetricFamily(name, metric.help, labels=metric.labels)
-    bounds = [*(f"{bound:g}" for bound in metric.buckets), BEYOND]
+    bounds = [*(f"{bound:g}" for bound in metric.buckets), metrics.BEYOND]
     for labels in sorted({key[:-1] for key in values}):
         total, buckets = 0.0, []
         for bound in bounds:
             total += values.get((*labels, bound), 0)
             buckets.append((bound, total))
-        family.add_metric(labels, buckets, values.get((*labels, SUM), 0))
+        family.add_metric(labels, buckets, values.get((*labels, metrics.SUM), 0))
     return family

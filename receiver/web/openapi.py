@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from http import HTTPStatus
 from importlib import resources
@@ -15,6 +15,7 @@ from typing import Any
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Flask, Response, current_app, jsonify, render_template
+from marshmallow import Schema
 from werkzeug.routing import Rule
 
 from receiver import __version__
@@ -79,16 +80,17 @@ def openapi(app: Flask) -> dict[str, Any]:
         info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
     )
     spec.components.security_scheme(TOKEN, {"type": "http", "scheme": "bearer"})
-    callbacks = {_name(schema): schema for schema in callback_schemas()}
-    for name, schema in callbacks.items():
-        spec.components.schema(name, schema=schema)
-    spec.components.schema("Event", schema=EventDocument)
+    for schema in (*callback_schemas(), EventDocument):
+        spec.components.schema(_name(schema), schema=schema)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]
         methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
         operations = {method.lower(): _operation(rule, view, method) for method in methods}
         spec.path(path=re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule), operations=operations)
-    return {**spec.to_dict(), "webhooks": _webhooks(callbacks)}
+    webhooks = _webhooks()
+    for webhook in webhooks.values():
+        plugin.operation_helper(operations=webhook)
+    return {**spec.to_dict(), "webhooks": webhooks}
 
 
 def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, Any]:
@@ -98,14 +100,14 @@ def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, A
         "operationId": f"{rule.endpoint}.{method}".replace(".", "_").lower(),
         "summary": " ".join(summary.split()),
         "description": more,
-        "tags": [_tag(rule)],
+        "tags": [str(rule.endpoint).partition(".")[0]],
         "parameters": list(_parameters(rule, route)),
     }
     if route is None:  # a page of the dashboard
         return {**operation, "responses": {"default": {"description": "A page."}}}
     operation["responses"] = dict(_responses(rule, route))
     if route.body:
-        operation["requestBody"] = {"required": True, "content": _json(*route.body)}
+        operation["requestBody"] = _request_body(*route.body)
     if _needs_token(rule):
         operation["security"] = [{TOKEN: []}]
     return operation
@@ -143,6 +145,10 @@ def _responses(rule: Rule, route: RouteSpec) -> Iterator[tuple[str, dict[str, An
         yield str(status), {"description": phrase, "headers": headers, "content": content}
 
 
+def _request_body(*schemas: type[Schema]) -> dict[str, Any]:
+    return {"required": True, "content": _json(*schemas)}
+
+
 def _json(*kinds: Kind) -> dict[str, Any]:
     if len(kinds) == 1 and isinstance(kinds[0], str):
         return {kinds[0]: {}}
@@ -151,26 +157,13 @@ def _json(*kinds: Kind) -> dict[str, Any]:
 
 
 def _needs_token(rule: Rule) -> bool:
-    """Return whether the route requires the API token; see `auth`."""
+    """Return whether the route requires the API token; see `request_lifecycle`."""
     return rule.rule == "/metrics" or rule.rule.startswith("/api/")
-
-
-def _tag(rule: Rule) -> str:
-    return str(rule.endpoint).partition(".")[0]
 
 
 def _name(schema: Any) -> str:
     kind = schema if isinstance(schema, type) else type(schema)
     return kind.__name__.removesuffix("Document")
-
-
-def _ref(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _request_body(*names: str) -> dict[str, Any]:
-    schema = _ref(names[0]) if len(names) == 1 else {"anyOf": [_ref(name) for name in names]}
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def shape(schema: dict[str, Any]) -> str:
@@ -190,7 +183,7 @@ def shape(schema: dict[str, Any]) -> str:
     return f"{shown} ({schema['format']})" if "format" in schema else shown
 
 
-def _webhooks(callbacks: Collection[str]) -> dict[str, Any]:
+def _webhooks() -> dict[str, Any]:
     """Return the requests that providers send to us, and that hooks send to others."""
     return {
         "callback": {
@@ -202,7 +195,7 @@ def _webhooks(callbacks: Collection[str]) -> dict[str, Any]:
                 "signature that covers the body, to /callbacks/{provider}. Only the id and the "
                 "status of the task have to be valid. Any other invalid field is ignored and "
                 "reported.",
-                "requestBody": _request_body(*callbacks),
+                "requestBody": _request_body(*callback_schemas()),
                 "responses": {"200": {"description": ACCEPTED}},
             }
         },
@@ -212,7 +205,7 @@ def _webhooks(callbacks: Collection[str]) -> dict[str, Any]:
                 "summary": "Sent by a hook of type webhook when the status of a task changes.",
                 "description": "Signed by the Standard Webhooks scheme. The same event may be sent "
                 "more than once, always with the same webhook-id.",
-                "requestBody": _request_body("Event"),
+                "requestBody": _request_body(EventDocument),
                 "responses": {"2XX": {"description": ACCEPTED}},
             }
         },

@@ -12,26 +12,17 @@ from flask import Flask, Response, g, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from receiver.errors import (
-    BadSignature,
-    BodyTooLong,
-    CallbackReceiverError,
-    NotFound,
-    NotJson,
-    NotTheProtocol,
-    StoreUnavailable,
-    UnknownCallbackUrl,
-)
+from receiver import errors
 from receiver.text.display import json_ascii
 
 log = structlog.get_logger()
 _STATUS: dict[type[Exception], HTTPStatus] = {
-    BadSignature: HTTPStatus.UNAUTHORIZED,
-    BodyTooLong: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    NotFound: HTTPStatus.NOT_FOUND,
-    NotJson: HTTPStatus.BAD_REQUEST,
-    NotTheProtocol: HTTPStatus.UNPROCESSABLE_ENTITY,
-    StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.BadSignature: HTTPStatus.UNAUTHORIZED,
+    errors.BodyTooLong: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.NotJson: HTTPStatus.BAD_REQUEST,
+    errors.NotTheProtocol: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 MEDIA_TYPE = "application/problem+json"
 NOTHING_HERE = "Nothing is served at this address."
@@ -65,9 +56,9 @@ def problem(
 
 def invalid(faults: Mapping[str, str]) -> Response:
     """Return a 422 that names the fault of each field."""
-    errors = [{"field": field, "detail": detail} for field, detail in sorted(faults.items())]
-    detail = "; ".join(f"{error['field']}: {error['detail']}" for error in errors)
-    return problem(422, detail, {"errors": errors})
+    listed = [{"field": field, "detail": detail} for field, detail in sorted(faults.items())]
+    detail = "; ".join(f"{fault['field']}: {fault['detail']}" for fault in listed)
+    return problem(422, detail, {"errors": listed})
 
 
 def not_valid(error: ValidationError) -> Response:
@@ -76,7 +67,7 @@ def not_valid(error: ValidationError) -> Response:
     return invalid({name: " ".join(map(str, texts)) for name, texts in messages.items()})
 
 
-def record_unavailable(error: StoreUnavailable, *, is_callback: bool) -> Response:
+def record_unavailable(error: errors.StoreUnavailable, *, is_callback: bool) -> Response:
     """Log the error, and return a response for it, usually a 503."""
     log.error("the record is unavailable", error=str(error))
     return _response_to(error, NOT_STORED if is_callback else UNAVAILABLE)
@@ -90,8 +81,8 @@ def install(app: Flask) -> None:
     record was unavailable.
     """
     app.register_error_handler(HTTPException, _on_http_error)
-    app.register_error_handler(CallbackReceiverError, _on_known_error)
-    app.register_error_handler(UnknownCallbackUrl, _nothing_here)
+    app.register_error_handler(errors.CallbackReceiverError, _on_known_error)
+    app.register_error_handler(errors.UnknownCallbackUrl, _nothing_here)
     for error in _STATUS:
         app.register_error_handler(error, _on_known_error)
     app.register_error_handler(Exception, _on_unexpected_error)
@@ -99,7 +90,7 @@ def install(app: Flask) -> None:
 
 def _nothing_here(error: Exception) -> Response:
     """Return the same bytes for an unknown path, an unknown provider and a wrong token."""
-    g.refusal = str(error) if isinstance(error, UnknownCallbackUrl) else "unknown path"
+    g.refusal = str(error) if isinstance(error, errors.UnknownCallbackUrl) else "unknown path"
     g.unproven = getattr(error, "kind", None)
     return problem(404, NOTHING_HERE)
 
@@ -118,7 +109,7 @@ def _on_http_error(error: HTTPException) -> Response:
 
 
 def _on_known_error(error: Exception) -> Response:
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, errors.StoreUnavailable):
         g.store_failed = True
         return record_unavailable(error, is_callback=request.path.startswith("/callbacks"))
     if _status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:

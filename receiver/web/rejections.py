@@ -104,9 +104,13 @@ def install(app: Flask, store: Store, key: str) -> Callable[[Response], Response
     def reject(response: Response) -> Response:
         """Record the rejected request; return the response, or a 429 if there were too many."""
         address = request.remote_addr or ""
-        is_counted = _is_counted(response.status_code)
+        status, is_for_callbacks = response.status_code, _is_for_callbacks()
+        # The sender may have guessed a secret or a path.
+        is_counted = status == HTTPStatus.UNAUTHORIZED or (
+            status == HTTPStatus.NOT_FOUND and is_for_callbacks
+        )
         wait = limiter.wait(address, time.monotonic()) if is_counted else None
-        if _is_for_callbacks():
+        if is_for_callbacks:
             suffix = " (answered 429)" if wait else ""
             rejections.note(address, g.get("refusal", "") + suffix, request.method, request.path)
         if wait is None:
@@ -114,13 +118,6 @@ def install(app: Flask, store: Store, key: str) -> Callable[[Response], Response
         return problem(429, TOO_MANY, headers={"Retry-After": str(math.ceil(wait))})
 
     return reject
-
-
-def _is_counted(status: int) -> bool:
-    """Return whether the sender may have guessed a secret or a path."""
-    return status == HTTPStatus.UNAUTHORIZED or (
-        status == HTTPStatus.NOT_FOUND and _is_for_callbacks()
-    )
 
 
 def _is_for_callbacks() -> bool:

@@ -1,4 +1,4 @@
-"""What happens before and after every request: its id, its counters and its log line.
+"""What happens before and after every request: its id, API token, session, counters and log line.
 
 Paths contain tokens, so a log line names the route instead. Every line that a request causes has
 the id of the request, which is also in the `X-Request-Id` header of the response.
@@ -6,24 +6,33 @@ the id of the request, which is also in the `X-Request-Id` header of the respons
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from receiver.config.settings import Settings
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
 from receiver.text.display import redacted
-from receiver.web import auth
 from receiver.web.debounce import Debouncer
+from receiver.web.problems import problem
 
 log = structlog.get_logger()
 QUIET_ROUTES = ("/healthz", "/readyz", "/metrics")  # logged only if they fail
 REQUEST_ID = "X-Request-Id"
+# The prefixes of the paths for which the API token is checked.
+CHECKED_PATHS = ("/api", "/metrics", "/readyz")
+REFUSED = "Send the API token: `Authorization: Bearer …`."
+DASHBOARD = "/dashboard"
+SESSION_LIFETIME = 43_200  # seconds
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
 _LOGGED_ARGUMENTS = {"task_id": "task", "delivery_id": "delivery", "callback_id": "callback"}
 _LOGGED_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -79,7 +88,7 @@ def install(
     `reject` notes a request that gets a 4xx, and may replace its response. `hide` removes known
     secrets from responses of `/api`, because another service may have repeated them.
     """
-    check_token = auth.token_check(api_token)
+    check_token = token_check(api_token)
 
     @app.before_request
     def begin() -> Response | None:
@@ -87,7 +96,7 @@ def install(
         clear_contextvars()  # the thread served another request before
         g.request_id = request_id(request.headers.get(REQUEST_ID), is_behind_proxy=is_behind_proxy)
         bind_contextvars(request_id=g.request_id)
-        if not request.path.startswith(auth.CHECKED_PATHS):
+        if not request.path.startswith(CHECKED_PATHS):
             return None
         refusal = check_token()
         if refusal is None:  # the ids in the path of an unauthenticated request are not logged
@@ -114,6 +123,66 @@ def install(
         )
         clear_contextvars()  # later lines of this thread may concern no request
         return response
+
+
+def token_check(token: str | None) -> Callable[[], Response | None]:
+    """Return a function that rejects a request for /metrics or below /api without the token.
+
+    It returns the 401, or None if the request may proceed, and sets `g.has_api_token`. On `/readyz`
+    the token is optional, but a wrong one is rejected as well, so that it counts as an attempt.
+    """
+    expected = (token or "").encode()
+    if not token:
+        log.info("the API is disabled", enabled_by="API_TOKEN")
+
+    def check() -> Response | None:
+        path = request.path
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # Compare even if no token is set, so that the time does not reveal whether one is.
+        is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogatepass"), expected)
+        is_bearer = scheme.lower() == "bearer"
+        g.has_api_token = bool(expected) and is_right and is_bearer
+        is_required = path in ("/api", "/metrics") or path.startswith("/api/")
+        is_wrong = path == "/readyz" and bool(expected) and is_bearer
+        if g.has_api_token or not (is_required or is_wrong):
+            return None
+        g.unproven = "api_token"
+        return problem(401, REFUSED, headers={"WWW-Authenticate": 'Bearer realm="api"'})
+
+    return check
+
+
+class DashboardSessionInterface(SecureCookieSessionInterface):
+    """Flask's sessions, but only for the dashboard: a callback opens none."""
+
+    def __init__(self, public_url: str | None) -> None:
+        parts = urlsplit(public_url or "")
+        self._https_host = parts.netloc if parts.scheme == "https" else None
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        if not request.path.startswith(DASHBOARD):
+            return self.make_null_session(app)
+        return super().open_session(app, request)
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
+        """Return whether the browser uses TLS, even if the proxy does not report it."""
+        return request.is_secure or request.host == self._https_host
+
+
+def configure_sessions(app: Flask, settings: Settings) -> None:
+    """Let the dashboard have sessions: set their cookie, their key and their lifetime."""
+    app.session_interface = DashboardSessionInterface(settings.public_url)
+    app.config.update(
+        SECRET_KEY=settings.session_key,
+        SESSION_COOKIE_NAME="dashboard",
+        SESSION_COOKIE_PATH=DASHBOARD,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,  # an open page does not extend its session
+        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
+        WTF_CSRF_CHECK_DEFAULT=False,  # `require_login` checks; callbacks and the API have no forms
+        WTF_CSRF_TIME_LIMIT=None,  # the session limits it
+    )
 
 
 def _bind_ids() -> None:

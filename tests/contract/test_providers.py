@@ -21,7 +21,7 @@ from receiver.signing.callback_urls import mint
 from receiver.stores import Store
 from receiver.tasks import Outcome, Status, Trust
 from receiver.text.display import HIDDEN
-from receiver.web.admission import CallbackRequest, admit
+from receiver.web.callbacks import CallbackRequest, admit
 from submitter import providers as submitter_providers
 from tests.support.providers.base import REASON, samples_of
 from tests.support.samples import SECRET, callback

@@ -28,7 +28,7 @@ from receiver.stores.postgres.writer import BatchUndone
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Trust
 from receiver.text.limits import MAX_PARSED_IN_LOOP
-from receiver.web.admission import CallbackRequest
+from receiver.web.callbacks import CallbackRequest
 from receiver.web.debounce import Debouncer
 from receiver.web.request_lifecycle import RequestReport
 from receiver.web.server.callback_app import CallbackHandler, CallbackResponse

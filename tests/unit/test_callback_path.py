@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote_to_bytes
 import pytest
 
 from receiver.signing.callback_urls import mint
-from receiver.web.callbacks import CallbackPaths, normalized
+from receiver.web.middleware import CallbackPaths, normalized
 from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")

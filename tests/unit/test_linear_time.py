@@ -29,7 +29,7 @@ from receiver.tasks import Outcome, Trust
 from receiver.text import content_encoding
 from receiver.text.display import hiding, one_line, redacted, redacted_path, shortened, storable
 from receiver.text.limits import MAX_BODY
-from receiver.web import admission, callbacks
+from receiver.web import callbacks, middleware
 from receiver.web.dashboard.messages import message
 from submitter.batch import spreadsheet
 from submitter.batch.rows import COLUMNS
@@ -113,10 +113,10 @@ READERS: list[Callable[[str], object]] = [
     lambda text: outputs.expires_at(f"https://a.example/?{text}", 0),
     lambda text: outputs.expires_at(f"{text}?Expires=1", 0),
     lambda text: of_picture(f"https://{text}"),
-    callbacks.normalized,
-    lambda text: callbacks.normalized(f"/callbacks/kling/task-1/{text}"),
-    lambda text: admission.stored_headers([("X-Note", text), (text, "a")], TOKEN),
-    lambda text: admission.stored_headers([("X-Note", text[:100])], TOKEN),
+    middleware.normalized,
+    lambda text: middleware.normalized(f"/callbacks/kling/task-1/{text}"),
+    lambda text: callbacks.stored_headers([("X-Note", text), (text, "a")], TOKEN),
+    lambda text: callbacks.stored_headers([("X-Note", text[:100])], TOKEN),
     one_line,
     wording.inert,
     wording.without_elements,

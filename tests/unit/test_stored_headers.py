@@ -8,7 +8,7 @@ import pytest
 
 from receiver.signing.callback_urls import mint
 from receiver.text.limits import MAX_STORED_CHARACTERS, MAX_STORED_HEADER, MAX_STORED_HEADERS
-from receiver.web.admission import stored_headers
+from receiver.web.callbacks import stored_headers
 from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")

@@ -11,7 +11,7 @@ from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.exceptions import BadRequest
 
 from receiver.text.limits import CLOSE_TIMEOUT, MAX_BODY, WRITE_TIMEOUT
-from receiver.web.unread_bodies import UnreadBodies
+from receiver.web.middleware import UnreadBodies
 
 Environ = dict[str, Any]
 
@@ -52,12 +52,6 @@ class Gunicorn:
     def read(self, size: int = -1) -> bytes:
         found = self.sent.read(size)
         if self.fails and (size < 0 or len(found) < size):
-            raise self.fails
-        return found
-
-    def readline(self, _: int = -1) -> bytes:
-        found = self.sent.readline()
-        if self.fails and not found:
             raise self.fails
         return found
 
@@ -127,15 +121,19 @@ def test_malformed_chunks_are_a_bad_request_wherever_they_are_read(read: str) ->
     server = Gunicorn(b"abc", InvalidChunkSize(b"zz"), **CHUNKED)
 
     def work(environ: Environ) -> Iterable[bytes]:
-        body = environ["wsgi.input"]
-        if read == "readline":
-            assert body.readline() == b"abc"
         with pytest.raises(BadRequest):
-            getattr(body, read)()
+            getattr(environ["wsgi.input"], read)()
         return []
 
     server.serve(work)
     assert server.is_closing
+
+
+@pytest.mark.parametrize("environ", [CHUNKED, {"CONTENT_LENGTH": "7"}], ids=["chunks", "a length"])
+def test_lines_of_the_body_can_be_read(environ: Any) -> None:
+    server = Gunicorn(b"abc\ndef", **environ)
+    assert server.serve(lambda environ: list(environ["wsgi.input"])) == b"abc\ndef"
+    assert not server.is_closing
 
 
 def test_another_server_gets_the_application_as_it_is() -> None:

@@ -22,7 +22,7 @@ from receiver.providers.base import Provider, Verification
 from receiver.providers.verification import StandardWebhooks
 from receiver.signing.callback_urls import mint
 from receiver.tasks import Trust
-from receiver.web.admission import CallbackRequest, admit, identify
+from receiver.web.callbacks import CallbackRequest, admit, identify
 from tests.support.samples import SECRET, payload
 
 NOW = 1_795_000_000  # Unix seconds; the time of the vectors

@@ -7,6 +7,7 @@ from flask_wtf import CSRFProtect
 
 from receiver.config.settings import Settings
 from receiver.ingest import Ingest
+from receiver.web import request_lifecycle
 from receiver.web.dashboard import (
     deliveries,
     endpoints,
@@ -25,20 +26,18 @@ PAGES = (overview, tasks, task, pictures, deliveries, endpoints, messages)
 
 def install(app: Flask, ingest: Ingest, settings: Settings) -> None:
     """Serve the pages below /dashboard. They make no outgoing request."""
-    login.configure_sessions(app, settings)
+    request_lifecycle.configure_sessions(app, settings)
     csrf = CSRFProtect(app)
     routes = Blueprint(
         "dashboard",
         "receiver.web",
-        url_prefix="/dashboard",
+        url_prefix=request_lifecycle.DASHBOARD,
         template_folder="templates",
         static_folder="static",
     )
     context = PageContext.of(ingest, settings)
     responses.install(routes, context)
-    limiter = login.limiter(ingest.store, settings)
-    app.extensions["rejections"].close_with(limiter)
-    login.install(routes, ingest.store, settings, csrf, limiter)
+    app.extensions["rejections"].close_with(login.install(routes, ingest.store, settings, csrf))
     for pages in PAGES:
         pages.install(routes, context)
     app.register_blueprint(routes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 from flask import Blueprint, flash, g, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response
@@ -16,9 +15,9 @@ from receiver.stores.base import Store
 from receiver.stores.sql.repair import DeliverySelection
 from receiver.tasks import Task
 from receiver.web import cursors
+from receiver.web.api import first_steps
 from receiver.web.dashboard.page_context import PAGE_SIZE, PageContext, row_before
 from receiver.web.dashboard.responses import page
-from receiver.web.redelivery import STEPS
 
 MAX_HOOK_NAME = 200  # characters
 ENDED = (State.DEAD, State.DELIVERED)
@@ -76,7 +75,8 @@ def _install_redelivery(routes: Blueprint, context: PageContext) -> None:
             return make_response(form_page(query, problem=str(error)), 400)
         if "count" not in query:
             return form_page(query)
-        count, is_all = redeliver_selected(selection, dry_run=True)
+        steps = repair.redeliver(context.store, selection, g.now, dry_run=True)
+        count, is_all = first_steps(steps)
         return form_page(query, count=count, is_all=is_all)
 
     @routes.post("/redeliver")
@@ -86,16 +86,11 @@ def _install_redelivery(routes: Blueprint, context: PageContext) -> None:
             selection = _selection(context, form, g.now)
         except ValueError as error:
             return make_response(form_page(form, problem=str(error)), 400)
-        count, is_all = redeliver_selected(selection, dry_run=False)
+        steps = repair.redeliver(context.store, selection, g.now, dry_run=False)
+        count, is_all = first_steps(steps)
         hint = "" if is_all else " There are more. Repeat this to redeliver the rest."
         flash(f"Redelivered: {count}.{hint}")
         return redirect(url_for("dashboard.deliveries", hook=selection.hook or None), 303)
-
-    def redeliver_selected(selection: DeliverySelection, *, dry_run: bool) -> tuple[int, bool]:
-        """Return how many deliveries changed, or would change, and whether these are all."""
-        every_step = repair.redeliver(context.store, selection, g.now, dry_run=dry_run)
-        steps = list(islice(every_step, STEPS))
-        return sum(step.changed for step in steps), steps[-1].next is None
 
     def form_page(form: Mapping[str, str], **values: object) -> str:
         return page(

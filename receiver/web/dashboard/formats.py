@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 from receiver.config import durations
 from receiver.text import display
-from receiver.text.display import rfc3339
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
@@ -103,4 +102,4 @@ def number(count: int) -> str:
 
 def written(instant: int | None) -> str | None:
     """Return the value of `<time datetime>`."""
-    return None if instant is None else rfc3339(instant)
+    return None if instant is None else display.rfc3339(instant)

@@ -13,11 +13,9 @@ import re
 import secrets
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
-from flask import Blueprint, Flask, Request, g, make_response, redirect, request, session, url_for
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask import Blueprint, g, make_response, redirect, request, session, url_for
 from flask_wtf import CSRFProtect
 from werkzeug.wrappers import Response
 
@@ -26,59 +24,24 @@ from receiver.config.settings import Settings
 from receiver.stores.base import Store
 from receiver.web.attempt_limiter import AttemptLimiter
 from receiver.web.dashboard.responses import is_update, page
+from receiver.web.request_lifecycle import SESSION_LIFETIME
 
-PATH = "/dashboard"
 BURST, PER_SECOND = 10, 0.1  # attempts of one network: first at any rate, then one in ten seconds
-SESSION_LIFETIME = 43_200  # seconds
 PUBLIC_ENDPOINTS = ("dashboard.login", "dashboard.try_password", "dashboard.static")
 _OWN_PATH = re.compile(r"/dashboard/[!-\[\]-~]*")  # no backslash
 log = structlog.get_logger()
 
 
-class DashboardSessionInterface(SecureCookieSessionInterface):
-    """Flask's sessions, but only for the dashboard: a callback opens none."""
+def install(
+    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect
+) -> AttemptLimiter:
+    """Require the password for every page, and the session's form token for every action.
 
-    def __init__(self, public_url: str | None) -> None:
-        parts = urlsplit(public_url or "")
-        self._https_host = parts.netloc if parts.scheme == "https" else None
-
-    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        if not request.path.startswith(PATH):
-            return self.make_null_session(app)
-        return super().open_session(app, request)
-
-    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
-        """Return whether the browser uses TLS, even if the proxy does not report it."""
-        return request.is_secure or request.host == self._https_host
-
-
-def configure_sessions(app: Flask, settings: Settings) -> None:
-    """Set the session interface and the cookie options of the application."""
-    app.session_interface = DashboardSessionInterface(settings.public_url)
-    app.config.update(
-        SECRET_KEY=settings.session_key,
-        SESSION_COOKIE_NAME="dashboard",
-        SESSION_COOKIE_PATH=PATH,
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_REFRESH_EACH_REQUEST=False,  # an open page does not extend its session
-        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
-        WTF_CSRF_CHECK_DEFAULT=False,  # `require_login` checks; callbacks and the API have no forms
-        WTF_CSRF_TIME_LIMIT=None,  # the session limits it
-    )
-
-
-def limiter(store: Store, settings: Settings) -> AttemptLimiter:
-    """Return the limiter of password attempts per network, across all processes."""
-    return AttemptLimiter(
+    Returns the limiter of password attempts, which all processes share. The caller closes it.
+    """
+    limiter = AttemptLimiter(
         BURST, PER_SECOND, kind="password", store=store.sessions, key=settings.session_key
     )
-
-
-def install(
-    routes: Blueprint, store: Store, settings: Settings, csrf: CSRFProtect, limiter: AttemptLimiter
-) -> None:
-    """Require the password for every page, and the session's form token for every action."""
     password = (settings.dashboard_password or "").encode()
     if settings.dashboard_password is None:
         log.info("the dashboard is disabled", enabled_by="DASHBOARD_PASSWORD")
@@ -123,6 +86,8 @@ def install(
     def logout() -> Response:
         end(store)
         return redirect(url_for("dashboard.login"))
+
+    return limiter
 
 
 def begin(store: Store, settings: Settings) -> None:

@@ -5,28 +5,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, g
-from markupsafe import Markup
 
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
 from receiver.processes import current_hooks
 from receiver.processes.clock_watch import recent_step
 from receiver.stores.base import Store
-from receiver.stores.sql.metrics import (
-    CALLBACKS_MISSED,
-    HOUR,
-    OVERDUE_COUNTED,
-    HourCount,
-    TaskCount,
-    without_hook,
-)
+from receiver.stores.sql import metrics
 from receiver.stores.sql.queries import Picture
 from receiver.tasks import Status, Task
 from receiver.text.display import redacted, rfc3339
 from receiver.web.dashboard import charts
-from receiver.web.dashboard.charts import BarSeries, Quantiles
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
 from receiver.web.dashboard.tasks import OPEN
@@ -65,16 +57,6 @@ class Attention:
     link: str
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
-    """The charts of the last 24 hours, and the same figures as a table."""
-
-    callbacks: Markup
-    results: Markup
-    latency: Markup
-    table: Sequence[tuple[str, int, int, int, str, str]]
-
-
 def install(routes: Blueprint, context: PageContext) -> None:
     """Serve the page."""
 
@@ -90,11 +72,11 @@ def install(routes: Blueprint, context: PageContext) -> None:
             providers=providers,
             total=_total(providers),
             overdue=store.metrics.overdue_count(g.now),
-            overdue_counted=OVERDUE_COUNTED,
+            overdue_counted=metrics.OVERDUE_COUNTED,
             backlog_age=None if oldest is None else (g.now - oldest) / 1000,
             due=backlog.due,
             attention=list(attention(store, context.hooks, g.now, context.hide)),
-            day=_day(context, store.metrics.hours(g.now // HOUR - HOURS + 1)),
+            day=_day(context, store.metrics.hours(g.now // metrics.HOUR - HOURS + 1)),
             newest=_newest_pictures(store),
         )
 
@@ -102,11 +84,26 @@ def install(routes: Blueprint, context: PageContext) -> None:
 def _provider_rows(store: Store) -> list[ProviderRow]:
     """Return a row for each provider that is on record."""
     missed = {
-        one.provider: one.value for one in store.metrics.counters() if one.name == CALLBACKS_MISSED
+        one.provider: one.value
+        for one in store.metrics.counters()
+        if one.name == metrics.CALLBACKS_MISSED
     }
     last, counts = store.metrics.last_callbacks(), store.metrics.task_counts()
     names = sorted({count.provider for count in counts} | set(last) | set(missed))
-    return [_provider_row(name, counts, missed.get(name, 0), last.get(name)) for name in names]
+    rows = []
+    for name in names:
+        tasks = Counter({count.status: count.value for count in counts if count.provider == name})
+        row = ProviderRow(
+            name,
+            open=sum(tasks[status] for status in OPEN),
+            succeeded=tasks["succeeded"],
+            failed=tasks["failed"],
+            given_up=tasks["given_up"],
+            missed=missed.get(name, 0),
+            last_callback_at=last.get(name),
+        )
+        rows.append(row)
+    return rows
 
 
 def _total(rows: Sequence[ProviderRow]) -> ProviderRow:
@@ -153,7 +150,7 @@ def attention(
             text = f"The hook {endpoint.hook} {CIRCUITS[circuit]}."
             yield Attention(text, "endpoints", "Endpoints")
     counts = store.metrics.delivery_counts()
-    for hook, number in without_hook(counts, hooks).items():
+    for hook, number in metrics.without_hook(counts, hooks).items():
         wait = "1 delivery waits" if number == 1 else f"{number} deliveries wait"
         text = f"{wait}, because the hook {hook} is not in the hooks file."
         yield Attention(text, "endpoints", "Endpoints")
@@ -176,9 +173,9 @@ def _newest_pictures(store: Store) -> list[tuple[Task, Picture]]:
     return [(task, picture) for task, picture in candidates if picture][:MAX_PICTURES]
 
 
-def _day(context: PageContext, hour_counts: Sequence[HourCount]) -> Day:
+def _day(context: PageContext, hour_counts: Sequence[metrics.HourCount]) -> dict[str, Any]:
     """Draw the charts, and return the same figures as a table for people who cannot see them."""
-    last = g.now // HOUR
+    last = g.now // metrics.HOUR
     hours = range(last - HOURS + 1, last + 1)
     counts: Counter[tuple[int, str]] = Counter()
     latency: defaultdict[int, Counter[int]] = defaultdict(Counter)
@@ -188,38 +185,28 @@ def _day(context: PageContext, hour_counts: Sequence[HourCount]) -> Day:
         else:
             counts[one.hour, one.series] += one.value
     names = [context.formats.hour(hour) for hour in hours]
-    quantiles = [Quantiles.of(latency[hour]) for hour in hours]
+    quantiles = [charts.Quantiles.of(latency[hour]) for hour in hours]
     callbacks = [counts[hour, "callbacks"] for hour in hours]
     succeeded = [counts[hour, "succeeded"] for hour in hours]
     failed = [counts[hour, "failed"] for hour in hours]
     latencies = [(charts.within(one.median), charts.within(one.p95)) for one in quantiles]
-    return Day(
-        callbacks=charts.bars("Callbacks per hour", names, [BarSeries("callbacks", callbacks)]),
-        results=charts.bars(
+    return {
+        "callbacks": charts.bars(
+            "Callbacks per hour", names, [charts.BarSeries("callbacks", callbacks)]
+        ),
+        "results": charts.bars(
             "Results per hour",
             names,
-            [BarSeries("succeeded", succeeded), BarSeries("failed", failed, is_hatched=True)],
+            [
+                charts.BarSeries("succeeded", succeeded),
+                charts.BarSeries("failed", failed, is_hatched=True),
+            ],
         ),
-        latency=charts.latency("Callback latency", names, quantiles),
-        table=[
+        "latency": charts.latency("Callback latency", names, quantiles),
+        "table": [
             (name, *numbers, *texts)
             for name, numbers, texts in zip(
                 names, zip(callbacks, succeeded, failed, strict=True), latencies, strict=True
             )
         ],
-    )
-
-
-def _provider_row(
-    provider: str, counts: Sequence[TaskCount], missed: int, last_callback_at: int | None
-) -> ProviderRow:
-    by_status = {count.status: count.value for count in counts if count.provider == provider}
-    return ProviderRow(
-        provider,
-        open=sum(by_status.get(status, 0) for status in OPEN),
-        succeeded=by_status.get("succeeded", 0),
-        failed=by_status.get("failed", 0),
-        given_up=by_status.get("given_up", 0),
-        missed=missed,
-        last_callback_at=last_callback_at,
-    )
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receiver import providers
@@ -65,18 +65,12 @@ def task_rows(store: Store, tasks: Sequence[Task]) -> list[TaskRow]:
     pictures = store.queries.pictures([task.id for task in tasks])
     messages = store.queries.results([task.id for task in tasks if task.status is Status.SUCCEEDED])
     inputs = store.queries.names_of_inputs([task.id for task in tasks])
-    return [
-        _row(task, pictures.get(task.id, []), messages, inputs.get(task.id, ())) for task in tasks
-    ]
-
-
-def _row(
-    task: Task,
-    pictures: Sequence[Picture],
-    messages: Mapping[str, Callback],
-    inputs: Sequence[str],
-) -> TaskRow:
-    outputs = results(media_of(messages.get(task.id)), pictures)
-    expiries = [output.expires_at for output in outputs if output.expires_at]
-    thumbnail = next((picture for picture in pictures if picture.has_thumbnail), None)
-    return TaskRow(task, thumbnail, len(pictures), min(expiries, default=None), inputs)
+    rows = []
+    for task in tasks:
+        files = pictures.get(task.id, [])
+        outputs = results(media_of(messages.get(task.id)), files)
+        expiries = [output.expires_at for output in outputs if output.expires_at]
+        thumbnail = next((picture for picture in files if picture.has_thumbnail), None)
+        expires_at = min(expiries, default=None)
+        rows.append(TaskRow(task, thumbnail, len(files), expires_at, inputs.get(task.id, ())))
+    return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, g, make_response, redirect, request, url_for
@@ -32,18 +31,6 @@ CREATED_CHOICES = {"": "Any time", "1h": "Last hour", "24h": "Last 24 hours", "7
 MAX_REFERENCE = 1_000  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFilter:
-    """The values of the form above the list."""
-
-    statuses: tuple[Status, ...]
-    provider: str | None
-    reference: str | None
-    since: int | None
-    until: int | None
-    before: int | None
-
-
 def install(routes: Blueprint, context: PageContext) -> None:
     """Serve the list. A search for an id opens the page of its task."""
 
@@ -51,25 +38,21 @@ def install(routes: Blueprint, context: PageContext) -> None:
     def tasks() -> str | Response:
         query = {name: text.strip() for name, text in request.args.items()}
         try:
-            wanted = _filter(context, request.args, g.now)
+            filters = _filters(context, request.args, g.now)
         except ValueError as error:
             return make_response(_page(query, problem=str(error)), 400)
-        if wanted.reference and (task_id := _task_id(context.store, wanted.reference)):
+        if task_id := _task_id(context.store, filters["reference"]):
             return redirect(url_for("dashboard.task", task_id=task_id))
-        found = context.store.lists.page_of_tasks(
-            status=wanted.statuses,
-            before=wanted.before,
-            limit=PAGE_SIZE,
-            provider=wanted.provider,
-            reference=wanted.reference,
-            created=TimeRange(since=wanted.since, until=wanted.until),
-        )
+        found = context.store.lists.page_of_tasks(**filters, limit=PAGE_SIZE)
         following = cursors.encode("tasks", found.next)
         return _page(query, rows=task_rows(context.store, found.rows), following=following)
 
 
-def _filter(context: PageContext, query: MultiDict[str, str], now: int) -> TaskFilter:
-    """Return the filters in the query string. Raises ValueError with the problem."""
+def _filters(context: PageContext, query: MultiDict[str, str], now: int) -> dict[str, Any]:
+    """Return the filters in the query string, as arguments of `page_of_tasks`.
+
+    Raises ValueError with the problem.
+    """
     status, provider = query.get("status", "").strip(), query.get("provider", "").strip()
     if status not in STATUS_CHOICES:
         raise ValueError(f"Status: “{status[:40]}” is unknown.")
@@ -81,19 +64,20 @@ def _filter(context: PageContext, query: MultiDict[str, str], now: int) -> TaskF
     except ValidationError:
         raise ValueError("This page of the list does not exist. Start at the first one.") from None
     reference = query.get("q", "").strip().replace("\0", "")[:MAX_REFERENCE]
-    return TaskFilter(
-        STATUS_CHOICES[status],
-        provider or None,
-        reference or None,
-        context.instant("From", query.get("since") or query.get("within"), now),
-        context.instant("To", query.get("until"), now),
-        before,
-    )
+    since = context.instant("From", query.get("since") or query.get("within"), now)
+    until = context.instant("To", query.get("until"), now)
+    return {
+        "status": STATUS_CHOICES[status],
+        "provider": provider or None,
+        "reference": reference or None,
+        "created": TimeRange(since=since, until=until),
+        "before": before,
+    }
 
 
-def _task_id(store: Store, text: str) -> str | None:
+def _task_id(store: Store, text: str | None) -> str | None:
     """Return the id of the task whose own id, or id at a provider, is the text."""
-    if not TASK_ID.fullmatch(text):
+    if text is None or not TASK_ID.fullmatch(text):
         return None
     if store.queries.tasks_by_id([text]):
         return text
@@ -106,12 +90,12 @@ def _task_id(store: Store, text: str) -> str | None:
 
 
 def _page(query: Mapping[str, str], **values: Any) -> str:
-    filters = {name: text for name, text in query.items() if text and name != "before"}
+    in_form = {name: text for name, text in query.items() if text and name != "before"}
     return page(
         "tasks",
         here="tasks",
         query=query,
-        filters=filters,
+        filters=in_form,
         statuses=list(STATUS_CHOICES),
         providers=sorted(providers.PROVIDERS),
         created_choices=CREATED_CHOICES,

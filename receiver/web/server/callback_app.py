@@ -26,8 +26,7 @@ from receiver.ingest import Ingest
 from receiver.stores.group_commit import GroupCommit, Write
 from receiver.text import content_encoding, limits
 from receiver.web import problems
-from receiver.web.admission import INCOMPLETE_BODY, CallbackRequest, admit
-from receiver.web.callbacks import BODIES, ROUTE
+from receiver.web.callbacks import BODIES, INCOMPLETE_BODY, ROUTE, CallbackRequest, admit
 from receiver.web.request_lifecycle import REQUEST_ID, RequestReport, request_id
 
 if TYPE_CHECKING:  # the gthread worker does not use asyncio, and importing it takes 24 ms
@@ -69,7 +68,10 @@ class CallbackApp:
         try:
             body, has_more = await _read_body(receive)
         except ConnectionError:
-            self._note_disconnection(scope)
+            # Record the rejection of a truncated callback, unless we aborted the connection.
+            if self._note and "callbacks" in scope["path"] and not connection.was_aborted:
+                address = scope["client"][0] if scope["client"] else "a Unix socket"
+                self._note(address, DISCONNECTED, scope["method"], scope["path"])
             return
         error: HTTPException | None = None
         is_incomplete = "is_incomplete" in scope["state"]
@@ -101,13 +103,6 @@ class CallbackApp:
         await send({"type": "http.response.start", "status": response.status, "headers": raw})
         await send({"type": "http.response.body", "body": response.body})
         return True
-
-    def _note_disconnection(self, scope: Scope) -> None:
-        """Record the rejection of a truncated callback, unless we aborted the connection."""
-        is_callback = "callbacks" in scope["path"]
-        if self._note and is_callback and not scope["state"]["connection"].was_aborted:
-            address = scope["client"][0] if scope["client"] else "a Unix socket"
-            self._note(address, DISCONNECTED, scope["method"], scope["path"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +138,13 @@ class CallbackHandler:
         """
         assert self._commits is not None  # noqa: S101 - set by `serve_in`
         started = time.perf_counter()
-        if self._needs_flask(sent.headers, body):
+        host = sent.headers.get("Host", "")
+        if (
+            len(body) > limits.MAX_PARSED_IN_LOOP  # parsing it would block the event loop
+            or content_encoding.HEADER in sent.headers  # and so could decompression
+            # A proxy replaced the Host header: Flask determines the original host.
+            or (self._is_behind_proxy and sent.headers.get("X-Forwarded-Host", host) != host)
+        ):
             return None
         try:
             callback = admit(self._settings, sent, body)
@@ -168,19 +169,6 @@ class CallbackHandler:
             seconds = time.perf_counter() - started
             self._report.finished("POST", ROUTE, status, seconds, is_callback=True)
         return CallbackResponse(status, raw, {**headers, "x-request-id": own_id})
-
-    def _needs_flask(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Return whether the callback could block the event loop, or has another host.
-
-        Parsing a long body would block it, and so could decompression. If a proxy replaced the Host
-        header, Flask determines the original host.
-        """
-        host = headers.get("Host", "")
-        return (
-            len(body) > limits.MAX_PARSED_IN_LOOP
-            or content_encoding.HEADER in headers
-            or (self._is_behind_proxy and headers.get("X-Forwarded-Host", host) != host)
-        )
 
 
 class _Waiter(NamedTuple):

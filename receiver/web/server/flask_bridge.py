@@ -60,10 +60,7 @@ class FlaskBridge:
             drain = _BodyDrain(receive, send)
             receive, send = drain.receive, drain.send
         connection = scope["state"]["connection"]
-        await self._respond(_environ(scope, receive, body), send, lambda: connection.is_gone)
-
-    async def _respond(self, environ: Environ, send: Send, is_gone: Callable[[], bool]) -> None:
-        response = _StreamedResponse(self._app, environ)
+        response = _StreamedResponse(self._app, _environ(scope, receive, body))
         # One context for all parts, and never two at once, as if the application ran on one thread.
         context, lock = contextvars.copy_context(), Lock()
 
@@ -90,7 +87,7 @@ class FlaskBridge:
                     more = end < len(part) or not response.is_complete
                     piece = part[start:end]
                     await send({"type": "http.response.body", "body": piece, "more_body": more})
-                if response.is_complete or is_gone():
+                if response.is_complete or connection.is_gone:
                     return
                 part = await on_thread(response.produce)
         finally:
@@ -190,23 +187,15 @@ class _UnusableBody(io.RawIOBase):
     def __init__(self, error: HTTPException) -> None:
         self._error = error
 
-    def readable(self) -> bool:
-        return True
-
     def readinto(self, _: object) -> int:
         raise self._error
-
-    def read(self, _: int = -1) -> bytes:
-        raise self._error
-
-
-def _percent_encoded(found: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % found[0][0]
 
 
 def _environ(scope: Scope, receive: Receive, body: bytes | HTTPException | None) -> Environ:
     """Return the WSGI environ of the request, with the parts that a2wsgi leaves out."""
-    scope["query_string"] = NON_ASCII.sub(_percent_encoded, scope["query_string"])
+    scope["query_string"] = NON_ASCII.sub(
+        lambda found: b"%%%02X" % found[0][0], scope["query_string"]
+    )
     stream = Body(asyncio.get_running_loop(), receive)  # type: ignore[arg-type]
     environ: Any = build_environ(scope, stream)  # type: ignore[arg-type]
     environ["wsgi.errors"] = sys.stderr

@@ -191,7 +191,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
     def init_signals(self) -> None:
         super().init_signals()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):  # `run` replaces these
-            signal.signal(number, _exit)
+            signal.signal(number, lambda *_: sys.exit(0))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the arbiter
 
     def init_process(self) -> None:
@@ -236,9 +236,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             )
         extensions = getattr(self.wsgi, "extensions", {})  # a wrapped application has none
         callbacks: CallbackHandler | None = extensions.get("callbacks")
-        note: Note = (
-            extensions["rejections"].note if "rejections" in extensions else _ignore_rejection
-        )
+        rejections = extensions.get("rejections")
+        note: Note = rejections.note if rejections else lambda *_: None
         config, cfg = self.config, self.cfg
         config.app = CallbackApp(callbacks, FlaskBridge(self.wsgi, cfg.threads), note)
         config.timeout_graceful_shutdown = max(0, cfg.graceful_timeout - SHUTDOWN_MARGIN)
@@ -292,11 +291,3 @@ def needs_gthread(cfg: Any) -> bool:
     return bool(
         cfg.accesslog or cfg.statsd_host or any(hook.get() != hook.default for hook in hooks)
     )
-
-
-def _exit(*_: object) -> None:
-    sys.exit(0)
-
-
-def _ignore_rejection(*_: str) -> None:
-    """Do nothing, because another application has no store for rejected requests."""

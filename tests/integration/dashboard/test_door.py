@@ -20,6 +20,7 @@ from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.web.dashboard import login
 from receiver.web.dashboard.login import BURST
+from receiver.web.request_lifecycle import SESSION_LIFETIME
 from tests.support.applications import MakeApp, merge
 from tests.support.dashboard_visits import PASSWORD, act, log_in, token
 from tests.support.rich_record import Rich
@@ -265,7 +266,7 @@ def test_a_session_ends_after_its_time(
 ) -> None:
     assert Transfer(store.database).count("sessions") == 1
     now = now_ms()
-    monkeypatch.setattr(login, "now_ms", lambda: now + login.SESSION_LIFETIME * 1000)
+    monkeypatch.setattr(login, "now_ms", lambda: now + SESSION_LIFETIME * 1000)
     assert browser.get("/dashboard/").status_code == 302
 
 

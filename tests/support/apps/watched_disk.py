@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from receiver.config.settings import load, sqlite_path
 from receiver.stores.sqlite import writer
 from receiver.stores.sqlite.session import SqliteSession
-from receiver.web.admission import CallbackRequest
+from receiver.web.callbacks import CallbackRequest
 from receiver.web.server.callback_app import CallbackHandler, CallbackResponse
 from tests.support.disk import Disk
 

@@ -19,7 +19,7 @@ from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import TOLERANCE, sign
 from receiver.tasks import Trust
 from receiver.text.limits import MAX_BODY
-from receiver.web.admission import CallbackRequest, admit, check_size, identify
+from receiver.web.callbacks import CallbackRequest, admit, check_size, identify
 from tests.support.samples import SECRET, body
 
 KEY, NEW_KEY, OTHER_KEY = ("whsec_" + text * 8 for text in ("a2V5", "bmV3", "bm90"))

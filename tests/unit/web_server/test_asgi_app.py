@@ -17,7 +17,7 @@ from werkzeug.wrappers import Request
 
 from receiver.text import limits
 from receiver.text.limits import MAX_BODY
-from receiver.web.admission import CallbackRequest
+from receiver.web.callbacks import CallbackRequest
 from receiver.web.server.callback_app import (
     DISCONNECTED,
     CallbackApp,
