@@ -67,7 +67,7 @@ def worker() -> None:
     work = [  # each with the seconds between two runs
         Chore("clock", LOOK_EVERY, watch.look),
         Chore("metrics", FLUSH_INTERVAL, lambda: _flush(meter, record)),
-        Chore("trials", 2.0, HookTestSender(record, loaded, loaded.hide).round),
+        Chore("test events", 2.0, HookTestSender(record, loaded, loaded.hide).round),
         Chore("hooks file", REPORTS_EVERY, lambda: reports.report(loaded.current.problem)),
         Chore("missing hooks", 10.0, MissingHooks(record, loaded).log),
         Chore("alerts", 2.0, lambda: AlertSender(record, loaded.alerting).send()),

@@ -124,7 +124,9 @@ class HookTestSender:
             self._record(sending, now)
         for test in self.store.endpoints.claim_tests(now, now + LEASE):
             sending = self._sending[test.hook] = _Sending(test)
-            threading.Thread(target=self._send, args=(sending,), name="trial", daemon=True).start()
+            threading.Thread(
+                target=self._send, args=(sending,), name="test event", daemon=True
+            ).start()
 
     def _record(self, sending: _Sending, now: int) -> None:
         test = sending.test
