@@ -77,7 +77,7 @@ def made_while_busy(folder: Path, store: SqliteStore) -> set[str]:
     return before
 
 
-def test_it_is_restored_whole(tmp_path: Path, store: SqliteStore) -> None:
+def test_a_backup_is_restored_completely(tmp_path: Path, store: SqliteStore) -> None:
     before = made_while_busy(tmp_path, store)
     with cut_off(tmp_path, store):
         restore(tmp_path)
@@ -93,7 +93,7 @@ def test_it_is_restored_whole(tmp_path: Path, store: SqliteStore) -> None:
         restored.close()
 
 
-def test_it_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStore) -> None:
+def test_a_backup_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStore) -> None:
     made_while_busy(tmp_path, store)
     with cut_off(tmp_path, store):
         restore(tmp_path)
@@ -110,7 +110,7 @@ def test_it_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStore) -> 
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 command here")
-def test_the_command_says_the_same(tmp_path: Path, store: SqliteStore) -> None:
+def test_the_command_prints_the_same(tmp_path: Path, store: SqliteStore) -> None:
     accept(store, "task-1")
     command = [str(shutil.which("sqlite3")), str(tmp_path / "receiver.db"), statement(tmp_path)]
     subprocess.run(command, check=True, timeout=PATIENCE)

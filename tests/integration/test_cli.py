@@ -53,7 +53,7 @@ def test_an_unmigrated_database_is_one_clear_line(command: str) -> None:
     assert "run: receiver migrate" in done.output
 
 
-def test_all_bad_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_settings_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://x")
     monkeypatch.setenv("PUBLIC_URL", "x")
     done = run("migrate")
@@ -174,7 +174,7 @@ def test_replay_says_whether_it_is_understood_now(
     assert filled.queries.task("task-3").status == "succeeded"
 
 
-def test_a_mismatch_is_shown_with_what_to_do_and_accepted(filled: SqliteStore) -> None:
+def test_a_mismatch_is_shown_with_instructions_and_can_be_accepted(filled: SqliteStore) -> None:
     Ingest(filled).accept(callback(body("processing", "first"), "task-9"))
     assert Ingest(filled).accept(callback(body("succeed", "second"), "task-9")) == "mismatch"
     assert "processing (mismatch)" in run("tasks", "--limit", "1").output

@@ -93,7 +93,7 @@ def fail_once(store: SqliteStore, delay: int) -> None:
 # -- what people see
 
 
-def test_readyz_corrects_a_step_or_says_that_it_is_not_corrected(
+def test_readyz_corrects_a_step_or_reports_that_it_is_not_corrected(
     app: Flask, machine_clock: Clock, monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
     client = app.test_client()
@@ -108,7 +108,7 @@ def test_readyz_corrects_a_step_or_says_that_it_is_not_corrected(
     assert len(store.clocks.clock_steps(0)) == 1
 
 
-def test_a_worker_that_was_seen_in_the_future_is_not_at_work(
+def test_a_worker_last_seen_in_the_future_is_not_running(
     app: Flask, machine_clock: Clock, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.activity.heartbeat("host:1", "worker", clock.now_ms())

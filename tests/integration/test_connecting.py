@@ -42,14 +42,14 @@ def is_closed(client: socket.socket) -> bool:
     return True
 
 
-def test_one_that_is_given_up(silent: socket.socket) -> None:
+def test_a_connection_that_is_given_up_is_closed(silent: socket.socket) -> None:
     with pytest.raises(psycopg.errors.ConnectionTimeout) as held:
         Connection.connect(url(silent), connect_timeout=2)
     assert is_left(silent)
     assert held.value is not None
 
 
-def test_one_that_is_given_up_in_an_event_loop(silent: socket.socket) -> None:
+def test_a_connection_given_up_in_an_event_loop_is_closed(silent: socket.socket) -> None:
     with pytest.raises(psycopg.errors.ConnectionTimeout) as held:
         asyncio.run(_connect(url(silent)))
     assert is_left(silent)
@@ -60,7 +60,7 @@ async def _connect(to: str) -> None:
     await AsyncConnection.connect(to, connect_timeout=2)
 
 
-def test_one_that_is_cancelled(silent: socket.socket) -> None:
+def test_a_cancelled_connection_is_closed(silent: socket.socket) -> None:
     async def cancel() -> list[BaseException | None]:
         task = asyncio.create_task(_connect(url(silent)))
         client, _ = await asyncio.to_thread(silent.accept)

@@ -80,7 +80,7 @@ def test_a_signature_is_compared_with_that_of_every_secret(
 
 
 @pytest.mark.parametrize("token", ["the-right", "the-wrong", ""])
-def test_the_token_of_the_api_is(
+def test_the_api_token_is_compared_in_constant_time(
     compared: list[tuple[bytes, bytes]], secured: Flask, token: str
 ) -> None:
     header = {"Authorization": f"Bearer {token}"}
@@ -89,7 +89,7 @@ def test_the_token_of_the_api_is(
     assert (token.encode(), b"the-right") in compared
 
 
-def test_without_a_token_the_api_compares_as_well(
+def test_without_a_configured_token_the_api_compares_as_well(
     compared: list[tuple[bytes, bytes]], settings: Settings, make_app: MakeApp
 ) -> None:
     header = {"Authorization": "Bearer guessed"}
@@ -99,7 +99,7 @@ def test_without_a_token_the_api_compares_as_well(
 
 
 @pytest.mark.parametrize("password", ["the-right", "the-wrong"])
-def test_the_password_of_the_dashboard_is(
+def test_the_dashboard_password_is_compared_in_constant_time(
     compared: list[tuple[bytes, bytes]], secured: Flask, password: str
 ) -> None:
     answer = log_in(secured.test_client(), password)

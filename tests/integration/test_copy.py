@@ -84,7 +84,7 @@ def grown(store: SqliteStore) -> None:
         store.clocks.correct_clock("boot", offset, NOW)
 
 
-def test_a_grown_record_arrives_whole(
+def test_a_full_record_is_copied_completely(
     store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
 ) -> None:
     grown(store)
@@ -102,7 +102,7 @@ def test_a_grown_record_arrives_whole(
     assert target.queries.inputs("open") == store.queries.inputs("open") != {}
 
 
-def test_it_goes_on_where_it_was(
+def test_the_copy_continues_where_the_record_was(
     store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
 ) -> None:
     grown(store)
@@ -150,7 +150,7 @@ def test_a_target_that_is_not_empty_is_refused(
     assert [task.id for task in target.lists.tasks()] == ["theirs"]
 
 
-def test_a_difference_is_found(
+def test_a_difference_is_reported(
     store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Ingest(store).accept(callback(body(), "ours"))
@@ -166,7 +166,7 @@ def test_a_difference_is_found(
     assert "the table callbacks is not the same in both" in done.output
 
 
-def test_a_source_that_still_works_is_said(
+def test_a_source_that_is_still_in_use_is_reported(
     store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows that were copied later refer to a task that was added after its table was copied."""
@@ -187,7 +187,9 @@ def test_a_source_that_still_works_is_said(
         assert "Traceback" not in done.output
 
 
-def test_what_the_target_cannot_hold_is_said(store: SqliteStore, url: str, tmp_path: Path) -> None:
+def test_data_that_the_target_cannot_store_is_reported(
+    store: SqliteStore, url: str, tmp_path: Path
+) -> None:
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference="a\0b"))
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 1
@@ -195,7 +197,7 @@ def test_what_the_target_cannot_hold_is_said(store: SqliteStore, url: str, tmp_p
     assert "Traceback" not in done.output
 
 
-def test_a_source_that_is_not_there_is_said(url: str, tmp_path: Path) -> None:
+def test_a_missing_source_is_reported(url: str, tmp_path: Path) -> None:
     done = run("--from", f"sqlite:///{tmp_path / 'nothing.db'}", "--to", url)
     assert done.exit_code == 1
     assert "does not exist yet" in done.output

@@ -53,7 +53,7 @@ def start(store: Store) -> Iterator[Start]:
         yield started
 
 
-def test_what_a_hook_raises_is_a_failed_attempt(store: Store, start: Start) -> None:
+def test_an_exception_of_a_hook_is_a_failed_attempt(store: Store, start: Start) -> None:
     def send(_: Notice) -> Done:
         raise ZeroDivisionError("a mistake of ours")
 
@@ -67,7 +67,7 @@ def test_what_a_hook_raises_is_a_failed_attempt(store: Store, start: Start) -> N
     wait_until(lambda: len(store.lists.deliveries(state=State.DEAD)) == 2)
 
 
-def test_deliveries_run_side_by_side(store: Store, start: Start) -> None:
+def test_deliveries_run_concurrently(store: Store, start: Start) -> None:
     together = threading.Barrier(4, timeout=PATIENCE)
 
     def send(_: Notice) -> Done:
@@ -80,7 +80,7 @@ def test_deliveries_run_side_by_side(store: Store, start: Start) -> None:
     wait_until(lambda: delivered(store) == 4)
 
 
-def test_a_hook_that_delivers_uses_all_slots_but_one(store: Store, start: Start) -> None:
+def test_a_working_hook_uses_all_slots_but_one(store: Store, start: Start) -> None:
     together = threading.Barrier(3, timeout=PATIENCE)
 
     def send(notice: Notice) -> Done:
@@ -127,7 +127,7 @@ def test_a_slow_hook_keeps_its_lease(
     assert outcomes == ["delivered"]
 
 
-def test_what_a_dead_worker_held_is_delivered_by_another(
+def test_the_deliveries_of_a_dead_worker_are_made_by_another(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.05)
@@ -141,7 +141,7 @@ def test_what_a_dead_worker_held_is_delivered_by_another(
     assert outcomes == ["abandoned", "delivered"]
 
 
-def test_a_notification_goes_out_while_the_download_that_it_waits_for_keeps_failing(
+def test_a_notification_is_sent_while_its_download_keeps_failing(
     store: Store, start: Start
 ) -> None:
     """The wait of two minutes is over one second from now."""
@@ -161,7 +161,7 @@ def test_a_notification_goes_out_while_the_download_that_it_waits_for_keeps_fail
     assert history.attempts[mail.id][0].started_at >= received_at + wait_ms
 
 
-def test_stopping_lets_what_runs_end(store: Store, start: Start) -> None:
+def test_stopping_waits_for_running_attempts(store: Store, start: Start) -> None:
     entered, go = threading.Semaphore(0), threading.Event()
 
     def send(_: Notice) -> Done:
@@ -203,7 +203,7 @@ def test_an_attempt_that_does_not_end_is_left_to_its_lease(store: Store, start: 
         go.set()
 
 
-def test_an_endpoint_that_hangs_does_not_starve_the_others(store: Store, start: Start) -> None:
+def test_an_endpoint_that_hangs_does_not_block_the_others(store: Store, start: Start) -> None:
     """Forty deliveries wait for an endpoint that fails or hangs; another hook's goes out."""
     begun: list[str] = []
     failures, is_over = threading.Semaphore(3), threading.Event()
@@ -295,9 +295,7 @@ def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: St
         may_end.release(99)
 
 
-def test_a_healthy_delivery_is_not_delayed_by_those_that_were_abandoned(
-    store: Store, start: Start
-) -> None:
+def test_a_healthy_delivery_is_not_delayed_by_abandoned_ones(store: Store, start: Start) -> None:
     """One that kills its worker would be among them: they begin one after the other."""
     begun, may_end = threading.Semaphore(0), threading.Event()
 
@@ -346,7 +344,7 @@ def test_a_circuit_opens_and_closes_with_one_alert_each(store: Store, start: Sta
     assert [alert.kind for alert in alerts] == [AlertKind.PAUSED, AlertKind.RECOVERED]
 
 
-def test_a_hook_that_is_gone_is_told_nothing_more(store: Store, start: Start) -> None:
+def test_a_removed_hook_is_not_called_any_more(store: Store, start: Start) -> None:
     calls: list[str] = []
 
     def send(notice: Notice) -> Done:
@@ -374,7 +372,7 @@ def test_deliveries_of_a_missing_hook_wait_until_it_is_back(store: Store, start:
     wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 2)
 
 
-def test_what_a_hook_says_is_kept_however_odd_it_is(store: Store, start: Start) -> None:
+def test_any_response_text_of_a_hook_can_be_stored(store: Store, start: Start) -> None:
     """PostgreSQL takes no NUL, and neither takes half a character."""
 
     def send(_: Notice) -> Done:

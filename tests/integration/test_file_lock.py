@@ -37,7 +37,7 @@ def is_held(path: Path) -> bool:
         (writer, lambda store: store.endpoints.pause("mail", 1), "commit"),
     ],
 )
-def test_whatever_writes_or_checkpoints_holds_the_lock(
+def test_every_writer_and_checkpoint_holds_the_lock(
     store: SqliteStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -59,7 +59,7 @@ def test_whatever_writes_or_checkpoints_holds_the_lock(
     assert {held for sql, held in seen if sql == statement} == {True}
 
 
-def test_only_our_user_can_open_the_lock(tmp_path: Path) -> None:
+def test_only_our_user_can_open_the_lock_file(tmp_path: Path) -> None:
     """Another user who could open it could also hold it, and so stop every writer."""
     before = os.umask(0)
     try:

@@ -81,7 +81,7 @@ def shop(store: SqliteStore, site: Site, tmp_path: Path) -> Shop:
     return Shop(store, site, tmp_path / "pictures")
 
 
-def test_the_directory_of_the_task_goes_with_its_file(shop: Shop) -> None:
+def test_the_directory_of_the_task_is_removed_with_its_file(shop: Shop) -> None:
     assert shop.succeed("task-1", picture()) is State.DELIVERED
     assert shop.succeed("task-2", picture()) is State.DELIVERED
     assert shop.forget("task-1") == 1
@@ -91,7 +91,7 @@ def test_the_directory_of_the_task_goes_with_its_file(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("with_hook", [True, False])
-def test_the_directory_of_the_customer_goes_as_well(
+def test_the_directory_of_the_customer_is_removed_as_well(
     store: SqliteStore, site: Site, tmp_path: Path, with_hook: bool
 ) -> None:
     shop = Shop(store, site, tmp_path / "pictures", "{reference}/{task}/{index}.{extension}")
@@ -108,7 +108,7 @@ def test_the_directory_of_the_customer_goes_as_well(
     assert shop.folder.is_dir()  # the hook's own directory is the operator's
 
 
-def test_directories_between_those_of_a_customer_and_of_a_task_go_as_well(
+def test_directories_between_customer_and_task_are_removed_as_well(
     store: SqliteStore, site: Site, tmp_path: Path
 ) -> None:
     path = "{reference}/{provider}/{task}/{index}.{extension}"
@@ -143,7 +143,7 @@ def test_files_that_are_not_on_record_are_found(shop: Shop) -> None:
     assert shop.contents() == ["kling"]
 
 
-def test_a_second_run_finds_what_appeared_meanwhile(shop: Shop) -> None:
+def test_a_second_run_finds_files_that_appeared_meanwhile(shop: Shop) -> None:
     shop.succeed("task-1", picture())
     shop.forget("task-1")
     folder = shop.folder / "kling" / "task-1"
@@ -169,7 +169,7 @@ def test_a_second_run_finds_what_appeared_meanwhile(shop: Shop) -> None:
         ("{reference}.{task}.{extension}", f"{ANNA.replace(' ', '_')}.task-1.b.png"),
     ],
 )
-def test_files_of_others_stay(
+def test_other_files_stay(
     store: SqliteStore, site: Site, tmp_path: Path, path: str, theirs: str
 ) -> None:
     shop = Shop(store, site, tmp_path / "pictures", path)
@@ -186,7 +186,7 @@ def test_a_failed_download_leaves_no_directory_named_after_the_task(shop: Shop) 
     assert shop.contents() == []
 
 
-def test_prune_tidies_and_leaves_the_pictures(shop: Shop) -> None:
+def test_prune_removes_leftovers_and_keeps_the_pictures(shop: Shop) -> None:
     shop.succeed("task-1", picture())
     folder = shop.folder / "kling" / "task-1"
     stale, fresh = folder / f".0.{PART}.part", folder / f".1.{PART}.part"
@@ -204,7 +204,7 @@ def test_prune_removes_an_empty_directory_named_after_the_task(shop: Shop) -> No
     assert shop.contents() == ["kling"]
 
 
-def test_a_hook_without_its_folder_is_no_fault(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_missing_download_folder_is_not_an_error(store: SqliteStore, tmp_path: Path) -> None:
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
     for path in (DEFAULT, "{task}.{extension}"):
         hook = Download("pictures", {"to": str(tmp_path / "nowhere"), "path": path})

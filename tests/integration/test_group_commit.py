@@ -134,18 +134,18 @@ def held_batch(writer: SqliteWriter, works: list[Work]) -> list[object]:
         return [future.result(PATIENCE) for future in futures]
 
 
-def test_every_connection_that_writes_syncs_fully(writer: SqliteWriter) -> None:
+def test_every_writing_connection_syncs_fully(writer: SqliteWriter) -> None:
     found = writer.run(lambda connection: connection.execute("pragma synchronous").fetchone()[0])
     assert found == 2  # FULL
     assert writer.run(lambda c: c.execute("pragma secure_delete").fetchone()[0]) == 1
 
 
-def test_pieces_that_are_undone_need_no_room_in_tmp(writer: SqliteWriter) -> None:
+def test_savepoints_need_no_space_in_tmp(writer: SqliteWriter) -> None:
     memory = 2
     assert writer.run(lambda c: c.execute("pragma temp_store").fetchone()[0]) == memory
 
 
-def test_nobody_is_answered_before_the_commit(writer: SqliteWriter, path: Path) -> None:
+def test_no_caller_returns_before_the_commit(writer: SqliteWriter, path: Path) -> None:
     """What run() returned is in the file for every other connection."""
     with ThreadPoolExecutor(8) as pool:
         seen = pool.map(
@@ -171,7 +171,9 @@ def test_a_future_is_done_only_once_its_write_is_in_the_file(
 
 
 @pytest.mark.parametrize("is_settled_by", ["its commit", "an error of another", "a full disk"])
-def test_what_is_settled_holds_its_work_no_more(writer: SqliteWriter, is_settled_by: str) -> None:
+def test_a_finished_write_does_not_keep_its_work_in_memory(
+    writer: SqliteWriter, is_settled_by: str
+) -> None:
     """The work holds a callback; the future, and an error of another's work, may be held longer."""
 
     class Body:
@@ -196,7 +198,7 @@ def test_what_is_settled_holds_its_work_no_more(writer: SqliteWriter, is_settled
         gc.enable()
 
 
-def test_the_traceback_of_an_error_shows_the_work_that_raised_it(writer: SqliteWriter) -> None:
+def test_the_traceback_of_an_error_shows_its_work(writer: SqliteWriter) -> None:
     def work(_: sqlite3.Connection) -> int:
         raise ValueError("mine alone")
 
@@ -206,12 +208,12 @@ def test_the_traceback_of_an_error_shows_the_work_that_raised_it(writer: SqliteW
         assert raised.traceback[-1].name == "work"
 
 
-def test_waiting_items_share_one_commit(writer: SqliteWriter, commits: list[Path]) -> None:
+def test_waiting_writes_share_one_commit(writer: SqliteWriter, commits: list[Path]) -> None:
     assert held_batch(writer, [insert(n) for n in range(20)]) == list(range(20))
     assert len(commits) == 2  # the batch that was held up, and the one of all twenty
 
 
-def test_one_bad_item_fails_alone(writer: SqliteWriter, path: Path) -> None:
+def test_one_failing_write_fails_alone(writer: SqliteWriter, path: Path) -> None:
     def breaks(connection: sqlite3.Connection) -> int:
         connection.execute("insert into t values (500)")
         raise ValueError("mine alone")
@@ -238,7 +240,7 @@ def never() -> None:
 
 
 @pytest.mark.parametrize("starts_by", ["start", "start_and_wait"])
-def test_what_gathers_is_committed_when_the_front_says_so(
+def test_gathered_writes_are_committed_when_the_event_loop_says_so(
     writer: SqliteWriter, gathered: Gather, path: Path, commits: list[Path], starts_by: str
 ) -> None:
     start = partial(writer.start_and_wait, never)
@@ -254,7 +256,7 @@ def test_what_gathers_is_committed_when_the_front_says_so(
     assert len(commits) == 1  # neither was committed before the other had come
 
 
-def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
+def test_the_event_loop_waits_for_the_statements_and_not_for_the_commit(
     writer: SqliteWriter, gathered: Gather, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stands_still, may_commit = threading.Event(), threading.Event()
@@ -297,7 +299,7 @@ def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
     assert seen == [[]]
 
 
-def test_the_front_goes_on_when_a_batch_fails(
+def test_the_event_loop_continues_when_a_batch_fails(
     writer: SqliteWriter, gathered: Gather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
@@ -306,7 +308,7 @@ def test_the_front_goes_on_when_a_batch_fails(
     assert isinstance(future.exception(PATIENCE), StoreUnavailable)
 
 
-def test_the_front_does_not_stand_still_for_long(writer: SqliteWriter, gathered: Gather) -> None:
+def test_the_event_loop_does_not_wait_long(writer: SqliteWriter, gathered: Gather) -> None:
     go = threading.Event()
     future = gathered(lambda _: int(go.wait(PATIENCE)))
     writer.start_and_wait(never)
@@ -315,7 +317,7 @@ def test_the_front_does_not_stand_still_for_long(writer: SqliteWriter, gathered:
     assert future.result(PATIENCE) == 1
 
 
-def test_a_busy_writer_says_when_it_is_free(writer: SqliteWriter, gathered: Gather) -> None:
+def test_a_busy_writer_reports_when_it_is_free(writer: SqliteWriter, gathered: Gather) -> None:
     is_free = threading.Event()
     with held(writer) as first:
         second = gathered(insert(2))
@@ -328,13 +330,17 @@ def test_a_busy_writer_says_when_it_is_free(writer: SqliteWriter, gathered: Gath
     assert second.result(PATIENCE) == 2
 
 
-def test_a_thread_takes_along_what_gathers(writer: SqliteWriter, gathered: Gather) -> None:
+def test_a_writing_thread_includes_the_gathered_writes(
+    writer: SqliteWriter, gathered: Gather
+) -> None:
     future = gathered(insert(1))
     assert writer.run(insert(2)) == 2
     assert future.result(PATIENCE) == 1
 
 
-def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: SqliteWriter, path: Path) -> None:
+def test_a_failed_commit_fails_the_whole_batch_and_the_writer_recovers(
+    writer: SqliteWriter, path: Path
+) -> None:
     found = held_batch(writer, [insert(1), full, insert(2)])
     assert all(isinstance(one, StoreUnavailable) for one in found)
     assert rows(path) == []
@@ -342,7 +348,9 @@ def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: SqliteWriter, p
     assert rows(path) == [3]
 
 
-def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: SqliteWriter, path: Path) -> None:
+def test_a_batch_that_ends_unexpectedly_acknowledges_nothing(
+    writer: SqliteWriter, path: Path
+) -> None:
     """Whatever stops the writer between the items and the commit, no result gets out."""
 
     class Broken(BaseException):
@@ -369,7 +377,7 @@ def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: SqliteWriter, 
     assert rows(path) == [2]
 
 
-def test_where_no_thread_can_be_started_the_caller_commits(
+def test_without_a_new_thread_the_caller_commits(
     writer: SqliteWriter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -439,7 +447,7 @@ def test_two_processes_write_at_once(writer: SqliteWriter, path: Path) -> None:
     assert rows(path) == [*range(200), *range(500, 700)]
 
 
-def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
+def test_waiting_writes_are_committed_before_the_store_closes(path: Path) -> None:
     writer = SqliteWriter(path)
     entered, go = threading.Event(), threading.Event()
 
@@ -464,7 +472,7 @@ def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
         writer.run(insert(3))
 
 
-def test_what_nobody_waits_for_any_more_is_not_done(writer: SqliteWriter, path: Path) -> None:
+def test_an_abandoned_write_is_not_done(writer: SqliteWriter, path: Path) -> None:
     """It was answered 503: the sender will come again."""
 
     def wait_in_vain(n: int, seconds: float) -> None:
@@ -539,7 +547,7 @@ def test_one_bad_callback_fails_alone_among_many(
     assert len(store.lists.deliveries(limit=100)) == 9
 
 
-def test_nobody_waits_for_ever(
+def test_no_caller_waits_for_ever(
     writer: SqliteWriter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer.run(insert(1))

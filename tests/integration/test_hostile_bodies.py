@@ -66,7 +66,7 @@ def post(
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_a_body_is_taken_or_refused(
+def test_every_body_is_accepted_or_refused(
     client: FlaskClient, store: SqliteStore, case: dict[str, Any]
 ) -> None:
     sent = raw(case)
@@ -81,7 +81,7 @@ def test_a_body_is_taken_or_refused(
 
 
 @pytest.mark.parametrize("index", ["", "x" * 65, 10**80, True, None, 1.5, [0], {}])
-def test_an_index_that_could_not_name_a_file_is_the_position(index: object) -> None:
+def test_an_index_that_could_not_name_a_file_is_replaced_by_the_position(index: object) -> None:
     given = [
         ("image", ("url",), 3, "images[3]", {"index": index, "url": "https://a.example/3.png"})
         for index in (index, "x" * 64)
@@ -130,7 +130,7 @@ OF_APPYPIE = ("task_id", "external_task_id", "task_status_msg", "url")  # Kling'
     ("provider", "field"),
     [*(("kling", field) for field in FIELDS), *(("appypie", field) for field in OF_APPYPIE)],
 )
-def test_a_text_comes_back_as_it_was_sent(
+def test_a_text_is_returned_as_it_was_sent(
     client: FlaskClient, store: SqliteStore, provider: str, field: str
 ) -> None:
     taken = 0

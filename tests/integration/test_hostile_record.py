@@ -209,7 +209,7 @@ def test_the_overview_shows_callbacks_of_every_hour(
     assert browser.get("/dashboard/").status_code == 200
 
 
-def test_postgres_is_shown_as_well(
+def test_a_postgres_record_is_shown_as_well(
     settings: Settings,
     make_app: MakeApp,
     fresh: Callable[[], str],
@@ -237,7 +237,7 @@ SAID = ["\ud800", "a\udfff\ud800", "\0", TEXT, "x" * 100_000, 1e308, 10**400, [[
 
 
 @pytest.mark.parametrize("said", SAID, ids=lambda said: repr(said)[:20])
-def test_no_request_breaks_what_responds(
+def test_no_request_breaks_a_response(
     settings: Settings, make_app: MakeApp, database: Path, said: object
 ) -> None:
     with closing(SqliteStore(database)) as store:
@@ -330,9 +330,7 @@ def _run(name: str, program: click.Command, arguments: list[str]) -> None:
         _check_json(done.stdout)
 
 
-def test_what_happens_is_shown_whatever_it_says(
-    database: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tail_shows_every_text(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As `receiver tail` shows it."""
     poisoned(database)
     moved(database)
@@ -347,7 +345,7 @@ def test_what_happens_is_shown_whatever_it_says(
                 _check_json(line)
 
 
-def test_every_command_is_run_or_known_not_to_be() -> None:
+def test_every_command_is_run_or_excluded_with_a_reason() -> None:
     found = {arguments[0] for program in PROGRAMS.values() for arguments in _commands(program)}
     assert {"tasks", "callbacks", "deliveries", "rejections", "costs", "status"} <= found
 
@@ -381,7 +379,7 @@ SENT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("turn", range(0, len(MOMENTS), 4))
-def test_every_message_for_people_shows_every_text_and_timestamp(database: Path, turn: int) -> None:
+def test_every_notification_shows_every_text_and_timestamp(database: Path, turn: int) -> None:
     poisoned(database, turn)
     moved(database, turn)
     with closing(SqliteStore(database)) as opened:

@@ -118,7 +118,7 @@ def test_a_delivery_and_its_job_are_one_commit(store: Record) -> None:
     assert [task.id for task in store.lists.tasks()] == ["task-1"]  # nothing of it is on record
 
 
-def test_what_is_due_again_is_announced_for_then(store: Record) -> None:
+def test_a_retry_has_a_job_for_its_due_time(store: Record) -> None:
     record(store)
     lose_jobs(store)
     due_at = now_ms() + HOUR
@@ -126,7 +126,7 @@ def test_what_is_due_again_is_announced_for_then(store: Record) -> None:
     assert jobs(store) == {1: due_at}
 
 
-def test_a_job_that_waits_follows_its_delivery(store: Record) -> None:
+def test_a_waiting_job_follows_its_delivery(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
     sooner = now_ms() + 60_000
@@ -134,7 +134,7 @@ def test_a_job_that_waits_follows_its_delivery(store: Record) -> None:
     assert jobs(store) == {1: sooner}
 
 
-def test_what_waited_for_another_is_announced_when_that_ends(store: Record) -> None:
+def test_a_delivery_that_waited_for_another_gets_a_job_when_that_ends(store: Record) -> None:
     waiting = subscription("slack", after="mail")
     Ingest(store, [subscription("mail"), waiting]).accept(callback(received_at=now_ms()))
     assert list(jobs(store)) == [1]
@@ -143,7 +143,7 @@ def test_what_waited_for_another_is_announced_when_that_ends(store: Record) -> N
     assert list(jobs(store)) == [2]
 
 
-def test_a_limited_wait_is_announced_for_its_end_until_the_awaited_delivery_ends(
+def test_a_limited_wait_has_a_job_for_its_end(
     store: Record,
 ) -> None:
     waiting = subscription("slack", after="mail", wait_ms=HOUR)
@@ -158,7 +158,7 @@ def test_a_limited_wait_is_announced_for_its_end_until_the_awaited_delivery_ends
     assert jobs(store)[2] < at + HOUR
 
 
-def test_every_kind_of_redelivery_is_announced(store: Record) -> None:
+def test_every_kind_of_redelivery_gets_a_job(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.DEAD, None)
     lose_jobs(store)
@@ -173,7 +173,7 @@ def test_every_kind_of_redelivery_is_announced(store: Record) -> None:
     assert list(jobs(store)) == [2]
 
 
-def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: Record) -> None:
+def test_the_deliveries_of_a_recovered_endpoint_get_jobs(store: Record) -> None:
     record(store)
     store.endpoints.pause("mail", now_ms())
     lose_jobs(store)
@@ -184,7 +184,7 @@ def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: Record
     assert list(jobs(store)) == [1]
 
 
-def test_one_probe_at_a_time_is_taken(store: Record) -> None:
+def test_one_probe_is_claimed_at_a_time(store: Record) -> None:
     for number in range(3):
         record(store, f"task-{number}")
     now = now_ms()
@@ -217,7 +217,7 @@ def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
     assert take(store, slots, 6) is not None
 
 
-def test_a_hook_with_a_slot_again_has_its_oldest_deliveries_announced(store: Record) -> None:
+def test_a_hook_with_a_free_slot_gets_jobs_for_its_oldest_deliveries(store: Record) -> None:
     for number in range(3):
         record(store, f"task-{number}")
     lose_jobs(store)
@@ -228,7 +228,7 @@ def test_a_hook_with_a_slot_again_has_its_oldest_deliveries_announced(store: Rec
     assert not store.jobs.announce_next("slow", now_ms(), 2)
 
 
-def test_each_attempt_that_ends_announces_the_next_of_its_hook(
+def test_each_ended_attempt_gives_the_next_delivery_of_its_hook_a_job(
     store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most of the jobs are removed, because the hook has no slot for them; no sweep runs."""
@@ -249,14 +249,14 @@ def test_each_attempt_that_ends_announces_the_next_of_its_hook(
     wait_until(lambda: delivered(store) == 20)
 
 
-def test_the_sweep_leaves_hooks_without_a_slot(store: Record) -> None:
+def test_the_sweep_skips_hooks_without_a_slot(store: Record) -> None:
     record(store, "task-1", "mail", "slow")
     lose_jobs(store)
     assert store.jobs.announce_missing(now_ms(), ["mail"]) == 1
     assert list(jobs(store)) == [2]
 
 
-def test_no_delivery_of_a_paused_hook_is_announced_next(store: Record) -> None:
+def test_no_delivery_of_a_paused_hook_gets_a_job(store: Record) -> None:
     record(store)
     store.endpoints.pause("mail", now_ms())
     lose_jobs(store)
@@ -264,7 +264,7 @@ def test_no_delivery_of_a_paused_hook_is_announced_next(store: Record) -> None:
     assert jobs(store) == {}
 
 
-def test_two_deliveries_that_were_abandoned_do_not_begin_together(store: Record) -> None:
+def test_two_abandoned_deliveries_do_not_begin_together(store: Record) -> None:
     slots = WorkerSlots(4)
     for number, hook in enumerate(("mail", "slow"), start=1):
         record(store, f"task-{number}", hook)
@@ -281,13 +281,13 @@ def test_two_deliveries_that_were_abandoned_do_not_begin_together(store: Record)
     assert take(store, slots, 2) is not None
 
 
-def test_a_delivery_that_is_not_due_yet_is_not_taken(store: Record) -> None:
+def test_a_delivery_that_is_not_due_is_not_claimed(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
     assert store.jobs.take(1, "test", now_ms(), now_ms() + HOUR) is None
 
 
-def test_with_its_jobs_deleted_everything_still_arrives(store: Record, start: Start) -> None:
+def test_without_any_jobs_everything_is_delivered_nevertheless(store: Record, start: Start) -> None:
     for number in range(20):
         record(store, f"task-{number}", "mail", "slow")
     lose_jobs(store)
@@ -295,7 +295,7 @@ def test_with_its_jobs_deleted_everything_still_arrives(store: Record, start: St
     wait_until(lambda: delivered(store) == 40)
 
 
-def test_what_a_dead_worker_held_is_announced(store: Record, start: Start) -> None:
+def test_the_deliveries_of_a_dead_worker_get_jobs(store: Record, start: Start) -> None:
     record(store)
     claimed(store, lease=1)
     lose_jobs(store)
@@ -305,7 +305,7 @@ def test_what_a_dead_worker_held_is_announced(store: Record, start: Start) -> No
     assert outcomes == ["abandoned", "delivered"]
 
 
-def test_the_jobs_of_a_worker_that_is_gone_are_given_to_others(store: Record, start: Start) -> None:
+def test_the_jobs_of_a_dead_worker_are_given_to_others(store: Record, start: Start) -> None:
     """Also where another job of the same delivery waits already."""
     record(store)
     record(store, "task-2")
@@ -327,7 +327,7 @@ def rescue(store: Record) -> None:
     asyncio.run(work())
 
 
-def test_of_two_jobs_of_one_delivery_the_stalled_one_goes(store: Record) -> None:
+def test_of_two_jobs_of_one_delivery_the_stalled_one_is_deleted(store: Record) -> None:
     record(store)
     sql(store, "update procrastinate_jobs set status = 'doing'")
     assert store.jobs.announce_missing(now_ms()) == 1
@@ -354,9 +354,7 @@ def test_finished_jobs_leave_no_rows(store: Record, start: Start) -> None:
     assert events < 10
 
 
-def test_a_server_that_says_nothing_is_given_up(
-    store: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_is_given_up(store: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     original = AsyncConnection.connect
 

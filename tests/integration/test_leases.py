@@ -64,7 +64,7 @@ def test_a_commit_of_another_process_wakes_the_worker(
     other.close()
 
 
-def test_an_idle_worker_writes_next_to_nothing(
+def test_an_idle_worker_writes_almost_nothing(
     start: Start, naps: Naps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fifty times it looks for work and renews leases, and it commits only that it was seen."""
@@ -83,7 +83,7 @@ def test_an_idle_worker_writes_next_to_nothing(
     assert len(commits) == 1  # that it was seen
 
 
-def test_the_worker_outlives_an_unavailable_record(
+def test_the_worker_survives_an_unavailable_record(
     store: SqliteStore, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, failures = Outbox.next_due_at, [StoreUnavailable("gone")] * 2

@@ -33,7 +33,7 @@ def store(
     made.close()
 
 
-def test_what_runs_keeps_its_lease_while_the_worker_stops(
+def test_a_running_attempt_keeps_its_lease_while_the_worker_stops(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)

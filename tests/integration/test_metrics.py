@@ -73,11 +73,11 @@ def send(client: FlaskClient, raw: bytes, task: str = "task-1", token: str | Non
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}])
-def test_only_the_token_opens_it(client: FlaskClient, header: dict[str, str]) -> None:
+def test_metrics_require_the_token(client: FlaskClient, header: dict[str, str]) -> None:
     assert client.get("/metrics", headers=header).status_code == 401
 
 
-def test_what_is_shown_is_what_is_declared(client: FlaskClient) -> None:
+def test_all_exported_metrics_are_declared(client: FlaskClient) -> None:
     text = client.get("/metrics", headers=AUTH).get_data(as_text=True)
     lines = [line.split() for line in text.splitlines() if line.startswith("# TYPE")]
     assert {(name, kind) for _, _, name, kind in lines} == {
@@ -85,7 +85,7 @@ def test_what_is_shown_is_what_is_declared(client: FlaskClient) -> None:
     }
 
 
-def test_callbacks_are_counted_by_what_became_of_them(client: FlaskClient) -> None:
+def test_callbacks_are_counted_by_outcome(client: FlaskClient) -> None:
     for raw in (body("processing"), body("succeed"), body("succeed"), body("submitted")):
         assert send(client, raw) == 200
     assert send(client, body("failed")) == 200
@@ -109,7 +109,7 @@ def test_callbacks_are_counted_by_what_became_of_them(client: FlaskClient) -> No
     assert found["conflicts_total{provider=kling}"] == 1
 
 
-def test_buckets_hold_those_below_them(client: FlaskClient, store: SqliteStore) -> None:
+def test_buckets_are_cumulative(client: FlaskClient, store: SqliteStore) -> None:
     rows = [("0.001", 3), ("0.005", 2), ("+Inf", 1), ("sum", 9.5)]
     store.metrics.add(
         [Sample("callback_seconds", ("200", word), value) for word, value in rows], []
@@ -124,7 +124,7 @@ def test_buckets_hold_those_below_them(client: FlaskClient, store: SqliteStore) 
     assert found[f"{name}_sum{{answer=200}}"] == 9.5
 
 
-def test_who_proves_nothing_is_counted_by_reason(client: FlaskClient) -> None:
+def test_rejected_requests_are_counted_by_reason(client: FlaskClient) -> None:
     """From 0: Prometheus would miss the first burst of a series that begins with it."""
     before = scraped(client)
     assert all(
@@ -139,7 +139,7 @@ def test_who_proves_nothing_is_counted_by_reason(client: FlaskClient) -> None:
         assert found[f"verification_failures_total{{reason={reason}}}"] == 1
 
 
-def test_strangers_choose_no_label(client: FlaskClient, store: SqliteStore) -> None:
+def test_requests_cannot_create_label_values(client: FlaskClient, store: SqliteStore) -> None:
     before = len(scraped(client))
     for number in range(30):
         for path in (f"/callbacks/p{number}/t/x", f"/callbacks/kling/t{number}/x", f"/{number}"):
@@ -150,7 +150,7 @@ def test_strangers_choose_no_label(client: FlaskClient, store: SqliteStore) -> N
     assert len(store.metrics.samples()) < 30
 
 
-def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: SqliteStore) -> None:
+def test_the_record_is_read_for_present_values(client: FlaskClient, store: SqliteStore) -> None:
     store.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     Ingest(store, [subscription("mail")]).accept(callback(body("succeed")))
     seen_at = now_ms()
@@ -170,7 +170,7 @@ def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: Sqli
     assert found["store_writable{}"] == 1
 
 
-def test_a_record_that_cannot_be_written_is_told(
+def test_a_record_that_cannot_be_written_is_reported(
     client: FlaskClient, store: SqliteStore, tmp_path: Path
 ) -> None:
     store.activity.heartbeat("w", "worker", NOW)
@@ -201,7 +201,7 @@ class Hook:
         return Done("ok", (File("0", "/data/0.png", "ab" * 32, 70, "image/png"),))
 
 
-def test_the_worker_s_counts_are_shown_by_the_web_process(
+def test_the_counts_of_the_worker_are_exported_by_the_web_process(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     Ingest(store, [subscription("pictures"), subscription("gone")]).accept(callback(body()))
@@ -263,12 +263,12 @@ def test_circuits_and_space_are_shown(
     assert found["deliveries_held{}"] == 0
 
 
-def test_rows_of_another_release_are_left_out(client: FlaskClient, store: SqliteStore) -> None:
+def test_rows_of_another_release_are_ignored(client: FlaskClient, store: SqliteStore) -> None:
     store.metrics.add([Sample("callbacks", ("kling",), 5), Sample("gone", (), 1)], [])
     assert not [name for name in scraped(client) if name.startswith(("callbacks_total", "gone"))]
 
 
-def test_a_callback_waits_for_no_count_to_be_written(
+def test_no_callback_waits_for_a_metric_to_be_written(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = threading.current_thread()

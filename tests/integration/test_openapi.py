@@ -124,7 +124,7 @@ def test_the_document_is_openapi(document: dict[str, Any]) -> None:
     validate(document)
 
 
-def test_every_route_is_in_it_with_its_methods(described: Flask, document: dict[str, Any]) -> None:
+def test_every_route_and_method_is_documented(described: Flask, document: dict[str, Any]) -> None:
     served = {
         (re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in described.url_map.iter_rules()
@@ -135,7 +135,7 @@ def test_every_route_is_in_it_with_its_methods(described: Flask, document: dict[
     assert {("/api/tasks", "post"), ("/callbacks/{provider}", "post"), ("/metrics", "get")} <= told
 
 
-def test_what_machines_use_is_told_in_full(described: Flask) -> None:
+def test_the_routes_for_programs_are_documented_in_full(described: Flask) -> None:
     silent = {
         rule.rule
         for rule in described.url_map.iter_rules()
@@ -145,7 +145,7 @@ def test_what_machines_use_is_told_in_full(described: Flask) -> None:
     assert [rule for rule in silent if rule.startswith(machines)] == []
 
 
-def test_what_is_closed_says_so(described: Flask, document: dict[str, Any]) -> None:
+def test_protected_routes_say_so(described: Flask, document: dict[str, Any]) -> None:
     client = described.test_client()
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -176,7 +176,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("method", "path", "sent", "status", "name"), ANSWERS)
-def test_an_answer_has_the_members_that_are_told_and_no_others(
+def test_a_response_has_exactly_the_documented_members(
     client: FlaskClient, document: dict[str, Any], method: str, path: str, sent: Any,
     status: int, name: str,
 ) -> None:  # fmt: skip
@@ -186,16 +186,14 @@ def test_an_answer_has_the_members_that_are_told_and_no_others(
     assert found == []
 
 
-def test_a_history_shows_every_shape(client: FlaskClient) -> None:
+def test_a_task_with_a_history_has_every_documented_member(client: FlaskClient) -> None:
     found = client.get("/api/tasks/task-1", headers=AUTH).get_json()
     assert found["transitions"]
     assert found["callbacks"]
     assert any(delivery["files"] and delivery["answers"] for delivery in found["deliveries"])
 
 
-def test_a_task_that_was_created_is_as_it_is_told(
-    client: FlaskClient, document: dict[str, Any]
-) -> None:
+def test_a_created_task_matches_its_schema(client: FlaskClient, document: dict[str, Any]) -> None:
     wanted = {"provider": "kling", "human": "https://x.example/h", "cloth": "https://x.example/c"}
     answer = client.post("/api/tasks", headers=AUTH, json=wanted)
     assert answer.status_code == 201
@@ -203,14 +201,14 @@ def test_a_task_that_was_created_is_as_it_is_told(
     assert answer.headers["Location"] == f"/api/tasks/{answer.get_json()['id']}"
 
 
-def test_an_event_is_as_it_is_told(document: dict[str, Any], record: Store) -> None:
+def test_an_event_matches_its_schema(document: dict[str, Any], record: Store) -> None:
     for delivery in record.lists.deliveries():
         event = DeliveryWorker(record, {}).notice(delivery).as_json()
         assert event["media"]
         assert list(strictly(document, "Event").iter_errors(event)) == []
 
 
-def test_the_page_names_every_route_and_brings_no_script(
+def test_the_page_lists_every_route_and_has_no_script(
     client: FlaskClient, document: dict[str, Any]
 ) -> None:
     answer = client.get("/docs")

@@ -252,6 +252,6 @@ def test_the_next_page_begins_before_the_row_named(
     assert len(long.lists.page_of_deliveries(before=row, limit=3, state=state).rows) == 0
 
 
-def test_a_look_at_every_row_would_be_found(long: SqliteStore, steps: list[int]) -> None:
+def test_a_full_scan_would_be_detected(long: SqliteStore, steps: list[int]) -> None:
     assert len(long.lists.page_of_tasks(before=None, limit=ROWS).rows) == ROWS
     assert len(steps) > MOST

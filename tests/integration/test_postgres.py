@@ -66,7 +66,7 @@ def test_the_second_migration_applies_nothing(store: PostgresStore) -> None:
     store.check_schema()
 
 
-def test_six_releases_at_once_apply_it_once(url: str) -> None:
+def test_six_concurrent_migrations_apply_each_once(url: str) -> None:
     stores = [PostgresStore(url) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         applied = list(pool.map(PostgresStore.migrate, stores))

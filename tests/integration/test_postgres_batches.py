@@ -115,7 +115,7 @@ def told(number: int, status: str = "succeed") -> Callback:
     return callback(body(status, f"theirs-{number}"), f"task-{number:02}")
 
 
-def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str) -> None:
+def test_waiting_callbacks_share_a_transaction(store: PostgresStore, url: str) -> None:
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in range(12)]
     assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 12
@@ -129,7 +129,7 @@ def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str)
         assert len(store.lists.deliveries(task_id=f"task-{number:02}")) == 2
 
 
-def test_a_batch_takes_no_more_round_trips_than_one_callback(
+def test_a_batch_takes_as_many_round_trips_as_one_callback(
     store: PostgresStore, far_url: str, between: Between
 ) -> None:
     for number in range(12):
@@ -148,7 +148,7 @@ def test_a_batch_takes_no_more_round_trips_than_one_callback(
     far.close()
 
 
-def test_the_front_does_not_stand_still_for_the_commit(
+def test_the_event_loop_does_not_wait_for_the_commit(
     store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
@@ -170,7 +170,7 @@ def _recording(one: Callback) -> Callable[[Session], Outcome]:
     return lambda session: Recording(session, HOOKS).record(one, event)
 
 
-def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
+def test_a_batch_locks_its_tasks_in_order(store: PostgresStore) -> None:
     """Then two processes whose batches hold the same tasks wait in no ring."""
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in (3, 1, 2)]
@@ -182,7 +182,7 @@ def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
     ]  # newest first
 
 
-def test_what_is_not_waited_for_in_a_thread_is_not_done_alone(
+def test_slow_work_is_not_done_on_the_event_loop(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event loop of a web process submits: a thread has to do what may take long."""
@@ -200,7 +200,7 @@ def test_what_is_not_waited_for_in_a_thread_is_not_done_alone(
     assert ingest.accept(one) is Outcome.RECORDED
 
 
-def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
+def test_a_failing_callback_fails_alone_in_a_batch(store: PostgresStore) -> None:
     store.inbox.create_task(NEW)
     with together(store) as batch_of_many:
         before = batch_of_many.accept(told(1))
@@ -217,7 +217,7 @@ def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
         assert kept.repeats == 0  # what was done again is there once
 
 
-def test_what_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
+def test_a_callback_that_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
     with together(store) as batch_of_many:
         before = batch_of_many.accept(told(1))
         no_text = batch_of_many.create(replace(NEW, reference="a\0b"))
@@ -227,7 +227,7 @@ def test_what_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
         no_text.result(PATIENCE)
 
 
-def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, url: str) -> None:
+def test_a_callback_that_the_server_refuses_fails_alone(store: PostgresStore, url: str) -> None:
     for number in range(3):
         store.inbox.create_task(replace(NEW, id=f"task-{number:02}"))
     with psycopg.connect(url) as connection:
@@ -241,7 +241,7 @@ def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, ur
     assert [[one.repeats for one in each] for each in kept] == [[0], [], [0]]
 
 
-def test_after_a_batch_that_failed_callbacks_share_a_transaction_again(
+def test_after_a_failed_batch_callbacks_share_a_transaction_again(
     store: PostgresStore, url: str
 ) -> None:
     store.inbox.create_task(NEW)
@@ -259,7 +259,7 @@ def _transactions(url: str) -> int:
         return len(connection.execute("select distinct xmin::text from callbacks").fetchall())
 
 
-def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
+def test_callbacks_of_one_task_are_recorded_in_order(store: PostgresStore) -> None:
     with together(store) as batch_of_many:
         ended = batch_of_many.accept(told(1))
         late = batch_of_many.accept(told(1, "processing"))
@@ -270,7 +270,7 @@ def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
     assert store.queries.task("task-01").status is Status.SUCCEEDED
 
 
-def test_a_batch_holds_one_callback_of_a_task(store: PostgresStore) -> None:
+def test_a_batch_contains_one_callback_per_task(store: PostgresStore) -> None:
     """Both would read the task before either moves it."""
     store.inbox.create_task(NEW)
     with together(store) as batch_of_many:
@@ -282,7 +282,7 @@ def test_a_batch_holds_one_callback_of_a_task(store: PostgresStore) -> None:
     assert [move.status for move in moves] == ["created", "succeeded"]
 
 
-def test_a_task_that_somebody_holds_holds_up_no_other(store: PostgresStore, url: str) -> None:
+def test_a_locked_task_does_not_delay_the_others(store: PostgresStore, url: str) -> None:
     for number in (1, 2):
         store.inbox.create_task(replace(NEW, id=f"task-{number:02}"))
     with psycopg.connect(url) as holder:
@@ -294,7 +294,7 @@ def test_a_task_that_somebody_holds_holds_up_no_other(store: PostgresStore, url:
     assert held.result(PATIENCE) is Outcome.RECORDED
 
 
-def test_a_connection_that_ended_unnoticed_refuses_nobody(store: PostgresStore, url: str) -> None:
+def test_an_unnoticed_disconnection_fails_no_callback(store: PostgresStore, url: str) -> None:
     ingest = Ingest(store, HOOKS)
     ingest.accept(told(1))
     with psycopg.connect(url, autocommit=True) as connection:
@@ -305,7 +305,7 @@ def test_a_connection_that_ended_unnoticed_refuses_nobody(store: PostgresStore, 
     assert ingest.accept(told(2)) is Outcome.RECORDED
 
 
-def test_whose_commit_was_not_answered_is_not_acknowledged(
+def test_a_commit_without_a_response_is_not_acknowledged(
     store: PostgresStore, between: Between
 ) -> None:
     ingest = Ingest(store, HOOKS)
@@ -318,7 +318,7 @@ def test_whose_commit_was_not_answered_is_not_acknowledged(
     assert kept.repeats == 1  # and was not sent again behind the caller's back
 
 
-def test_a_server_that_falls_silent_is_said_in_time(
+def test_a_silent_server_is_reported_in_time(
     store: PostgresStore, between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingest = Ingest(store, HOOKS)
@@ -334,7 +334,7 @@ def test_a_server_that_falls_silent_is_said_in_time(
     assert ingest.accept(told(2)) is Outcome.RECORDED
 
 
-def test_what_was_handed_in_is_committed_before_the_store_closes(store: PostgresStore) -> None:
+def test_submitted_callbacks_are_committed_before_the_store_closes(store: PostgresStore) -> None:
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(1, status)) for status in ("submitted", "succeed")]
         closing = threading.Thread(target=store.close)

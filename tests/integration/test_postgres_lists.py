@@ -141,7 +141,7 @@ def _of_plan(plan: dict[str, Any]) -> int:
     return own + sum(map(_of_plan, plan.get("Plans", ())))
 
 
-def test_a_page_looks_at_few_rows(long: PostgresStore, looked_at: dict[str, int]) -> None:
+def test_a_page_reads_few_rows(long: PostgresStore, looked_at: dict[str, int]) -> None:
     for kind, wanted, found in LISTS:
         looked_at.clear()
         page = getattr(long.lists, f"page_of_{kind}")(before=None, limit=2, **wanted)
@@ -149,7 +149,7 @@ def test_a_page_looks_at_few_rows(long: PostgresStore, looked_at: dict[str, int]
         assert sum(looked_at.values()) < MOST, (kind, wanted, looked_at)
 
 
-def test_a_look_at_every_row_would_be_found(long: PostgresStore, looked_at: dict[str, int]) -> None:
+def test_a_full_scan_would_be_detected(long: PostgresStore, looked_at: dict[str, int]) -> None:
     with long.database.reading() as session:
         session.execute("select count(*) from callbacks where received_at = ?", (7,)).fetchone()
     assert sum(looked_at.values()) > MOST

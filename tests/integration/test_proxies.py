@@ -142,7 +142,7 @@ def test_caddy_accepts_our_file() -> None:
         assert "Valid configuration" in done.stdout + done.stderr
 
 
-def test_a_callback_is_passed_on_unchanged(proxy: Proxy) -> None:
+def test_a_callback_is_forwarded_unchanged(proxy: Proxy) -> None:
     sent = {
         "Content-Type": "application/json; charset=utf-8",
         "Content-Encoding": "gzip",
@@ -161,7 +161,7 @@ def test_a_callback_is_passed_on_unchanged(proxy: Proxy) -> None:
     assert TOKEN not in proxy.output()
 
 
-def test_the_receiver_learns_who_sent_it(proxy: Proxy) -> None:
+def test_the_receiver_learns_the_address_of_the_client(proxy: Proxy) -> None:
     """As TRUSTED_PROXIES=1 reads it: what a client claims stands before the client's address."""
     assert proxy.post(TARGET, body(), **{"X-Forwarded-For": "192.0.2.1"}) == 200
     headers = proxy.received[0].headers
@@ -171,7 +171,7 @@ def test_the_receiver_learns_who_sent_it(proxy: Proxy) -> None:
     assert headers["Host"] == headers["X-Forwarded-Host"] == NAME
 
 
-def test_bodies_are_as_long_as_the_receiver_takes(proxy: Proxy) -> None:
+def test_the_proxies_accept_bodies_up_to_the_receivers_limit(proxy: Proxy) -> None:
     assert proxy.post(TARGET, b"x" * MAX_BODY) == 200
     assert proxy.post(TARGET, b"x" * (MAX_BODY + 1)) == 413
     assert proxy.post("/api/tasks", b"x" * LONGEST_BODY) == 200

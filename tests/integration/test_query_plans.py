@@ -141,7 +141,7 @@ def scans(path: Path, statements: list[str]) -> list[str]:
     return found
 
 
-def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_path: Path) -> None:
+def test_no_hot_statement_scans_a_growing_table(statements: list[str], tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
     store.migrate()
     statements.clear()
@@ -158,7 +158,7 @@ def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_pa
         lambda store: store.repair.quarantined(0),
     ],
 )
-def test_the_quarantine_is_read_along_its_index(
+def test_the_quarantine_is_read_by_its_index(
     statements: list[str], tmp_path: Path, read: Callable[[SqliteStore], object]
 ) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
@@ -173,7 +173,7 @@ def test_the_quarantine_is_read_along_its_index(
     assert "callbacks_in_quarantine" in plan
 
 
-def test_a_scan_would_be_found(tmp_path: Path) -> None:
+def test_a_scan_would_be_detected(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
     store.migrate()
     slow = "select * from deliveries where state = 'delivered' and due_at <= 1"

@@ -107,7 +107,7 @@ def unfinished(server: S3Server) -> int:
     return len(server.client().list_multipart_uploads(Bucket="shop").get("Uploads", []))
 
 
-def test_a_picture_comes_to_lie_in_the_bucket(server: S3Server, site: Site) -> None:
+def test_a_picture_is_stored_in_the_bucket(server: S3Server, site: Site) -> None:
     content = site.pages["/0"].body
     done = download(server.url).send(told(site))
     assert done.answer == f"downloaded 1 file(s), {len(content)} bytes"
@@ -130,7 +130,7 @@ def test_a_picture_comes_to_lie_in_the_bucket(server: S3Server, site: Site) -> N
         (bytes(90), "0.bin", "application/octet-stream"),
     ],
 )
-def test_the_content_says_of_what_type_an_object_is(
+def test_the_content_type_is_read_from_the_file(
     server: S3Server, site: Site, body: bytes, name: str, content_type: str
 ) -> None:
     site.pages["/0"] = Page(body)
@@ -140,7 +140,7 @@ def test_the_content_says_of_what_type_an_object_is(
     assert server.client().head_object(Bucket="shop", Key=key)["ContentType"] == content_type
 
 
-def test_the_endpoint_may_come_from_the_environment(
+def test_the_endpoint_may_be_set_in_the_environment(
     server: S3Server, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
@@ -159,7 +159,7 @@ def test_a_second_attempt_stores_nothing_again(server: S3Server, site: Site) -> 
 
 
 @pytest.mark.parametrize("metadata", [{}, {"sha256": "0" * 64}])
-def test_something_else_under_the_name_is_replaced(
+def test_a_different_object_of_that_name_is_replaced(
     server: S3Server, site: Site, metadata: dict[str, str]
 ) -> None:
     content = site.pages["/0"].body
@@ -168,7 +168,9 @@ def test_something_else_under_the_name_is_replaced(
     assert stored(server) == {KEY: content}
 
 
-def test_half_a_file_that_claims_to_be_the_whole_is_replaced(server: S3Server, site: Site) -> None:
+def test_a_partial_object_that_claims_to_be_complete_is_replaced(
+    server: S3Server, site: Site
+) -> None:
     content = site.pages["/0"].body
     claim = {"sha256": hashlib.sha256(content).hexdigest()}
     server.client().put_object(Bucket="shop", Key=KEY, Body=content[:-1], Metadata=claim)
@@ -214,7 +216,7 @@ object_storage.put(Path(sys.argv[1]), location, 100)
 """
 
 
-def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None:
+def test_a_killed_upload_leaves_no_object(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x" * (4 * object_storage.PART_SIZE))
     with subprocess.Popen(
@@ -228,9 +230,7 @@ def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None
     assert hashlib.sha256(stored(server)["large.mp4"]).digest() == _sha256(draft)
 
 
-def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
-    server: S3Server, tmp_path: Path
-) -> None:
+def test_a_failed_upload_leaves_no_object_and_no_parts(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x" * (4 * object_storage.PART_SIZE))
     system = object_storage.file_system(server.url)
@@ -247,7 +247,7 @@ def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
     assert unfinished(server) == 0
 
 
-def test_a_missing_bucket_is_named_and_may_still_be_made(server: S3Server, site: Site) -> None:
+def test_a_missing_bucket_is_named_and_may_be_created_later(server: S3Server, site: Site) -> None:
     hook = download(server.url, "s3://other/pictures")
     with pytest.raises(TemporaryFailure) as caught:
         hook.send(told(site))
@@ -259,7 +259,7 @@ def test_a_missing_bucket_is_named_and_may_still_be_made(server: S3Server, site:
     assert hook.send(told(site)).files
 
 
-def test_wrong_keys_are_told_apart_and_never_shown(
+def test_different_key_errors_are_distinguished_and_no_key_is_shown(
     server: S3Server,
     site: Site,
     monkeypatch: pytest.MonkeyPatch,
@@ -290,7 +290,7 @@ def test_wrong_keys_are_told_apart_and_never_shown(
     assert refusal().startswith("there are no credentials; set AWS_ACCESS_KEY_ID and")
 
 
-def test_a_store_that_is_down_is_tried_again(server: S3Server, site: Site) -> None:
+def test_an_unavailable_store_is_retried(server: S3Server, site: Site) -> None:
     port = free_port()
     hook = download(f"http://127.0.0.1:{port}")
     with pytest.raises(TemporaryFailure, match="the service cannot be reached"):
@@ -306,7 +306,7 @@ NOT_THERE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r
 
 
 @pytest.mark.parametrize("first", [b"", NOT_THERE], ids=["at once", "when it is to store"])
-def test_a_silent_store_is_given_the_deadline(
+def test_a_silent_store_is_given_up_at_the_deadline(
     site: Site, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
     # The clock of the hook goes backwards, so that fetching the picture has as long as it needs.
@@ -331,7 +331,7 @@ def test_a_silent_store_is_given_the_deadline(
         (400, "a&#10;&lt;" + "x" * 999, TemporaryFailure, "the service answered ax+$"),
     ],
 )
-def test_an_error_is_temporary_unless_it_is_the_files(
+def test_an_error_is_temporary_unless_it_concerns_the_file(
     site: Site, status: int, code: str, family: type[Exception], said: str
 ) -> None:
     told_by_s3 = f"<Error><Code>{code}</Code><Message>S3CRET</Message></Error>"
@@ -344,9 +344,7 @@ def test_an_error_is_temporary_unless_it_is_the_files(
     assert len(str(caught.value)) < 300
 
 
-def test_the_store_is_told_the_sha256_of_what_it_gets(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sha256_of_the_file_is_sent(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(CERT))
     with Site(tls=True) as store:
         store.pages["/shop/" + KEY] = Page(headers={"ETag": '"x"'})
@@ -385,7 +383,7 @@ def letter_with(file: File) -> list[bytes]:
     ]
 
 
-def test_a_letter_shows_the_picture_of_the_bucket(server: S3Server, site: Site) -> None:
+def test_an_email_contains_the_picture_from_the_bucket(server: S3Server, site: Site) -> None:
     (file,) = download(server.url).send(told(site)).files
     preview, original = letter_with(file)
     assert preview.startswith(b"\xff\xd8")  # a JPEG, of the original in full size

@@ -112,7 +112,7 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
     wait_until(lambda: not made.left())
 
 
-def test_a_process_that_died_is_started_again_and_the_others_go_on(
+def test_a_process_that_died_is_restarted_and_the_others_continue(
     supervised: Supervised,
 ) -> None:
     for _ in range(3):
@@ -142,7 +142,7 @@ def test_serve_gives_up_after_five_deaths(supervised: Supervised, status: int) -
     assert "a process keeps dying: giving up, and stopping the others" in supervised.log.read_text()
 
 
-def test_an_address_that_is_in_use_ends_it_without_another_try(supervised: Supervised) -> None:
+def test_an_address_in_use_ends_serve_without_another_try(supervised: Supervised) -> None:
     supervised.ends_with("web", CANNOT_LISTEN)
     assert supervised.status() == 1
     assert len(supervised.noted("web")) == 1
@@ -150,7 +150,7 @@ def test_an_address_that_is_in_use_ends_it_without_another_try(supervised: Super
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_it_stops_while_a_process_waits_to_be_restarted(
+def test_serve_stops_while_a_process_waits_to_be_restarted(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     supervised = Supervised(tmp_path)
@@ -165,7 +165,7 @@ def test_it_stops_while_a_process_waits_to_be_restarted(
     assert supervised.left() == []
 
 
-def test_it_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
+def test_serve_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     supervised = Supervised(tmp_path)
     supervised.start(terminal=theirs)
@@ -175,7 +175,7 @@ def test_it_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
     assert supervised.left() == []
 
 
-def test_nothing_is_left_when_it_is_killed(supervised: Supervised) -> None:
+def test_no_process_is_left_when_serve_is_killed(supervised: Supervised) -> None:
     supervised.kill("worker")
     supervised.process.kill()
     supervised.status()

@@ -42,7 +42,7 @@ def test_no_function_of_the_application_is_asynchronous(
     assert not [one.__qualname__ for one in found if iscoroutinefunction(one)]
 
 
-def test_an_application_of_a_test_leaves_nothing_open(
+def test_a_closed_application_leaves_no_file_or_thread(
     tmp_path: Path, migrated: Callable[[Path], SqliteStore]
 ) -> None:
     """Neither a file nor a thread, though it counted and wrote; thousands of tests make one."""

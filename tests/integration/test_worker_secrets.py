@@ -24,7 +24,7 @@ secrets = ["${SHOP_SECRET}"]
 """
 
 
-def test_answers_are_kept_without_the_secrets_of_hooks(
+def test_responses_are_stored_without_the_secrets_of_hooks(
     tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.check_schema()  # migrated already

@@ -118,7 +118,7 @@ def check(
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_every_program_reports_a_wrong_value(
+def test_every_program_reports_an_invalid_value(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -141,12 +141,12 @@ def test_every_program_reports_an_unreadable_file(
     check(name, PROGRAMS, capsys)
 
 
-def test_every_setting_has_a_wrong_value_here() -> None:
+def test_every_setting_has_an_invalid_value_here() -> None:
     assert {name for name, _ in WRONG} == {setting.name for setting in all_settings()}
 
 
 @pytest.mark.parametrize(("name", "value", "reported"), ACCOUNTS)
-def test_what_starts_the_poller_or_creates_tasks_reports_a_wrong_account(
+def test_programs_that_use_accounts_report_an_invalid_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     name: str,

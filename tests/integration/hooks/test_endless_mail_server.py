@@ -17,7 +17,7 @@ from tests.support.patience import PATIENCE
 LINE = b"220-" + b"x" * 1_000 + b"\r\n"
 
 
-def test_an_answer_that_does_not_end_is_cut_off() -> None:
+def test_a_response_that_does_not_end_is_cut_off() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

@@ -55,7 +55,7 @@ def test_a_mail_server_may_announce_a_limit(sandbox: Sandbox) -> None:
     assert len(sandbox.mails()) == 3
 
 
-def test_a_mail_server_may_refuse_a_large_mail_without_having_announced_a_limit(
+def test_a_mail_server_may_refuse_a_large_mail_without_announcing_a_limit(
     sandbox: Sandbox,
 ) -> None:
     unlimited = send(sandbox, 100)
@@ -100,7 +100,7 @@ def told(tmp_path: Path) -> Notice:
         ("mail-too-large", []),
     ],
 )
-def test_the_email_hook_sends_what_the_server_takes(
+def test_the_email_hook_sends_the_version_that_the_server_accepts(
     sandbox: Sandbox, told: Notice, scenario: str, parts: list[str]
 ) -> None:
     play(sandbox, scenario)

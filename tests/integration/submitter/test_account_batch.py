@@ -22,7 +22,7 @@ from tests.support.patience import wait_until
 from tests.support.scripted_provider import Scripted
 
 
-def test_two_runs_that_meet_at_a_row_submit_it_once(
+def test_two_concurrent_runs_submit_a_row_once(
     make_creator: Callable[..., TaskCreator],
     store: Store,
     server: Scripted,

@@ -76,7 +76,7 @@ def test_an_invalid_setting_is_reported_before_anything_starts(
 
 @pytest.mark.parametrize("command", EVERY_ACCOUNT, ids=" ".join)
 @pytest.mark.parametrize(("name", "value", "reported", "remedy"), OF_OTHER_ACCOUNTS)
-def test_a_command_for_every_account_reports_those_of_all_accounts(
+def test_a_command_for_all_accounts_reports_the_problems_of_all(
     run: Run, command: tuple[str, ...], name: str, value: str, reported: str, remedy: str
 ) -> None:
     status, (line,) = run(*command, **{name: value})

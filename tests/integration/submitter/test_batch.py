@@ -110,7 +110,7 @@ def references(store: Store, **wanted: Any) -> Counter[str | None]:
     return Counter(task.reference for task in store.lists.tasks(limit=1000, **wanted))
 
 
-def test_every_row_is_submitted_once_and_a_second_run_pays_for_nothing(
+def test_every_row_is_submitted_once_and_a_second_run_costs_nothing(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(numbered(server))
@@ -124,7 +124,7 @@ def test_every_row_is_submitted_once_and_a_second_run_pays_for_nothing(
     assert json.loads(again.stdout)["summary"]["already submitted"] == 12
 
 
-def test_an_export_of_a_spreadsheet_is_submitted_as_it_is(
+def test_an_export_of_a_spreadsheet_is_accepted_unchanged(
     run: Run, server: Scripted, store: Store, orders: Path
 ) -> None:
     server.will(numbered(server))
@@ -139,15 +139,13 @@ def test_an_export_of_a_spreadsheet_is_submitted_as_it_is(
     assert "was read as" not in again.stderr
 
 
-def test_an_encoding_that_there_is_not_is_refused(run: Run, server: Scripted) -> None:
+def test_an_unknown_encoding_is_refused(run: Run, server: Scripted) -> None:
     done = run(many(1), "--encoding", "base64")
     assert (done.exit_code, server.asked) == (2, [])
     assert "is not a text encoding" in done.output
 
 
-def test_paths_start_at_the_file_wherever_one_stands(
-    run: Run, server: Scripted, orders: Path
-) -> None:
+def test_paths_are_relative_to_the_file(run: Run, server: Scripted, orders: Path) -> None:
     server.will(numbered(server))
     assert run(sheet("A,me.png,https://x.example/a.png,,,,")).exit_code == 0
     sent = server.asked[0].json
@@ -164,7 +162,7 @@ def test_two_garments_of_a_row_are_merged(run: Run, server: Scripted) -> None:
     assert server.asked[0].json["model_name"] == "kolors-virtual-try-on-v1-5"
 
 
-def test_bad_rows_are_listed_with_their_lines_and_the_rest_goes_on(
+def test_bad_rows_are_listed_with_their_lines_and_the_others_are_submitted(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(numbered(server))
@@ -191,7 +189,7 @@ def test_bad_rows_are_listed_with_their_lines_and_the_rest_goes_on(
     assert references(store) == {"A": 1, "G": 1}
 
 
-def test_progress_is_one_line_a_row_on_stderr(run: Run, server: Scripted) -> None:
+def test_progress_is_one_line_per_row_on_stderr(run: Run, server: Scripted) -> None:
     server.will(numbered(server))
     result = run(many(3))
     assert sorted(line.split(": task")[0] for line in result.stderr.splitlines()) == [
@@ -199,7 +197,7 @@ def test_progress_is_one_line_a_row_on_stderr(run: Run, server: Scripted) -> Non
     ]
 
 
-def test_a_refusal_is_told_and_the_rest_goes_on_and_a_second_run_tries_it_again(
+def test_a_refused_row_is_reported_and_retried_by_a_second_run(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(server.payload("error-1201.json", 400), numbered(server))
@@ -213,7 +211,7 @@ def test_a_refusal_is_told_and_the_rest_goes_on_and_a_second_run_tries_it_again(
     assert len(server.asked) == 4
 
 
-def test_a_lost_outcome_is_named_and_never_sent_again(
+def test_an_unknown_outcome_is_reported_and_never_sent_again(
     run: Run, server: Scripted, store: Store
 ) -> None:
     unknown = server.say({"code": 1203, "message": "none", "request_id": "r"}, 404)
@@ -240,7 +238,7 @@ def test_a_failed_task_that_was_paid_for_is_not_submitted_again(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_full_account_is_waited_for_and_no_row_fails(
+def test_a_batch_waits_for_a_full_account_and_no_row_fails(
     run: Run, server: Scripted, store: Store
 ) -> None:
     busy = server.payload("error-1303.json", 429)
@@ -253,7 +251,7 @@ def test_a_full_account_is_waited_for_and_no_row_fails(
 
 
 @pytest.mark.usefixtures("quick")
-def test_one_account_that_is_full_does_not_slow_another(
+def test_a_full_account_does_not_slow_down_another(
     run: Run, server: Scripted, store: Store
 ) -> None:
     served: list[str] = []  # the end of the key of each create that was accepted
@@ -280,7 +278,7 @@ def test_one_account_that_is_full_does_not_slow_another(
 
 
 @pytest.mark.parametrize("code", [1000, 1102])
-def test_an_account_that_is_refused_closes_and_nothing_more_is_recorded(
+def test_an_account_that_is_refused_is_closed_and_no_more_rows_are_recorded(
     run: Run, server: Scripted, store: Store, code: int
 ) -> None:
     server.will(server.say({"code": code, "message": "no", "request_id": "r"}, 401))
@@ -294,7 +292,7 @@ def test_an_account_that_is_refused_closes_and_nothing_more_is_recorded(
     assert run(many(20)).exit_code == 0
 
 
-def test_a_provider_in_trouble_gets_three_creates_and_no_more(
+def test_a_failing_provider_gets_three_creates_and_no_more(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(server.say({"code": 500, "message": "Internal: sorry"}, 500))
@@ -305,7 +303,7 @@ def test_a_provider_in_trouble_gets_three_creates_and_no_more(
     assert all(task.given_up_at for task in store.lists.tasks())
 
 
-def test_modellix_creates_that_were_refused_for_now_are_sent_again_in_a_batch(
+def test_modellix_creates_that_were_refused_temporarily_are_sent_again_in_a_batch(
     run: Run, server: Scripted
 ) -> None:
     document = {"code": 0, "message": "success", "data": CREATED}
@@ -316,7 +314,7 @@ def test_modellix_creates_that_were_refused_for_now_are_sent_again_in_a_batch(
     assert len(server.asked) == 2
 
 
-def test_two_runs_at_the_same_time_pay_for_each_row_once(
+def test_two_concurrent_processes_pay_for_each_row_once(
     server: Scripted, store: Store, environment: dict[str, str], orders: Path
 ) -> None:
     """Of the same rows in two files, by processes of their own."""
@@ -343,7 +341,7 @@ def test_two_runs_at_the_same_time_pay_for_each_row_once(
     assert references(store) == {f"ORDER-{n}": 1 for n in range(30)}
 
 
-def test_ctrl_c_lets_running_creates_end_and_says_what_is_left(
+def test_ctrl_c_waits_for_running_creates_and_reports_what_is_left(
     server: Scripted, store: Store, environment: dict[str, str], orders: Path
 ) -> None:
     release = threading.Event()
@@ -375,7 +373,7 @@ def test_ctrl_c_lets_running_creates_end_and_says_what_is_left(
     assert references(store, status=Status.SUBMITTED).total() == len(store.lists.tasks()) == 2
 
 
-def test_after_a_kill_what_was_under_way_is_named_and_not_sent_again(
+def test_after_a_kill_rows_in_progress_are_reported_and_not_sent_again(
     run: Run, server: Scripted, store: Store
 ) -> None:
     """A row that was on record when the process died: nobody knows whether it was accepted."""
@@ -387,7 +385,7 @@ def test_after_a_kill_what_was_under_way_is_named_and_not_sent_again(
     assert len(server.asked) == 1
 
 
-def test_settings_that_serve_no_row_are_told_like_everywhere(
+def test_settings_errors_are_reported_as_everywhere(
     run: Run, server: Scripted, store: Store
 ) -> None:
     result = run(many(2), KLING_API_KEY=None, KLING_ACCESS_KEY=None, KLING_SECRET_KEY=None)
@@ -415,7 +413,7 @@ ROWS = st.lists(st.lists(CELL, min_size=2, max_size=8).map(",".join), max_size=5
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(rows=ROWS)
-def test_no_file_brings_a_traceback(run: Run, server: Scripted, rows: list[str]) -> None:
+def test_no_file_causes_a_traceback(run: Run, server: Scripted, rows: list[str]) -> None:
     server.will(server.payload("error-1201.json", 400))
     text = (HEADER + "\n".join(rows)).encode("utf-8", "replace").decode()
     assert run(text).exit_code in (0, 1, 2)

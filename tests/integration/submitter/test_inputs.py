@@ -129,7 +129,7 @@ def on_disk(database: Path) -> bytes:
 
 
 @every_way
-def test_what_is_sent_is_kept_small_and_upright(
+def test_inputs_are_stored_small_and_upright(
     send: Callable[[], None], store: Store, database: Path
 ) -> None:
     send()
@@ -148,7 +148,7 @@ def test_what_is_sent_is_kept_small_and_upright(
 
 @every_way
 @pytest.mark.parametrize("value", [None, "0"])
-def test_without_the_setting_no_byte_of_it_is_kept(
+def test_without_the_setting_no_input_is_stored(
     send: Callable[[], None],
     value: str | None,
     store: Store,
@@ -171,18 +171,18 @@ def test_without_the_setting_no_byte_of_it_is_kept(
     )
 
 
-def test_one_garment_is_kept_as_it_is(store: Store) -> None:
+def test_a_single_garment_is_stored_unchanged(store: Store) -> None:
     submit("kling", "person.jpg", "shirt.png")
     assert set(kept(store)) == {"human", "cloth"}
 
 
-def test_a_url_is_not_fetched_to_be_kept(store: Store, server: Scripted) -> None:
+def test_a_url_is_not_fetched_for_storage(store: Store, server: Scripted) -> None:
     submit("kling", f"{server.url}/person.jpg", "shirt.png")
     assert set(kept(store)) == {"cloth"}
     assert [asked.method for asked in server.asked] == ["POST"]
 
 
-def test_what_was_fetched_to_be_merged_is_kept() -> None:
+def test_pictures_fetched_for_merging_are_stored() -> None:
     pair = (Path("shirt.png").read_bytes(), Path("skirt.png").read_bytes())
     inputs = TryOnInputs("https://x.example/person.jpg", "aGVsbG8=", merged=pair)
     assert set(thumbnails(inputs)) == {"cloth", "cloth2"}
@@ -201,7 +201,9 @@ def broken() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("why", ["no picture", "cut", "nothing", "no Base64"])
-def test_a_broken_picture_stops_no_submission(why: str, keeping: TaskCreator, store: Store) -> None:
+def test_a_broken_picture_does_not_stop_the_submission(
+    why: str, keeping: TaskCreator, store: Store
+) -> None:
     shirt = base64.b64encode(Path("shirt.png").read_bytes()).decode()
     inputs = TryOnInputs({**broken(), "no Base64": "a"}[why], shirt)
     task = keeping.send(keeping.record_task(inputs), inputs)
@@ -209,7 +211,7 @@ def test_a_broken_picture_stops_no_submission(why: str, keeping: TaskCreator, st
     assert set(store.queries.inputs(task.id)) == {"cloth"}
 
 
-def test_a_record_that_cannot_keep_them_stops_no_submission(
+def test_a_record_that_cannot_store_them_does_not_stop_the_submission(
     keeping: TaskCreator,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
@@ -226,7 +228,9 @@ def test_a_record_that_cannot_keep_them_stops_no_submission(
     assert f"the pictures of task {task.id} could not be stored: disk full" in caplog.text
 
 
-def test_a_refused_order_is_kept_too(keeping: TaskCreator, store: Store, server: Scripted) -> None:
+def test_the_inputs_of_a_refused_task_are_stored_too(
+    keeping: TaskCreator, store: Store, server: Scripted
+) -> None:
     """It shows what was wrong with it."""
     server.will(server.payload("error-1201.json", 400))
     inputs = prepare_inputs(keeping.adapter, "person.jpg", "shirt.png")
