@@ -1,4 +1,4 @@
-"""The record over HTTP: who may ask, pages that miss and repeat nothing, and repair."""
+"""The API: authentication, pagination without gaps or repetitions, and repair."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def put(store: SqliteStore, reference: str, **more: Any) -> Task:
 
 
 def delivered(store: SqliteStore) -> int:
-    """A delivery that has ended."""
+    """Return a delivery that has ended."""
     Ingest(store, [subscription("mail")]).accept(callback(body("succeed")))
     (delivery,) = store.outbox.claim("w", NOW + 10_000, NOW + 20_000, 1)
     store.outbox.settle(delivery, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
@@ -183,7 +183,7 @@ def test_all_invalid_values_are_named_together(api: FlaskClient) -> None:
 
 
 def pages(api: FlaskClient, path: str, key: str, name: str) -> list[str]:
-    """All that the pages show, from the newest to the oldest."""
+    """Return everything on all pages, from the newest to the oldest."""
     found: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -311,7 +311,7 @@ def test_matching_deliveries_are_redelivered_after_a_dry_run(
 @pytest.mark.parametrize(
     ("sent", "field"),
     [
-        (b"{", "body"),  # a broken body must not mean everything
+        (b"{", "body"),  # an invalid body must not mean "all"
         (b"", "body"),
         (b"[]", "body"),
         (b'{"hok": "mail"}', "hok"),

@@ -1,4 +1,4 @@
-"""`POST /callbacks/…`: every answer of the contract, over a real record."""
+"""`POST /callbacks/…`: every response of the contract, on a real record."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_body_that_is_too_long_is_413(
     raw = body(padding="")
     raw = body(padding="x" * (MAX_BODY + 1 - len(raw)))
     assert len(raw) == MAX_BODY + 1
-    if chunked:  # no Content-Length: gunicorn says that the stream ends by itself
+    if chunked:  # no Content-Length: gunicorn reports the end of the stream
         environ = {"wsgi.input_terminated": True}
         stream = BytesIO(raw)
         answer = client.post(url(), input_stream=stream, content_type=JSON, environ_base=environ)
@@ -177,7 +177,7 @@ def test_a_callback_that_could_not_be_stored_is_503_until_the_store_recovers(
 ) -> None:
     lock = tmp_path / "receiver.db-lock"
     lock.unlink()
-    lock.mkdir()  # no lock, no write
+    lock.mkdir()  # nothing can be written without the lock
     answer = client.post(url(), data=body(), content_type=JSON)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
@@ -220,7 +220,7 @@ AUTH = {"Authorization": "Bearer a-token-for-the-tests"}
 
 @pytest.fixture
 def open_api(settings: Settings, make_app: MakeApp) -> FlaskClient:
-    """A client of an application with an API token."""
+    """Return a client of an application with an API token."""
     return make_app(replace(settings, api_token="a-token-for-the-tests")).test_client()
 
 
@@ -256,7 +256,7 @@ def test_without_the_token_readyz_shows_only_the_status(
     for served in (open_api, client):
         answer = served.get("/readyz", headers=headers)
         assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
-    # Without a token set there is nothing to guess.
+    # Without a configured token there is nothing to guess.
     assert client.get("/readyz", headers=AUTH).get_json() == {"status": "ok"}
 
 
@@ -301,7 +301,7 @@ KLING = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 
 @pytest.fixture
 def signing_app(app: Flask, tmp_path: Path, make_app: MakeApp) -> Flask:
-    """The same record, with Kling's webhook secret set."""
+    """The application with Kling's webhook secret."""
     assert app.testing is False
     settings = Settings(
         database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
@@ -339,7 +339,7 @@ def test_a_signed_callback_with_a_token_is_trusted_by_its_signature(
 def test_an_unsigned_callback_with_a_token_is_still_accepted(
     signing_app: Flask, store: SqliteStore
 ) -> None:
-    """Deleting all secrets at Kling unsigns the callbacks of running tasks too."""
+    """When all secrets are deleted at Kling, the callbacks of running tasks become unsigned too."""
     assert post(signing_app.test_client(), url(), body())[0] == 200
     assert store.queries.task("task-1").trust == "token"
 
@@ -418,7 +418,7 @@ def test_similar_protocols_are_told_what_was_expected(
 def test_a_repeated_body_is_recorded_once_it_can_be_parsed(
     client: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A provider that repeats what was refused is heard after the update that understands it."""
+    """A provider that repeats a refused callback succeeds after an update that can parse it."""
     raw = body("brand-new")
     assert post(client, url(), raw)[0] == 422
     event = providers.get("kling").parse(callback(body("succeed")))
@@ -428,7 +428,7 @@ def test_a_repeated_body_is_recorded_once_it_can_be_parsed(
     assert (stored.outcome, stored.problem, stored.repeats) == ("recorded", None, 1)
 
 
-# -- found by trying to break it
+# -- found in attempts to break it
 
 
 @pytest.mark.parametrize(
@@ -527,13 +527,11 @@ def test_a_database_that_is_removed_or_replaced_is_not_written_behind_our_back(
     SqliteStore(tmp_path / "receiver.db").migrate()
     assert post(client, url(), body()) == (200, {"outcome": "recorded"})
     with closing(SqliteStore(tmp_path / "receiver.db")) as other:
-        assert [task.id for task in other.lists.tasks()] == [
-            "task-1"
-        ]  # in the file that is there now
+        assert [task.id for task in other.lists.tasks()] == ["task-1"]  # in the present file
 
 
 class _Stream(BytesIO):
-    """A body on its way in, which may break off."""
+    """The stream of a request body, which may end early."""
 
     def __init__(self, raw: bytes, error: Exception | None = None) -> None:
         super().__init__(raw)

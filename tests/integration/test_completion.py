@@ -1,4 +1,4 @@
-"""Completion of the commands by a shell: by bash itself, and by what the other shells ask."""
+"""Shell completion: with bash itself, and the requests of other shells."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROGRAM = (
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Both programs on the PATH, as an installation puts them there."""
+    """The environment of an installation: both programs are on the PATH."""
     for name in ("receiver", "submitter"):
         program = tmp_path / name
         program.write_text(PROGRAM.format(python=sys.executable, name=name))

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL that could not be made leaves no socket behind."""
+"""A failed connection to PostgreSQL leaves no socket open."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.patience import PATIENCE
 
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
-    """A server that takes connections and says nothing; what lies in cycles stays meanwhile."""
+    """A server that accepts connections and never responds, with garbage collection off."""
     gc.disable()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
@@ -29,7 +29,7 @@ def url(server: socket.socket) -> str:
 
 
 def is_left(server: socket.socket) -> bool:
-    """Has the client of the next connection closed it?"""
+    """Return whether the client of the next connection has closed it."""
     client, _ = server.accept()
     return is_closed(client)
 
@@ -37,7 +37,7 @@ def is_left(server: socket.socket) -> bool:
 def is_closed(client: socket.socket) -> bool:
     with client:
         client.settimeout(PATIENCE)
-        while client.recv(4096):  # what it asked
+        while client.recv(4096):  # its request
             pass
     return True
 

@@ -1,4 +1,4 @@
-"""`receiver copy`: a grown record arrives whole in PostgreSQL, and goes on growing there."""
+"""`receiver copy`: a full record is copied completely to PostgreSQL, and can be used there."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def run(*arguments: str) -> Result:
 
 
 def grown(store: SqliteStore) -> None:
-    """Something in every table."""
+    """A record with rows in every table."""
     ingest = Ingest(store, [subscription("mail"), subscription("slack", after="mail")])
-    for number in range(700):  # more than is read at once
+    for number in range(700):  # more than one read returns
         raw = body("succeed", f"p-{number}", padding="é\U0001f9e5" * (number % 7))
         ingest.accept(callback(raw, f"task-{number}", headers={"X-Name": "é"}))
     store.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
@@ -114,7 +114,7 @@ def test_the_copy_continues_where_the_record_was(
     ]
     with psycopg.connect(url) as connection:
         jobs = connection.execute("select queueing_lock from procrastinate_jobs").fetchall()
-    assert sorted(name for (name,) in jobs) == sorted(waiting)  # what waits is announced
+    assert sorted(name for (name,) in jobs) == sorted(waiting)  # waiting deliveries have jobs
     ingest = Ingest(target, [subscription("mail")])
     assert ingest.accept(callback(body("succeed", "p-5"), "task-5")) is Outcome.DUPLICATE
     assert ingest.accept(callback(body(), "new")) is Outcome.RECORDED
@@ -169,7 +169,7 @@ def test_a_difference_is_reported(
 def test_a_source_that_is_still_in_use_is_reported(
     store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that were copied later refer to a task that was added after its table was copied."""
+    """Rows copied later refer to a task that was added after its table had been copied."""
     Ingest(store).accept(callback(body(), "early"))
     count = Transfer.count
 

@@ -1,4 +1,4 @@
-"""Debian packages are unpacked without root's rights, once, and a failure is reported once.
+"""Debian packages are unpacked once and without root, and a failure is reported once.
 
 The packages come from a repository in a folder, so the tests need apt-get, but no network.
 """
@@ -30,7 +30,7 @@ print(unpacked("tests-tool", cache=Path(sys.argv[1]), options=sys.argv[2:]))
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a repository with packages of ours; its list of sources."""
+    """Make a repository with our own packages; return its list of sources."""
     for program in ("apt-get", "dpkg-deb"):
         if not shutil.which(program):
             pytest.skip(f"no {program}")
@@ -71,7 +71,7 @@ def options(repository: Path) -> list[str]:
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put an apt-get before the real one that notes each call in this file."""
+    """Put an apt-get first on the PATH that records each call in this file."""
     folder, notes = tmp_path / "bin", tmp_path / "calls"
     folder.mkdir()
     (folder / "apt-get").write_text(

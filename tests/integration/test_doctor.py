@@ -1,4 +1,4 @@
-"""`receiver doctor`: what it says of a sound installation, and of each way to be broken."""
+"""`receiver doctor`: its findings for a correct installation and for each fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ allow_private = true
 
 @dataclass
 class Doctor:
-    """The command, and an installation that it looks at."""
+    """The command, and the installation that it checks."""
 
     folder: Path
     set: Callable[[str, str], None]
@@ -51,7 +51,7 @@ class Doctor:
         return done
 
     def findings(self, *arguments: str) -> dict[str, tuple[str, str, str]]:
-        """The last finding of each check: verdict, what was said, what to do."""
+        """The last finding of each check: verdict, text, and advice."""
         found = json.loads(self.run("--json", *arguments).stdout)
         return {one["check"]: (one["verdict"], one["said"], one["todo"]) for one in found}
 
@@ -92,7 +92,7 @@ def write_hooks(doctor: Doctor, site: Site) -> None:
     (doctor.folder / "hooks.toml").write_text(text)
 
 
-# -- a sound installation
+# -- a correct installation
 
 
 def test_a_correct_installation_passes(
@@ -112,7 +112,7 @@ def test_a_correct_installation_passes(
     assert [found[check][0] for check in ("settings", "clock", "disk", "database")] == ["ok"] * 4
     assert [found[check][0] for check in ("worker", "poller", "hook shop")] == ["ok"] * 3
     verdict, said, _ = found["public URL"]
-    assert verdict == "warning"  # loopback: no provider gets there
+    assert verdict == "warning"  # loopback, which no provider reaches
     assert "pong" in said
     assert "127.0.0.1 is not public" in said
     assert [request.path for request in site.requests if request.path == "/in"] == []
@@ -140,7 +140,7 @@ def test_a_task_token_does_not_work_for_the_self_check_and_vice_versa(client: Fl
     assert client.post(f"/callbacks/kling/task-1/{of_doctor}", json={}).status_code == 404
 
 
-# -- where the way in breaks
+# -- faults between provider and receiver
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_response_of_another_installation(
     migrated: Callable[[Path], SqliteStore],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("receiver.doctor.reach.NOTED_WITHIN", 0.5)  # nobody notes it
+    monkeypatch.setattr("receiver.doctor.reach.NOTED_WITHIN", 0.5)  # nothing is recorded
     doctor.set("CALLBACK_SECRETS", OTHER_SECRET)
     (tmp_path / "own").mkdir()
     migrated(tmp_path / "own" / "receiver.db").close()

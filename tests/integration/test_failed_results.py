@@ -1,4 +1,4 @@
-"""Results that fail, from the attempt to the record: what is held up, and what is not."""
+"""Failed results, from the attempt to the record: what is delayed and what is not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def site() -> Iterator[Site]:
 
 
 class Shop:
-    """A record with a download and a mail that waits for it; the clock is the test's."""
+    """A record with a download and an email that waits for it; the test sets the clock."""
 
     def __init__(self, store: SqliteStore, site: Site, folder: Path) -> None:
         self.store, self.site, self.now = store, site, NOW
@@ -40,7 +40,7 @@ class Shop:
         self.deliver = DeliveryWorker(store, {"pictures": hook}, clock=lambda: self.now)
 
     def succeed(self, task: str, *paths: str, **more: Any) -> Outcome:
-        """The provider says that the task succeeded, with outputs at these paths."""
+        """Report that the task succeeded, with outputs at these paths."""
         images = [{"index": n, "url": f"{self.site.url}{path}"} for n, path in enumerate(paths)]
         raw = body(task_id=f"provider's {task}", task_result={"images": images})
         if more.get("source") is Source.QUERY:
@@ -48,7 +48,7 @@ class Shop:
         return self.ingest.accept(callback(raw, task, received_at=self.now, **more))
 
     def attempt(self) -> State:
-        """The next attempt of the download that is due."""
+        """Make the next attempt of the download that is due."""
         return self.deliver.attempt(self.claimed())
 
     def claimed(self) -> Delivery:
@@ -156,7 +156,7 @@ def test_a_redelivery_fetches_all_outputs(shop: Shop) -> None:
     while shop.attempt() is State.PENDING:
         shop.wait_until_due()
     (dead,) = shop.store.lists.deliveries(hook="pictures")
-    shop.store.outbox.claim("w", shop.now, NOW + 10**9, 1)  # the mail
+    shop.store.outbox.claim("w", shop.now, NOW + 10**9, 1)  # the email
     shop.paths_asked()
     shop.store.outbox.redeliver(dead.id, shop.now)
     assert shop.attempt() is State.PENDING

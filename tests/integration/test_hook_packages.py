@@ -1,4 +1,4 @@
-"""Hook types of other packages: installed, named in the hooks file, and used like built-in ones."""
+"""Hook types of other packages are installed, configured and used like built-in ones."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Package = Callable[..., None]
 
 @pytest.fixture
 def package(tmp_path: Path) -> Iterator[Package]:
-    """Installs a package with these hook types, for this process only."""
+    """Return a function that installs a package with these hook types, for this process only."""
     with site_packages(tmp_path / "site") as site:
 
         def installed(name: str, types: Mapping[str, str], source: str = SHOP_HOOKS) -> None:
@@ -224,7 +224,7 @@ def test_its_hooks_may_store_files(package: Package) -> None:
 def test_built_in_types_do_not_load_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command that uses only built-in types, or none, reads no metadata of packages."""
+    """A command that uses only built-in types, or none, reads no package metadata."""
 
     def fail(*_: object) -> None:
         raise AssertionError("packages were searched")

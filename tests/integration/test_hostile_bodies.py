@@ -1,4 +1,4 @@
-"""Whatever stands in a body: 200 or a refusal, never a 500; what was taken comes back as sent."""
+"""Every body gets 200 or a refusal, never a 500; accepted data is returned as it was sent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
 
 
 def raw(case: dict[str, Any]) -> bytes:
-    """The body of a case: its parts, some of them many times, in its encoding."""
+    """Return the body of a case: its parts, some of them repeated, in its encoding."""
     parts = [part if isinstance(part, str) else part[0] * part[1] for part in case["body"]]
     encoding = case.get("encoding", "utf-8")
     if "insert" in case:
@@ -61,7 +61,7 @@ def post(
     headers = {"Content-Type": "application/json", **more}
     answer = client.post(where, data=sent, headers=headers)
     assert answer.is_json
-    assert len(answer.get_data()) < 10_000  # what was sent does not come back at any length
+    assert len(answer.get_data()) < 10_000  # a response never repeats the request at length
     return answer.status_code
 
 
@@ -74,7 +74,7 @@ def test_every_body_is_accepted_or_refused(
     stored = store.lists.callbacks()
     assert [one.callback.body for one in stored] == [sent]  # also in quarantine, byte for byte
     assert (stored[0].outcome == "quarantined") is (case["status"] != 200)
-    if case["status"] == 200:  # a field that was not used is named; nothing else is a problem
+    if case["status"] == 200:  # an ignored field is named; nothing else is a problem
         assert stored[0].problem == case.get("problem")
     else:
         assert case.get("problem", "") in str(stored[0].problem)
@@ -145,13 +145,13 @@ def test_a_text_is_returned_as_it_was_sent(
     assert taken > len(STRINGS) / 2 or field in ("task_status", "status", "two charges")
 
 
-STORED_AS = {"provider_task_id": "id_at_provider"}  # stored apart for some providers
+STORED_AS = {"provider_task_id": "id_at_provider"}  # stored separately for some providers
 
 
 def comes_back(
     client: FlaskClient, store: SqliteStore, task: str, sent: dict[str, Any], body: bytes
 ) -> None:
-    """The record and the API hold what was sent."""
+    """Check that the record and the API contain what was sent."""
     history = store.queries.history(task)
     assert [stored.callback.body for stored in history.callbacks] == [body]
     shown = client.get(f"/api/tasks/{task}", headers=ALLOWED).get_json()

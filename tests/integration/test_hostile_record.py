@@ -1,4 +1,4 @@
-"""Whatever text and timestamp is on record: every page, API response and command shows it."""
+"""Every page, API response and command shows any text and timestamp on record."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ API_TOKEN = "a-token-for-the-tests"
 AUTH = {"Authorization": f"Bearer {API_TOKEN}"}
 HOOKS = '[[hook]]\nname = "pictures"\ntype = "download"\nto = "data/pictures"\n'
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-# They run until they are stopped, send something, or change the record for good.
+# These run until they are stopped, send something, or change the record permanently.
 OTHER_COMMANDS = {
     *("serve", "worker", "tail", "doctor", "copy", "completion", "migrate", "forget", "prune"),
     *("hooks test", "submit", "batch", "list", "reconcile"),
@@ -70,7 +70,7 @@ OTHER_COMMANDS = {
 
 @dataclass
 class Site:
-    """A web application on a record, and what its routes can be asked for."""
+    """A web application on a record, and the requests to its routes."""
 
     app: Flask
     store: Store
@@ -85,7 +85,7 @@ class Site:
         self.callbacks = [one.id for one in self.store.lists.callbacks(limit=99)]
 
     def values(self, name: str) -> list[Any]:
-        """What a part of a path can be. A new kind of part has to be added here."""
+        """Return the values of a path parameter. A new kind of parameter has to be added here."""
         known: dict[str, list[Any]] = {
             "task_id": self.tasks,
             "delivery_id": self.deliveries,
@@ -103,7 +103,7 @@ class Site:
         return known[name][:20] or ["1"]
 
     def visit(self) -> None:
-        """Ask for everything that can be read."""
+        """Request everything that can be read."""
         for rule in self.app.url_map.iter_rules():
             if "GET" not in (rule.methods or ()):
                 continue
@@ -129,12 +129,12 @@ class Site:
         if kind.endswith("json"):
             _check_json(response.text)
         elif kind.startswith("text/"):
-            response.data.decode()  # whole characters
+            response.data.decode()  # no truncated characters
         response.close()
 
 
 def _check_json(text: str) -> None:
-    """Every parser accepts it: it has no NaN, and no half of a character."""
+    """Check that every parser accepts it: it has no NaN and no unpaired surrogate."""
     document = json.loads(text, parse_constant=pytest.fail)
     json.dumps(document, ensure_ascii=False).encode()
 
@@ -162,7 +162,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def database(store: SqliteStore, tmp_path: Path) -> Path:
-    """A rich record, whose columns may take any text: SQLite's checks guard only some."""
+    """A full record, most of whose columns accept any text, because SQLite checks only some."""
     fill(store, tmp_path / "pictures", now_ms())
     store.inbox.keep_inputs("task-processing", {"human": b"small"})
     store.metrics.add([Sample("callbacks", ("kling", "succeeded", "recorded"), 1)], [])
@@ -202,7 +202,7 @@ def test_every_page_shows_every_timestamp(visit: Visit, database: Path, turn: in
 def test_the_overview_shows_callbacks_of_every_hour(
     settings: Settings, make_app: MakeApp, store: SqliteStore, tmp_path: Path, hours: int
 ) -> None:
-    """Also those recorded while the clock was ahead."""
+    """This includes those recorded while the clock was ahead."""
     fill(store, tmp_path / "pictures", now_ms() + hours * 3_600_000)
     browser = make_app(settings).test_client()
     log_in(browser, PASSWORD)
@@ -225,7 +225,7 @@ def test_a_postgres_record_is_shown_as_well(
     assert site.faults == []
 
 
-# -- what requests say
+# -- hostile requests
 
 
 def _fields(value: object) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Deliveries as Procrastinate's jobs: announced in the commit, made up for when lost."""
+"""Deliveries as Procrastinate jobs: created in the same commit, and restored when lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOUR = 3_600_000  # ms
 
 
 class Record(PostgresStore):
-    """A store that names its database to the test's own connections."""
+    """A store and the URL of its database, for the test's own connections."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -66,7 +66,7 @@ def sql(store: Record, statement: str, *values: object) -> list[tuple[Any, ...]]
 
 
 def jobs(store: Record) -> dict[int, int]:
-    """When the jobs that wait begin (0: at once), by delivery."""
+    """Return when the waiting jobs begin (0: at once), by delivery."""
     found = sql(
         store,
         "select (args->>'delivery_id')::int, coalesce(extract(epoch from scheduled_at), 0) "
@@ -151,7 +151,7 @@ def test_a_limited_wait_has_a_job_for_its_end(
     Ingest(store, [subscription("mail"), waiting]).accept(callback(received_at=at))
     assert jobs(store) == {1: at, 2: at + HOUR}
     lose_jobs(store)
-    store.jobs.announce_missing(at + HOUR)  # a job that was lost is announced when the wait is over
+    store.jobs.announce_missing(at + HOUR)  # a lost job is restored when the wait is over
     assert 2 in jobs(store)
     settle(store, claimed(store), State.DELIVERED, None)
     assert jobs(store)[2] == store.queries.delivery(2).due_at
@@ -179,7 +179,7 @@ def test_the_deliveries_of_a_recovered_endpoint_get_jobs(store: Record) -> None:
     lose_jobs(store)
     assert store.jobs.take(1, "test", now_ms(), now_ms() + HOUR) is None
     store.jobs.announce_missing(now_ms())
-    assert jobs(store) == {}  # it is left alone
+    assert jobs(store) == {}  # it is skipped
     assert store.endpoints.resume("mail")
     assert list(jobs(store)) == [1]
 
@@ -203,7 +203,7 @@ def test_one_probe_is_claimed_at_a_time(store: Record) -> None:
 
 
 def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
-    """They would delay the jobs of other hooks, each by as long as it takes to refuse it."""
+    """Each would delay the jobs of other hooks by the time it takes to refuse it."""
     slots = WorkerSlots(4)
     for number in range(5):
         record(store, f"task-{number}")
@@ -212,7 +212,7 @@ def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
     for delivery in (1, 2):
         assert take(store, slots, delivery) is not None
     assert take(store, slots, 3) is None
-    # Left are those of deliveries that were taken, one that is not due, and the other hook's.
+    # The jobs of claimed deliveries, of one that is not due, and of the other hook remain.
     assert list(jobs(store)) == [1, 2, 5, 6]
     assert take(store, slots, 6) is not None
 
@@ -231,7 +231,7 @@ def test_a_hook_with_a_free_slot_gets_jobs_for_its_oldest_deliveries(store: Reco
 def test_each_ended_attempt_gives_the_next_delivery_of_its_hook_a_job(
     store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most of the jobs are removed, because the hook has no slot for them; no sweep runs."""
+    """Most jobs are removed, because the hook has no slot for them; no sweep runs."""
     monkeypatch.setattr(dispatch, "EVERY", "0 0 1 1 * 0")  # on New Year's Day
     may_end = threading.Event()
 
@@ -243,7 +243,7 @@ def test_each_ended_attempt_gives_the_next_delivery_of_its_hook_a_job(
         record(store, f"task-{number}")
     start(send, concurrency=4)
     try:
-        wait_until(lambda: len(attempts_announced(store)) == 2)  # of those that run
+        wait_until(lambda: len(attempts_announced(store)) == 2)  # of running ones
     finally:
         may_end.set()
     wait_until(lambda: delivered(store) == 20)
@@ -306,7 +306,7 @@ def test_the_deliveries_of_a_dead_worker_get_jobs(store: Record, start: Start) -
 
 
 def test_the_jobs_of_a_dead_worker_are_given_to_others(store: Record, start: Start) -> None:
-    """Also where another job of the same delivery waits already."""
+    """This includes deliveries that already have another waiting job."""
     record(store)
     record(store, "task-2")
     sql(store, "insert into procrastinate_workers (last_heartbeat) values (now() - interval '1 h')")
@@ -340,7 +340,7 @@ def test_a_job_is_rescued_a_limited_number_of_times(store: Record) -> None:
     sql(store, "update procrastinate_jobs set status = 'doing', attempts = %s", dispatch.RESCUES)
     rescue(store)
     assert sql(store, "select id from procrastinate_jobs") == []
-    assert store.jobs.announce_missing(now_ms()) == 1  # nothing is lost with it
+    assert store.jobs.announce_missing(now_ms()) == 1  # no delivery is lost with it
 
 
 def test_finished_jobs_leave_no_rows(store: Record, start: Start) -> None:

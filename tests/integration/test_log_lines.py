@@ -1,4 +1,4 @@
-"""Every line says whom it concerns: request, task, delivery; and none has a stranger's words."""
+"""Every log line names its request, task and delivery, and none repeats untrusted text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def app(make: Callable[[int], Flask]) -> Flask:
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
-    """What was logged since it was last asked for."""
+    """Return the lines that were logged since the last call."""
     logs.configure(form="json")
     structlog.contextvars.clear_contextvars()
     yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -68,7 +68,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
 def test_a_response_has_the_request_id_of_the_log(
     app: Flask, lines: Lines, store: SqliteStore, tmp_path: Path
 ) -> None:
-    store.activity.heartbeat("w", "worker", 1)  # the lock file is there
+    store.activity.heartbeat("w", "worker", 1)  # the lock file exists
     (tmp_path / "receiver.db-lock").unlink()
     (tmp_path / "receiver.db-lock").mkdir()
     client = app.test_client()
@@ -99,14 +99,14 @@ def test_a_request_leaves_nothing_to_the_next(app: Flask, lines: Lines) -> None:
 
 @pytest.mark.parametrize("path", ["/healthz", "/nothing", "/api/tasks/t", "/callbacks/kling/t/x"])
 def test_a_thread_has_no_request_context_after_its_response(app: Flask, path: str) -> None:
-    """A gthread worker logs on that thread what is not HTTP."""
+    """A gthread worker logs errors outside of HTTP on that thread."""
     app.test_client().get(path, headers=AUTH)
     assert structlog.contextvars.get_contextvars() == {}
 
 
 SANE = "7f3a:01-ab_c.Z"
 GIVEN = [
-    (0, SANE, False),  # nobody is trusted
+    (0, SANE, False),  # no proxy is trusted
     (1, SANE, True),
     (1, "short", False),
     (1, "x" * 65, False),
@@ -115,7 +115,7 @@ GIVEN = [
     (1, 'quoted"12345', False),
     (1, "é1234567", False),
     (1, "", False),
-    (1, mint(SECRET, "kling", "task-1"), False),  # a secret that slipped in
+    (1, mint(SECRET, "kling", "task-1"), False),  # a secret that got in by mistake
 ]
 
 
@@ -159,7 +159,7 @@ def test_names_from_unauthenticated_requests_are_not_logged(app: Flask, lines: L
 
 
 class Careless:
-    """Makes a library complain, then breaks."""
+    """A hook that makes a library log a warning, and then fails."""
 
     name = "careless"
 
@@ -187,7 +187,7 @@ def test_every_line_of_a_delivery_names_it(store: SqliteStore, lines: Lines) -> 
 
 
 class Curious:
-    """Looks what a line written now would say."""
+    """A hook that records the context of a line logged now."""
 
     name = "mail"
 

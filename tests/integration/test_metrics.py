@@ -1,4 +1,4 @@
-"""`/metrics`: what is counted where it happens, shown to whoever knows the token."""
+"""`/metrics`: counters and values of the record, for requests with the token."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 def scraped(client: FlaskClient) -> dict[str, float]:
-    """Every sample as `name{label=value,…}`, without the prefix."""
+    """Return every sample as `name{label=value,…}`, without the prefix."""
     answer = client.get("/metrics", headers=AUTH)
     assert answer.status_code == 200
     assert answer.mimetype == "text/plain"
@@ -103,7 +103,7 @@ def test_callbacks_are_counted_by_outcome(client: FlaskClient) -> None:
         assert found[name] == 1, name
     assert found["callback_seconds_count{answer=200}"] == 5
     assert found["callback_seconds_count{answer=422}"] == 1
-    assert found["callback_lag_seconds_count{provider=kling}"] == 2  # those that moved the task
+    assert found["callback_lag_seconds_count{provider=kling}"] == 2  # those that changed a status
     assert found["callback_lag_seconds_bucket{le=+Inf,provider=kling}"] == 2
     assert found["last_callback_timestamp_seconds{provider=kling}"] > NOW / 1000
     assert found["conflicts_total{provider=kling}"] == 1
@@ -125,7 +125,7 @@ def test_buckets_are_cumulative(client: FlaskClient, store: SqliteStore) -> None
 
 
 def test_rejected_requests_are_counted_by_reason(client: FlaskClient) -> None:
-    """From 0: Prometheus would miss the first burst of a series that begins with it."""
+    """The series begin at 0, because Prometheus would miss the first increase of a new one."""
     before = scraped(client)
     assert all(
         before[f"verification_failures_total{{reason={one}}}"] == 0 for one in metrics.REASONS
@@ -145,7 +145,7 @@ def test_requests_cannot_create_label_values(client: FlaskClient, store: SqliteS
         for path in (f"/callbacks/p{number}/t/x", f"/callbacks/kling/t{number}/x", f"/{number}"):
             client.post(path, data=b"{}", content_type="application/json")
         client.open("/callbacks/kling", method=f"M{number}")
-    most = 4 * 15 + 3  # the histogram of four answers, and three reasons
+    most = 4 * 15 + 3  # the histogram of four responses, and three reasons
     assert len(scraped(client)) - before <= most
     assert len(store.metrics.samples()) < 30
 
@@ -160,7 +160,7 @@ def test_the_record_is_read_for_present_values(client: FlaskClient, store: Sqlit
     assert found["tasks_open{provider=modellix}"] == 0
     assert found["tasks_awaiting_callback{provider=kling}"] == 0
     assert found["last_callback_timestamp_seconds{provider=kling}"] == 0
-    assert "last_callback_timestamp_seconds{provider=modellix}" not in found  # it never calls
+    assert "last_callback_timestamp_seconds{provider=modellix}" not in found  # no callbacks
     assert found["deliveries_due{}"] == 1
     assert found["oldest_due_delivery_age_seconds{}"] > 60
     assert found["deliveries_dead{}"] == 0
@@ -187,7 +187,7 @@ def test_a_record_that_cannot_be_written_is_reported(
 
 
 class Hook:
-    """Fails as often as it is told to, then makes a file of 70 bytes."""
+    """Fails a given number of times, then stores a file of 70 bytes."""
 
     name = "pictures"
 
@@ -223,7 +223,7 @@ def test_the_counts_of_the_worker_are_exported_by_the_web_process(
     assert 1 <= found["delivery_seconds_sum{hook=pictures}"] < 60
     assert found["deliveries_dead{}"] == 0
     assert found["deliveries_without_hook{}"] == 1
-    assert found["deliveries_held{}"] >= 1  # the same: it is no backlog of the worker
+    assert found["deliveries_held{}"] >= 1  # unchanged: it is not in the worker's backlog
     assert found["oldest_due_delivery_age_seconds{}"] == 0
 
 

@@ -1,4 +1,4 @@
-"""`/openapi.json` tells of every route, and each answers as it tells, whatever is sent."""
+"""`/openapi.json` describes every route, and each responds as described to any request."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def record(folder: Path) -> Iterator[SqliteStore]:
-    """A task with a past, and deliveries in several states."""
+    """A task with a history, and deliveries in several states."""
     made = SqliteStore(folder / "receiver.db")
     made.migrate()
     ingest = Ingest(made, [subscription("mail"), subscription("pictures")])
@@ -90,7 +90,7 @@ def record(folder: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture(scope="module")
 def described(record: SqliteStore, folder: Path, server: Scripted) -> Iterator[Flask]:
-    """The application as wsgi.py makes it, with a provider that takes everything."""
+    """The application as wsgi.py makes it, with a provider that accepts everything."""
     for error, status in api.STATUS.items():
         problems.register(error, status)
 
@@ -155,7 +155,7 @@ def test_protected_routes_say_so(described: Flask, document: dict[str, Any]) -> 
 
 
 def strictly(document: dict[str, Any], name: str) -> Draft202012Validator:
-    """A validator that takes no member that is not told of."""
+    """Return a validator that accepts no undocumented member."""
     text = json.dumps(document["components"]).replace(
         '"additionalProperties": true', '"additionalProperties": false'
     )
@@ -222,7 +222,7 @@ def test_the_page_lists_every_route_and_has_no_script(
     assert not re.search(r"<script|<link|<img|\bon\w+=|style=|https?://", page)
 
 
-# -- whatever is sent
+# -- any request
 
 CHECKS: list[CheckFunction] = [
     status_code_conformance,
@@ -230,9 +230,9 @@ CHECKS: list[CheckFunction] = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 40  # of each operation in each mode
+EXAMPLES = 40  # for each operation in each mode
 STATUSES = ("submitted", "processing", "succeed", "succeeded", "failed")
-PARTS = 4  # of the operations, which several processes can try at the same time
+PARTS = 4  # groups of operations, which several processes can test at the same time
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -251,7 +251,7 @@ def test_whatever_is_sent_is_answered_as_told(
             deadline=None,
             database=None,
             derandomize=True,  # the same requests each time
-            phases=[Phase.explicit, Phase.generate],  # to make a failing one small takes minutes
+            phases=[Phase.explicit, Phase.generate],  # shrinking a failing example takes minutes
             suppress_health_check=list(HealthCheck),
         )
         def try_out(case: Any) -> None:
@@ -267,7 +267,7 @@ def test_whatever_is_sent_is_answered_as_told(
         operations = [operation for operation in operations if can_be_wrong(operation)]
     operations = operations[part::PARTS]
     for operation in operations:
-        with suppress(Unsatisfiable):  # nothing wrong can be sent to a route that takes nothing
+        with suppress(Unsatisfiable):  # a route without parameters has no invalid requests
             tell(operation)
     labels = {operation.label for operation in operations}
     expected = labels if mode is GenerationMode.POSITIVE else labels & {"POST /api/tasks"}
@@ -275,7 +275,7 @@ def test_whatever_is_sent_is_answered_as_told(
 
 
 def can_be_wrong(operation: APIOperation[Any, Any, Any, Any]) -> bool:
-    """Whether it takes anything besides text in its path, where any text is valid."""
+    """Return whether it has parameters other than text in its path, where any text is valid."""
     definition = operation.definition.raw
     parameters = definition.get("parameters", [])
     return "requestBody" in definition or any(
@@ -285,12 +285,12 @@ def can_be_wrong(operation: APIOperation[Any, Any, Any, Any]) -> bool:
 
 
 def answered_as_told(case: Any, mode: GenerationMode) -> None:
-    if "{token}" in case.path and case.path_parameters:  # past the door, where bodies are read
+    if "{token}" in case.path and case.path_parameters:  # with the token, so that bodies are read
         case.path_parameters |= {"provider": "kling", "task_id": "t"}
         case.path_parameters["token"] = mint(SECRET, "kling", "t")
     for name, value in (case.path_parameters or {}).items():
         if isinstance(value, int) and mode is GenerationMode.POSITIVE:
-            case.path_parameters[name] = value % 6  # where something is
+            case.path_parameters[name] = value % 6  # where something exists
     answer = case.call(headers=AUTH)
     assert answer.status_code != 500
     parts = case.meta.components.items()
@@ -303,7 +303,7 @@ def answered_as_told(case: Any, mode: GenerationMode) -> None:
 
 
 def tells_identity_and_status(document: object) -> bool:
-    """Of a callback no more than this has to be as it is described."""
+    """A callback only has to match the documented identity and status."""
     if not isinstance(document, dict):
         return False
     return any(

@@ -1,4 +1,4 @@
-"""Callbacks that are committed together on PostgreSQL: each is on record as if it were alone."""
+"""Callbacks committed together on PostgreSQL are recorded as if each were alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.postgres_proxy import Between
 from tests.support.samples import body, callback, subscription
 
 T = TypeVar("T")
-FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
+FOR_EVER = 10 * PATIENCE  # seconds; a test that waits this long has failed before
 NEW = Task("task-05", "kling", Status.CREATED, 1, 1)
 HOOKS = [subscription("mail"), subscription("slack")]
 
@@ -59,7 +59,7 @@ def between(url: str) -> Iterator[Between]:
 
 @pytest.fixture
 def far_url(url: str, between: Between) -> str:
-    """The database as it is reached through the proxy."""
+    """The URL of the database through the proxy."""
     port = str(psycopg.conninfo.conninfo_to_dict(url)["port"])
     return url.replace(f":{port}/", f":{between.port}/")
 
@@ -72,7 +72,7 @@ def store(far_url: str) -> Iterator[PostgresStore]:
 
 
 class Together:
-    """What is handed in while the writer is held up, so that it meets in one batch."""
+    """Submits while the writer is busy, so that all work is in one batch."""
 
     def __init__(self, store: PostgresStore) -> None:
         self.store = store
@@ -95,7 +95,7 @@ class Together:
 
 @contextmanager
 def together(store: PostgresStore) -> Iterator[Together]:
-    """The writer is held up within the block, before it takes what waits."""
+    """Keep the writer busy within the block, before it takes waiting work."""
     is_held, may_go = threading.Event(), threading.Event()
 
     def hold(_: Session) -> None:
@@ -137,7 +137,7 @@ def test_a_batch_takes_as_many_round_trips_as_one_callback(
     far = wire.Wire(far_url)
     about_to_commit: list[int] = []
     before = between.count
-    for status in ("submitted", "succeed"):  # the first time each statement is prepared
+    for status in ("submitted", "succeed"):  # each statement is prepared the first time
         works = [_recording(told(number, status)) for number in range(12)]
         before = between.count
         about_to_commit.clear()
@@ -171,7 +171,7 @@ def _recording(one: Callback) -> Callable[[Session], Outcome]:
 
 
 def test_a_batch_locks_its_tasks_in_order(store: PostgresStore) -> None:
-    """Then two processes whose batches hold the same tasks wait in no ring."""
+    """Otherwise two processes with the same tasks in their batches could deadlock."""
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in (3, 1, 2)]
     assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 3
@@ -185,7 +185,7 @@ def test_a_batch_locks_its_tasks_in_order(store: PostgresStore) -> None:
 def test_slow_work_is_not_done_on_the_event_loop(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event loop of a web process submits: a thread has to do what may take long."""
+    """The event loop of a web process submits; slow work has to be done on a thread."""
 
     def fails(*_: object) -> None:
         raise psycopg.Error("whose fault it was is not known")
@@ -214,7 +214,7 @@ def test_a_failing_callback_fails_alone_in_a_batch(store: PostgresStore) -> None
     assert {task.id for task in store.lists.tasks()} == {"task-01", "task-05", "task-07", "task-09"}
     for task_id in ("task-01", "task-09"):
         (kept,) = store.queries.history(task_id).callbacks
-        assert kept.repeats == 0  # what was done again is there once
+        assert kept.repeats == 0  # repeated work is stored once
 
 
 def test_a_callback_that_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
@@ -254,7 +254,7 @@ def test_after_a_failed_batch_callbacks_share_a_transaction_again(
 
 
 def _transactions(url: str) -> int:
-    """In how many the callbacks on record were committed."""
+    """Return the number of transactions in which the callbacks were committed."""
     with psycopg.connect(url) as connection:
         return len(connection.execute("select distinct xmin::text from callbacks").fetchall())
 
@@ -271,7 +271,7 @@ def test_callbacks_of_one_task_are_recorded_in_order(store: PostgresStore) -> No
 
 
 def test_a_batch_contains_one_callback_per_task(store: PostgresStore) -> None:
-    """Both would read the task before either moves it."""
+    """Both would read the task before either changes it."""
     store.inbox.create_task(NEW)
     with together(store) as batch_of_many:
         ended = batch_of_many.accept(told(5))
@@ -313,9 +313,9 @@ def test_a_commit_without_a_response_is_not_acknowledged(
     with pytest.raises(StoreUnavailable, match="the connection was lost during the commit"):
         ingest.accept(told(1))
     between.cuts_behind = None
-    assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time it had been committed
+    assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time it was committed
     (kept,) = store.queries.history("task-01").callbacks
-    assert kept.repeats == 1  # and was not sent again behind the caller's back
+    assert kept.repeats == 1  # and was not repeated without the caller's knowledge
 
 
 def test_a_silent_server_is_reported_in_time(
@@ -329,7 +329,7 @@ def test_a_silent_server_is_reported_in_time(
         patched.setattr(wire, "ANSWERS_WITHIN", 0.3)
         with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s"):
             ingest.accept(told(1))
-        wait_until(lambda: not store.database.writer.is_busy)  # the connection was given up as well
+        wait_until(lambda: not store.database.writer.is_busy)  # the connection was abandoned, too
     between.is_silent.clear()
     assert ingest.accept(told(2)) is Outcome.RECORDED
 

@@ -1,4 +1,4 @@
-"""The server that tests bring along: from Debian's binaries, and from the wheel's."""
+"""The PostgreSQL server of the tests: with Debian's binaries, and with the wheel's."""
 
 from __future__ import annotations
 

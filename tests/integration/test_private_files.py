@@ -23,7 +23,7 @@ UMASKS = (0o000, 0o002, 0o022, 0o077, 0o177, 0o777)
 
 @pytest.fixture(params=UMASKS, ids=oct)
 def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
-    """The umask of the process during the test."""
+    """Set the umask of the process during the test."""
     tmp_path.chmod(0o755)
     before = os.umask(request.param)
     yield request.param
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def modes(folder: Path) -> dict[str, int]:
-    """The mode of everything below the directory."""
+    """Return the mode of everything below the directory."""
     return {
         str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode)
         for path in folder.rglob("*")

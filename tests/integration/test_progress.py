@@ -1,4 +1,4 @@
-"""Long work shows how far it is on a terminal, and only there."""
+"""Long operations show progress on a terminal, and only there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = [
 
 @pytest.fixture
 def environment(store: SqliteStore, tmp_path: Path) -> dict[str, str]:
-    """A task that ended, whose delivery was made; and a callback that was not understood."""
+    """The environment of a record with an ended task, a delivery, and a quarantined callback."""
     Ingest(store, [subscription("mail")]).accept(callback(body(), received_at=NOW))
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
     store.outbox.settle(

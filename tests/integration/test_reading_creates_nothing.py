@@ -1,4 +1,4 @@
-"""A command that reads, or that is run in the wrong directory, creates no file and no directory."""
+"""A command that only reads, or runs in the wrong directory, creates no file or directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from submitter.cli import main as submitter
 from tests.support.ports import free_port
 
 WRITES = {"migrate"}  # creates the database, its directory and the secret
-# What a command needs so that it gets as far as the record; `tail` and `worker` would not end.
+# Arguments with which a command gets as far as the record; `tail` and `worker` would not end.
 ARGUMENTS = {
     "migrate": "",
     "serve": "",
@@ -56,7 +56,7 @@ ARGUMENTS_OF_SUBMITTER = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory, in which no setting says where the record is."""
+    """An empty directory, without settings that name a database."""
     for name in ("CALLBACK_SECRETS", "DATABASE_URL", "HOOKS_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PUBLIC_URL", f"http://127.0.0.1:{free_port()}")
@@ -67,7 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names_of(command: click.Command, before: str = "") -> Iterator[str]:
-    """The name of each command that can be run."""
+    """Return the name of each command that can be run."""
     if not isinstance(command, click.Group):
         yield before
         return

@@ -1,4 +1,4 @@
-"""Who is refused leaves a trace, and waits in the end; who knows a token never does."""
+"""Refused requests are recorded and limited; requests with a valid token never are."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Made = Callable[..., Flask]
 
 @pytest.fixture(autouse=True)
 def no_refusal_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine seconds can pass between two requests."""
+    """Freeze the limiter's clock: on a busy machine, seconds can pass between two requests."""
     monkeypatch.setattr(rejections, "AttemptLimiter", partial(AttemptLimiter, per_second=1e-6))
 
 
 @pytest.fixture
 def made(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Made:
     def make(proxies: int = 0, secrets: tuple[str, ...] = ()) -> Flask:
-        store.check_schema()  # migrated already
+        store.check_schema()  # already migrated
         return make_app(
             Settings(
                 database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
@@ -185,7 +185,7 @@ def test_accepted_callbacks_and_other_requests_leave_no_rejection(
     assert trace() == []
     (tmp_path / "receiver.db-lock").unlink()
     (tmp_path / "receiver.db-lock").mkdir()
-    assert send(client, RIGHT) == 503  # our fault, not a refusal
+    assert send(client, RIGHT) == 503  # our own fault, not a refusal
     (tmp_path / "receiver.db-lock").rmdir()
     assert trace() == []
 
@@ -211,7 +211,7 @@ def test_after_many_refusals_an_address_is_limited_but_never_a_correct_token(
         assert answer.status_code == 429
         assert int(answer.headers["Retry-After"]) >= 1
         bodies.append(answer.get_data())
-    assert len(set(bodies)) == 1  # still nobody can tell which it was
+    assert len(set(bodies)) == 1  # still indistinguishable
     for _ in range(MAX_REJECTED_AT_ONCE):
         assert send(client, RIGHT) == 200
     allowed = {"Authorization": f"Bearer {API}"}
@@ -228,7 +228,7 @@ def test_after_many_refusals_an_address_is_limited_but_never_a_correct_token(
 def test_wrong_tokens_count_for_all_processes_and_cause_no_write(
     made: Made, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, sent_by: str
 ) -> None:
-    monkeypatch.setattr(threading.Timer, "start", lambda _: None)  # no merge is due
+    monkeypatch.setattr(threading.Timer, "start", lambda _: None)  # no merge of the counts is due
     path, usual, method = {
         "wrong token": (WRONG, 404, "POST"),
         "wrong signature": ("/callbacks/kling", 401, "POST"),
@@ -266,7 +266,7 @@ def test_the_address_is_taken_from_a_trusted_proxy_only(
         send(app.test_client(), WRONG, headers={"X-Forwarded-For": f"198.51.100.{n}, 203.0.113.7"})
         for n in range(MAX_REJECTED_AT_ONCE + 5)
     )
-    assert status == 429  # who names another address each time is not somebody else
+    assert status == 429  # a client that claims other addresses is not another client
     app.extensions["rejections"].flush()
     assert {rejection.address for rejection in store.activity.rejections()} == {address}
 

@@ -1,4 +1,4 @@
-"""Test events that were asked for on the dashboard: sent by a worker, to real other sides."""
+"""Test events requested on the dashboard: a worker sends them to real servers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def slack() -> Iterator[Site]:
 
 @pytest.fixture
 def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], HookTestSender]:
-    """Makes one, as `receiver worker` does."""
+    """Return a worker like that of `receiver worker`."""
     (tmp_path / "hooks.toml").write_text(HOOKS)
     environment = {"SLACK_WEBHOOK_URL": slack.url + PATH}
     entries = hooks_file.load(tmp_path / "hooks.toml", providers.status_for)
@@ -69,14 +69,14 @@ def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], Hook
 
 @pytest.fixture
 def ours() -> Iterator[list[Exception]]:
-    """What the function of the hook "ours" raises."""
+    """The exception that the function of the hook "ours" raises."""
     events.clear()
     yield refusals
     refusals.clear()
 
 
 class Held:
-    """A hook that answers once the test says so."""
+    """A hook that waits until the test releases it."""
 
     name = "held"
 
@@ -95,7 +95,7 @@ def ask(store: SqliteStore, hook: str, status: str = "succeeded") -> None:
 
 
 def ended(store: SqliteStore, *workers: HookTestSender, hook: str = "chat") -> HookTest:
-    """Let the workers do their rounds until the test event of this hook has ended."""
+    """Run the workers until the test event of this hook has ended."""
 
     def trial() -> HookTest:
         (found,) = [one for one in store.endpoints.tests() if one.hook == hook]
@@ -230,7 +230,7 @@ def test_a_hook_that_the_worker_does_not_know_is_reported(
 def test_a_test_event_that_hangs_is_renewed_and_blocks_nothing(
     store: SqliteStore, slack: Site
 ) -> None:
-    """Three leases long it is this worker's, and nobody else takes it."""
+    """For three leases it belongs to this worker, and no other takes it."""
     held, now = Held(), [now_ms()]
     known: dict[str, Hook] = {"held": held, "quick": Quick()}
     one, other = (HookTestSender(store, known, clock=lambda: now[0]) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The commands that repair, hold and let go, and how they fail."""
+"""The commands that repair, pause and erase, and their errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run(*arguments: str) -> Result:
 
 
 def succeed(store: SqliteStore, *tasks: str, state: State = State.DEAD) -> None:
-    """Tasks whose one delivery ended."""
+    """Record tasks, each with one ended delivery."""
     for task in tasks:
         Ingest(store, [subscription("mail")]).accept(callback(body(), task, received_at=NOW))
     for delivery in store.outbox.claim("w", NOW, NOW + 1000, 99):
@@ -126,7 +126,7 @@ FOREIGN = b'{"id": "1", "status": "failed", "input": {}, "logs": ""}'
 
 
 def quarantine(store: SqliteStore, *bodies: bytes, at: int = NOW) -> None:
-    """Callbacks that an earlier release did not understand, each for a task of its own."""
+    """Record callbacks of different tasks that an earlier release could not parse."""
     start = Transfer(store.database).count("callbacks")
     for number, raw in enumerate(bodies, start + 1):
         store.inbox.quarantine(
@@ -157,7 +157,7 @@ def test_a_failing_callback_does_not_stop_the_replay_of_the_quarantine(store: Sq
     )
     assert store.queries.task("task-1").status is Status.SUCCEEDED
     assert [d.hook for d in store.lists.deliveries(task_id="task-1")] == ["later", "mail"]
-    again = run("replay", "--quarantined")  # what was understood is not in quarantine any more
+    again = run("replay", "--quarantined")  # what could be parsed left the quarantine
     assert again.output.splitlines()[-1].startswith("4 callbacks parsed again: ")
 
 
@@ -261,7 +261,7 @@ def test_a_failing_endpoint_shows_its_response(store: SqliteStore) -> None:
     assert "open" in shown
     assert "refused" in shown
     assert "\x1b" not in shown
-    assert run("endpoints", "resume", "old").exit_code == 0  # though it is not in the file
+    assert run("endpoints", "resume", "old").exit_code == 0  # although it is not in the file
 
 
 def test_an_unknown_hook_is_reported(store: SqliteStore) -> None:
@@ -310,7 +310,7 @@ def test_prune_requires_an_age(store: SqliteStore, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def pictures(store: SqliteStore, tmp_path: Path) -> Callable[[], list[Path]]:
-    """Two tasks of one customer and one of another, each with a downloaded picture."""
+    """Record two tasks of one customer and one of another, each with a downloaded picture."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number, reference in enumerate(["anna", "anna", "ben"]):
@@ -416,7 +416,7 @@ def test_forget_exits_with_1_while_a_reader_keeps_erased_data(
 def test_a_mistake_in_the_hooks_file_is_reported_before_anything_is_erased(
     store: SqliteStore, pictures: Callable[[], list[Path]], tmp_path: Path
 ) -> None:
-    """Its download hooks say where files can be that are not on record."""
+    """Its download hooks say where unrecorded files can be."""
     (tmp_path / "hooks.toml").write_text('[[hook]]\nname = "a"\ntype = "download"\n')
     done = run("forget", "--task", "task-0", "--yes")
     assert done.exit_code == 2
@@ -443,7 +443,7 @@ def test_forget_requires_a_reference_or_a_task(
     assert says in done.output
 
 
-# -- what the shell may do to us
+# -- unusual arguments and outputs
 
 
 def program(

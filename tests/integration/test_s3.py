@@ -34,14 +34,14 @@ from tests.support.ports import free_port
 from tests.support.postgres_proxy import Between
 from tests.support.s3_server import KEYS, S3Server, s3_server
 
-# One process runs all of these tests, so that one server is enough for them.
+# One process runs all of these tests, so that they share one server.
 KEY = "pictures/kling/0199f1a2/0.png"
 BIG = 60 * 2**20
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs_its_packages() -> None:
-    # They are imported here: importing them takes each process of the run a while.
+    # Imported here, because importing them takes each process of the run a while.
     pytest.importorskip("s3fs", reason="needs the extra s3")
     pytest.importorskip("moto", reason="needs moto[s3]")
     gc.freeze()  # each `anew` would go through them
@@ -55,7 +55,7 @@ def running() -> Iterator[S3Server]:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The tests' keys, and connections that end with the test."""
+    """The tests' keys, and connections that are closed after the test."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in {**KEYS, "AWS_EC2_METADATA_DISABLED": "true"}.items():
@@ -80,7 +80,7 @@ def site() -> Iterator[Site]:
 
 
 def anew() -> None:
-    """Drop all connections, so that keys are looked for again."""
+    """Drop all connections, so that keys are read again."""
     object_storage.file_system.cache_clear()
     gc.collect()
 
@@ -95,7 +95,7 @@ def told(site: Site) -> Any:
 
 
 def stored(server: S3Server) -> dict[str, bytes]:
-    """What the bucket shows."""
+    """Return the objects in the bucket."""
     client = server.client()
     found = client.list_objects_v2(Bucket="shop").get("Contents", [])
     return {
@@ -153,7 +153,7 @@ def test_a_second_attempt_stores_nothing_again(server: S3Server, site: Site) -> 
     client = server.client()
     client.put_bucket_versioning(
         Bucket="shop", VersioningConfiguration={"Status": "Enabled"}
-    )  # so that a second put is seen
+    )  # so that a second upload is noticed
     assert download(server.url).send(told(site)) == download(server.url).send(told(site))
     assert len(client.list_object_versions(Bucket="shop")["Versions"]) == 1
 
@@ -309,7 +309,7 @@ NOT_THERE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r
 def test_a_silent_store_is_given_up_at_the_deadline(
     site: Site, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
-    # The clock of the hook goes backwards, so that fetching the picture has as long as it needs.
+    # The clock of the hook runs backwards, so that fetching the picture has enough time.
     clock = SimpleNamespace(monotonic=itertools.count(0, -PATIENCE).__next__)
     monkeypatch.setattr(download_hook, "time", clock)
     with dripping(first, pause=0, then_wait=True) as port:
@@ -358,7 +358,7 @@ def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -
     draft = tmp_path / "draft"
     draft.write_bytes(b"x")
     place = file_storage.open_storage("s3://shop/pictures", endpoint_url=server.url)
-    with public_only():  # what keeps apprise from internal addresses, on the same thread
+    with public_only():  # the guard for apprise, on the same thread
         place.put(draft, "0.png")
     assert stored(server) == {"pictures/0.png": b"x"}
 
@@ -406,7 +406,7 @@ def test_what_is_forgotten_is_removed(server: S3Server, site: Site) -> None:
     file_storage.remove(file.url)
     assert stored(server) == {}
     file_storage.remove(file.url)
-    with pytest.raises(OSError, match="there is no such bucket"):  # a wrong endpoint, maybe
+    with pytest.raises(OSError, match="there is no such bucket"):  # perhaps a wrong endpoint
         file_storage.remove(file.url.replace("//shop/", "//other/"))
 
 

@@ -1,4 +1,4 @@
-"""`receiver migrate`: safe twice, safe when raced, and strict about versions."""
+"""`receiver migrate`: safe to repeat and to run concurrently, and strict about versions."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_one_release_older_is_served() -> None:
-    """New code may start before `receiver migrate`, where it can do without what is missing."""
+    """New code may start before `receiver migrate` if it does not need the new columns."""
     known = ["0001_initial", "0002_upkeep", "0003_of_this_release"]
     refuse_older("db", known[:2], known, optional={"0003_of_this_release"})
     with pytest.raises(SchemaMismatch, match="db lacks 0003_of_this_release; run: receiver"):

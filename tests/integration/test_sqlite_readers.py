@@ -1,4 +1,4 @@
-"""Connections that read a SQLite file: reused by all threads, and closed with the store."""
+"""The reading connections of a SQLite store: shared by all threads, and closed with it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_waiting_thread_does_not_hide_a_commit_from_another(store: SqliteStore
     assert ready.wait(PATIENCE)
     store.database.wait_for_commit(0, stop)
     store.activity.heartbeat("worker", "worker", 1)
-    store.database.wait_for_commit(PATIENCE, stop)  # this thread sees the commit first
+    store.database.wait_for_commit(PATIENCE, stop)  # this thread notices the commit first
     go.set()
     thread.join(PATIENCE / 2)
     is_woken = woken.is_set()

@@ -1,4 +1,4 @@
-"""`receiver tail` as a process: it tells what happens while it runs, and ends cleanly."""
+"""`receiver tail` as a process: it prints new events, and exits cleanly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def happen(store: SqliteStore, task: str, reference: str | None = None) -> None:
-    """A task succeeds, and its delivery fails once."""
+    """Let a task succeed, and its delivery fail once."""
     store.inbox.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
     Ingest(store, [subscription("mail")]).accept(callback(body(task_id=f"at-{task}"), task))
     (delivery,) = store.outbox.claim("w", NOW + 1000, NOW + 2000, 1)
@@ -44,14 +44,14 @@ def happen(store: SqliteStore, task: str, reference: str | None = None) -> None:
 
 
 class Following:
-    """The command at work."""
+    """The running command."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self._kept = b""
 
     def line(self) -> str:
-        """The next line that it prints."""
+        """Return the next line that it prints."""
         assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)

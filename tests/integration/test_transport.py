@@ -1,4 +1,4 @@
-"""However a callback is compressed, labelled and addressed, a complete body is stored."""
+"""A complete body is stored, whatever its compression, content type and path."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def database(
 
 @pytest.fixture
 def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text("")
     return make_app(
         Settings(
@@ -120,13 +120,13 @@ def test_the_same_content_is_a_duplicate_in_any_encoding(
     assert send(client, RAW) == (200, {"outcome": "duplicate"})
     (stored,) = store.lists.callbacks()
     assert stored.repeats == 3
-    assert providers.parse(stored.callback).media  # the first body with its own headers
+    assert providers.parse(stored.callback).media  # the first body with its headers
 
 
 def test_the_same_bytes_with_another_encoding_are_another_message(
     client: FlaskClient, store: SqliteStore
 ) -> None:
-    """Else the body that is understood would be on record with the headers of the other."""
+    """Otherwise the parsed body would be recorded with the headers of the other."""
     assert send(client, PACKED)[0] == 400
     assert send(client, PACKED, **GZIP) == (200, {"outcome": "recorded"})
     assert [one.outcome for one in store.lists.callbacks()] == ["recorded", "quarantined"]
@@ -301,7 +301,7 @@ def test_a_body_for_a_task_of_another_provider_is_stored_without_the_task(
         (None, Outcome.QUARANTINED)
     }
     assert store.queries.history("task-1").callbacks == ()
-    for stored in store.lists.callbacks():  # the token is of another task than the body may name
+    for stored in store.lists.callbacks():  # the token belongs to another task than the body names
         with pytest.raises(NotTheProtocol, match="another provider"):
             Ingest(store).replay(stored.id)
 
@@ -339,7 +339,7 @@ def test_an_altered_path_of_a_signed_callback_is_accepted(client: FlaskClient, p
     assert send(client, RAW, path, **signature(RAW)) == (200, {"outcome": "recorded"})
 
 
-# -- signed messages that concern no task of ours
+# -- signed messages about unknown tasks
 
 TESTS = {
     "a test event": b'{"type": "test", "message": "hello"}',
@@ -374,7 +374,7 @@ def test_a_signed_message_about_an_unknown_task_is_stored_and_answered_with_200(
 def test_an_unparsable_signed_message_about_a_known_task_is_refused(
     client: FlaskClient, store: SqliteStore
 ) -> None:
-    """The provider sends it again, perhaps after an update."""
+    """The provider retries it, perhaps after an update."""
     store.inbox.create_task(Task("task-1", "kling", Status.SUBMITTED, 1, 1, provider_task_id="p-1"))
     raw = body("upscaling", "p-1")
     assert send(client, raw, "/callbacks/kling", **signature(raw))[0] == 422

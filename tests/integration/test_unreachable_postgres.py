@@ -1,4 +1,4 @@
-"""What a server answers decides whether a process waits for it, in whatever language it answers."""
+"""The server's error code, not its language, decides whether a process waits for it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Of a server that refuses each connection with the error in its database name."""
+    """The port of a server that refuses each connection with the error in its database name."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.apps.refusing_postgres"],
         stdin=subprocess.PIPE,

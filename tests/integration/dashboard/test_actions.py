@@ -1,4 +1,4 @@
-"""The buttons: each does what it says to the record, and the page says what was done."""
+"""The buttons: what each changes on record, and what the page reports."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_hook_is_paused_and_resumed(browser: FlaskClient, store: SqliteStore) 
 def test_a_test_event_is_requested_and_its_result_is_shown(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
-    """Of a hook that works and of which nothing is on record yet."""
+    """The hook works, and has no deliveries on record yet."""
     store.activity.heartbeat("here:1:worker", "worker", now_ms())
     assert "Send a test event to pictures" in endpoints(browser)
     answer = act(browser, "/dashboard/endpoints/mail/test")
@@ -207,7 +207,7 @@ def test_a_test_event_has_a_status_the_hook_subscribes_to(
     settings: Settings, tmp_path: Path, store: SqliteStore, make_app: MakeApp
 ) -> None:
     file = tmp_path / "hooks.toml"
-    file.write_text(file.read_text() + '\non = ["given_up", "failed"]\n')  # of the last one
+    file.write_text(file.read_text() + '\non = ["given_up", "failed"]\n')  # of the previous one
     client = make_app(settings).test_client()
     log_in(client, PASSWORD)
     act(client, "/dashboard/endpoints/mail/test")
@@ -238,7 +238,7 @@ def test_a_test_event_is_not_requested_without_the_csrf_token(
 
 
 def endpoints(browser: FlaskClient) -> str:
-    """The page, as our script gets it: without what was flashed."""
+    """Return the page as our script receives it, without flashed messages."""
     return re.sub(r"\s+", " ", browser.get("/dashboard/endpoints", headers={"X-Live": "1"}).text)
 
 

@@ -1,4 +1,4 @@
-"""The password, sessions, forged forms, and what every answer tells the browser."""
+"""The password, sessions, forged forms, and the security headers of every response."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ACTIONS = [
 
 @pytest.fixture
 def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No attempt is given back, and no merge is due. On a busy machine a test can take seconds."""
+    """Freeze the limiter's clock: on a busy machine, a test can take seconds."""
     monkeypatch.setattr(login, "PER_SECOND", 1e-6)
     monkeypatch.setattr(threading.Timer, "start", lambda _: None)
 
@@ -106,7 +106,7 @@ def test_too_many_wrong_passwords_have_to_wait(site: Flask) -> None:
     client = site.test_client()
     statuses = [log_in(client, f"guess {number}").status_code for number in range(BURST + 1)]
     assert statuses == [401] * BURST + [429]
-    guessed = log_in(client, PASSWORD)  # also the right one: the answer would tell it
+    guessed = log_in(client, PASSWORD)  # the right one too: otherwise the response would reveal it
     assert guessed.status_code == 429
     assert int(guessed.headers["Retry-After"]) > 0
     assert "Wait" in guessed.text
@@ -164,7 +164,7 @@ def test_over_tls_the_cookie_is_sent_only_over_tls(settings: Settings, make_app:
     ("path", "is_opened"), [("/callbacks/kling/t/x", False), ("/dashboard/", True)]
 )
 def test_a_callback_opens_no_session(site: Flask, path: str, is_opened: bool) -> None:
-    """Opening one costs a callback more than its token does."""
+    """Opening one would cost more than checking the callback's token."""
     with site.test_request_context(path):
         assert isinstance(session, NullSession) is not is_opened
 
@@ -307,7 +307,7 @@ def test_wrong_passwords_count_for_all_processes(
 ) -> None:
     first, second = site.test_client(), make_app(settings).test_client()
     assert {log_in(first, "a guess").status_code for _ in range(BURST)} == {401}
-    assert Transfer(store.database).count("refused_attempts") == 0  # no attempt writes
+    assert Transfer(store.database).count("refused_attempts") == 0  # an attempt writes nothing
     merge(site)
     kinds = {
         row["kind"] for rows in Transfer(store.database).dump("refused_attempts") for row in rows

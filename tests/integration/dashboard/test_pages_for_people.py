@@ -1,4 +1,4 @@
-"""Every page, with a rich record and an empty one: whole, safe, and without secrets."""
+"""Every page, with a full record and an empty one: complete, safe, and without secrets."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VOID = {"meta", "link", "input", "img", "path", "rect", "circle", "line"}
 
 
 class Checker(HTMLParser):
-    """Looks at the tags as a browser does."""
+    """Checks the tags as a browser parses them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ def test_one_missing_output_of_two_shows_its_number_and_when_it_expires(
         assert "not downloaded, expires in" in browser.get(f"/dashboard/{path}").text, path
     page = browser.get("/dashboard/tasks/task-1").text
     assert 'alt="Output 1 of task-1' in page
-    assert "<dt>Output</dt><dd>2</dd>" in page  # as in the attempt's answer
+    assert "<dt>Output</dt><dd>2</dd>" in page  # as in the response of the attempt
 
 
 def test_lists_mark_a_task_with_a_mismatch(browser: FlaskClient, store: SqliteStore) -> None:
@@ -289,7 +289,7 @@ def test_a_rejected_hooks_file_is_shown_while_its_process_runs(
     store.activity.report_problem("host:2", "web", problem, now_ms())
     assert "rejected by the web process and the worker;" in browser.get("/dashboard/").text
     store.activity.report_problem("host:2", "web", None, now_ms())
-    store.activity.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it died
+    store.activity.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it is dead
     assert "The hooks file was rejected" not in browser.get("/dashboard/").text
 
 
@@ -415,13 +415,13 @@ def test_an_unavailable_record_is_explained(browser: FlaskClient, tmp_path: Path
 def test_an_unchanged_page_is_not_sent_again(
     browser: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = now_ms() - 90_000  # half a minute from where its age is told anew
+    at = now_ms() - 90_000  # half a minute before its age changes on the page
     store.inbox.create_task(Task("t", "kling", Status.CREATED, at, at))
     first = browser.get("/dashboard/tasks/t", headers={"X-Live": "1"})
-    assert "<nav" not in first.text  # the parts alone
+    assert "<nav" not in first.text  # only the live parts
     assert token(first.text)
     known = {"X-Live": "1", "If-None-Match": first.headers["ETag"]}
-    later = int(time.time()) + 2  # from one second to the next its forms have other tokens
+    later = int(time.time()) + 2  # the CSRF tokens in its forms change every second
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _: later)
     whole = browser.get("/dashboard/tasks/t", headers={"X-Live": "1"})
     assert token(whole.text) != token(first.text)

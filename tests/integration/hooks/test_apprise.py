@@ -1,4 +1,4 @@
-"""The apprise hook against a real server: what arrives, what fails, and where it may not go."""
+"""The apprise hook with a real server: messages, failures, and refused addresses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def hook(site: Site, **more: Any) -> Apprise:
 
 
 def with_picture(path: Path, content: bytes) -> Notice:
-    """A notice of two pictures, of which one was downloaded to this path."""
+    """Return a notice of two pictures, one of which was downloaded to this path."""
     path.write_bytes(content)
     file = File("0", str(path), "ab" * 32, len(content), "image/png")
     media = (Media("image", "https://cdn.example/0"), Media("image", "https://cdn.example/1", "1"))
@@ -236,7 +236,7 @@ def test_a_guarded_thread_cannot_connect_to_internal_addresses(address: Any) -> 
     with socket_guard.public_only() as refused, pytest.raises(socket_guard.AddressRefused):
         sys.audit("socket.connect", None, address)
     assert len(refused) == 1
-    sys.audit("socket.connect", None, address)  # outside of the block it may
+    sys.audit("socket.connect", None, address)  # allowed outside of the block
 
 
 def test_a_public_address_is_allowed() -> None:

@@ -1,4 +1,4 @@
-"""The command hook with real processes: what they are told, how they end, what they leave."""
+"""The command hook with real processes: their input, their end, and what they leave behind."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_missing_folder_is_named() -> None:
 def test_a_command_that_does_not_end_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time is up as soon as the command has started a child and said so."""
+    """The time is up once the command has started a child and reported it."""
     script = (
         "import os, pathlib, signal, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
@@ -133,7 +133,7 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(
 
 
 def test_a_child_left_running_does_not_delay_the_attempt(tmp_path: Path) -> None:
-    """It ends at once, but a child of it keeps the output open."""
+    """The command ends at once, but its child keeps the output open."""
     script = (
         "import pathlib, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
@@ -154,7 +154,7 @@ def test_gigabytes_of_output_are_truncated(tmp_path: Path) -> None:
 
 
 def test_a_command_need_not_read_its_input() -> None:
-    told = notice(reason="x" * 1_000_000)  # more than a pipe holds
+    told = notice(reason="x" * 1_000_000)  # more than the buffer of a pipe
     assert command("").send(told).answer == "exit status 0"
 
 

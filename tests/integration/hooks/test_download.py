@@ -60,7 +60,7 @@ def test_a_picture_is_downloaded_and_described(site: Site, tmp_path: Path) -> No
     assert Path(file.url).read_bytes() == content
     assert (file.media_index, file.size) == ("0", len(content))
     assert file.sha256 == hashlib.sha256(content).hexdigest()
-    assert file.content_type == "image/png"  # not what the header said
+    assert file.content_type == "image/png"  # not what the header says
     assert file.thumbnail is not None
     with Image.open(io.BytesIO(file.thumbnail)) as small:
         assert (small.format, small.size) == ("JPEG", (320, 240))
@@ -193,7 +193,7 @@ SIZE = len(picture())
         (203, None),
         (206, f"bytes 0-{SIZE - 1}/{SIZE}"),
         (206, f"Bytes  0-{SIZE - 1}/{SIZE} "),
-        # It does not say that the file is whole, but a picture shows it.
+        # It does not say that the file is complete, but the picture shows it.
         (206, None),
         (206, ""),
         (206, f"bytes 0-{SIZE - 1}/*"),
@@ -220,8 +220,8 @@ CLIP = b"\0\0\0\x20ftypisom\0\0\2\0" + b"x" * 1000
         (f"bytes 0-{len(CLIP) - 1}/{len(CLIP)}", True),
         (f"bytes 0-{len(CLIP) - 1}/{2 * len(CLIP)}", False),  # the first half
         (f"bytes {len(CLIP)}-{2 * len(CLIP) - 1}/{2 * len(CLIP)}", False),  # the second half
-        (f"bytes 0-{len(CLIP) - 1}/*", False),  # nobody knows
-        (f"bytes 0-{len(CLIP) + 9}/{len(CLIP) + 10}", False),  # it says more than there is
+        (f"bytes 0-{len(CLIP) - 1}/*", False),  # unknown
+        (f"bytes 0-{len(CLIP) + 9}/{len(CLIP) + 10}", False),  # it says more than it contains
         (None, False),
     ],
 )
@@ -325,11 +325,11 @@ def test_downloaded_files_are_recorded_and_only_the_rest_is_fetched_again(
     [
         ([403, 503], ResultGone),  # a server that refuses works
         ([503, 500], TemporaryFailure),
-        ([200, 503], TemporaryFailure),  # see `deliver`: it gave a file
+        ([200, 503], TemporaryFailure),  # see `deliver`: it returned a file
         (["large", 503], TemporaryFailure),
         (["large", 403], ResultGone),
         (["large", "large"], PermanentFailure),
-        ([200, "large"], PermanentFailure),  # what is there is recorded all the same
+        ([200, "large"], PermanentFailure),  # downloaded files are recorded nevertheless
     ],
 )
 def test_the_failures_of_several_outputs_are_combined(
@@ -350,7 +350,7 @@ def test_the_failures_of_several_outputs_are_combined(
 def test_a_slow_output_leaves_time_for_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each output would take all the time that it gets, by a scripted clock."""
+    """Each output would take all the time it gets, according to a scripted clock."""
     shares: list[float] = []
 
     def stream(url: str, *, deadline: float, **_: object) -> Any:
@@ -430,7 +430,7 @@ def test_an_exception_of_the_storage_library_is_a_temporary_failure(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class HttpError(Exception):
-        """Not an OSError, as with some of fsspec's systems."""
+        """Not an OSError, as in some of fsspec's file systems."""
 
     def put_file(*_: object, **__: object) -> None:
         raise HttpError("503, backend error")

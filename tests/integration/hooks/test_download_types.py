@@ -1,4 +1,4 @@
-"""Results of every type come to a folder unchanged, with an extension that fits."""
+"""Results of every type are stored unchanged, with a matching extension."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_results_of_every_type_are_stored_with_a_matching_extension(
 ) -> None:
     media = []
     for number, ((kind, _, _), body) in enumerate(RESULTS.items()):
-        # What the server says of them is wrong, as it often is.
+        # The server's Content-Type is wrong, as it often is.
         site.pages[f"/{number}.png"] = Page(body, headers={"Content-Type": "image/png"})
         media.append(Media(kind, f"{site.url}/{number}.png", str(number)))
     hook = Download("files", {"to": str(tmp_path), "allow_private": True})

@@ -1,4 +1,4 @@
-"""A letter that is too large for the mail server is sent with less, in the same attempt."""
+"""A message that is too large for the server is sent with less content in the same attempt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT: list[str] = []
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Notice:
-    """A notice of a picture that is noise, which neither PNG nor JPEG makes small."""
+    """Return a notice of a noise picture, which neither PNG nor JPEG can make small."""
     path = tmp_path_factory.mktemp("pictures") / "0.png"
     Image.effect_noise((160, 160), 100).convert("RGB").save(path)
     media = Media("image", "https://cdn.example/0.png")
@@ -43,14 +43,14 @@ def mail(port: int, **options: Any) -> Email:
 
 
 def shown(letter: EmailMessage) -> list[str]:
-    """The pictures in a letter, and attached to it."""
+    """Return the pictures in a message, embedded or attached."""
     parts = [part.get_content_type() for part in letter.walk()]
     return [part for part in parts if part.startswith("image/")]
 
 
 @pytest.fixture(scope="module")
 def sizes(told: Notice) -> list[int]:
-    """Of the three versions of the letter, as they are offered to a server that takes none."""
+    """Return the sizes of the three versions, as offered to a server that refuses all."""
     with smtp_server() as box:
         box.largest["DATA"] = 1
         with pytest.raises(PermanentFailure):
@@ -202,9 +202,9 @@ def test_a_smaller_version_is_also_sent_encrypted_and_with_a_login(
 
 @contextmanager
 def hasty_server(answer: bytes, most: int) -> Iterator[tuple[int, list[bytes]]]:
-    """A server that answers in the middle of DATA once a letter is too large, and hangs up.
+    """A server that responds in the middle of DATA once a message is too large, and disconnects.
 
-    Its port, and the letters that it accepted.
+    Yields its port, and the messages that it has accepted.
     """
     accepted: list[bytes] = []
 
@@ -231,7 +231,7 @@ def hasty_server(answer: bytes, most: int) -> Iterator[tuple[int, list[bytes]]]:
                     talk(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        # The client is still sending when the answer comes.
+        # The client is still sending when the response arrives.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -245,7 +245,7 @@ def hasty_server(answer: bytes, most: int) -> Iterator[tuple[int, list[bytes]]]:
 def test_a_server_that_closes_the_connection_during_a_large_message_is_understood(
     tmp_path: Path,
 ) -> None:
-    """The letter has about 4 MB, which no buffer on the way takes."""
+    """The message has about 4 MB, more than any buffer holds."""
     Image.new("RGB", (980, 980)).save(tmp_path / "0.bmp")
     size = (tmp_path / "0.bmp").stat().st_size
     file = File("0", str(tmp_path / "0.bmp"), "ab" * 32, size, "image/bmp")

@@ -1,4 +1,4 @@
-"""The guarded session against real servers, some of which mean no good."""
+"""The guarded HTTP client with real servers, some of them hostile."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_https_works(secure_site: Site) -> None:
 def test_a_certificate_is_checked_against_the_name_not_the_address(
     secure_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The guarded way connects to an address, but TLS still has to speak for the name."""
+    """The client connects to an address, but TLS still has to verify the name."""
     monkeypatch.setattr(ssrf_guard, "is_public", lambda _: True)
     monkeypatch.setattr(
         "requests_hardened.ip_filter._is_ip_in_extra_blocked_ranges", lambda _: False

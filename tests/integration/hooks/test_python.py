@@ -1,4 +1,4 @@
-"""The python hook: what its function gets, what it may raise, and how a wrong name is told."""
+"""The python hook: the function's event, its exceptions, and errors in its name."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def breaks(event):
 
 @pytest.fixture(autouse=True)
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A working directory with modules of the user's in it."""
+    """Change to a working directory with modules of the user."""
     (tmp_path / "shop_of_the_test.py").write_text(MODULE)
     (tmp_path / "broken_shop.py").write_text("import no_such_module")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Odd responses on the wire: what servers write into `Location`, and where that leads."""
+"""Unusual values of `Location`, and where they lead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def get(url: str, *, allow_private: bool = True) -> tuple[int, bytes]:
 
 
 def moved(location: str) -> Page:
-    """A redirect whose Location is raw UTF-8."""
+    """Return a redirect whose Location is raw UTF-8."""
     return Page(b"moved", 302, {"Location": location.encode().decode("latin-1")})
 
 
@@ -65,7 +65,7 @@ def test_the_first_url_may_have_spaces_and_raw_characters(site: Site) -> None:
     ],
 )
 def test_each_spelling_of_another_internal_host_is_refused(site: Site, location: str) -> None:
-    """`allow_private` speaks of the first host only."""
+    """`allow_private` applies only to the first host."""
     site.pages["/a"] = moved(location.format("127.0.0.2", site.server.server_port))
     with pytest.raises(PermanentFailure, match="is not a public address"):
         get(f"{site.url}/a")
@@ -107,7 +107,7 @@ def test_a_repeated_location_is_followed_and_two_different_ones_are_not(site: Si
 def test_a_redirect_to_a_name_of_an_internal_address_is_refused(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name in raw UTF-8 is resolved, and its address checked, like any other."""
+    """A name in raw UTF-8 is resolved, and its address is checked, like any other."""
     resolve = socket.getaddrinfo
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The Slack hook against a server that answers as Slack does."""
+"""The Slack hook with a server that responds as Slack does."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_refusal_is_final_and_stored_in_slacks_words(
 
 
 def answer_in_turn(site: Site, *pages: Page) -> None:
-    """The first page answers the first request, and so on; the last one all others."""
+    """Respond to each request with the next page; the last one is repeated."""
     left = list(pages)
 
     class InTurn(dict[str, Page]):

@@ -1,4 +1,4 @@
-"""The webhook hook against a real server: signed, one identity, and every answer understood."""
+"""The webhook hook with a real server: signatures, event ids, and every status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks arrive in order, are insisted on, and the ledger tells the truth of it."""
+"""Callbacks arrive in order and are retried, and the ledger records them correctly."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_silent_sends_nothing_and_the_task_ends_nevertheless(
     task_id = kling.created(callback_url=sink.url)["task_id"]
     assert kling.ended(task_id)["task_status"] == "succeed"
     wait_for(lambda: sandbox.is_quiet(task_id))
-    other = kling.created(callback_url=sink.url)["task_id"]  # one that comes later is told of
+    other = kling.created(callback_url=sink.url)["task_id"]  # callbacks for a later task are sent
     wait_for(lambda: len(sandbox.ledger.acknowledged(other)) == 3)
     assert {body["task_id"] for _, body in sink.received} == {other}
     assert sandbox.ledger.entries(task_id) == []
@@ -132,7 +132,7 @@ def test_with_a_secret_every_callback_of_either_dialect_is_signed(
         created = Kling(sandbox.url, session).created(callback_url=sink.url)
         wait_for(lambda: len(sandbox.ledger.acknowledged(created["task_id"])) == 3)
     ids = [headers["webhook-id"] for headers, _ in sink.received]
-    assert (len(ids), ids[0]) == (4, ids[1])  # a repetition is the same request
+    assert (len(ids), ids[0]) == (4, ids[1])  # a duplicate is the same request
     assert len(set(ids)) == 3
     for headers, body in sink.received:
         raw = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""The commands start, tell where, and stop."""
+"""The commands start, print their address, and stop."""
 
 from __future__ import annotations
 

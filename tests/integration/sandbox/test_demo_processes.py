@@ -1,4 +1,4 @@
-"""What the demo starts it also stops, and what fails there is a named step."""
+"""The demo stops everything that it starts, and reports failures as named steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ for step in range(4):
 
 
 def timed(code: str) -> tuple[str, ...]:
-    """The arguments that make `python -m` run a line of code once."""
+    """Return the arguments that make `python -m` run a line of code once."""
     return ("timeit", "-n", "1", "-r", "1", code)
 
 
@@ -61,7 +61,7 @@ def test_a_command_without_new_output_is_killed_at_the_limit(tmp_path: Path) -> 
     looks = 0
 
     def clock() -> float:
-        """An hour passes with each look, once the command has printed and that was read."""
+        """Let an hour pass with each check, once the output of the command was read."""
         nonlocal looks
         looks += file.exists() and file.read_text() != ""
         return LIMIT * max(0, looks - 4)
@@ -78,7 +78,7 @@ def test_a_command_that_continues_to_print_has_no_total_limit(tmp_path: Path) ->
     now = looks = step = 0
 
     def clock() -> float:
-        """Nearly an hour passes after each step; the next one begins when it was looked at."""
+        """Let nearly an hour pass after each step; the next step begins after a check."""
         nonlocal now, looks, step
         looks += (tmp_path / f"printed-{step}").exists()
         if looks == 1:

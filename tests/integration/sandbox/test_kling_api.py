@@ -1,4 +1,4 @@
-"""The sandbox's Kling API answers over HTTP as Kling does."""
+"""The sandbox's Kling API responds over HTTP as Kling does."""
 
 from __future__ import annotations
 

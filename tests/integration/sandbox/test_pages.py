@@ -1,4 +1,4 @@
-"""The inboxes and pages show what arrived, harmlessly."""
+"""The inboxes and pages show what arrived, without running any of it."""
 
 from __future__ import annotations
 

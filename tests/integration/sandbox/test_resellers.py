@@ -1,4 +1,4 @@
-"""Modellix and Appy Pie as the sandbox speaks them."""
+"""The sandbox's APIs of Modellix and Appy Pie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each scenario over the wire: what a receiver, a client and a browser really meet."""
+"""Each scenario over HTTP: what a receiver, a client and a browser see."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PACE = 0.15  # seconds
 
 @dataclass
 class Heard:
-    """One request, as far as it came."""
+    """One request, as far as it was received."""
 
     path: str
     headers: dict[str, str]
@@ -58,12 +58,12 @@ class Heard:
 
 @dataclass
 class Receiver:
-    """A strict one: 200 only for a whole JSON body at its own path."""
+    """A strict receiver: it responds with 200 only to a complete JSON body at its own path."""
 
     url: str
     heard: list[Heard] = field(default_factory=list)
     together: int = 0
-    waits_for: int = 1  # answers none before so many have come that wait together
+    waits_for: int = 1  # responds only when so many requests are waiting
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def play(sandbox: Sandbox, kling: Kling, receiver: Receiver, scenario: str) -> str:
-    """Play one task to the end of all that is told of it; its id."""
+    """Play one task to its last callback; return its id."""
     sandbox.next("kling", scenario)
     task_id = str(kling.created(callback_url=receiver.url)["task_id"])
     wait_for(lambda: sandbox.is_quiet(task_id))
@@ -129,7 +129,7 @@ def play(sandbox: Sandbox, kling: Kling, receiver: Receiver, scenario: str) -> s
 
 
 def test_burst_sends_all_copies_at_once(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
-    receiver.waits_for = 20  # all copies have to come before one is answered
+    receiver.waits_for = 20  # all copies have to arrive before one gets a response
     task_id = play(sandbox, kling, receiver, "burst")
     assert {status: receiver.statuses.count(status) for status in MOVES} == dict.fromkeys(MOVES, 20)
     assert len(sandbox.ledger.acknowledged(task_id)) == 60
@@ -161,7 +161,7 @@ def test_the_final_callback_is_delayed(
     moves.release()
     play(sandbox, kling, receiver, "delayed")
     assert receiver.statuses == MOVES
-    assert moves.waits == [PACE, PACE, 5 * PACE]  # two of the task, and one of its end's callback
+    assert moves.waits == [PACE, PACE, 5 * PACE]  # two of the task, and one of its final callback
 
 
 def test_a_truncated_body_is_followed_by_the_complete_one(
@@ -196,7 +196,7 @@ def test_an_impatient_provider_disconnects_and_retries(
     assert sorted(receiver.statuses) == sorted(MOVES * 2)
     assert all(one.is_whole for one in receiver.heard)
     entries = sandbox.ledger.entries(task_id)
-    # The receiver took it and answered 200; the provider never saw that.
+    # The receiver accepted it and responded with 200; the provider never saw that.
     assert [entry.acknowledged for entry in entries] == [False, True] * 3
 
 

@@ -1,4 +1,4 @@
-"""`POST /api/tasks`: one task for one key, whatever happens, and no body that breaks it."""
+"""`POST /api/tasks`: one task per idempotency key in every case, and no body that breaks it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def encoded(kind: str = "PNG", side: int = 320) -> str:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As wsgi.py does; and no test waits for the provider to file what it accepted."""
+    """Register the API as wsgi.py does, without the pause in which a provider stores a task."""
     for error, status in api.STATUS.items():
         problems.register(error, status)
     monkeypatch.setattr("submitter.task_creation.LOOK_UP_AFTER", 0.01)
@@ -78,8 +78,8 @@ def apps(
     tmp_path: Path,
     make_app: MakeApp,
 ) -> Apps:
-    """Makes the application of one more web process, over the same record."""
-    store.check_schema()  # migrated already
+    """Return a function that makes the application of a further web process on the same record."""
+    store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text("")
 
     def make(
@@ -120,7 +120,7 @@ def creates(server: Scripted) -> int:
 
 
 def once(released: threading.Event, server: Scripted) -> Any:
-    """Answer a create once it is released."""
+    """Respond to a create once it is released."""
 
     def reply(handler: Any, asked: Any) -> None:
         released.wait(PATIENCE)
@@ -300,8 +300,8 @@ def test_a_lost_response_is_reported_once_its_outcome_is_known(
     assert creates(server) == 1
 
 
-# A connection that was shut down at its deadline is, now and then, closed when it is collected;
-# whose it is has not been found. It is collected here, so that it does not fail another test.
+# A connection that was shut down at its deadline is sometimes closed only by the garbage collector;
+# the cause is unknown. It is collected here, so that it does not make another test fail.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_slow_provider_delays_no_request_beyond_its_limit(
     client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
@@ -309,7 +309,7 @@ def test_a_slow_provider_delays_no_request_beyond_its_limit(
     server.will(server.drip)
 
     def statuses() -> Iterator[int]:
-        for doublings in count():  # 503: in that time it was not even reached
+        for doublings in count():  # 503: it was not reached within that time
             monkeypatch.setattr(synchronous_create, "CREATED_WITHIN", 0.5 * 2**doublings)
             monkeypatch.setattr(synchronous_create, "QUERIED_WITHIN", 0.8 * 2**doublings)
             yield post(client).status_code
@@ -448,7 +448,7 @@ def test_a_key_expires_after_a_day(store: Store) -> None:
     assert store.idempotency.find("a", now + day - 1) is not None
     assert store.idempotency.find("a", now + day) is None
     assert store.idempotency.claim("c", b"d", "t", now + day, now + day + 1) is not None
-    assert store.idempotency.find("a", now) is None  # deleted as a new one was written
+    assert store.idempotency.find("a", now) is None  # deleted when a new one was written
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -491,7 +491,7 @@ def test_a_copy_waits_for_a_limited_time(apps: Apps, server: Scripted, store: St
 
 
 def claimed(store: Store, hold: int = 0) -> str:
-    """A process has taken the key, and died; the id of the task it meant to make."""
+    """Take the key as a process that died; return the id of the task it was going to create."""
     digest = sha256(raw(WANTED)).digest()
     held = store.idempotency.claim("k", digest, "task-of-k", now_ms(), now_ms() + hold)
     assert held is not None
@@ -516,7 +516,7 @@ def test_a_crash_before_the_response_is_never_paid_twice(
     inputs: TryOnInputs,
 ) -> None:
     task_id = claimed(store)
-    make_creator().record_task(inputs, task_id)  # and it may have been sent
+    make_creator().record_task(inputs, task_id)  # the request may have been sent
     answer = post(client, "k")
     assert (answer.status_code, answer.get_json()["task"]) == (409, task_id)
     assert server.asked == []
@@ -541,7 +541,7 @@ def test_after_a_crash_following_the_response_the_task_is_returned(
 def test_a_process_that_lost_its_hold_sends_nothing(
     apps: Apps, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first stalls before its task is on record, longer than its hold; a second takes over."""
+    """The first process stalls for longer than its hold; a second one takes over."""
     server.will(server.task())
     original, calls = TaskCreator.record_task, count()
     is_stalled, goes_on = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""A batch of orders against a provider that does what providers do."""
+"""A batch of orders with a provider that fails in every realistic way."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def environment(server: Scripted, database: Path, tmp_path: Path) -> dict[str, s
 
 @pytest.fixture
 def orders(tmp_path: Path, picture: Path) -> Path:
-    """A folder of orders, with the picture beside them; commands run elsewhere."""
+    """A folder of orders with a picture; commands run in another directory."""
     folder = tmp_path / "orders"
     folder.mkdir()
     picture.rename(folder / "me.png")
@@ -61,7 +61,7 @@ def orders(tmp_path: Path, picture: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries again soon, where an account does not say how long it wants to be left alone."""
+    """Shorten the pauses between tries, unless an account states its own."""
     monkeypatch.setattr(
         "submitter.batch.run.SharedBackoff", partial(SharedBackoff, delays=(0.02, 0.04))
     )
@@ -69,7 +69,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(environment: dict[str, str], orders: Path, store: Store) -> Run:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
 
     def run(text: str | bytes, *words: str, **changed: str | None) -> Result:
         orders.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -95,7 +95,7 @@ def outcomes(result: Result) -> list[tuple[int, str]]:
 
 
 def numbered(server: Scripted) -> Reply:
-    """Each create gets an id of its own."""
+    """Respond to each create with a different id."""
 
     def document(asked: Asked) -> Any:
         own_id = asked.json["external_task_id"]
@@ -259,7 +259,7 @@ def test_a_full_account_does_not_slow_down_another(
 
     def reply(handler: BaseHTTPRequestHandler, asked: Asked) -> None:
         key = asked.headers["Authorization"][-5:]
-        if key == "shop2":  # it is served only while the other account is held back
+        if key == "shop2":  # its requests succeed only while the other account is full
             assert told_later.wait(PATIENCE)
         if key == "shop2" or served.count("shop2") == 3:
             served.append(key)
@@ -317,7 +317,7 @@ def test_modellix_creates_that_were_refused_temporarily_are_sent_again_in_a_batc
 def test_two_concurrent_processes_pay_for_each_row_once(
     server: Scripted, store: Store, environment: dict[str, str], orders: Path
 ) -> None:
-    """Of the same rows in two files, by processes of their own."""
+    """The runs are two processes with two files of the same rows."""
     server.will(numbered(server))
     copy = orders.with_name("copy.csv")
     for path in (orders, copy):
@@ -336,7 +336,7 @@ def test_two_concurrent_processes_pay_for_each_row_once(
         assert {one.wait(PATIENCE), other.wait(PATIENCE)} <= {
             0,
             1,
-        }  # 1: met a row that was under way
+        }  # 1: it found a row that was in progress
     assert len(server.asked) == 30
     assert references(store) == {f"ORDER-{n}": 1 for n in range(30)}
 
@@ -376,7 +376,7 @@ def test_ctrl_c_waits_for_running_creates_and_reports_what_is_left(
 def test_after_a_kill_rows_in_progress_are_reported_and_not_sent_again(
     run: Run, server: Scripted, store: Store
 ) -> None:
-    """A row that was on record when the process died: nobody knows whether it was accepted."""
+    """It is unknown whether a row that was on record when the process died was accepted."""
     store.inbox.create_task(Task("t-1", "kling", Status.CREATED, 1, 1, reference="ORDER-0"))
     server.will(numbered(server))
     result = run(many(2), "--json")

@@ -1,4 +1,4 @@
-"""The command as people and scripts use it."""
+"""The `submitter` command as people and scripts use it."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_progress_is_one_line_per_change_on_stderr(run: Any, server: Any, store:
 def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
     run: Any, server: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The callback comes, the worker downloads: both are played by a thread."""
+    """A thread simulates the callback and the worker's download."""
     (tmp_path / "hooks.toml").write_text(HOOKS)
     file = File("0", "/pictures/a.png", "00" * 32, 7, "image/png")
 
@@ -207,7 +207,7 @@ def test_list_is_tab_separated_when_piped_and_json_on_request(
     assert run("list").stdout.split("\t")[::4] == ["9", "https://cdn.example/a.png\n"]
     document = json.loads(run("list", "--json", "--page", "2", "--page-size", "500").stdout)
     assert (document["page"], document["tasks"][0]["status"]) == (2, "succeeded")
-    assert not database.exists()  # it needs no record
+    assert not database.exists()  # it needs no database
     assert run("list", "--page-size", "501").exit_code == 2
 
 

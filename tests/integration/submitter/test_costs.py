@@ -1,4 +1,4 @@
-"""`submitter costs`: what it prints, for people and for programs."""
+"""`submitter costs`: its output for people and for programs."""
 
 from __future__ import annotations
 

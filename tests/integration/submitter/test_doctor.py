@@ -1,4 +1,4 @@
-"""`submitter doctor`: which keys are there, and whether the providers accept them."""
+"""`submitter doctor`: which keys are set, and whether the providers accept them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def keys_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None."""
+    """No keys of other providers."""
     for name in list(os.environ):
         if name.startswith(NAMES):
             monkeypatch.delenv(name)
@@ -35,7 +35,7 @@ def keys_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def environment(sandbox: Sandbox) -> dict[str, str]:
-    """The sandbox's keys and addresses."""
+    """An environment with the sandbox's keys and addresses."""
     return {name: value for name, value in sandbox.env().items() if name.startswith(NAMES)}
 
 
@@ -76,7 +76,7 @@ def test_wrong_keys_are_reported(environment: dict[str, str], name: str, check: 
     assert result.exit_code == 1
     verdict, said = found(wrong)[check]
     assert verdict == "failed"
-    assert name in said  # what to check
+    assert name in said  # what the user should check
 
 
 def test_accounts_are_found_by_their_keys(environment: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for a task's end, by the record and by asking."""
+"""Waiting for the end of a task, by its record and by queries."""
 
 import json
 import threading
@@ -50,11 +50,11 @@ def follower(record: Session, adapter: Kling, heard: list[str], **more: Any) -> 
 
 
 class Time:
-    """A clock that waiting for a commit moves forward."""
+    """A clock that advances while a commit is waited for."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        self.meanwhile: list[Callable[[], object]] = []  # what happens at the next waits
+        self.meanwhile: list[Callable[[], object]] = []  # the events of the next waits
         monkeypatch.setattr(store.database, "wait_for_commit", self.wait)
 
     def wait(self, seconds: float, _: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""KEEP_INPUTS: small copies of what was sent, whichever way it came in; off, nothing of it."""
+"""KEEP_INPUTS: small copies of all inputs are stored; without it, none are."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ SENT |= {"skirt.png": ("green", (600, 300))}
 
 
 def photo(folder: Path, name: str) -> None:
-    """Turned by 90 degrees, as a camera notes it; with a word about the place."""
+    """A picture turned by 90 degrees with an EXIF orientation, and a location."""
     color, size = SENT[name]
     image = Image.new("RGB", size, color)
-    ImageDraw.Draw(image).rectangle((0, 0, 40, 40), "black")  # is at the top right when upright
+    ImageDraw.Draw(image).rectangle((0, 0, 40, 40), "black")  # at the top right when upright
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = MARK.decode()
@@ -49,8 +49,8 @@ def photo(folder: Path, name: str) -> None:
 def shop(
     server: Scripted, database: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shop's folder and environment, that keeps what it sends."""
-    store.check_schema()  # migrated already
+    """A shop's folder and environment, with KEEP_INPUTS."""
+    store.check_schema()  # already migrated
     server.will(server.task())
     monkeypatch.chdir(tmp_path)
     for name in ("PUBLIC_URL", "HOOKS_FILE", "KLING_ACCESS_KEY", "KLING_SECRET_KEY"):
@@ -105,7 +105,7 @@ every_way = pytest.mark.parametrize(
 
 @pytest.fixture
 def send(request: pytest.FixtureRequest, make_app: MakeApp) -> Callable[[], None]:
-    """One of the ways; the application lasts as long as the test, as a web process would."""
+    """Submit in one of the ways. The application lasts as long as the test."""
     way: Callable[..., None] = request.param
     return partial(way, make_app) if way is by_api else way
 
@@ -143,7 +143,7 @@ def test_inputs_are_stored_small_and_upright(
     assert all(near(image, (20, 100), colors[name]) for name, image in found.items())
     assert all(near(image, (image.width - 4, 4), (0, 0, 0)) for image in found.values())
     assert all(image.format == "JPEG" for image in found.values())
-    assert MARK not in on_disk(database)  # what a camera notes is not of the picture
+    assert MARK not in on_disk(database)  # the camera's metadata is not stored
 
 
 @every_way
@@ -161,7 +161,7 @@ def test_without_the_setting_no_input_is_stored(
     send()
     assert kept(store) == {}
     whole = on_disk(database)
-    assert b"867283741759111202" in whole  # the task is there
+    assert b"867283741759111202" in whole  # the task exists
     for name in SENT:
         content = Path(name).read_bytes()
         assert content[:200] not in whole
@@ -231,7 +231,7 @@ def test_a_record_that_cannot_store_them_does_not_stop_the_submission(
 def test_the_inputs_of_a_refused_task_are_stored_too(
     keeping: TaskCreator, store: Store, server: Scripted
 ) -> None:
-    """It shows what was wrong with it."""
+    """They show what was wrong."""
     server.will(server.payload("error-1201.json", 400))
     inputs = prepare_inputs(keeping.adapter, "person.jpg", "shirt.png")
     task = keeping.record_task(inputs)

@@ -1,4 +1,4 @@
-"""Kling's room: questions, their retries, and tokens that are signed anew."""
+"""Kling's adapter: queries, their retries, and tokens that are signed again."""
 
 import time
 from collections.abc import Callable
@@ -137,7 +137,7 @@ def test_a_token_that_is_not_valid_now_is_signed_again_once(
     server: Any, make_adapter: Rooms, code: int
 ) -> None:
     tokens = SignedTokens("my-access-key", "a-secret-key-that-is-32-bytes-long")
-    tokens.token(int(time.time()) - 1000)  # still good by our clock
+    tokens.token(int(time.time()) - 1000)  # still valid by our clock
     expired = server.say({"code": code, "message": "token", "request_id": "r"}, 401)
     server.will(expired, server.payload("query-processing.json"))
     make_adapter(tokens).fetch(provider_task_id="822953089408827433")

@@ -1,4 +1,4 @@
-"""`from submitter import submit`, as its own documentation shows it."""
+"""`from submitter import submit`, as its documentation shows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.support.scripted_provider import TOKEN, Asked, Scripted
 def shop(
     server: Scripted, database: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shop's folder and environment, without a public address."""
-    store.check_schema()  # migrated already
+    """A shop's folder and environment, without a public URL."""
+    store.check_schema()  # already migrated
     monkeypatch.chdir(tmp_path)
     for name in ("PUBLIC_URL", "HOOKS_FILE", "KLING_ACCESS_KEY", "KLING_SECRET_KEY"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Pictures that are fetched, because they are to be merged."""
+"""Pictures behind URLs that are fetched to be merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reconciliation: a callback that never comes does not matter."""
+"""Reconciliation: lost callbacks are replaced by queries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SOON = NOW + 90_000
 
 @dataclass
 class FakeAdapter:
-    """A provider's room that answers what the test says, and remembers what it was asked."""
+    """An adapter whose responses a test sets, and that records the queries."""
 
     name: str = "kling"
     has_callbacks: bool = True
@@ -174,7 +174,7 @@ def test_a_mismatch_is_resolved_by_one_query(scene: Scene) -> None:
     assert ingest.accept(late) is Outcome.MISMATCH
     assert (
         scene.store.polling.next_deadline_at() is None
-    )  # the provider told the end: nothing to ask
+    )  # the provider reported the end: nothing to query
 
 
 def test_a_task_that_was_given_up_is_queried_again_on_request(
@@ -231,7 +231,7 @@ def test_a_provider_that_asks_for_years_is_queried_after_a_day(scene: Scene) -> 
 
 
 def test_a_task_that_cannot_be_found_is_given_up_at_once(scene: Scene) -> None:
-    """A create whose answer was lost, at a provider that does not find by our id."""
+    """The response to a create was lost, and the provider cannot find tasks by our id."""
     scene.put()
     scene.adapter.finds_by_our_id = False
     assert scene.reconciler.query_overdue() == {"given up": 1}
@@ -314,7 +314,7 @@ def test_a_task_that_ends_during_its_query_stays_ended(scene: Scene) -> None:
 
     class Slow(FakeAdapter):
         def fetch(self, **_: str | None) -> Answer:
-            Ingest(scene.store).accept(callback())  # the callback comes at last
+            Ingest(scene.store).accept(callback())  # the callback arrives late
             return Answer(200, {}, told("processing"))
 
     scene.reconciler.open_adapter = lambda *_: Slow()  # type: ignore[assignment]
@@ -339,7 +339,7 @@ def test_a_conflict_is_resolved_by_the_provider(scene: Scene) -> None:
 def test_a_result_that_no_longer_exists_gets_a_fresh_url(scene: Scene) -> None:
     scene.put()
     Ingest(scene.store, HOOKS).accept(callback())
-    scene.store.polling.query_at("task-1", SOON)  # as the delivery does when the URL answers 404
+    scene.store.polling.query_at("task-1", SOON)  # as the delivery does when the URL returns 404
     fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
     scene.adapter.answers = [told(task_result=fresh)]
     assert scene.reconciler.query_overdue() == {"unchanged": 1}
@@ -352,7 +352,7 @@ def test_a_result_that_no_longer_exists_gets_a_fresh_url(scene: Scene) -> None:
 
 def test_the_tasks_of_a_poller_that_died_are_queried_by_another(scene: Scene) -> None:
     scene.put()
-    assert len(scene.store.polling.claim_overdue(SOON, SOON + LEASE_MS, 4)) == 1  # and it dies
+    assert len(scene.store.polling.claim_overdue(SOON, SOON + LEASE_MS, 4)) == 1  # the process dies
     assert scene.reconciler.query_overdue() == {}
     scene.clock.now = SOON + LEASE_MS
     scene.adapter.answers = [told()]

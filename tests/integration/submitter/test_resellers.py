@@ -1,4 +1,4 @@
-"""What is peculiar to Modellix and to Appy Pie, on the wire and in their settings."""
+"""What is specific to Modellix and Appy Pie: their protocols and settings."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_submit_and_status_follow_a_modellix_task_to_its_picture(
 
 
 class Stumbling(Ingest):
-    """A way in that is closed at the first knock."""
+    """An `Ingest` that fails at the first call."""
 
     knocks: ClassVar[list[int]] = []
 
@@ -293,7 +293,7 @@ def test_the_only_id_of_a_paid_task_is_recorded_at_the_second_try(
 
 
 class Puzzled(Ingest):
-    """A way in that understands no refusal."""
+    """An `Ingest` that cannot parse a refusal."""
 
     def accept(self, callback: Callback) -> Outcome:
         raise NotTheProtocol(f"what does {callback.body!r} mean?")

@@ -1,4 +1,4 @@
-"""Two-phase submission against a provider that does what providers do."""
+"""Two-phase submission with a provider that fails in every realistic way."""
 
 import logging
 import socket
@@ -70,7 +70,7 @@ def test_the_response_is_recorded_like_a_callback(
     task = send(make_creator(), inputs)
     assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
     assert (task.provider_task_id, task.reference) == ("867283741759111202", "ORDER-7")
-    assert task.deadline_at == task.created_at + 21_000  # nobody will call back: 0.7 of the usual
+    assert task.deadline_at == task.created_at + 21_000  # no callback will come: 0.7 of the usual
     (stored,) = store.lists.callbacks()
     assert (stored.callback.source, stored.outcome) == (Source.CREATE, Outcome.RECORDED)
     assert stored.callback.body.startswith(b'{"code": 0')
