@@ -52,7 +52,7 @@ def replaces(suffix: str, content: bytes) -> Change:
 
 
 def is_opened_anew(database: Path) -> None:
-    """Check that a program that starts after the files were removed creates new ones."""
+    """Replace the files as a program does that starts after they were removed."""
     removes("-wal", "-shm")(database)
     for suffix in ("-wal", "-shm"):
         Path(f"{database}{suffix}").touch()

@@ -152,9 +152,7 @@ def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(server: Serv
                 return
 
     def each_goes_on() -> None:
-        """Wait until every sender has had 15 more callbacks acknowledged, so that none of them
-        hangs.
-        """
+        """Wait until every sender has had 15 more callbacks acknowledged."""
         wanted = [len(tasks) + 15 for tasks in acknowledged]
         wait_until(lambda: all(map(operator.ge, map(len, acknowledged), wanted)))
 
