@@ -410,11 +410,11 @@ def test_the_history_keeps_its_times(store: Store, machine: Machine, by: int) ->
     watch = machine.watch(store)
     watch.look()
     retry(store, machine.shown)
-    before = {table: Transfer(store.database).digest(table) for table in HISTORY}
+    before = {table: list(Transfer(store.database).pages(table)) for table in HISTORY}
     task = store.queries.task("task-1")
     machine.set_clock(by)
     correction(watch)
-    assert {table: Transfer(store.database).digest(table) for table in HISTORY} == before
+    assert {table: list(Transfer(store.database).pages(table)) for table in HISTORY} == before
     assert replace(store.queries.task("task-1"), deadline_at=task.deadline_at) == task
 
 

@@ -158,7 +158,7 @@ def test_the_migration_puts_attempts_into_the_order_of_their_ends(
 def test_an_attempt_is_recorded_once(store: Store) -> None:
     succeed(store, "a")
     attempt(store)
-    ((found,),) = Transfer(store.database).dump("attempts")
+    ((found,),) = Transfer(store.database).pages("attempts")
     with pytest.raises((sqlite3.IntegrityError, StoreUnavailable), match=r"(?i)unique"):
         Transfer(store.database).load("attempts", [{**found, "id": found["id"] + 1}])
 

@@ -885,7 +885,7 @@ def test_the_migration_keeps_every_message_and_learns_where_each_id_came_from(
     now.inbox.quarantine(replace(called(), body=b"?", task_id="called"), "not JSON")
     tables = ("tasks", "callbacks", "transitions", "deliveries")
     rows = {
-        table: [row for page in Transfer(now.database).dump(table) for row in page]
+        table: [row for page in Transfer(now.database).pages(table) for row in page]
         for table in tables
     }
     # a create response that named another task than a callback before it, which was only noted
@@ -894,7 +894,7 @@ def test_the_migration_keeps_every_message_and_learns_where_each_id_came_from(
     for table in tables:
         Transfer(before.database).load(table, [as_before(row) for row in rows[table]])
     assert before.migrate() == lacked
-    after = {row["id"]: row for page in Transfer(before.database).dump("tasks") for row in page}
+    after = {row["id"]: row for page in Transfer(before.database).pages("tasks") for row in page}
     sources = {name: row["id_source"] for name, row in after.items()}
     assert sources == {
         "created": "callback",
@@ -903,7 +903,7 @@ def test_the_migration_keeps_every_message_and_learns_where_each_id_came_from(
         "nothing": None,
     }
     for table in tables[1:]:
-        kept = [{**row} for page in Transfer(before.database).dump(table) for row in page]
+        kept = [{**row} for page in Transfer(before.database).pages(table) for row in page]
         assert kept == [{**row} for row in rows[table]]
     assert before.lists.page_of_quarantine(before=None, limit=9).rows[0].callback.body == b"?"
     mismatch = {**other, "id": 99, "digest": b"of another body", "outcome": "mismatch"}

@@ -173,7 +173,7 @@ def test_a_copy_takes_every_personal_column_along(store: Store, tmp_path: Path) 
     target = SqliteStore(tmp_path / "copy" / "receiver.db")
     target.migrate()
     for table in TABLES:
-        for found in Transfer(store.database).dump(table):
+        for found in Transfer(store.database).pages(table):
             Transfer(target.database).load(table, found)
     try:
         assert holding(target, ANNA) == PERSONAL

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from receiver.cli import copy as cli_copy
 from receiver.cli import main
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
@@ -16,9 +18,10 @@ from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql import transfer
 from receiver.stores.sql.activity import ActivityKind, Rejection
 from receiver.stores.sql.sessions import Allowance, Usage
-from receiver.stores.sql.transfer import TABLES, Transfer
+from receiver.stores.sql.transfer import TABLES, Page, Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
 from tests.support.filled_records import filled
@@ -84,6 +87,23 @@ def grown(store: SqliteStore) -> None:
         store.clocks.correct_clock("boot", offset, NOW)
 
 
+COUNTS = {
+    "task_counts": "provider, status",
+    "delivery_counts": "hook, state",
+    "hours": "provider, series, bucket, hour",
+}
+
+
+def counted(store: Store) -> list[set[tuple[object, ...]]]:
+    """Return what triggers counted, without the slots in which they counted it."""
+    found = []
+    with store.database.reading() as session:
+        for table, of in COUNTS.items():
+            sql = f"select {of}, sum(value) from {table} group by {of} having sum(value) <> 0"  # noqa: S608
+            found.append({tuple(dict(row).values()) for row in session.execute(sql).fetchall()})
+    return found
+
+
 def test_a_full_record_is_copied_completely(
     store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
 ) -> None:
@@ -100,6 +120,7 @@ def test_a_full_record_is_copied_completely(
     for task in ("task-0", "task-9", "task-699", "open", "full"):
         assert target.queries.history(task) == store.queries.history(task)
     assert target.queries.inputs("open") == store.queries.inputs("open") != {}
+    assert counted(target) == counted(store)
 
 
 def test_the_copy_continues_where_the_record_was(
@@ -127,6 +148,62 @@ def test_the_copy_continues_where_the_record_was(
     assert target.activity.newest(ActivityKind.ATTEMPT)[0].at == NOW + 5
     target.activity.add_rejections([Rejection(NOW, "203.0.113.9", "again", "POST", "/x")])
     assert target.activity.rejections(1)[0].reason == "again"
+
+
+class Interruption(Exception):
+    """The copy was interrupted."""
+
+
+def test_an_interrupted_copy_is_completed_by_the_same_command(
+    store: SqliteStore,
+    target: PostgresStore,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grown(store)
+    arguments = ("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    monkeypatch.setattr(transfer, "PAGE", 100)
+    load, calls = Transfer.load, count(1)
+
+    def interrupted(self: Transfer, table: str, page: Page) -> None:
+        if next(calls) == 12:
+            raise Interruption
+        load(self, table, page)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Transfer, "load", interrupted)
+        assert isinstance(run(*arguments).exception, Interruption)
+    assert 0 < Transfer(target.database).count("callbacks") < 700
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith("both databases are the same\n")
+    assert counted(target) == counted(store)
+    assert run(*arguments).output == done.output  # a complete copy is only compared
+
+
+def test_a_target_that_differs_from_the_source_is_not_completed(
+    store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
+) -> None:
+    Ingest(store).accept(callback(body(), "ours"))
+    arguments = ("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert run(*arguments).exit_code == 0
+    Ingest(target).accept(callback(body("succeed"), "ours"))
+    Ingest(store).accept(callback(body(task_id="p-2"), "second"))
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert "the target is not empty" in done.output
+    assert [task.id for task in target.lists.tasks()] == ["ours"]
+
+
+def test_progress_is_printed_without_a_terminal_too(
+    store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ingest(store).accept(callback(body(), "ours"))
+    monkeypatch.setattr(cli_copy, "REPORT_EVERY", 0)
+    done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert "copy: 1 of 1 tasks copied\n" in done.stderr
+    assert "copy: 1 of 1 tasks compared\n" in done.stderr
 
 
 def test_an_empty_record_can_be_copied_too(store: SqliteStore, url: str, tmp_path: Path) -> None:
@@ -171,14 +248,14 @@ def test_a_source_that_is_still_in_use_is_reported(
 ) -> None:
     """Rows copied later refer to a task that was added after its table had been copied."""
     Ingest(store).accept(callback(body(), "early"))
-    count = Transfer.count
+    count_rows = Transfer.count
 
-    def counted(self: Transfer, table: str) -> int:
+    def counted_late(self: Transfer, table: str) -> int:
         if table == "transitions":
             Ingest(store).accept(callback(body(task_id="late"), "late"))
-        return count(self, table)
+        return count_rows(self, table)
 
-    monkeypatch.setattr(Transfer, "count", counted)
+    monkeypatch.setattr(Transfer, "count", counted_late)
     source = f"sqlite:///{tmp_path / 'receiver.db'}"
     for target in (f"sqlite:///{tmp_path / 'target.db'}", url):
         done = run("--from", source, "--to", target)

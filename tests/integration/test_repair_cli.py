@@ -136,7 +136,7 @@ def quarantine(store: SqliteStore, *bodies: bytes, at: int = NOW) -> None:
 
 def contents(store: SqliteStore) -> list[object]:
     tables = ("tasks", "callbacks", "transitions", "deliveries", "counters", "pauses")
-    return [rows for table in tables for rows in Transfer(store.database).dump(table)]
+    return [rows for table in tables for rows in Transfer(store.database).pages(table)]
 
 
 def test_a_failing_callback_does_not_stop_the_replay_of_the_quarantine(store: SqliteStore) -> None:

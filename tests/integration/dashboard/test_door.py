@@ -296,7 +296,7 @@ def test_the_store_holds_no_session_id(
     assert kept
     assert serializer
     identity = serializer.loads(kept.value)["id"]
-    rows = [row for page in Transfer(store.database).dump("sessions") for row in page]
+    rows = [row for page in Transfer(store.database).pages("sessions") for row in page]
     assert len(rows) == 1
     assert identity not in repr(rows)
 
@@ -310,7 +310,7 @@ def test_wrong_passwords_count_for_all_processes(
     assert Transfer(store.database).count("refused_attempts") == 0  # an attempt writes nothing
     merge(site)
     kinds = {
-        row["kind"] for rows in Transfer(store.database).dump("refused_attempts") for row in rows
+        row["kind"] for rows in Transfer(store.database).pages("refused_attempts") for row in rows
     }
     assert kinds == {"password", "token"}  # a 401 counts for both
     assert log_in(second, PASSWORD).status_code == 429
