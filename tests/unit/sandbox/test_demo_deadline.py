@@ -1,4 +1,4 @@
-"""The demo's deadline restarts with each progress, and names what is missing when it passes."""
+"""The demo's deadline restarts with every progress, and its error names what is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIMIT = 60.0  # seconds
 
 
 class Clock:
-    """A clock that only moves when a test moves it."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -30,7 +30,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_deadline, "POLLED_EVERY", 0)
 
 
-def test_it_passes_when_nothing_new_was_seen_for_the_limit(clock: Clock) -> None:
+def test_the_deadline_passes_when_nothing_new_was_seen_for_the_limit(clock: Clock) -> None:
     made = ProgressDeadline(LIMIT, clock)
     clock.now += LIMIT - 0.1
     assert not made.passed
@@ -38,7 +38,7 @@ def test_it_passes_when_nothing_new_was_seen_for_the_limit(clock: Clock) -> None
     assert made.passed
 
 
-def test_each_new_fact_restarts_it(clock: Clock) -> None:
+def test_each_new_fact_restarts_the_deadline(clock: Clock) -> None:
     made = ProgressDeadline(LIMIT, clock)
     for number in range(20):
         clock.now += LIMIT - 1
@@ -46,7 +46,7 @@ def test_each_new_fact_restarts_it(clock: Clock) -> None:
         assert not made.passed
 
 
-def test_a_repeated_fact_does_not_restart_it(clock: Clock) -> None:
+def test_a_repeated_fact_does_not_restart_the_deadline(clock: Clock) -> None:
     made = ProgressDeadline(LIMIT, clock)
     made.note(["a fact"])
     clock.now += LIMIT
@@ -55,7 +55,7 @@ def test_a_repeated_fact_does_not_restart_it(clock: Clock) -> None:
     assert made.passed
 
 
-def test_a_wait_that_makes_progress_has_no_limit_in_total(clock: Clock) -> None:
+def test_a_wait_that_makes_progress_has_no_total_limit(clock: Clock) -> None:
     made, looks = ProgressDeadline(LIMIT, clock), iter(range(20))
 
     def is_over() -> bool:
@@ -68,7 +68,9 @@ def test_a_wait_that_makes_progress_has_no_limit_in_total(clock: Clock) -> None:
     assert next(looks, None) is None
 
 
-def test_a_wait_without_progress_ends_with_what_is_missing_and_what_to_do(clock: Clock) -> None:
+def test_a_wait_without_progress_ends_with_an_error_that_names_what_is_missing_and_the_remedy(
+    clock: Clock,
+) -> None:
     made, looks = ProgressDeadline(LIMIT, clock), 0
 
     def is_over() -> bool:
@@ -84,7 +86,7 @@ def test_a_wait_without_progress_ends_with_what_is_missing_and_what_to_do(clock:
     assert looks == 3
 
 
-def test_what_happened_just_before_the_deadline_passed_counts(clock: Clock) -> None:
+def test_an_event_just_before_the_deadline_counts(clock: Clock) -> None:
     made = ProgressDeadline(LIMIT, clock)
     clock.now += 10 * LIMIT  # the machine was suspended
     made.wait_until(lambda: True, lambda: "nothing")
