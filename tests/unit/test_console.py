@@ -1,4 +1,4 @@
-"""Tables on a terminal: no word is cut apart, whatever the width is."""
+"""Tables on a terminal never break a word, whatever the width is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
-    """Makes standard output a terminal of this width."""
+    """Make standard output a terminal of this width."""
 
     def make(columns: int) -> Terminal:
         made = Terminal()
@@ -67,7 +67,7 @@ def test_a_row_is_one_line_where_it_fits(terminal: Callable[[int], Terminal]) ->
 
 
 @pytest.mark.parametrize("columns", [1, 20, 79, 80, 81, 200])
-def test_nothing_is_lost_at_any_width(terminal: Callable[[int], Terminal], columns: int) -> None:
+def test_nothing_is_omitted_at_any_width(terminal: Callable[[int], Terminal], columns: int) -> None:
     made = terminal(columns)
     reason = "服务 is [bold]busy[/] " + "x" * 90
     task = Task(ID, "kling", Status.FAILED, AT, AT, reference="ORDER-7", reason=reason)
@@ -97,14 +97,14 @@ def test_a_finding_is_broken_between_words(terminal: Callable[[int], Terminal]) 
     ]
 
 
-def test_a_program_to_be_pasted_stays_on_one_line(terminal: Callable[[int], Terminal]) -> None:
+def test_a_command_for_pasting_stays_on_one_line(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
     program = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
     output.show_finding(warning("settings", "it is too short", f"make one with: {program}"))
     assert program in made.getvalue()
 
 
-def test_a_list_of_others_fits_as_well(terminal: Callable[[int], Terminal]) -> None:
+def test_a_list_of_mismatches_fits(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
     columns = ("its id", "our id", "status", "created", "result")
     row = ("385235401494757376", ID, "succeeded", "2026-11-29T01:07:57.044Z", "https://a.example/1")
