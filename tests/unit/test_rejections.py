@@ -1,4 +1,4 @@
-"""Refusals are collected, counted, written now and then, and never in the way."""
+"""Rejections are collected, counted and written now and then, and delay no request."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from receiver.web.rejections import MAX_ATTEMPTS, MAX_KINDS, MAX_REASON, OTHERS,
 from tests.support.patience import PATIENCE, wait_until
 
 
-class Kept:
-    """Where refusals are written; `fails` times it is not there."""
+class RejectionStore:
+    """The store of the rejections; its first `fails` writes fail."""
 
     def __init__(self, fails: int = 0) -> None:
         self.fails = fails
@@ -34,8 +34,8 @@ class Kept:
         self.was_written.set()
 
 
-def test_equal_ones_are_counted() -> None:
-    kept = Kept()
+def test_equal_rejections_are_counted() -> None:
+    kept = RejectionStore()
     trace = Rejections(kept.write, interval=600)
     for _ in range(5):
         trace.note("192.0.2.1", "wrong token", "POST", "/callbacks/kling/t/secret")
@@ -45,17 +45,19 @@ def test_equal_ones_are_counted() -> None:
     assert (first.address, first.reason, first.method) == ("192.0.2.1", "wrong token", "POST")
     assert (first.path, first.count, second.count) == ("/callbacks/kling/t/…", 5, 1)
     trace.flush()
-    assert len(kept.writes) == 1  # nothing came, nothing is written
+    assert len(kept.writes) == 1  # without new rejections, nothing is written
 
 
-def test_strangers_cause_at_most_one_write_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_requests_cause_at_most_one_write_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     started: list[threading.Timer] = []
 
-    def start(timer: threading.Timer) -> None:  # the test itself lets the time pass
+    def start(timer: threading.Timer) -> None:  # the test itself runs the timers
         started.append(timer)
 
     monkeypatch.setattr(threading.Timer, "start", start)
-    kept = Kept()
+    kept = RejectionStore()
     trace = Rejections(kept.write)
     for second in range(1, 4):
         for sender in range(5):
@@ -67,8 +69,8 @@ def test_strangers_cause_at_most_one_write_a_second(monkeypatch: pytest.MonkeyPa
     assert len(kept.writes) == 3
 
 
-def test_an_attack_is_one_write_of_bounded_size() -> None:
-    kept = Kept()
+def test_an_attack_causes_one_write_of_limited_size() -> None:
+    kept = RejectionStore()
     trace = Rejections(kept.write, interval=600)
 
     def attack(sender: int) -> None:
@@ -84,8 +86,8 @@ def test_an_attack_is_one_write_of_bounded_size() -> None:
     assert found[-1].reason == OTHERS
 
 
-def test_they_are_written_without_being_asked() -> None:
-    kept = Kept()
+def test_rejections_are_written_without_another_request() -> None:
+    kept = RejectionStore()
     trace = Rejections(kept.write, interval=0.01)
     for _ in range(2):  # again, after a pause
         kept.was_written.clear()
@@ -93,16 +95,16 @@ def test_they_are_written_without_being_asked() -> None:
         assert kept.was_written.wait(PATIENCE)
 
 
-def test_a_store_that_is_away_for_a_moment_is_asked_again() -> None:
-    kept = Kept(fails=MAX_ATTEMPTS - 1)
+def test_a_store_that_is_unavailable_for_a_moment_is_retried() -> None:
+    kept = RejectionStore(fails=MAX_ATTEMPTS - 1)
     trace = Rejections(kept.write, interval=0.01)
     trace.note("192.0.2.1", "wrong token", "POST", "/")
     assert kept.was_written.wait(PATIENCE)
     assert kept.tries == MAX_ATTEMPTS
 
 
-def test_a_store_that_stays_away_costs_a_bounded_number_of_tries() -> None:
-    kept = Kept(fails=MAX_ATTEMPTS)
+def test_a_store_that_stays_unavailable_causes_a_limited_number_of_retries() -> None:
+    kept = RejectionStore(fails=MAX_ATTEMPTS)
     trace = Rejections(kept.write, interval=0.01)
     trace.note("192.0.2.1", "lost", "POST", "/")
     wait_until(lambda: kept.tries >= MAX_ATTEMPTS)
@@ -112,7 +114,7 @@ def test_a_store_that_stays_away_costs_a_bounded_number_of_tries() -> None:
     assert kept.tries == MAX_ATTEMPTS + 1
 
 
-def test_a_store_that_is_slow_holds_nobody() -> None:
+def test_a_slow_store_delays_no_request() -> None:
     writes: list[Sequence[Rejection]] = []
     is_writing, hold = threading.Event(), threading.Event()
 
@@ -132,8 +134,8 @@ def test_a_store_that_is_slow_holds_nobody() -> None:
     assert sum(rejection.count for rejection in writes[1]) == 1_000
 
 
-def test_what_a_stranger_sends_is_plain_and_short() -> None:
-    kept = Kept()
+def test_the_stored_parts_of_a_request_are_printable_and_short() -> None:
+    kept = RejectionStore()
     trace = Rejections(kept.write, interval=600)
     trace.note(
         "9" * 500, "\x1b[31mred\nline https://a.example/?sig=canary " + "x" * 5_000, "p\x00", ""
@@ -145,7 +147,7 @@ def test_what_a_stranger_sends_is_plain_and_short() -> None:
     assert rejection.method == "…"
 
 
-def test_what_waits_to_be_written_is_written_at_the_end(tmp_path: Path) -> None:
+def test_unwritten_rejections_are_written_at_exit(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from receiver.web.rejections import Rejections;"
         "trace = Rejections(lambda found: pathlib.Path(sys.argv[1]).write_text(found[0].reason),"
