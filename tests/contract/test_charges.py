@@ -1,4 +1,4 @@
-"""What providers said they charged, in every store, and read page by page."""
+"""Every store records the prices that providers report, and returns them page by page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def end(store: Store, task: str, at: int = NOW, account: str = "default", **more
 
 
 def billed(store: Store, task: str, *billing: dict[str, str]) -> None:
-    """A task of Kling's new dialect."""
+    """Return the callback for a task of Kling's new dialect, with this price."""
     output = [{"type": "image", "url": "https://cdn.example/0.png"}]
     document = {"id": f"at-{task}", "status": "succeeded", "outputs": output, "billing": billing}
     Ingest(store).accept(callback(json.dumps(document).encode(), task))
@@ -41,7 +41,7 @@ def test_a_charge_has_its_unit(store: Store) -> None:
     assert (store.queries.task("b").cost, store.queries.task("b").cost_unit) == ("0.07", "USD")
 
 
-def test_what_a_later_message_does_not_tell_stays(store: Store) -> None:
+def test_a_later_message_without_a_price_keeps_it(store: Store) -> None:
     end(store, "a")
     made = Task("b", "kling", Status.CREATED, NOW, NOW)
     store.inbox.create_task(made)
@@ -62,7 +62,7 @@ def test_what_a_later_message_does_not_tell_stays(store: Store) -> None:
         (ALWAYS, {"provider": "appypie"}, []),
     ],
 )
-def test_charges_are_read_whole_page_by_page(
+def test_all_charges_are_read_page_by_page(
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
     span: TimeRange,

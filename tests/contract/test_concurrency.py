@@ -1,4 +1,6 @@
-"""Many callbacks at once, most of them copies, in any order: every store ends with one record."""
+"""Many simultaneous callbacks, most of them copies and in any order, leave one record in every
+store.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ STATUSES = ("submitted", "processing", "succeed")
 NOW = 1_765_519_851_000
 
 
-def test_1600_callbacks_at_once_are_recorded_once(store: Store) -> None:
-    """150 distinct ones of 50 tasks, each at least once, shuffled."""
+def test_1600_simultaneous_callbacks_are_recorded_once(store: Store) -> None:
+    """They are 150 different callbacks of 50 tasks, each sent at least once, in random order."""
     chance = random.Random(11)  # noqa: S311 - to repeat a run, not to keep a secret
     distinct = [(task, status) for task in range(TASKS) for status in STATUSES]
     sent = distinct + [chance.choice(distinct) for _ in range(COPIES - len(distinct))]
@@ -55,7 +57,7 @@ def test_1600_callbacks_at_once_are_recorded_once(store: Store) -> None:
 
 
 def test_a_signed_callback_without_our_id_is_adopted_once(store: Store) -> None:
-    """Eight at the same moment about a task that nobody knows."""
+    """Eight callbacks about one unknown task arrive at the same moment."""
     event_ingest = Ingest(store, [subscription("mail")])
     same = [callback(body("succeed", "unknown", n=number), None) for number in range(8)]  # type: ignore[arg-type]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -65,7 +67,7 @@ def test_a_signed_callback_without_our_id_is_adopted_once(store: Store) -> None:
     assert len(store.lists.deliveries()) == 1
 
 
-def test_what_is_due_is_claimed_once(store: Store) -> None:
+def test_due_deliveries_are_claimed_once(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail"), subscription("slack")])
     for task in range(40):
         ingest.accept(callback(body(), f"task-{task}"))
@@ -82,7 +84,7 @@ def test_what_is_due_is_claimed_once(store: Store) -> None:
     assert {one.attempts for one in store.lists.deliveries(state=State.CLAIMED, limit=99)} == {1}
 
 
-def test_an_overdue_task_is_asked_about_by_one_poller(store: Store) -> None:
+def test_an_overdue_task_is_claimed_by_one_poller(store: Store) -> None:
     ingest = Ingest(store)
     for task in range(40):
         ingest.accept(callback(body("processing"), f"task-{task}"))

@@ -1,4 +1,4 @@
-"""RECONCILE_AFTER limits the wait before the first query of every task, however it became known."""
+"""RECONCILE_AFTER limits the delay of the first query of every task, however it became known."""
 
 from __future__ import annotations
 

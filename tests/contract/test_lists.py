@@ -1,4 +1,4 @@
-"""Lists of every store, narrowed down to some tasks and a span of time, page by page."""
+"""Lists of every store, filtered by tasks and by time, page by page."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SPANS = {"tasks": "created", "callbacks": "received", "deliveries": "moved"}
 
 
 def listed(store: Store, kind: str, limit: int = 9, before: int | None = None, **more: Any) -> Any:
-    """A page of this kind of list; `span` is of what this kind has."""
+    """Return a page of this kind of list; `span` applies to the times of this kind."""
     if "span" in more:
         more = {**more, SPANS[kind]: more["span"]}
         del more["span"]
@@ -66,7 +66,7 @@ def listed(store: Store, kind: str, limit: int = 9, before: int | None = None, *
 
 
 def ids(page: Any) -> list[str]:
-    """The tasks of its rows."""
+    """Return the tasks of the rows."""
     return [of_task(row) for row in page.rows]
 
 
@@ -78,7 +78,7 @@ def of_task(row: Any) -> str:
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
 @pytest.mark.parametrize(("narrowed", "wanted"), NARROWED)
-def test_a_list_holds_what_is_meant(
+def test_a_list_contains_the_filtered_rows(
     filled: Store, kind: str, narrowed: dict[str, Any], wanted: list[str]
 ) -> None:
     assert ids(listed(filled, kind, **narrowed)) == wanted
@@ -94,7 +94,7 @@ def test_pages_follow_each_other(filled: Store, kind: str) -> None:
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.DEAD])
-def test_deliveries_are_narrowed_in_every_state(filled: Store, state: State) -> None:
+def test_deliveries_are_filtered_in_every_state(filled: Store, state: State) -> None:
     if state is State.DEAD:
         for delivery in filled.lists.deliveries():
             filled.erasures.close_task(delivery.task_id, NOW)
@@ -104,7 +104,7 @@ def test_deliveries_are_narrowed_in_every_state(filled: Store, state: State) -> 
     assert ids(page) == ["d", "b"]
 
 
-def test_what_was_not_understood_is_listed_of_no_task(filled: Store) -> None:
+def test_an_account_filter_excludes_messages_without_a_task(filled: Store) -> None:
     filled.inbox.quarantine(callback(b"{}", None), "no")  # type: ignore[arg-type]
     page = filled.lists.page_of_callbacks(before=None, limit=9, outcome=Outcome.QUARANTINED)
     assert [stored.problem for stored in page.rows] == ["no"]
@@ -115,7 +115,7 @@ def test_what_was_not_understood_is_listed_of_no_task(filled: Store) -> None:
 
 
 def put(store: Store, times: list[int]) -> None:
-    """A task with a callback and a delivery at each of these times, in this order."""
+    """Record a task with a callback and a delivery at each of these times, in this order."""
     ingest = Ingest(store, [subscription("mail")])
     for number, at in enumerate(times):
         store.inbox.create_task(Task(f"t{number}", "kling", Status.CREATED, at, at))
@@ -127,15 +127,15 @@ UP_TO_NOW = [NOW + n * MINUTE for n in range(60)]
 CLOCKS = {
     "in order": UP_TO_NOW,
     "set back by an hour": [*UP_TO_NOW, *UP_TO_NOW],
-    "one was far ahead": [*UP_TO_NOW[:30], NOW + 9_999 * HOUR, *UP_TO_NOW[30:]],
-    "one was far behind": [*UP_TO_NOW[:30], 1, *UP_TO_NOW[30:]],
+    "one clock was far ahead": [*UP_TO_NOW[:30], NOW + 9_999 * HOUR, *UP_TO_NOW[30:]],
+    "one clock was far behind": [*UP_TO_NOW[:30], 1, *UP_TO_NOW[30:]],
     "commits out of order": [at + (n % 3) * 10_000 for n, at in enumerate(UP_TO_NOW[::1])],
 }
 
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
 @pytest.mark.parametrize("times", CLOCKS.values(), ids=CLOCKS)
-def test_a_clock_that_was_wrong_hides_nothing_of_the_time_that_is_meant(
+def test_a_wrong_clock_hides_no_row_of_the_requested_time(
     store: Store, kind: str, times: list[int]
 ) -> None:
     put(store, times)
@@ -155,7 +155,7 @@ def test_a_clock_that_was_wrong_hides_nothing_of_the_time_that_is_meant(
 @pytest.mark.parametrize(
     "text", ["\ud800", "a\udfffb", "a\0b", "\x1b[2J\u202e\uffff", "x" * 10_000]
 )
-def test_text_that_cannot_be_stored_is_looked_for_and_not_found(filled: Store, text: str) -> None:
+def test_text_that_cannot_be_stored_is_not_found(filled: Store, text: str) -> None:
     for kind in ("tasks", "callbacks", "deliveries"):
         assert ids(listed(filled, kind, reference=text)) == []
         assert ids(listed(filled, kind, account=text)) == []
