@@ -535,7 +535,7 @@ def test_a_row_with_an_impossibly_late_due_time_becomes_due(store: Store, machin
 
 
 def test_attempts_and_sessions_in_the_future_expire(store: Store, machine: Machine) -> None:
-    """Nobody must be locked out for a year because the clock was ahead when a password was wrong."""
+    """A wrong password must not lock people out for a year because the clock was ahead."""
     refuse(store, machine.shown + YEAR)
     store.sessions.open("digest", machine.shown + YEAR, machine.shown + YEAR + 12 * HOUR)
     assert store.clocks.limit_schedules(machine.shown) == 2

@@ -170,7 +170,7 @@ def test_a_task_has_one_final_status_whichever_store_records_it(rivals: Rivals[S
 def test_a_task_has_one_final_status_however_it_is_found(
     rivals: Rivals[Store], by: str, and_by: str
 ) -> None:
-    """One callback contains our id; the other one contains only the provider's id, and is signed."""
+    """One callback contains our id; the other one has the provider's id and a signature."""
     first, *others = create(rivals.first)
     for task_id in (first, *others):
         Ingest(rivals.first).accept(callback(body("submitted", of(task_id)), task_id))
@@ -265,7 +265,7 @@ def test_an_overdue_task_is_claimed_by_one_poller(rivals: Rivals[Store]) -> None
 def test_a_poller_claims_no_more_than_its_limit_whatever_the_query_plan(
     fresh: Callable[[], str],
 ) -> None:
-    """Even a plan that runs the subquery once for each task must not claim further tasks each time."""
+    """Even a plan that runs the subquery for each task must not claim further tasks each time."""
     settings = ("hashjoin", "mergejoin", "hashagg", "sort", "material")
     options = " ".join(f"-c enable_{name}=off" for name in settings)
     store = PostgresStore(f"{fresh()}?{urlencode({'options': options}, quote_via=quote)}")

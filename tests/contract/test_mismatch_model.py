@@ -1,4 +1,4 @@
-"""Messages of two provider tasks with one callback URL, in any order: the right result wins."""
+"""Messages of two provider tasks with one callback URL end in the right result, in any order."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def frozen(history: TaskHistory) -> tuple[object, ...]:
 
 
 def take(store: Store, ingest: Ingest, said: Callback) -> None:
-    """Record one message, and check what it did to its task."""
+    """Record one message, and check its effects on the task."""
     before = store.queries.history("task-1")
     outcome = ingest.accept(said)
     after = store.queries.history("task-1")
@@ -67,7 +67,7 @@ def take(store: Store, ingest: Ingest, said: Callback) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(CALLBACKS, max_size=8), CREATED, st.lists(CALLBACKS, max_size=8))
-def test_whatever_came_before_the_query_tells_the_end(
+def test_the_query_decides_the_final_status_whatever_came_before(
     early: list[Callback], created: Callback, late: list[Callback]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:

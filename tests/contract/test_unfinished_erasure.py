@@ -1,4 +1,6 @@
-"""A reader of an older snapshot keeps erased data in the files, and that is reported."""
+"""A reader of an older snapshot keeps erased data in the files; the erasure is reported as
+unfinished.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from tests.support.samples import body, callback
 NOW = 1_765_519_851_000
 LATER = NOW + 60_000
 ANNA = "Anna of Example Street"
-only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # it looks into the file
+only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # the test reads the file
 Erase = Callable[[Store], object]
 ERASE: dict[str, Erase] = {
     "forget": lambda store: forget(store, "a", readers_end_within=0),
@@ -41,7 +43,7 @@ def erase(request: pytest.FixtureRequest) -> Erase:
 
 @contextmanager
 def older_snapshot(store: Store) -> Iterator[None]:
-    """A reader in a transaction that began before anything was erased."""
+    """Hold a transaction that began to read before anything was erased."""
     with store.database.reading() as session:
         kind = "" if isinstance(store, SqliteStore) else " isolation level repeatable read"
         session.execute(f"begin{kind}")
@@ -49,7 +51,7 @@ def older_snapshot(store: Store) -> Iterator[None]:
         try:
             yield
             (row,) = session.execute("select reference from tasks").fetchall()
-            assert row["reference"] == ANNA  # it still sees what was erased
+            assert row["reference"] == ANNA  # it still sees the erased rows
         finally:
             session.execute("rollback")
 
@@ -61,21 +63,21 @@ def put_on_record(store: Store) -> None:
 
 
 def holds(store: Store, tmp_path: Path, words: str) -> bool:
-    """Whether the words are in the files of the database; of a server's files nothing is known."""
+    """Return whether the words are in the database files; the files of a server cannot be read."""
     if not isinstance(store, SqliteStore):
         return False
     files = tmp_path.glob("receiver.db*")
     return any(words.encode() in file.read_bytes() for file in files)
 
 
-def test_without_readers_nothing_is_left_to_do(store: Store, erase: Erase) -> None:
+def test_without_readers_the_erasure_is_finished(store: Store, erase: Erase) -> None:
     put_on_record(store)
     erase(store)
     assert store.erasures.unfinished() is None
     assert store.database.finish_erasure()
 
 
-def test_an_older_snapshot_is_reported_and_a_worker_finishes(
+def test_an_older_snapshot_is_reported_and_a_worker_finishes_the_erasure(
     store: Store, erase: Erase, tmp_path: Path
 ) -> None:
     put_on_record(store)
@@ -89,7 +91,8 @@ def test_an_older_snapshot_is_reported_and_a_worker_finishes(
         chore.round()  # reported once, not every few seconds
     assert [line["event"] for line in lines] == ["an erasure is not finished"]
     assert lines[0]["log_level"] == "warning"
-    assert store.erasures.unfinished() is not None  # on record: the reader has ended, no worker ran
+    # on record: the reader has ended, but no worker has run
+    assert store.erasures.unfinished() is not None
     with capture_logs() as lines:
         chore.round()
         chore.round()
@@ -99,10 +102,10 @@ def test_an_older_snapshot_is_reported_and_a_worker_finishes(
 
 
 @only_sqlite
-def test_another_process_finishes_what_a_dead_one_began(
+def test_another_process_finishes_the_erasure_of_a_dead_one(
     store: Store, erase: Erase, tmp_path: Path
 ) -> None:
-    """The commit of the erasure says that it is unfinished; nothing in memory is needed."""
+    """The commit of the erasure records that it is unfinished; nothing in memory is needed."""
     put_on_record(store)
     with older_snapshot(store), pytest.raises(NotErased):
         erase(store)
@@ -131,7 +134,9 @@ def test_doctor_and_the_dashboard_show_an_unfinished_erasure(store: Store, erase
         assert where in shown
 
 
-def test_a_repeated_run_says_so_again_and_succeeds_at_last(store: Store, erase: Erase) -> None:
+def test_a_repeated_run_reports_it_again_and_succeeds_in_the_end(
+    store: Store, erase: Erase
+) -> None:
     put_on_record(store)
     with older_snapshot(store):
         for _ in range(2):
@@ -145,7 +150,9 @@ def test_a_repeated_run_says_so_again_and_succeeds_at_last(store: Store, erase: 
 def test_a_reader_that_began_after_the_erasure_matters_only_to_sqlite(
     store: Store, erase: Erase, younger: bool
 ) -> None:
-    """SQLite cannot truncate the log under any reader, and the log has the older pages."""
+    """SQLite cannot truncate the log while there is any reader, and the log contains the older
+    pages.
+    """
     put_on_record(store)
     reader: AbstractContextManager[None] = nullcontext()
     if younger:
@@ -163,7 +170,7 @@ def test_a_reader_that_began_after_the_erasure_matters_only_to_sqlite(
 
 @contextmanager
 def _younger_snapshot(store: Store) -> Iterator[None]:
-    """A reader of another table, which cannot see what is erased, but holds a snapshot."""
+    """Hold a snapshot by reading another table, which cannot show the erased rows."""
     if not isinstance(store, SqliteStore):
         yield
         return
