@@ -1,4 +1,4 @@
-"""A sandbox, and an installation pointed at it."""
+"""A sandbox, and an installation that uses it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, fresh: Callable[[], str]) -> str | None:
-    """The URL of the record; None: SQLite's default. Tests that take both are `both_stores`."""
+    """The URL of the record; None means SQLite's default.
+
+    Tests that need both are `both_stores`.
+    """
     return fresh() if getattr(request, "param", "sqlite") == "postgres" else None
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """On SQLite; one is enough for all who look at it."""
+    """The demo on SQLite, which runs once for all tests that check it."""
     return play(tmp_path_factory.mktemp("demo"))
 
 

@@ -66,7 +66,7 @@ class Response:
 
 @dataclass
 class Exchange:
-    """The responses on one connection. `is_kept`: it then served one more request."""
+    """The responses on one connection. `is_kept`: one more request was handled afterwards."""
 
     responses: list[Response]
     is_kept: bool
@@ -80,7 +80,7 @@ Shared = tuple[Installation, tuple[Front, Front]]
 def of_database(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Shared]]:
-    """Return the web processes of a database, which are started at the first call."""
+    """Return the web processes for a database, which are started at the first call."""
     with ExitStack() as stack:
 
         @cache
@@ -111,7 +111,7 @@ _numbers = count()
 
 @pytest.fixture
 def fronts(shared: Shared) -> tuple[Front, Front]:
-    """The web processes, with task ids and client networks of this test alone."""
+    """The web processes, with task ids and client networks that only this test uses."""
     number = next(_numbers)
     ours, plain = shared[1]
     return (
@@ -128,7 +128,8 @@ def test_generated_requests_get_the_same_responses(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
     numbers = range(CONNECTIONS)
-    now = int(time.time())  # one time for both: signed at different seconds, requests would differ
+    # one time for both, because requests signed at different times would differ
+    now = int(time.time())
     pairs = [
         [Generator(SEED, n, front.prefix, now).well_formed() for front in fronts] for n in numbers
     ]
@@ -157,7 +158,7 @@ def test_generated_requests_get_the_same_responses(
     assert len(lines[0]) > CONNECTIONS
 
 
-def test_malformed_requests_are_refused_alike(
+def test_malformed_requests_are_refused_in_the_same_way(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
     before = list(installation.store.lists.tasks())
@@ -174,10 +175,10 @@ def test_malformed_requests_are_refused_alike(
     assert list(installation.store.lists.tasks()) == before
 
 
-def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
+def test_a_callback_that_requests_an_upgrade_is_accepted_without_it(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    """Clients that support HTTP/2 send such requests. Later requests are read as well."""
+    """Clients that support HTTP/2 send such requests. Later requests are handled as well."""
     front, _ = fronts
     sent = body()
     wanted = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
@@ -203,10 +204,10 @@ def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
 
 
 @on_both
-def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
+def test_callbacks_of_one_task_have_the_same_responses_rows_and_log_lines(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    """Sends final states, repeats, conflicts and invalid callbacks."""
+    """The test sends final statuses, repetitions, conflicts and invalid callbacks."""
     statuses_sent = ("submitted", "succeed", "succeed", "processing", "failed")
     sent = [*(body(status) for status in statuses_sent), b'{"not": "the protocol"}', b"no JSON"]
     found = []
@@ -232,10 +233,10 @@ def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
 
 
 @on_both
-def test_compressed_and_altered_callbacks_are_answered_recorded_and_logged_alike(
+def test_compressed_and_altered_callbacks_have_the_same_responses_rows_and_log_lines(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    """Also probes, and compressed bodies that are damaged or too long."""
+    """The test also sends probes, and compressed bodies that are damaged or too long."""
     packed, long = gzip.compress(body(), mtime=0), b" " * MAX_BODY
     sent = (
         ("POST", "", "gzip", packed),
@@ -294,7 +295,7 @@ def exchange(front: Front, number: int, made: Connection) -> Exchange:
 
 
 def responses_until_end(front: Front, number: int, made: Connection) -> list[Response]:
-    """Returns all responses to requests after which the client stops sending."""
+    """Return all responses to requests after which the client stops sending."""
     found = []
     with front.connected(number) as (connection, file):
         connection.sendall(b"".join(request.raw for request in made.requests))
@@ -305,7 +306,7 @@ def responses_until_end(front: Front, number: int, made: Connection) -> list[Res
 
 
 def read(file: BinaryIO, method: str) -> Response | None:
-    """Returns the next response, or None if the connection was closed."""
+    """Return the next response, or None if the connection was closed."""
     try:
         line = file.readline()
         if not line:
@@ -340,7 +341,7 @@ def _body(file: BinaryIO, headers: Message) -> bytes:
 
 
 def seen(found: Exchange) -> list[Any]:
-    """Returns what the client can compare, without values that differ in every response."""
+    """Return what the client can compare, without values that differ in every response."""
     responses = [
         (one.status, one.headers, one.body, one.request_id is not None) for one in found.responses
     ]
@@ -348,7 +349,7 @@ def seen(found: Exchange) -> list[Any]:
 
 
 def recorded(installation: Installation, task: str) -> Any:
-    """Returns the task's history without values that differ between tasks, or None without one."""
+    """Return the task's history without values that differ between tasks, or None without one."""
     try:
         history = installation.store.queries.history(task)
     except NotFound:
@@ -373,7 +374,7 @@ def recorded(installation: Installation, task: str) -> Any:
 
 
 def rejections(installation: Installation, front: Front, connections: range) -> dict[int, Any]:
-    """Returns the rejections of each connection, counted by kind."""
+    """Return the rejections of each connection, counted by kind."""
     numbers = {front.address(number): number for number in connections}
     found: dict[int, Counter[Any]] = {}
     for one in installation.store.activity.rejections(limit=1_000):
@@ -385,7 +386,7 @@ def rejections(installation: Installation, front: Front, connections: range) -> 
 
 
 def logged(installation: Installation, front: Front, responses: list[Response]) -> list[str]:
-    """Returns the log lines of the requests with these responses.
+    """Return the log lines of the requests with these responses.
 
     Values that differ in every line are removed. A 2xx from a health route has no log line.
     """
