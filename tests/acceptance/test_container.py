@@ -60,9 +60,7 @@ def test_the_container_migrates_serves_is_healthy_and_drains(host: Host) -> None
 
 
 def test_only_named_files_are_in_the_image() -> None:
-    """The .dockerignore begins by excluding everything, so that no .env or record can get into an
-    image.
-    """
+    """The .dockerignore first excludes everything, so that no .env or record gets into an image."""
     rules = [line for line in IGNORED if line and not line.startswith("#")]
     assert rules[0] == "*"
     assert {rule[1:] for rule in rules if rule.startswith("!")} == set(copied())

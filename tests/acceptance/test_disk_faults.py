@@ -103,9 +103,7 @@ def no_file_may_grow(installation: Installation) -> Iterator[None]:
 
 @contextmanager
 def locked_by_another_program(installation: Installation) -> Iterator[None]:
-    """Lock the database with a program that does not use our file lock, such as the `sqlite3`
-    shell.
-    """
+    """Lock the database like a program that ignores our file lock, such as the `sqlite3` shell."""
     connection = sqlite3.connect(database(installation), isolation_level=None)
     connection.execute("begin immediate")
     yield

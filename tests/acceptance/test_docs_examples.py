@@ -105,9 +105,7 @@ class Workspace:
         return done.stdout
 
     def run_and_interrupt(self, command: str, is_enough: Callable[[str], bool]) -> str:
-        """Return the output of the command, which is interrupted when it is enough and must exit
-        with 0.
-        """
+        """Interrupt the command once the output is enough; return the output, expect status 0."""
         output = self.folder / "followed.txt"
         with output.open("w") as file:
             running = subprocess.Popen(

@@ -45,9 +45,7 @@ def connected(web: Installation) -> socket.socket:
 
 
 def responses(web: Installation, where: str, raws: list[bytes]) -> list[bytes]:
-    """Return the responses to these callbacks, which are sent one after the other on one
-    connection.
-    """
+    """Return the responses to these callbacks, which are sent in order on one connection."""
     found = []
     with connected(web) as connection, connection.makefile("rb") as file:
         for sent in raws:

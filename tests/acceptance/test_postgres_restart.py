@@ -82,9 +82,7 @@ class Load:
 
 
 def all_have_noticed(installation: Installation) -> bool:
-    """Return whether the log of each process says that the record, or the queue in it, is
-    unavailable.
-    """
+    """Return whether each process has logged that the record, or its queue, is unavailable."""
     logs = [installation.folder / f"{name}.log" for name in ("web", "worker", "poller")]
     return all(" is unavailable" in log.read_text() for log in logs)
 

@@ -52,9 +52,7 @@ def test_an_acknowledged_event_survives_a_power_cut(
 
 
 def is_lost(cut: Path, task: str) -> bool:
-    """Return whether the event is missing from the files after the power cut, as the next start
-    reads them.
-    """
+    """Return whether the next start after the power cut would miss the event."""
     found = cut.with_name("found")
     shutil.copytree(cut, found)
     with closing(sqlite3.connect(found / "receiver.db")) as connection:

@@ -69,9 +69,7 @@ def test_worker_and_poller_run_and_end_on_sigterm(migrated: Host, name: str) -> 
 
 
 def test_gunicorn_alone_has_the_same_settings(migrated: Host) -> None:
-    """`gunicorn wsgi:app`, as many hosts start an application without a Procfile, reads
-    gunicorn.conf.py.
-    """
+    """`gunicorn wsgi:app`, which hosts run without a Procfile, reads gunicorn.conf.py."""
 
     def settings(line: str) -> list[str]:
         shown = migrated.run(line.replace("wsgi:app", "--print-config wsgi:app"))

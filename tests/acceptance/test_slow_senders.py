@@ -88,9 +88,7 @@ def test_a_stop_does_not_wait_for_slow_senders(installation: Installation) -> No
 def test_more_senders_than_slots_do_not_block_a_valid_callback(
     installation: Installation,
 ) -> None:
-    """There are twice as many senders as slots of both processes; the longest-waiting ones are
-    closed.
-    """
+    """There are twice as many senders as slots, so the longest-waiting ones are closed."""
     start_web(installation, "--graceful-timeout", "1000000")
     places = most_sockets(installation)
     with slow_senders(installation.port, list(ATTACKS.values()), 2_200) as senders:

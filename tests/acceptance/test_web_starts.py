@@ -1,6 +1,4 @@
-"""A web worker that cannot start stops no other, and an unusable address is reported in one
-sentence.
-"""
+"""A web worker that cannot start stops no other; an unusable address is reported clearly."""
 
 from __future__ import annotations
 

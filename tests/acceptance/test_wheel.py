@@ -18,9 +18,7 @@ NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "d
 
 
 def run(*command: str, cwd: Path) -> str:
-    """Return the output of a command, which must exit with status 0 and sees none of our
-    environment.
-    """
+    """Run a command without our environment, and return its output; expects status 0."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -49,9 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment in which the wheel is installed, and from which nothing refers to the
-    checkout.
-    """
+    """An environment with the installed wheel, in which nothing refers to the checkout."""
     folder = tmp_path_factory.mktemp("elsewhere") / "venv"
     python = clean_venv(folder) / "python"
     with pytest.raises(AssertionError, match="No module named 'receiver'"):

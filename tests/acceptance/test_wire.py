@@ -1,6 +1,4 @@
-"""What only a real web server shows: bodies without a length, truncated bodies, and simultaneous
-copies.
-"""
+"""What only a real web server shows: bodies without a length, truncated or sent many times."""
 
 from __future__ import annotations
 
@@ -134,9 +132,7 @@ def test_fifty_simultaneous_copies_on_two_processes_are_one_transition(
 
 
 def exchange(installation: Installation, *pieces: bytes) -> list[bytes]:
-    """Return the status lines of the responses to these bytes; the server reads each piece
-    separately.
-    """
+    """Return the status lines of the responses; the server reads each piece separately."""
     with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(BrokenPipeError, ConnectionResetError):

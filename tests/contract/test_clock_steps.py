@@ -335,9 +335,7 @@ def test_small_changes_are_not_steps_however_many(store: Store, machine: Machine
 def test_a_paused_machine_does_not_move_rows_that_it_shares_with_others(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch, paused_for: int
 ) -> None:
-    """The time since boot of a virtual machine stops with it, so the clock of its server seems to
-    be set.
-    """
+    """A virtual machine's time since boot stops with it, so its server's clock seems to be set."""
     monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
     paused = Machine(NOW, "boot-2")
     watch, watch_of_paused = machine.watch(store), paused.watch(store)

@@ -1,6 +1,4 @@
-"""Many simultaneous callbacks, most of them copies and in any order, leave one record in every
-store.
-"""
+"""Many simultaneous callbacks, mostly copies in any order, leave one record in every store."""
 
 from __future__ import annotations
 

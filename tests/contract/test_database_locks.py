@@ -1,6 +1,4 @@
-"""The other means that serialise writers: locks on a whole database, unique keys, and counting
-slots.
-"""
+"""Other means that serialise writers: locks on a database, unique keys, and counting slots."""
 
 from __future__ import annotations
 
@@ -269,9 +267,7 @@ def test_every_writer_waits_for_the_file_lock(
 
 
 def test_no_other_program_writes_during_a_batch(path: Path) -> None:
-    """This holds from the first statement, even if it only reads, so that a later write cannot
-    fail.
-    """
+    """This holds from the first statement, even a query, so that a later write cannot fail."""
     writer = SqliteWriter(path)
     other = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
 

@@ -168,9 +168,7 @@ def test_an_attempt_is_recorded_once(store: Store) -> None:
 def test_entries_that_are_committed_late_are_reported_too(
     request: pytest.FixtureRequest, fresh: Callable[[], str]
 ) -> None:
-    """This concerns PostgreSQL only: SQLite has one writer, so its row keys are in the order of
-    commits.
-    """
+    """Only PostgreSQL is affected: SQLite has one writer, so its row keys are in commit order."""
     url = fresh()
     store = PostgresStore(url)
     request.addfinalizer(store.close)

@@ -120,9 +120,7 @@ def assert_ended_once(store: Store, task_id: str) -> None:
 
 
 def assert_both_are_there(rivals: Rivals[Store]) -> None:
-    """On PostgreSQL, no lock of the first store keeps the second one from reaching their common
-    table.
-    """
+    """On PostgreSQL, no lock of the first store keeps the second from their common table."""
     if isinstance(rivals.first, PostgresStore):
         assert rivals.stops.stopped() == 2
 

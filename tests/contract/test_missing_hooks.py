@@ -1,6 +1,4 @@
-"""Deliveries for a hook that is missing from the hooks file, and the problems that processes
-report.
-"""
+"""Deliveries for a hook that is missing from the hooks file, and problems of processes."""
 
 from __future__ import annotations
 

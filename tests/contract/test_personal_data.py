@@ -357,9 +357,7 @@ def test_the_migration_assigns_texts_of_endpoints_to_their_tasks(
 
 
 def test_pruning_keeps_what_is_needed_for_a_day(store: Store) -> None:
-    """A key is kept so that the same request creates no second task, and an alert so that it is
-    sent.
-    """
+    """A key is kept to prevent a second task, and an alert is kept until it is sent."""
     now = now_ms()
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a", received_at=now))
     (failed,) = store.outbox.claim("w", now, now + 10_000, 1)

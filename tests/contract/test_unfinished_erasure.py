@@ -1,6 +1,4 @@
-"""A reader of an older snapshot keeps erased data in the files; the erasure is reported as
-unfinished.
-"""
+"""A reader of an older snapshot keeps erased data in the files, which is reported."""
 
 from __future__ import annotations
 
@@ -150,9 +148,7 @@ def test_a_repeated_run_reports_it_again_and_succeeds_in_the_end(
 def test_a_reader_that_began_after_the_erasure_matters_only_to_sqlite(
     store: Store, erase: Erase, younger: bool
 ) -> None:
-    """SQLite cannot truncate the log while there is any reader, and the log contains the older
-    pages.
-    """
+    """SQLite cannot truncate the log, which has the older pages, while there is any reader."""
     put_on_record(store)
     reader: AbstractContextManager[None] = nullcontext()
     if younger:

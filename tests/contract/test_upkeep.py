@@ -135,9 +135,7 @@ def test_deliveries_of_a_missing_hook_are_not_backlog(store: Store) -> None:
 
 
 def test_a_missing_probe_is_backlog_from_its_due_time(store: Store) -> None:
-    """A circuit without probes shows that no worker runs; the time for which it was open shows
-    nothing.
-    """
+    """A missing probe means that no worker runs; the time for which a circuit is open does not."""
     make(store, OPEN)
     succeed(store, "a", "b", hooks=("slow",))
     probed_at = LATER + 30_000

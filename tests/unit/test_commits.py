@@ -169,9 +169,7 @@ def test_an_idle_writer_starts_immediately(writer: ScriptedWriter, loop: Loop) -
 
 
 def test_writes_caused_by_the_results_of_a_batch_join_the_next_one(writer: ScriptedWriter) -> None:
-    """A client that receives a response sends its next callback, which arrives a few iterations
-    later.
-    """
+    """A client that receives a response sends its next callback a few iterations later."""
 
     async def client(front: Front) -> None:
         await front.take(adding("first"))
@@ -246,9 +244,7 @@ def test_the_error_of_a_batch_reaches_every_caller_in_it(writer: ScriptedWriter)
 
 
 def test_a_write_that_waits_too_long_is_withdrawn(writer: ScriptedWriter) -> None:
-    """The loop checks for late writes every FOR_EVER seconds; the patience of a write is three
-    times as long.
-    """
+    """The loop checks for late writes every FOR_EVER seconds, and a write may wait 3 * FOR_EVER."""
 
     async def scenario(front: Front) -> None:
         with writer.held() as is_there:

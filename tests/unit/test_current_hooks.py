@@ -70,9 +70,7 @@ def test_an_invalid_file_keeps_the_hooks_and_is_reported(path: Path, content: by
 
 
 def test_an_optional_file_must_not_disappear_either(path: Path) -> None:
-    """An editor may remove the file before it saves the new one; callbacks would then notify no
-    hook.
-    """
+    """An editor may remove the file before it saves the new one; no hook would be notified then."""
     current = CurrentHooks.load(HooksPath(path))
     text = path.read_text()
     path.unlink()

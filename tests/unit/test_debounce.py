@@ -1,6 +1,4 @@
-"""A requested run starts soon, never twice at the same time, and again for requests that arrived
-meanwhile.
-"""
+"""A requested run starts soon, never twice at once, and again for requests made during it."""
 
 from __future__ import annotations
 

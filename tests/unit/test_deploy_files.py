@@ -101,9 +101,7 @@ def test_no_proxy_writes_paths_to_a_log() -> None:
 
 @pytest.mark.parametrize("program", ["receiver", "submitter"])
 def test_the_command_runs_like_the_service(tmp_path: Path, program: str) -> None:
-    """The `sudo` of the test reports for whom it was called; another program of this name must not
-    run.
-    """
+    """The test's `sudo` prints the user that it gets; another program of this name must not run."""
     script = (DEPLOY / "command").read_text()
     script = script.replace("/etc/callback-receiver/env", str(tmp_path / "env"))
     script = script.replace(f"{PLACE}/.venv/bin/python", sys.executable)

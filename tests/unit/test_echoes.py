@@ -1,6 +1,4 @@
-"""The personal words of an erased task are found in every form in which a text repeats them, and no
-other words are.
-"""
+"""Personal words are found in every form in which a text repeats them, and no others are."""
 
 from __future__ import annotations
 

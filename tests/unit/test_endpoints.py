@@ -1,6 +1,4 @@
-"""The circuit breaker: when it opens, for how long, and which alerts it causes; the time is passed
-in.
-"""
+"""When and for how long the circuit breaker opens, and its alerts; the time is passed in."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The error for a message of another provider names that provider, and Kling's messages are always
-accepted.
-"""
+"""The error for a message of another provider names it; Kling's messages are always accepted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""docs/glossary.md explains every value in one sentence, in alphabetical order, and names existing
-classes.
-"""
+"""docs/glossary.md explains every value in one sentence, in order, and names existing classes."""
 
 from __future__ import annotations
 

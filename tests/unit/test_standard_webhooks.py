@@ -1,6 +1,4 @@
-"""A provider's signature covers the raw bytes, expires after five minutes, and may use any of
-several secrets.
-"""
+"""A provider's signature covers the raw bytes, expires, and may use any of several secrets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The state machine: a task only moves forward, and only one correction by a queried response
-changes its final status.
-"""
+"""A task only moves forward, and its final status changes at most once, by a query's response."""
 
 import pytest
 from hypothesis import given

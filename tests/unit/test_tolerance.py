@@ -1,6 +1,4 @@
-"""Parsing is strict about identity and status and tolerant of everything else, for callbacks and
-for responses.
-"""
+"""Callbacks and responses are parsed strictly for identity and status, and tolerantly otherwise."""
 
 from __future__ import annotations
 

@@ -35,9 +35,7 @@ def calls(tree: ast.AST) -> Iterator[ast.Call]:
 
 
 def is_fixed(node: ast.expr) -> bool:
-    """Return whether it is a positive number, a tuple of them, or a calculation with constants
-    only.
-    """
+    """Return whether it is a positive number, a tuple of them, or a calculation with constants."""
     if isinstance(node, ast.Tuple):
         return any(map(is_fixed, node.elts))
     try:

@@ -15,9 +15,7 @@ from tests.support.patience import PATIENCE
 
 
 class Time(threading.Event):
-    """A clock that advances when a caller waits, and that is also the stop event which ends all
-    waiting.
-    """
+    """A clock that advances when a caller waits; it is also the event that stops all waiting."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,4 @@
-"""Which callbacks are accepted: this depends on provider, credentials and size, and on nothing
-else.
-"""
+"""Provider, credentials and size decide whether a callback is accepted, and nothing else."""
 
 from __future__ import annotations
 

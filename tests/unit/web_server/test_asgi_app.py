@@ -552,9 +552,7 @@ def is_long(environ: dict[str, Any]) -> bool:
 
 
 def test_no_thread_waits_for_a_client_that_does_not_read() -> None:
-    """All these clients share one thread, which serves others meanwhile, with little memory for
-    each client.
-    """
+    """All these clients share one thread, which serves others meanwhile, and little memory each."""
     found = [Long() for _ in range(8)]
     unread = iter(found)
 

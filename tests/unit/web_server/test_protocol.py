@@ -1048,9 +1048,7 @@ def test_the_longest_waiting_connection_is_closed(server: ScriptedServer) -> Non
 
 
 def test_the_slot_of_a_closed_connection_is_free(server: ScriptedServer) -> None:
-    """Otherwise one new client would cause all others to be closed, before the loop closes the
-    first.
-    """
+    """Otherwise one new client would close all others before the loop has closed the first."""
     for _ in range(5):
         server.connect()
     assert server.slots.close_longest_waiting()
