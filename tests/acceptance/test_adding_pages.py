@@ -84,9 +84,9 @@ def test_the_steps_of_the_page_are_complete(page: str, tmp_path: Path) -> None:
     ((command, _),) = console.commands()
     python, *words = shlex.split(command)
     assert (python, words[:2]) == (".venv/bin/python", ["-m", "pytest"])
-    said = run(tree, *words[1:], "-q", "-p", "no:cacheprovider")
-    passed = re.search(r"(\d+) passed", said)
-    assert passed, said
-    assert int(passed[1]) >= NEEDED[page], said
+    output = run(tree, *words[1:], "-q", "-p", "no:cacheprovider")
+    passed = re.search(r"(\d+) passed", output)
+    assert passed, output
+    assert int(passed[1]) >= NEEDED[page], output
     run(tree, "ruff", "check", ".")
     run(tree, "ruff", "format", "--check", ".")

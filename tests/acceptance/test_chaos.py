@@ -144,8 +144,8 @@ def test_every_task_ends_as_it_did_at_the_provider(
     assert len(histories["lost-output"].files[downloaded.id]) == 2
     foreign = [one.problem for one in histories["foreign-message"].callbacks if one.problem]
     assert any("a message of Replicate" in problem for problem in foreign)
-    told = {one for history in histories.values() for one in outcomes(history)}
-    assert told >= {
+    all_outcomes = {one for history in histories.values() for one in outcomes(history)}
+    assert all_outcomes >= {
         Outcome.DUPLICATE,
         Outcome.STALE,
         Outcome.CONFLICT,

@@ -32,13 +32,13 @@ def test_the_demo_succeeds_on_postgresql(tmp_path: Path, fresh: Callable[[], str
 
 
 def check_success(demo: Played) -> None:
-    said = demo.printed + demo.complained
-    assert demo.status == 0, said
+    output = demo.printed + demo.complained
+    assert demo.status == 0, output
     lines = demo.printed.splitlines()
     assert lines[-1] == "demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries delivered, 0 dead"
-    assert "Traceback" not in said
-    for told in ("submitted", "callback", "pictures delivered", "mail delivered"):
-        assert told in demo.printed
+    assert "Traceback" not in output
+    for expected in ("submitted", "callback", "pictures delivered", "mail delivered"):
+        assert expected in demo.printed
     found = re.search(r"^These files remain in (.+):$", demo.printed, re.MULTILINE)
     assert found
     names = [

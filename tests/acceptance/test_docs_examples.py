@@ -125,8 +125,8 @@ class Workspace:
 
     def with_replacements(self, text: str) -> str:
         urls = {"url": self.installation.url, "sandbox": self.installation.sandbox.url}
-        for told, typed in INSTEAD.items():
-            text = text.replace(told, typed.format(**urls))
+        for shown, typed in INSTEAD.items():
+            text = text.replace(shown, typed.format(**urls))
         return text
 
 
@@ -166,7 +166,9 @@ def looks_like(shown: str, printed: str) -> bool:
     """Return whether the output contains this line of the page, apart from what may differ."""
     pattern = ""
     for part in re.split(f"({'|'.join(VARIES)})", shown.strip()):
-        stands_for = (like for told, like in VARIES.items() if re.fullmatch(told, part))
+        stands_for = (
+            like for pattern_of_page, like in VARIES.items() if re.fullmatch(pattern_of_page, part)
+        )
         pattern += next(stands_for, re.escape(part))
     return re.search(pattern, printed) is not None
 
@@ -282,8 +284,8 @@ def test_a_task_created_with_curl_succeeds(workspace: Workspace) -> None:
 
 
 def test_every_exception_and_replacement_is_used() -> None:
-    told = "\n".join(block.text for block in BLOCKS)
+    texts = "\n".join(block.text for block in BLOCKS)
     assert [
-        text for text in (*NOT_RUN, *INSTEAD, *THEN, DEMO, ENDLESS, FINDINGS) if text not in told
+        text for text in (*NOT_RUN, *INSTEAD, *THEN, DEMO, ENDLESS, FINDINGS) if text not in texts
     ] == []
     assert [page for page in TOGETHER if page not in {block.page for block in BLOCKS}] == []

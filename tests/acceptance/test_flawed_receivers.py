@@ -64,7 +64,7 @@ def test_a_bug_is_found_by_its_scenario_and_no_other(name: str, tmp_path: Path) 
 
 def test_the_table_in_the_docs_is_correct() -> None:
     rows = [line.strip("| ").split(" | ") for line in README.read_text().splitlines()]
-    told = {row[0].strip("`"): row[1] for row in rows if row[0].strip("`") in VARIANTS}
-    assert told.keys() == set(BUGS)
-    for name, scenarios in told.items():
+    table = {row[0].strip("`"): row[1] for row in rows if row[0].strip("`") in VARIANTS}
+    assert table.keys() == set(BUGS)
+    for name, scenarios in table.items():
         assert set(scenarios.replace("`", "").split(", ")) == {name} | ALSO.get(name, set())

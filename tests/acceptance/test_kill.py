@@ -191,13 +191,13 @@ def test_every_acknowledged_callback_is_on_record_once(
 def check_acknowledged_callbacks(
     histories: dict[str, TaskHistory], acknowledged: list[LedgerEntry]
 ) -> None:
-    kept = {
+    stored_bodies = {
         (task, hashlib.sha256(stored.callback.body).hexdigest())
         for task, history in histories.items()
         for stored in history.callbacks
         if stored.callback.source is Source.CALLBACK
     }
-    lost = [e for e in acknowledged if (e.external_task_id, e.body_sha256) not in kept]
+    lost = [e for e in acknowledged if (e.external_task_id, e.body_sha256) not in stored_bodies]
     assert lost == []
 
 

@@ -81,12 +81,12 @@ def test_a_failing_record_causes_503_and_one_log_line(web: Installation) -> None
     lock.rmdir()
     (answer,) = responses(web, path("task-1"), [raw("task-1")])
     assert b" 200 " in answer
-    told = [
+    reports = [
         line
         for line in (web.folder / "web.log").read_text().splitlines()
         if "the record is unavailable" in line
     ]
-    assert len([line for line in told if "task-1" in line]) == 1
+    assert len([line for line in reports if "task-1" in line]) == 1
     assert len(workers(web)) == 1
 
 

@@ -198,9 +198,9 @@ def test_a_callback_that_requests_an_upgrade_is_accepted_without_it(
         200,
         200,
     ]
-    (kept,) = installation.store.queries.history(task).callbacks
-    assert kept.callback.body == sent
-    assert kept.repeats == 3
+    (stored,) = installation.store.queries.history(task).callbacks
+    assert stored.callback.body == sent
+    assert stored.repeats == 3
 
 
 @on_both
@@ -316,15 +316,15 @@ def read(file: BinaryIO, method: str) -> Response | None:
     except ConnectionResetError:
         return None
     is_json = raw and headers.get_content_type().endswith("json")
-    kept = [(name.lower(), value) for name, value in headers.items()]
+    compared = [(name.lower(), value) for name, value in headers.items()]
     # Flask lists the methods in the order of a set, which differs between processes.
-    kept = [
+    compared = [
         (name, " ".join(sorted(value.replace(",", "").split())) if name == "allow" else value)
-        for name, value in kept
+        for name, value in compared
     ]
     return Response(
         status=int(line.split(b" ")[1]),
-        headers=tuple(sorted(pair for pair in kept if pair[0] not in VARYING_HEADERS)),
+        headers=tuple(sorted(pair for pair in compared if pair[0] not in VARYING_HEADERS)),
         body=json.loads(raw) if is_json else raw,
         request_id=headers["X-Request-Id"],
     )
@@ -358,14 +358,14 @@ def recorded(installation: Installation, task: str) -> Any:
     return (
         [
             (
-                kept.callback.body.replace(own[0], b"").replace(own[1], b""),
-                dict(kept.callback.headers),
-                kept.callback.trust,
-                kept.outcome,
-                kept.repeats,
-                kept.problem,
+                stored.callback.body.replace(own[0], b"").replace(own[1], b""),
+                dict(stored.callback.headers),
+                stored.callback.trust,
+                stored.outcome,
+                stored.repeats,
+                stored.problem,
             )
-            for kept in history.callbacks
+            for stored in history.callbacks
         ],
         [(move.status, move.corrected, move.trust) for move in history.transitions],
         [(delivery.hook, delivery.state) for delivery in history.deliveries],
@@ -397,8 +397,10 @@ def logged(installation: Installation, front: Front, responses: list[Response]) 
     for line in log.read_text().splitlines():
         if line.startswith("{"):
             entry = json.loads(line)
-            kept = {name: value for name, value in entry.items() if name not in VARYING_LOG_FIELDS}
-            shown = _without_task(front, json.dumps(kept, ensure_ascii=False))
+            compared = {
+                name: value for name, value in entry.items() if name not in VARYING_LOG_FIELDS
+            }
+            shown = _without_task(front, json.dumps(compared, ensure_ascii=False))
             found.setdefault(entry.get("request_id", ""), []).append(shown)
     return [line for one in responses for line in found.get(one.request_id or "", [])]
 

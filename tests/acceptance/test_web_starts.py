@@ -43,10 +43,10 @@ def test_each_program_reports_a_port_in_use_in_one_sentence(installation: Instal
         for command in (("receiver", "serve", "--bind", where), (*gunicorn, "wsgi:app")):
             done = installation.run(*command)
             assert done.returncode not in (0, None)
-            said = done.stdout + done.stderr
-            assert said.count(sentence) == 1
-            assert "Traceback" not in said
-            assert '"error"' not in said  # everything else is correct
+            output = done.stdout + done.stderr
+            assert output.count(sentence) == 1
+            assert "Traceback" not in output
+            assert '"error"' not in output  # everything else is correct
 
 
 def test_each_program_reports_a_missing_hooks_file_in_one_sentence(
@@ -60,6 +60,6 @@ def test_each_program_reports_a_missing_hooks_file_in_one_sentence(
     ):
         done = installation.run(*command)
         assert done.returncode != 0
-        said = done.stdout + done.stderr
-        assert said.count("hooks.tml does not exist; correct HOOKS_FILE") == 1
-        assert "Traceback" not in said
+        output = done.stdout + done.stderr
+        assert output.count("hooks.tml does not exist; correct HOOKS_FILE") == 1
+        assert "Traceback" not in output

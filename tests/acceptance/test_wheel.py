@@ -84,16 +84,16 @@ def test_packages_are_imported_from_the_environment(venv: Path, tmp_path: Path) 
         "print(find_spec('wsgi').origin)\n"
         "print(*sys.path, sep='\\n', file=sys.stderr)"
     )
-    told = run(str(venv / "bin" / "python"), "-c", tell, cwd=tmp_path).splitlines()
-    assert not [line for line in told if line.startswith(str(ROOT))]
-    installed = [line for line in told if line.startswith(f"{site_packages(venv)}/")]
+    paths = run(str(venv / "bin" / "python"), "-c", tell, cwd=tmp_path).splitlines()
+    assert not [line for line in paths if line.startswith(str(ROOT))]
+    installed = [line for line in paths if line.startswith(f"{site_packages(venv)}/")]
     assert len(installed) == 5
 
 
 def test_the_demo_runs_from_the_wheel(venv: Path, tmp_path: Path) -> None:
-    told = run(str(venv / "bin" / "sandbox"), "demo", cwd=tmp_path)
-    assert told.splitlines()[-1].startswith("demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries")
-    assert str(ROOT) not in told
+    output = run(str(venv / "bin" / "sandbox"), "demo", cwd=tmp_path)
+    assert output.splitlines()[-1].startswith("demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries")
+    assert str(ROOT) not in output
 
 
 @pytest.mark.parametrize("program", ["receiver", "submitter", "sandbox"])

@@ -135,7 +135,9 @@ def page(visitor: Page, url: str) -> Iterator[Page]:
     """
     faults: list[str] = []
     asked: list[str] = []
-    visitor.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    visitor.on(
+        "console", lambda message: faults.append(message.text) if message.type == "error" else None
+    )
     visitor.on("pageerror", lambda error: faults.append(str(error)))
     visitor.on("request", lambda request: asked.append(request.url))
     visitor.get_by_label("Password").fill(PASSWORD)

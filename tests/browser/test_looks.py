@@ -130,9 +130,9 @@ def look(page: Page, address: str) -> None:
 def keep(page: Page, folder: Path, name: str) -> None:
     page.screenshot(path=folder / f"{name}.png", full_page=True)
     if "SCREENSHOTS" in os.environ:
-        kept = Path(os.environ["SCREENSHOTS"])
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / f"{name}.png", kept / f"{name}.png")
+        screenshots = Path(os.environ["SCREENSHOTS"])
+        screenshots.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / f"{name}.png", screenshots / f"{name}.png")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

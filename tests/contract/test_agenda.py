@@ -169,9 +169,9 @@ def test_a_fresh_url_replaces_the_expired_one(store: Store) -> None:
     fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
     assert ingest.accept(queried(body(task_result=fresh))) is Outcome.DUPLICATE
     (delivery,) = store.outbox.claim("w", SOON, SOON + 1, 5)
-    told = store.outbox.notice_source(delivery).callback
-    assert told is not None
-    assert b"fresh.png" in told.body
+    delivered = store.outbox.notice_source(delivery).callback
+    assert delivered is not None
+    assert b"fresh.png" in delivered.body
     assert store.queries.task("task-1").trust is Trust.QUERIED
 
 
@@ -283,19 +283,19 @@ def test_a_signed_callback_of_an_unknown_task_is_adopted_once(store: Store) -> N
 
 def test_a_signed_callback_in_quarantine_can_be_replayed(store: Store) -> None:
     store.inbox.quarantine(signed(body("succeed")), "a status we did not know then")
-    (kept,) = store.lists.callbacks()
-    assert (kept.callback.task_id, kept.callback.provider) == (None, "kling")
-    assert Ingest(store).replay(kept.id) is Outcome.RECORDED
+    (quarantined,) = store.lists.callbacks()
+    assert (quarantined.callback.task_id, quarantined.callback.provider) == (None, "kling")
+    assert Ingest(store).replay(quarantined.id) is Outcome.RECORDED
     (task,) = store.lists.tasks()
     assert task.status is Status.SUCCEEDED
-    assert store.queries.callback(kept.id).callback.task_id == task.id
+    assert store.queries.callback(quarantined.id).callback.task_id == task.id
 
 
 def test_repeated_signed_bytes_in_quarantine_are_counted_and_can_be_replayed(store: Store) -> None:
     for _ in range(3):
         store.inbox.quarantine(signed(body("succeed")), "not understood")
-    (kept,) = store.lists.callbacks()
-    assert kept.repeats == 2
+    (quarantined,) = store.lists.callbacks()
+    assert quarantined.repeats == 2
     Ingest(store).accept(callback(body("succeed")))  # the same bytes, for one of our tasks
     store.inbox.quarantine(replace(signed(body("succeed")), headers={"a": "b"}), "again")
     for stored in store.lists.callbacks(outcome=Outcome.QUARANTINED):
@@ -319,13 +319,13 @@ def test_an_empty_message_is_stored_and_creates_no_task(store: Store, raw: bytes
     with pytest.raises(RequestRefused):
         Ingest(store).accept(callback(raw, "unknown"))
     assert store.lists.tasks() == []
-    (kept,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
-    assert kept.callback.body == raw
+    (quarantined,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
+    assert quarantined.callback.body == raw
 
 
 def test_an_empty_message_about_a_known_task_is_stored_with_it(store: Store) -> None:
     put(store)
     with pytest.raises(RequestRefused):
         Ingest(store).accept(callback(b"{}"))
-    (kept,) = store.queries.history("task-1").callbacks
-    assert kept.outcome is Outcome.QUARANTINED
+    (stored,) = store.queries.history("task-1").callbacks
+    assert stored.outcome is Outcome.QUARANTINED

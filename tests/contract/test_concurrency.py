@@ -32,9 +32,9 @@ def test_1600_simultaneous_callbacks_are_recorded_once(store: Store) -> None:
         return ingest.accept(callback(body(status, f"p-{task}"), f"task-{task}"))
 
     with ThreadPoolExecutor(THREADS) as pool:
-        told = Counter(pool.map(send, sent))
+        outcomes = Counter(pool.map(send, sent))
 
-    assert set(told) <= {Outcome.RECORDED, Outcome.DUPLICATE, Outcome.STALE}
+    assert set(outcomes) <= {Outcome.RECORDED, Outcome.DUPLICATE, Outcome.STALE}
     moves = 0
     for task in range(TASKS):
         history = store.queries.history(f"task-{task}")
@@ -48,10 +48,12 @@ def test_1600_simultaneous_callbacks_are_recorded_once(store: Store) -> None:
             ("mail", "succeeded"),
             ("slack", "succeeded"),
         ]
-        kept = Counter({stored.callback.body: stored.repeats + 1 for stored in history.callbacks})
+        recorded = Counter(
+            {stored.callback.body: stored.repeats + 1 for stored in history.callbacks}
+        )
         of_task = Counter(body(status, f"p-{task}") for one, status in sent if one == task)
-        assert kept == of_task
-    assert told[Outcome.RECORDED] == moves
+        assert recorded == of_task
+    assert outcomes[Outcome.RECORDED] == moves
 
 
 def test_a_signed_callback_without_our_id_is_adopted_once(store: Store) -> None:

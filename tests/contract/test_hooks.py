@@ -254,7 +254,7 @@ def test_a_success_without_a_result_is_sent(case: Case) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_harmless(case: Case, site: Site, tmp_path: Path, text: str) -> None:
     media = Media("image", f"{site.url}/0.png", index=text, duration=text)
-    told = notice(
+    hostile = notice(
         "failed",
         (media, Media("image", f"{site.url}/0.png", index=text + "2")),
         reference=text,
@@ -262,7 +262,7 @@ def test_hostile_text_is_harmless(case: Case, site: Site, tmp_path: Path, text: 
         provider_task_id=text,
         cost=text,
     )
-    case.hook.send(told)
+    case.hook.send(hostile)
     assert len(set(case.received())) in (1, 2)  # messages, or files
     assert {path.name for path in tmp_path.iterdir()} <= {"files"}
 
@@ -274,12 +274,12 @@ def test_a_hostile_kind_or_url_causes_at_most_a_failure(case: Case, site: Site, 
         Media("image", text),
         Media("video", f"{site.url}/{text}"),
     ):
-        said = ""
+        answer = ""
         try:
-            said = case.hook.send(notice(media=(media,))).answer
+            answer = case.hook.send(notice(media=(media,))).answer
         except DeliveryFailure as failure:
-            said = str(failure)
-        assert said.isprintable()
+            answer = str(failure)
+        assert answer.isprintable()
 
 
 def test_a_refusal_is_a_delivery_failure(case: Case, media: tuple[Media, ...]) -> None:

@@ -396,8 +396,8 @@ def test_an_idempotency_key_is_claimed_by_one_request(rivals: Rivals[Store]) -> 
     held = rivals.meet(
         "idempotency_keys", claiming(rivals.first, "one"), claiming(rivals.second, "two")
     )
-    assert [kept is None for kept in held].count(True) == 1
-    (winner,) = [kept for kept in held if kept is not None]
+    assert [holder is None for holder in held].count(True) == 1
+    (winner,) = [holder for holder in held if holder is not None]
     assert rivals.first.idempotency.find("key", NOW) == winner
 
 

@@ -230,9 +230,9 @@ def test_a_failure_is_not_queried_for_outputs(store: Store, ingest: Ingest) -> N
 
 def test_a_replayed_success_is_queried_now(store: Store, ingest: Ingest) -> None:
     store.inbox.quarantine(sent(HALF), "not understood then")
-    (kept,) = store.lists.callbacks()
+    (quarantined,) = store.lists.callbacks()
     replay: Callable[[int], Outcome] = ingest.replay
-    assert replay(kept.id) is Outcome.RECORDED
+    assert replay(quarantined.id) is Outcome.RECORDED
     deadline_at = store.polling.next_deadline_at()
     assert deadline_at is not None
     assert deadline_at > NOW

@@ -229,8 +229,8 @@ def test_ids_are_equal_as_integers_or_strings_and_compared_in_one_letter_case(
 ) -> None:
     put(store)
     ingest.accept(answered(named=on_record))
-    told = ingest.accept(called("processing", named=named))  # type: ignore[arg-type]
-    assert told is (Outcome.MISMATCH if is_other else Outcome.RECORDED)
+    outcome = ingest.accept(called("processing", named=named))  # type: ignore[arg-type]
+    assert outcome is (Outcome.MISMATCH if is_other else Outcome.RECORDED)
     assert store.queries.task("task-1").provider_task_id == on_record
 
 
@@ -282,9 +282,9 @@ def test_nothing_of_a_mismatch_is_stored_for_a_forgotten_task(store: Store, inge
     store.erasures.close_task("task-1", NOW)
     store.erasures.erase("task-1", NOW)
     assert ingest.accept(called("succeed", OTHER)) is Outcome.STALE
-    kept = store.queries.history("task-1").callbacks
-    assert {stored.callback.body for stored in kept} == {b""}
-    assert {stored.problem for stored in kept} == {None}
+    stored = store.queries.history("task-1").callbacks
+    assert {one.callback.body for one in stored} == {b""}
+    assert {one.problem for one in stored} == {None}
     with pytest.raises(NotFound):
         ingest.replay(the_mismatch(store).id, accept=True)
     assert store.queries.task("task-1").deadline_at is None
@@ -325,13 +325,13 @@ def test_simultaneous_callbacks_leave_one_id_and_one_result(store: Store, ingest
 
 def test_messages_of_one_batch_are_judged_in_order(store: Store, ingest: Ingest) -> None:
     put(store)
-    said = [
+    messages = [
         called("processing", OURS),
         called("succeed", OTHER),
         called("succeed", OTHER),
         called("succeed", OURS),
     ]
-    writes = [ingest.submit(one, parsed(one)) for one in said]
+    writes = [ingest.submit(one, parsed(one)) for one in messages]
     store.database.writer.start()
     assert [write.result(PATIENCE) for write in writes] == [
         Outcome.RECORDED,
@@ -342,8 +342,8 @@ def test_messages_of_one_batch_are_judged_in_order(store: Store, ingest: Ingest)
     assert the_mismatch(store).repeats == 1
 
 
-def parsed(said: Callback) -> Event:
-    return PROVIDERS[said.provider].parse(said)
+def parsed(message: Callback) -> Event:
+    return PROVIDERS[message.provider].parse(message)
 
 
 # -- the query after a mismatch
@@ -602,8 +602,8 @@ def test_a_refused_create_contains_no_id(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(called("processing", OTHER))
     raw = b'{"code": 1201, "message": "no"}'
-    said = callback(raw, source=Source.CREATE, trust=Trust.QUERIED)
-    assert ingest.accept(said) is Outcome.RECORDED
+    refusal = callback(raw, source=Source.CREATE, trust=Trust.QUERIED)
+    assert ingest.accept(refusal) is Outcome.RECORDED
     assert store.queries.task("task-1").provider_task_id == OTHER
 
 
@@ -642,8 +642,8 @@ def test_ids_of_callbacks_are_compared_with_each_other(store: Store, ingest: Ing
     ingest.accept(called("processing", "by-kling", provider="appypie"))
     assert ingest.accept(called("succeed", "other", provider="appypie")) is Outcome.MISMATCH
     # even if it contains the id of the create response, because it is unknown which one is right
-    told = ingest.accept(called("succeed", "by-appypie", provider="appypie"))
-    assert told is Outcome.MISMATCH
+    outcome = ingest.accept(called("succeed", "by-appypie", provider="appypie"))
+    assert outcome is Outcome.MISMATCH
     assert store.polling.next_deadline_at() == NOW  # the query decides
 
 
@@ -840,8 +840,8 @@ def test_a_quarantined_message_that_names_another_task_is_a_mismatch_once_it_is_
 ) -> None:
     put(store)
     ingest.accept(answered())
-    said = called("succeed", OTHER)
-    store.inbox.quarantine(said, "an older release did not understand it")
+    message = called("succeed", OTHER)
+    store.inbox.quarantine(message, "an older release did not understand it")
     (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     assert ingest.replay(stored.id) is Outcome.MISMATCH
     assert the_mismatch(store).id == stored.id
@@ -872,14 +872,14 @@ def test_the_migration_keeps_every_message_and_determines_the_source_of_each_id(
     lacked = ["0009_provider_tasks", "0013_lists"]  # the latter has an index on the new column
     before, now = lacking(*lacked), lacking()
     ingest = Ingest(now, [subscription("mail")])
-    for name, said in {
+    for name, messages in {
         "created": [answered(), called("succeed")],
         "queried": [queried("processing"), called("succeed")],
         "called": [called("processing"), called("failed"), called("succeed")],
         "nothing": [],
     }.items():
         now.inbox.create_task(Task(name, "kling", Status.CREATED, NOW, NOW))
-        for one in said:
+        for one in messages:
             ingest.accept(replace(one, task_id=name))
     now.inbox.quarantine(replace(called(), body=b"?", task_id="called"), "not JSON")
     tables = ("tasks", "callbacks", "transitions", "deliveries")
@@ -902,8 +902,8 @@ def test_the_migration_keeps_every_message_and_determines_the_source_of_each_id(
         "nothing": None,
     }
     for table in tables[1:]:
-        kept = [{**row} for page in Transfer(before.database).dump(table) for row in page]
-        assert kept == [{**row} for row in rows[table]]
+        remaining = [{**row} for page in Transfer(before.database).dump(table) for row in page]
+        assert remaining == [{**row} for row in rows[table]]
     assert before.lists.page_of_quarantine(before=None, limit=9).rows[0].callback.body == b"?"
     mismatch = {**other, "id": 99, "digest": b"of another body", "outcome": "mismatch"}
     Transfer(before.database).load("callbacks", [mismatch])

@@ -88,9 +88,9 @@ def test_a_task_that_was_given_up_is_not_open_until_it_ends(store: Store) -> Non
 
 def test_a_corrected_final_status_is_counted_once(store: Store) -> None:
     tell(store, "a", "failed")
-    told = callback(body("succeed", "at-provider-a"), "a")
-    event = providers.get("kling").parse(told)
-    asked = replace(told, source=Source.QUERY, trust=Trust.QUERIED)
+    message = callback(body("succeed", "at-provider-a"), "a")
+    event = providers.get("kling").parse(message)
+    asked = replace(message, source=Source.QUERY, trust=Trust.QUERIED)
     assert store.inbox.record(asked, event, []) is Outcome.RECORDED
     assert standing(store) == {("kling", "succeeded"): 1}
 
@@ -122,10 +122,10 @@ def test_callbacks_and_final_statuses_are_counted_by_the_hour(store: Store) -> N
     tell(store, "a")  # a byte-identical repetition
     tell(store, "b", "failed")
     hour = NOW // HOUR
-    told = {
+    counts = {
         (one.hour, one.series): one.value for one in store.metrics.hours(hour - 1) if not one.bucket
     }
-    assert told == {
+    assert counts == {
         (hour - 1, "callbacks"): 1,
         (hour, "callbacks"): 2,
         (hour, "failed"): 1,
@@ -170,8 +170,10 @@ def test_overdue_tasks_are_counted(store: Store) -> None:
 def test_counters_are_right_after_concurrent_changes(store: Store) -> None:
     """Many threads record transitions, claim deliveries and settle them."""
     chance = random.Random(7)  # noqa: S311 - to repeat a run, not to keep a secret
-    told = [(f"t{number}", status) for number in range(40) for status in ("processing", "succeed")]
-    chance.shuffle(told)
+    messages = [
+        (f"t{number}", status) for number in range(40) for status in ("processing", "succeed")
+    ]
+    chance.shuffle(messages)
 
     def work(one: tuple[str, str]) -> None:
         tell(store, *one)
@@ -181,7 +183,7 @@ def test_counters_are_right_after_concurrent_changes(store: Store) -> None:
             store.outbox.settle(delivery, attempt, state, NOW if state is State.PENDING else None)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, told))
+        list(pool.map(work, messages))
     assert (Counter(standing(store)), Counter(states(store))) == counted_one_by_one(store)
     assert series(store)["succeeded", 0] == 40
 

@@ -103,8 +103,8 @@ def put_on_record(store: Store) -> None:
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
     store.inbox.keep_inputs("a", {"human": ANNA.encode()})
     store.inbox.quarantine(callback(ANNA.encode(), "a"), f"{ANNA} is not JSON")
-    told = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})
-    Ingest(store, [subscription("mail"), subscription("chat")]).accept(told)
+    message = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})
+    Ingest(store, [subscription("mail"), subscription("chat")]).accept(message)
     held = store.idempotency.claim(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
     assert held is not None
     store.idempotency.settle(held, NOW, StoredResponse(201, json.dumps({"reference": ANNA})))
@@ -113,9 +113,9 @@ def put_on_record(store: Store) -> None:
     attempt = Attempt(1, NOW, NOW, "delivered", f"took it for {ANNA}")
     store.outbox.settle(delivered, attempt, State.DELIVERED, None, [picture])
     answer = f"no such customer: {ANNA}"
-    gone = (Endpoint(failed.hook, disabled_at=NOW, said=answer), AlertKind.DISABLED)
+    disabled = (Endpoint(failed.hook, disabled_at=NOW, said=answer), AlertKind.DISABLED)
     attempt = Attempt(1, NOW, NOW, "failed", answer)
-    store.outbox.settle(failed, attempt, State.DELIVERED, None, change=lambda _: gone)
+    store.outbox.settle(failed, attempt, State.DELIVERED, None, change=lambda _: disabled)
     store.activity.add_rejections([Rejection(NOW, ANNA, f"no {ANNA}", ANNA, f"/callbacks/{ANNA}")])
     store.endpoints.request_test("chat", "succeeded", NOW)
     (trial,) = store.endpoints.claim_tests(NOW, NOW + 1)
@@ -297,16 +297,16 @@ def test_a_text_of_an_endpoint_is_erased_with_the_task_that_caused_it(
     """The text does not name the person, and the response itself was pruned earlier."""
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
     (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
-    said = "the lady in the red coat is not welcome"
-    change = (Endpoint("chat", 5, NOW, 1, NOW, said=said), AlertKind.PAUSED)
-    attempt = Attempt(1, NOW, NOW, "failed", said)
+    text = "the lady in the red coat is not welcome"
+    change = (Endpoint("chat", 5, NOW, 1, NOW, said=text), AlertKind.PAUSED)
+    attempt = Attempt(1, NOW, NOW, "failed", text)
     store.outbox.settle(failed, attempt, State.DELIVERED, None, change=lambda _: change)
     if verb == "prune":
         store.retention.prune(LATER)
     else:
         store.erasures.close_task("a", LATER)
         store.erasures.erase("a", LATER)
-    assert holding(store, said) == {}
+    assert holding(store, text) == {}
     assert store.endpoints.of("chat").said.startswith("(erased: ")
 
 
@@ -314,10 +314,10 @@ def test_a_forgotten_idempotency_key_still_prevents_a_second_task(store: Store) 
     put_on_record(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
-    kept = store.idempotency.find(f"order of {ANNA}", NOW + 2)
-    assert kept is not None
-    assert kept.answer is not None
-    assert kept.answer.status == 410
+    found = store.idempotency.find(f"order of {ANNA}", NOW + 2)
+    assert found is not None
+    assert found.answer is not None
+    assert found.answer.status == 410
     assert store.idempotency.claim(f"order of {ANNA}", b"digest", "b", NOW + 2, NOW + 3) is None
 
 

@@ -66,10 +66,10 @@ def test_a_task_id_is_used_once(store: Store) -> None:
 
 def test_all_transitions_of_a_task_are_recorded(store: Store, ingest: Ingest) -> None:
     store.inbox.create_task(task())
-    told = [
+    outcomes = [
         ingest.accept(callback(body(status))) for status in ("submitted", "processing", "succeed")
     ]
-    assert told == [Outcome.RECORDED] * 3
+    assert outcomes == [Outcome.RECORDED] * 3
     history = store.queries.history("task-1")
     assert history.task.status is Status.SUCCEEDED
     assert history.task.provider_task_id == "828338674605220001"
@@ -205,7 +205,7 @@ def test_concurrent_callbacks_are_recorded_once(store: Store, ingest: Ingest) ->
 
 
 def test_only_subscribed_hooks_get_a_delivery(store: Store) -> None:
-    heard = [
+    subscriptions = [
         subscription("all"),
         subscription("modellix", providers=frozenset({"modellix"})),
         subscription("orders", match="ORDER-*"),
@@ -213,7 +213,7 @@ def test_only_subscribed_hooks_get_a_delivery(store: Store) -> None:
         replace(subscription("failures"), on=frozenset({"failed"})),
     ]
     store.inbox.create_task(task(reference="ORDER-7"))
-    Ingest(store, heard).accept(callback(body()))
+    Ingest(store, subscriptions).accept(callback(body()))
     assert {delivery.hook for delivery in store.lists.deliveries()} == {"all", "orders"}
 
 
@@ -404,8 +404,8 @@ def test_a_hook_receives_its_own_files_since_the_last_redelivery(store: Store) -
     store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
     store.outbox.redeliver(first.id, LATER)
     (afresh,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    told = store.outbox.notice_source(afresh).notice
-    assert (told.files, told.made) == ((made,), ())
+    notice = store.outbox.notice_source(afresh).notice
+    assert (notice.files, notice.made) == ((made,), ())
     newer = replace(made, sha256="cd" * 32)
     store.outbox.settle(afresh, ended(afresh, "failed"), State.PENDING, LATER, [newer])
     (last,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
@@ -421,9 +421,9 @@ def test_files_from_before_the_migration_are_kept_and_downloaded_again(
     row = {"delivery": delivery.id, "media_index": "0", "url": "/data/0.png", "sha256": "ab" * 32}
     Transfer(store.database).load("files", [{**row, "size": 3, "content_type": "image/png"}])
     assert store.migrate() == ["0011_file_attempts"]
-    told = store.outbox.notice_source(delivery).notice
-    assert told.files == (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
-    assert told.made == ()
+    notice = store.outbox.notice_source(delivery).notice
+    assert notice.files == (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
+    assert notice.made == ()
 
 
 def test_a_dead_download_does_not_delay_the_mail(store: Store) -> None:
@@ -550,11 +550,11 @@ def test_redelivering_an_unfinished_delivery_is_refused(store: Store, ingest: In
 def test_a_delivery_contains_its_task_and_callback(store: Store, ingest: Ingest) -> None:
     store.inbox.create_task(task(reference="ORDER-7"))
     ingest.accept(callback())
-    told = store.outbox.notice_source(claim_one(store))
-    assert told.notice.id == "task-1:succeeded"
-    assert told.notice.task.reference == "ORDER-7"
-    assert told.callback is not None
-    assert told.callback.body == body()
+    source = store.outbox.notice_source(claim_one(store))
+    assert source.notice.id == "task-1:succeeded"
+    assert source.notice.task.reference == "ORDER-7"
+    assert source.callback is not None
+    assert source.callback.body == body()
 
 
 def test_a_commit_wakes_a_waiting_thread(store: Store, ingest: Ingest) -> None:

@@ -38,7 +38,7 @@ def test_the_result_is_the_outcome_and_is_on_record_then(store: Store) -> None:
     store.database.writer.start()
     assert write.result(PATIENCE) is Outcome.RECORDED
     history = store.queries.history("task-1")
-    assert [kept.callback.body for kept in history.callbacks] == [body()]
+    assert [stored.callback.body for stored in history.callbacks] == [body()]
     assert [move.status for move in history.transitions] == ["succeeded"]
     assert [delivery.hook for delivery in store.lists.deliveries()] == ["mail"]
 
@@ -81,15 +81,15 @@ def test_a_callback_in_an_undone_batch_can_be_recorded_with_record(store: Store)
     store.database.writer.start()
     if write.exception(PATIENCE) is not None:
         assert store.inbox.record(one, get("kling").parse(one), HOOKS) is Outcome.RECORDED
-    (kept,) = store.queries.history("task-2").callbacks
-    assert kept.repeats == 0
+    (stored,) = store.queries.history("task-2").callbacks
+    assert stored.repeats == 0
 
 
 def test_a_withdrawn_callback_is_never_recorded(store: Store) -> None:
-    withdrawn, kept = submit(store, callback()), submit(store, callback(task_id="task-2"))
+    withdrawn, other = submit(store, callback()), submit(store, callback(task_id="task-2"))
     assert withdrawn.cancel()
     store.database.writer.start()
-    assert kept.result(PATIENCE) is Outcome.RECORDED
+    assert other.result(PATIENCE) is Outcome.RECORDED
     assert [task.id for task in store.lists.tasks()] == ["task-2"]
 
 

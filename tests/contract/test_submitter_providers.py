@@ -434,17 +434,17 @@ def test_the_keys_are_in_one_header_and_in_no_error_log_or_row(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    told = []
+    errors = []
     for reply in (server.hang_up, replied(server, samples.wrong_key), server.say(b"<", 502)):
         server.will(reply)
         with pytest.raises(ProviderError) as caught:
             send(make_creator(answer_within=0.3))
         link: BaseException | None = caught.value
         while link is not None:
-            told.append(repr(link) + str(link) + repr(vars(link)))
+            errors.append(repr(link) + str(link) + repr(vars(link)))
             link = link.__cause__ or link.__context__
     rows = repr([(stored.callback, stored.problem) for stored in store.lists.callbacks()])
-    assert TOKEN not in "".join(told) + caplog.text + rows + repr(store.lists.tasks())
+    assert TOKEN not in "".join(errors) + caplog.text + rows + repr(store.lists.tasks())
     for asked in server.asked:
         assert sum(TOKEN in value for value in asked.headers.values()) == 1
         assert TOKEN not in asked.path + asked.body.decode()

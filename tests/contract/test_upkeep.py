@@ -305,9 +305,9 @@ def test_rejections_are_listed_newest_first(store: Store) -> None:
 def test_only_the_newest_thousand_rejections_are_kept(store: Store) -> None:
     for start in range(0, 2400, 600):
         store.activity.add_rejections([rejection(start + number) for number in range(600)])
-    kept = store.activity.rejections(9999)
-    assert len(kept) == 1000
-    assert kept[-1] == rejection(1400)
+    stored = store.activity.rejections(9999)
+    assert len(stored) == 1000
+    assert stored[-1] == rejection(1400)
 
 
 # -- retention
@@ -340,8 +340,8 @@ def test_responses_and_thumbnails_are_pruned_with_the_payload(store: Store) -> N
     store.retention.prune(NOW + 1)
     history = store.queries.history("a")
     assert [made.answer for made in history.attempts[delivery.id]] == [""]
-    (kept,) = history.files[delivery.id]
-    assert kept == replace(picture, thumbnail=None)  # the file itself belongs to the user
+    (stored,) = history.files[delivery.id]
+    assert stored == replace(picture, thumbnail=None)  # the file itself belongs to the user
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.CLAIMED, State.DEAD])
@@ -449,29 +449,29 @@ def test_no_word_of_a_forgotten_task_remains_in_the_file(store: Store, tmp_path:
     known_customer(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
-    kept = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
-    assert SECRET_WORDS not in kept
+    content = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
+    assert SECRET_WORDS not in content
     assert store.queries.history("a").forgotten_at == LATER  # the time of the erasure remains
 
 
 @only_sqlite
 def test_the_words_are_in_the_file_before_forgetting(store: Store, tmp_path: Path) -> None:
     known_customer(store)
-    kept = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
-    assert SECRET_WORDS in kept
+    content = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
+    assert SECRET_WORDS in content
 
 
 def test_no_method_returns_a_word_of_a_forgotten_task(store: Store) -> None:
     known_customer(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
-    told = (
+    results = (
         store.queries.history("a"),
         store.lists.tasks(),
         store.lists.callbacks(),
         store.idempotency.find("key", NOW + 2),
     )
-    assert SECRET_WORDS.decode() not in repr(told)
+    assert SECRET_WORDS.decode() not in repr(results)
 
 
 def test_keys_statuses_and_files_of_a_forgotten_task_are_known(store: Store) -> None:
@@ -564,10 +564,10 @@ def test_a_repeated_request_for_a_forgotten_task_creates_no_second_one(store: St
     known_customer(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
-    kept = store.idempotency.find("key", NOW + 2)
-    assert kept is not None
-    assert kept.answer is not None
-    assert kept.answer.status == 410
+    found = store.idempotency.find("key", NOW + 2)
+    assert found is not None
+    assert found.answer is not None
+    assert found.answer.status == 410
 
 
 def test_forgetting_an_unknown_task_raises_not_found(store: Store) -> None:
@@ -607,10 +607,10 @@ def test_the_quarantine_is_listed_oldest_first_page_by_page(store: Store) -> Non
 def test_a_dry_run_of_a_replay_returns_the_outcome_and_writes_nothing(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
     store.inbox.quarantine(callback(body()), "not understood then")
-    (kept,) = store.lists.callbacks()
-    assert ingest.replay(kept.id, dry_run=True) is Outcome.RECORDED
-    assert store.lists.callbacks() == [kept]
+    (quarantined,) = store.lists.callbacks()
+    assert ingest.replay(quarantined.id, dry_run=True) is Outcome.RECORDED
+    assert store.lists.callbacks() == [quarantined]
     assert store.queries.task("task-1").status is Status.CREATED
     assert store.lists.deliveries() == []
-    assert ingest.replay(kept.id) is Outcome.RECORDED
+    assert ingest.replay(quarantined.id) is Outcome.RECORDED
     assert len(store.lists.deliveries()) == 1

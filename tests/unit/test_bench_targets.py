@@ -48,16 +48,16 @@ def test_a_row_that_misses_its_target_refers_to_the_explanation() -> None:
             weighed | {"deliveries": "few", "beyond": 440},
         ],
     )
-    said = {line.split(" | ")[0]: line for line in lines}
-    assert said["| us ÷ ceiling, 1 process each"].endswith("| 1 | met |")
-    assert said["| us ÷ ceiling, 2 processes each"].endswith("| 0.5 | not met: 1 |")
-    assert said["| p99 ÷ ceiling's p99, 1 process each"].endswith("| 0.5 | met |")
-    assert said["| p99 ÷ ceiling's p99, 2 processes each"].endswith("| 2 | not met: 1 |")
+    verdicts = {line.split(" | ")[0]: line for line in lines}
+    assert verdicts["| us ÷ ceiling, 1 process each"].endswith("| 1 | met |")
+    assert verdicts["| us ÷ ceiling, 2 processes each"].endswith("| 0.5 | not met: 1 |")
+    assert verdicts["| p99 ÷ ceiling's p99, 1 process each"].endswith("| 0.5 | met |")
+    assert verdicts["| p99 ÷ ceiling's p99, 2 processes each"].endswith("| 2 | not met: 1 |")
     assert f"1. {OF_TWO}" in lines
     of_bytes = "| bytes for each event beyond body and headers, deliveries"
     number = next(line for line in lines if line.endswith(OF_BYTES)).split(".")[0]
-    assert said[f"{of_bytes}: many"].endswith(f"| 656 | not met: {number} |")
-    assert said[f"{of_bytes}: few"].endswith("| 440 | met |")
+    assert verdicts[f"{of_bytes}: many"].endswith(f"| 656 | not met: {number} |")
+    assert verdicts[f"{of_bytes}: few"].endswith("| 440 | met |")
 
 
 def test_a_ratio_is_calculated_for_each_round_and_not_from_the_medians() -> None:
@@ -84,8 +84,8 @@ def test_many_tables_are_summarised_in_one() -> None:
 def test_the_memory_is_shown_after_each_doubling_and_at_the_end() -> None:
     series = [(10, 60.0), (15, 61.0), (25, 62.0), (49, 63.0), (50, 64.0), (60, 65.0)]
     lines = lines_of(memory={"callbacks": 60, "wanted": 60, "series": series})
-    told = [line for line in lines if re.match(r"\| \d+ \| \d+\.\d \|", line)]
-    assert told == ["| 10 | 60.0 |", "| 25 | 62.0 |", "| 50 | 64.0 |", "| 60 | 65.0 |"]
+    rows = [line for line in lines if re.match(r"\| \d+ \| \d+\.\d \|", line)]
+    assert rows == ["| 10 | 60.0 |", "| 25 | 62.0 |", "| 50 | 64.0 |", "| 60 | 65.0 |"]
 
 
 @pytest.mark.parametrize("is_full", [True, False])
@@ -95,9 +95,9 @@ def test_results_of_the_long_and_the_short_run_are_stored_separately(
     monkeypatch.setattr(command, "RESULTS", tmp_path / "short")
     monkeypatch.setattr(command, "MATRIX", tmp_path / "long")
     command.keep("tables", is_full=is_full)
-    (kept,) = tmp_path.iterdir()
-    assert kept.name == ("long" if is_full else "short")
-    assert kept.read_text().endswith("tables")
+    (stored,) = tmp_path.iterdir()
+    assert stored.name == ("long" if is_full else "short")
+    assert stored.read_text().endswith("tables")
 
 
 @pytest.mark.parametrize("part", [["--only", "import"], ["--smoke"]])

@@ -65,9 +65,9 @@ def test_a_command_has_a_help_text(name: str) -> None:
 
 def test_commands_in_readme_exist() -> None:
     readme = (ROOT / "README.md").read_text()
-    told = re.findall(r"`(receiver|submitter|sandbox) ([a-z]+)([^`]*)`", readme)
-    assert len(told) > 15
-    for program, word, rest in told:
+    commands_in_readme = re.findall(r"`(receiver|submitter|sandbox) ([a-z]+)([^`]*)`", readme)
+    assert len(commands_in_readme) > 15
+    for program, word, rest in commands_in_readme:
         found = PROGRAMS[program].commands[word]
         options = {option for param in found.params for option in param.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= options, (program, word, rest)

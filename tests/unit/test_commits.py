@@ -375,16 +375,16 @@ def test_memory_is_released_immediately_and_not_by_a_garbage_collection(
                 await until(is_there.is_set)
                 await turn(front.loop, ahead=4 * FOR_EVER)
                 assert task.done()
-            said = await result(task)
+            messages = await result(task)
             await until(lambda: held[0]() is None)
-        return said
+        return messages
 
-    said = {
+    messages = {
         "recorded": "recorded",
         "an error of its own": "mine alone",
         "a batch that fails": "the disk is full",
     }
-    assert run(writer, scenario).startswith(said.get(why, "no commit within"))
+    assert run(writer, scenario).startswith(messages.get(why, "no commit within"))
 
 
 @pytest.mark.usefixtures("_no_collection")

@@ -88,8 +88,8 @@ def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_finding_is_broken_between_words(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
-    said = "none was seen for 63 s: callbacks that never come are not fetched"
-    output.show_finding(warning("poller", said, "start receiver serve, or another poller"))
+    problem = "none was seen for 63 s: callbacks that never come are not fetched"
+    output.show_finding(warning("poller", problem, "start receiver serve, or another poller"))
     shown = click.unstyle(made.getvalue()).splitlines()
     assert shown == [
         "warning  poller       none was seen for 63 s: callbacks that never come are not",

@@ -58,14 +58,14 @@ def test_both_lock_files_pin_the_same_versions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "told"),
+    ("extra", "hint"),
     [("postgres", stores.INSTALL), ("s3", object_storage.INSTALL), ("apprise", apprise.INSTALL)],
 )
-def test_the_packages_in_install_hints_are_those_of_the_extra(extra: str, told: str) -> None:
+def test_the_packages_in_install_hints_are_those_of_the_extra(extra: str, hint: str) -> None:
     """The hints name packages, because an index may contain another project under our name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = project["project"]["optional-dependencies"][extra]
-    assert told.partition("pip install ")[2] == " ".join(f"'{one}'" for one in wanted)
+    assert hint.partition("pip install ")[2] == " ".join(f"'{one}'" for one in wanted)
 
 
 def test_the_python_versions_are_the_same_everywhere() -> None:

@@ -133,10 +133,10 @@ def test_an_abandoned_delivery_that_hangs_delays_the_others_only_briefly() -> No
 
 def test_a_reservation_frees_the_slots_that_were_not_claimed() -> None:
     slots = WorkerSlots(4)
-    kept, undone = (Candidate(n, "mail", timed_out=False, abandoned=False) for n in (1, 2))
+    claimed, undone = (Candidate(n, "mail", timed_out=False, abandoned=False) for n in (1, 2))
     with Reservation(slots) as reservation:
-        assert reservation.begin(kept)
-        assert reservation.begin(kept)  # the transaction was repeated
+        assert reservation.begin(claimed)
+        assert reservation.begin(claimed)  # the transaction was repeated
         assert reservation.begin(undone)
         reservation.keep([1])
     assert slots.free == 3

@@ -251,7 +251,7 @@ def test_an_idle_writer_references_nothing_of_the_last_batch(writer: ScriptedWri
 def test_an_error_in_a_waiting_thread_leaves_nothing_to_the_garbage_collector(
     writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def accept() -> weakref.ref[Body]:
         body = Body()
@@ -264,7 +264,7 @@ def test_an_error_in_a_waiting_thread_leaves_nothing_to_the_garbage_collector(
         try:
             writer.run(work)
         except (ValueError, StoreUnavailable) as error:
-            said.append(str(error))
+            messages.append(str(error))
         return weakref.ref(body)
 
     with ExitStack() as stack:
@@ -275,4 +275,4 @@ def test_an_error_in_a_waiting_thread_leaves_nothing_to_the_garbage_collector(
             stack.enter_context(writer.held())
         held = accept()
         wait_until(lambda: held() is None)
-    assert len(said) == 1
+    assert len(messages) == 1

@@ -43,14 +43,14 @@ def test_no_move_can_be_reversed(one: Status, other: Status) -> None:
 
 @given(statuses, trusts, statuses, trusts)
 def test_a_final_status_changes_only_by_a_correction(
-    current: Status, rests_on: Trust, told: Status, trust: Trust
+    current: Status, rests_on: Trust, reported: Status, trust: Trust
 ) -> None:
-    outcome = judge(current, rests_on, told, trust)
+    outcome = judge(current, rests_on, reported, trust)
     if current.is_terminal and outcome is Outcome.RECORDED:
         assert trust is Trust.QUERIED
         assert rests_on is not Trust.QUERIED
-        assert told.is_terminal
-        assert told is not current
+        assert reported.is_terminal
+        assert reported is not current
 
 
 @given(statuses, trusts, trusts)
@@ -59,7 +59,7 @@ def test_the_same_status_again_is_a_duplicate(current: Status, one: Trust, other
 
 
 @pytest.mark.parametrize(
-    ("current", "told", "outcome"),
+    ("current", "reported", "outcome"),
     [
         (Status.SUCCEEDED, Status.FAILED, Outcome.CONFLICT),
         (Status.FAILED, Status.SUCCEEDED, Outcome.CONFLICT),
@@ -68,9 +68,9 @@ def test_the_same_status_again_is_a_duplicate(current: Status, one: Trust, other
     ],
 )
 def test_a_contradiction_is_distinguished_from_a_late_callback(
-    current: Status, told: Status, outcome: Outcome
+    current: Status, reported: Status, outcome: Outcome
 ) -> None:
-    assert judge(current, Trust.TOKEN, told, Trust.TOKEN) is outcome
+    assert judge(current, Trust.TOKEN, reported, Trust.TOKEN) is outcome
 
 
 def test_a_queried_final_status_is_not_corrected() -> None:

@@ -173,9 +173,9 @@ def test_a_mention_that_the_hook_configures_is_sent(sent: list[Any]) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_text_of_an_alert_is_escaped_too(name: str, sent: list[Any]) -> None:
-    said = "@everyone <!channel> https://evil.example <b>bold"
+    reason = "@everyone <!channel> https://evil.example <b>bold"
     try:
-        hook(SERVICES[name]).alert(Alert(1, "mail", AlertKind.PAUSED, 1_765_519_850_000, said))
+        hook(SERVICES[name]).alert(Alert(1, "mail", AlertKind.PAUSED, 1_765_519_850_000, reason))
     except Exception:  # noqa: BLE001 - as above
         assert sent
     found = "\n".join(texts(sent))

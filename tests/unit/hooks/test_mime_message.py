@@ -32,15 +32,15 @@ TO = [mime_message.address("team@shop.example")]
 
 
 def compose(
-    told: Notice, hook: str = "mail", subject: str = "{reference} {status}"
+    source: Notice, hook: str = "mail", subject: str = "{reference} {status}"
 ) -> EmailMessage:
     """Return the message as the recipient parses it."""
-    made = next(
+    message = next(
         mime_message.versions(
-            told, hook=hook, sender=SENDER, recipients=TO, subject=subject, now=5.0
+            source, hook=hook, sender=SENDER, recipients=TO, subject=subject, now=5.0
         )
     )
-    read = message_from_bytes(made.as_bytes(), policy=default)
+    read = message_from_bytes(message.as_bytes(), policy=default)
     assert isinstance(read, EmailMessage)
     return read
 
@@ -312,11 +312,11 @@ def test_the_inline_picture_is_found_with_a_long_sender_domain(tmp_path: Path, l
 
 
 def test_smaller_versions_omit_first_the_originals_and_then_all_pictures(tmp_path: Path) -> None:
-    told = of(picture(), tmp_path / "0.png")
-    made = list(
-        mime_message.versions(told, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
+    source = of(picture(), tmp_path / "0.png")
+    versions = list(
+        mime_message.versions(source, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
     )
-    reads = [message_from_bytes(one.as_bytes(), policy=default) for one in made]
+    reads = [message_from_bytes(one.as_bytes(), policy=default) for one in versions]
     shapes = [[each.get_content_type() for each in pictures(read)] for read in reads]
     assert shapes == [["image/jpeg", "image/png"], ["image/jpeg"], []]
     assert len({read["Message-ID"] for read in reads}) == 1
@@ -326,9 +326,11 @@ def test_smaller_versions_omit_first_the_originals_and_then_all_pictures(tmp_pat
 
 
 def test_a_message_without_pictures_has_one_version() -> None:
-    told = notice(media=(PICTURE,))
-    made = mime_message.versions(told, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
-    assert len(list(made)) == 1
+    source = notice(media=(PICTURE,))
+    versions = mime_message.versions(
+        source, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0
+    )
+    assert len(list(versions)) == 1
 
 
 @pytest.mark.parametrize(
@@ -395,8 +397,8 @@ def test_text_from_outside_becomes_neither_a_header_nor_a_tag(
     reference: str, reason: str, url: str
 ) -> None:
     media = (Media(url, "https://cdn.example/" + url),)
-    told = notice("failed", media, reference=reference, reason=reason)
-    read = compose(told)
+    source = notice("failed", media, reference=reference, reason=reason)
+    read = compose(source)
     assert set(read.keys()) == {
         "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version",
         "Content-Type",
@@ -408,13 +410,13 @@ def test_text_from_outside_becomes_neither_a_header_nor_a_tag(
 
 
 def test_a_message_is_ascii_when_it_is_sent() -> None:
-    told = notice(reference="Bestellung für Zoë 🧥")
-    made = next(mime_message.versions(
-        told, hook="m", sender=mime_message.address("Zoë <zoe@bücher.example>"), recipients=TO,
+    source = notice(reference="Bestellung für Zoë 🧥")
+    message = next(mime_message.versions(
+        source, hook="m", sender=mime_message.address("Zoë <zoe@bücher.example>"), recipients=TO,
         subject="{reference}", now=5.0,
     ))  # fmt: skip
-    assert made.as_bytes().isascii()
-    read = message_from_bytes(made.as_bytes(), policy=default)
+    assert message.as_bytes().isascii()
+    read = message_from_bytes(message.as_bytes(), policy=default)
     assert read["Subject"] == "Bestellung für Zoë 🧥"
     assert read["From"].addresses[0].domain == "xn--bcher-kva.example"
 

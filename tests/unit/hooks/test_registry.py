@@ -79,9 +79,9 @@ def test_the_error_for_a_missing_variable_names_hook_and_key(tmp_path: Path) -> 
     assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL="") == {
         'hook "x": url: SLACK_URL is not set (nor is SLACK_URL_FILE)'
     }
-    gone = str(tmp_path / "gone")
-    assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL_FILE=gone) == {
-        f'hook "x": url: SLACK_URL_FILE: {gone} is not a readable file'
+    missing = str(tmp_path / "gone")
+    assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL_FILE=missing) == {
+        f'hook "x": url: SLACK_URL_FILE: {missing} is not a readable file'
     }
 
 

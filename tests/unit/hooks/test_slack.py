@@ -105,8 +105,8 @@ def test_a_message_without_blocks_stays_within_slacks_limit_and_contains_no_mark
     media = tuple(
         Media("image", f"https://cdn.example/{n}?" + "&" * 590, str(n)) for n in range(60)
     )
-    told = notice("failed", media, reference=f"<!channel>{reference}", reason=reason * 1_000)
-    text = slack.compose_text(told)["text"]
+    source = notice("failed", media, reference=f"<!channel>{reference}", reason=reason * 1_000)
+    text = slack.compose_text(source)["text"]
     assert len(text) <= 40_000
     assert "<!" not in text
     links = re.findall(r"<([^<>|]*)\|image>", text)

@@ -41,8 +41,8 @@ def test_a_line_is_a_single_line_that_can_be_encoded(text: str) -> None:
 
 
 def test_a_failure_contains_the_reason() -> None:
-    told = dict(wording.facts(notice("failed", reason="risk control")))
-    assert told == {
+    facts = dict(wording.facts(notice("failed", reason="risk control")))
+    assert facts == {
         "Task": "0199f1a2",
         "Reference": "ORDER-7",
         "Provider": "kling",
@@ -66,10 +66,10 @@ def test_a_time_is_in_the_configured_time_zone(zone: str, instant: int, text: st
 
 
 def test_texts_contain_local_time_and_json_contains_utc() -> None:
-    told = replace(notice(), zone=ZoneInfo("Europe/Berlin"))
-    assert dict(wording.facts(told))["Time"] == "2025-12-12 07:10:50 CET"
-    assert told.as_json() == notice().as_json()
-    assert told.as_json()["occurred_at"] == "2025-12-12T06:10:50.000Z"
+    in_berlin = replace(notice(), zone=ZoneInfo("Europe/Berlin"))
+    assert dict(wording.facts(in_berlin))["Time"] == "2025-12-12 07:10:50 CET"
+    assert in_berlin.as_json() == notice().as_json()
+    assert in_berlin.as_json()["occurred_at"] == "2025-12-12T06:10:50.000Z"
 
 
 def test_unknown_facts_are_omitted() -> None:

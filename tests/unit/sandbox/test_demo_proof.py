@@ -138,7 +138,7 @@ def test_a_complete_demo_passes(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("take_away", "said"),
+    ("take_away", "problem"),
     [
         (wrong_status, "statuses: expected"),
         (unacknowledged, "callbacks of DEMO-2: failed was not acknowledged"),
@@ -153,10 +153,10 @@ def test_a_complete_demo_passes(world: World) -> None:
     ],
 )
 def test_each_missing_step_is_named(
-    world: World, take_away: Callable[[World], None], said: str
+    world: World, take_away: Callable[[World], None], problem: str
 ) -> None:
     take_away(world)
-    with pytest.raises(StepError, match=said):
+    with pytest.raises(StepError, match=problem):
         world.check()
 
 

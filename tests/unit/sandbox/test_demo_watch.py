@@ -140,10 +140,10 @@ def test_a_demo_without_progress_stops_and_names_each_missing_step(make_world: M
     world = make_world(EVENTS[:8], seconds_a_look=1)
     with pytest.raises(StepError) as raised:
         world.watch().until_settled(submitted(), display.Lines())
-    said = str(raised.value)
-    assert "nothing new happened for 60 s" in said
-    assert "DEMO-3: not created yet (`submitter submit` creates it)" in said
-    assert "DEMO-1" not in said
+    error = str(raised.value)
+    assert "nothing new happened for 60 s" in error
+    assert "DEMO-3: not created yet (`submitter submit` creates it)" in error
+    assert "DEMO-1" not in error
     assert world.now == 8 + LIMIT
 
 

@@ -19,10 +19,10 @@ NOW = int(time.time())
 
 def token(secret: str = SECRET_KEY, algorithm: str = "HS256", typ: str = "JWT", **more: Any) -> str:
     claims = {"iss": ACCESS_KEY, "exp": NOW + 1800, "nbf": NOW - 5, **more}
-    kept = {name: value for name, value in claims.items() if value is not None}
+    present = {name: value for name, value in claims.items() if value is not None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about short keys, which are intended here
-        return jwt.encode(kept, secret, algorithm, headers={"typ": typ})
+        return jwt.encode(present, secret, algorithm, headers={"typ": typ})
 
 
 @pytest.mark.parametrize("header", [f"Bearer {API_KEY}", f"Bearer {token()}"])

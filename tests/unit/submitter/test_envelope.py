@@ -129,9 +129,9 @@ def test_an_undocumented_response_is_never_treated_as_a_refused_create(
         assert type(caught.value) is kind
 
 
-@pytest.mark.parametrize("told", ["828312345678901234", 828_312_345_678_901_234])
-def test_an_id_may_be_an_integer(told: object) -> None:
-    body = json.dumps({"code": 0, "data": {"task_id": told, "task_info": []}}).encode()
+@pytest.mark.parametrize("task_id", ["828312345678901234", 828_312_345_678_901_234])
+def test_an_id_may_be_an_integer(task_id: object) -> None:
+    body = json.dumps({"code": 0, "data": {"task_id": task_id, "task_info": []}}).encode()
     answer = Answer(200, {}, body)
     data = data_of(answer, Call.FETCH)
     kling_envelope.check_identity(VENDOR, answer, data, "828312345678901234")

@@ -34,8 +34,8 @@ def parse(tmp_path: Path) -> Parse:
 
 
 def row(line: int, reference: str, *cloth: str, **more: str | None) -> Row:
-    told: dict[str, Any] = {"provider": "kling", "account": "default", "model": None, **more}
-    return Row(line, reference, "me.jpg", cloth, **told)
+    values: dict[str, Any] = {"provider": "kling", "account": "default", "model": None, **more}
+    return Row(line, reference, "me.jpg", cloth, **values)
 
 
 def test_csv_columns_are_found_by_the_header_in_any_order(parse: Parse) -> None:
@@ -351,5 +351,5 @@ def test_every_row_of_any_file_is_either_valid_or_reported(
 def test_the_columns_are_named_in_the_help() -> None:
     from submitter.cli import main  # noqa: PLC0415 - the command, for this test alone
 
-    told = main.commands["batch"].help or ""
-    assert all(column in told for column in COLUMNS)
+    help_text = main.commands["batch"].help or ""
+    assert all(column in help_text for column in COLUMNS)

@@ -95,11 +95,11 @@ def test_only_one_caller_at_a_time_retries_while_the_provider_is_busy() -> None:
 def test_a_requested_delay_applies_to_every_caller() -> None:
     time = Time()
     shared = backoff(time)
-    told = [later(retry_after=0.3)]
+    errors = [later(retry_after=0.3)]
 
     def call() -> float:
-        if told:
-            raise told.pop()
+        if errors:
+            raise errors.pop()
         return time.now
 
     time.meanwhile = shared.wait  # another thread calls while the first one waits
@@ -135,12 +135,12 @@ def test_a_short_wait_does_not_shorten_a_long_one() -> None:
 def test_one_account_does_not_delay_another() -> None:
     time = Time()
     slow, quick = backoff(time), backoff(time)
-    told = [later(retry_after=0.5)]
+    errors = [later(retry_after=0.5)]
     slept_before: list[list[float]] = []
 
     def call() -> None:
-        if told:
-            raise told.pop()
+        if errors:
+            raise errors.pop()
 
     def use_another() -> None:
         quick.wait()
