@@ -14,8 +14,8 @@ from tests.support.installation import Installation
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(pace=0.3) as made:
-        yield made
+    with Sandbox(pace=0.3) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox, database)
-    made.store.migrate()
+    installation = Installation(tmp_path, sandbox, database)
+    installation.store.migrate()
     try:
-        yield made
+        yield installation
     finally:
-        made.close()
+        installation.close()

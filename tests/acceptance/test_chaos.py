@@ -49,23 +49,23 @@ def sandbox() -> Iterator[Sandbox]:
     behaviour = Behaviour(
         0.3, max_running=len(SCENARIOS), webhook_secret=SECRET, persistence=persistence
     )
-    with Sandbox(behaviour=behaviour) as made:
-        yield made
+    with Sandbox(behaviour=behaviour) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox, database)
-    made.environment["RECONCILE_AFTER"] = "4"
+    installation = Installation(tmp_path, sandbox, database)
+    installation.environment["RECONCILE_AFTER"] = "4"
     hooks = (tmp_path / "hooks.toml").read_text()
     limits = 'type = "download"\ndeadline = 10\nmax_bytes = 5_000_000'
     hooks = hooks.replace('type = "download"', limits)
     for type_ in ('type = "email"', 'type = "slack"'):
         hooks = hooks.replace(type_, f'{type_}\nwait_for_files = "2s"')
     (tmp_path / "hooks.toml").write_text(hooks)
-    made.store.migrate()
-    yield made
-    made.close()
+    installation.store.migrate()
+    yield installation
+    installation.close()
 
 
 def is_settled(history: TaskHistory, scenario: str) -> bool:

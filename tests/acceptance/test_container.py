@@ -38,9 +38,9 @@ def app(folder: Path) -> Path:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    made = Host(tmp_path, app(tmp_path / "app"))
-    yield made
-    made.close()
+    host = Host(tmp_path, app(tmp_path / "app"))
+    yield host
+    host.close()
 
 
 def test_the_container_migrates_serves_is_healthy_and_drains(host: Host) -> None:

@@ -71,13 +71,13 @@ def installations(
     tmp_path: Path, sandbox: Sandbox, fresh: Callable[[], str]
 ) -> Iterator[list[Installation]]:
     """One installation for each store."""
-    made = []
+    installations = []
     for name, database in (("sqlite", None), ("postgres", fresh())):
         (tmp_path / name).mkdir()
-        made.append(Installation(tmp_path / name, sandbox, database))
-        made[-1].store.migrate()
-    yield made
-    for installation in made:
+        installations.append(Installation(tmp_path / name, sandbox, database))
+        installations[-1].store.migrate()
+    yield installations
+    for installation in installations:
         installation.close()
 
 

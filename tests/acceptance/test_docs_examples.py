@@ -141,25 +141,25 @@ def workspace(
     for name in ("person.jpg", "garment.png"):
         shutil.copy(ROOT / "sandbox" / "images" / name, folder)
     with Sandbox(pace=0.2) as sandbox:
-        made = Installation(tmp_path_factory.mktemp("installation"), sandbox)
-        made.environment |= {
+        installation = Installation(tmp_path_factory.mktemp("installation"), sandbox)
+        installation.environment |= {
             **SECRETS,
             "HOME": str(folder),
             "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(folder),
         }
-        made.store.migrate()
-        made.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{made.port}")
+        installation.store.migrate()
+        installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
         try:
-            made.wait_until_ready()
-            workspace = Workspace(folder, made, lambda: request.getfixturevalue("demo"))
+            installation.wait_until_ready()
+            workspace = Workspace(folder, installation, lambda: request.getfixturevalue("demo"))
             workspace.run(f"python -m submitter submit {ORDER} --wait")
-            (task,) = made.store.lists.tasks()
-            made.settled(task.id)
+            (task,) = installation.store.lists.tasks()
+            installation.settled(task.id)
             yield workspace
         finally:
-            made.close()
+            installation.close()
 
 
 def looks_like(shown: str, printed: str) -> bool:

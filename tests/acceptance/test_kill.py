@@ -90,8 +90,8 @@ class Machines:
 def sandbox() -> Iterator[Sandbox]:
     """A provider that sends each callback again until it is acknowledged."""
     insistent = Persistence(retries=1_000, retry_after=0.3)
-    with Sandbox(behaviour=Behaviour(pace=0.5, max_running=100, persistence=insistent)) as made:
-        yield made
+    with Sandbox(behaviour=Behaviour(pace=0.5, max_running=100, persistence=insistent)) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ def machines(installation: Installation, database: str | None) -> Machines:
 
 @pytest.fixture
 def balancer(machines: Machines) -> Iterator[Balancer]:
-    with Balancer(machines.ports) as made:
-        yield made
+    with Balancer(machines.ports) as balancer:
+        yield balancer
 
 
 def submit_until(over: threading.Event, installation: Installation, seed: int) -> list[str]:

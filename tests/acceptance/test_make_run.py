@@ -79,9 +79,9 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    made = Run(tmp_path)
-    yield made
-    made.close()
+    run = Run(tmp_path)
+    yield run
+    run.close()
 
 
 def test_all_processes_run_until_ctrl_c(run: Run) -> None:

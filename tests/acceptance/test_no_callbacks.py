@@ -33,8 +33,8 @@ def serving(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Inst
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """Providers that send no callbacks."""
-    with Sandbox(behaviour=Behaviour(pace=0.3, callbacks=False)) as made:
-        yield made
+    with Sandbox(behaviour=Behaviour(pace=0.3, callbacks=False)) as sandbox:
+        yield sandbox
 
 
 def test_without_callbacks_every_task_ends_and_every_hook_is_called(

@@ -28,18 +28,18 @@ BETWEEN = 40  # acknowledged callbacks before and after
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with started(durable=True) as made:
-        yield made
+    with started(durable=True) as server:
+        yield server
 
 
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, server: Server) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox, server.url)
+    installation = Installation(tmp_path, sandbox, server.url)
     url = f"{sandbox.url}/_sandbox/slack/test"
     (tmp_path / "hooks.toml").write_text(HOOKS.format(url=url))
-    made.store.migrate()
-    yield made
-    made.close()
+    installation.store.migrate()
+    yield installation
+    installation.close()
 
 
 class Load:

@@ -19,9 +19,9 @@ LINES = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().spl
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    made = Host(tmp_path)
-    yield made
-    made.close()
+    host = Host(tmp_path)
+    yield host
+    host.close()
 
 
 @pytest.fixture

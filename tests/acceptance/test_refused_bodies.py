@@ -127,7 +127,7 @@ def test_the_request_after_a_well_formed_body_is_the_next_one(
 def test_a_client_that_expects_continue_gets_one_response(fronts: tuple[Front, Front]) -> None:
     for number, route in enumerate(ROUTES):
         for front in fronts:
-            wanted = b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
-            statuses, received = responses(front, number, head("POST", route) + wanted)
+            fields = b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+            statuses, received = responses(front, number, head("POST", route) + fields)
             assert len(statuses) <= 1, (route, front.name, received)
             assert b"connection: keep-alive" not in received.lower(), (route, front.name)

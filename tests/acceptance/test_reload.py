@@ -45,21 +45,21 @@ def consumer() -> Iterator[str]:
 def serving(tmp_path_factory: pytest.TempPathFactory, consumer: str) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("serving")
     with Sandbox(pace=0.3) as sandbox:
-        made = Installation(folder, sandbox)
-        made.store.migrate()
+        installation = Installation(folder, sandbox)
+        installation.store.migrate()
         (folder / "hooks.toml").write_text(HOOK.format(name="shop", url=consumer))
-        made.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{made.port}")
+        installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
         try:
-            made.wait_until_ready()
-            made.wait_until(
+            installation.wait_until_ready()
+            installation.wait_until(
                 lambda: (
-                    made.store.activity.last_seen("worker")
-                    and made.store.activity.last_seen("poller")
+                    installation.store.activity.last_seen("worker")
+                    and installation.store.activity.last_seen("poller")
                 )
             )
-            yield made
+            yield installation
         finally:
-            made.close()
+            installation.close()
 
 
 def hang_up(serving: Installation, text: str) -> None:
@@ -112,12 +112,12 @@ def test_a_reload_refuses_no_connection_and_uses_the_new_hooks(
     both = HOOK.format(name="shop", url=consumer) + HOOK.format(name="books", url=consumer)
     for _ in range(2):
         hang_up(serving, both)
-    taken = len(statuses)
-    serving.wait_until(lambda: len(statuses) > taken or not thread.is_alive())
+    accepted = len(statuses)
+    serving.wait_until(lambda: len(statuses) > accepted or not thread.is_alive())
     stop.set()
     thread.join(PATIENCE)
     assert set(statuses) == {200}  # a refused connection would have ended the thread
-    assert len(statuses) > taken
+    assert len(statuses) > accepted
     assert send(serving, "for-both").status_code == 200
     serving.settled("for-both")
     found = serving.store.lists.deliveries(task_id="for-both")

@@ -134,7 +134,7 @@ def test_generated_requests_get_the_same_responses(
         [Generator(SEED, n, front.prefix, now).well_formed() for front in fronts] for n in numbers
     ]
     found = [
-        [exchange(front, n, made) for front, made in zip(fronts, pair, strict=True)]
+        [exchange(front, n, script) for front, script in zip(fronts, pair, strict=True)]
         for n, pair in zip(numbers, pairs, strict=True)
     ]
     for pair, (ours, plain) in zip(pairs, found, strict=True):
@@ -143,7 +143,7 @@ def test_generated_requests_get_the_same_responses(
     assert {200, 400, 401, 404, 405, 415, 422} <= statuses
 
     for pair in pairs:
-        for mine, theirs in zip(*(made.tasks for made in pair), strict=True):
+        for mine, theirs in zip(*(script.tasks for script in pair), strict=True):
             assert recorded(installation, mine) == recorded(installation, theirs), f"{pair[0]}"
 
     def rejected(front: Front) -> dict[int, Any]:
@@ -181,7 +181,7 @@ def test_a_callback_that_requests_an_upgrade_is_accepted_without_it(
     """Clients that support HTTP/2 send such requests. Later requests are handled as well."""
     front, _ = fronts
     sent = body()
-    wanted = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     bodies = (
         f"Content-Length: {len(sent)}\r\n\r\n".encode() + sent,
         b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(sent), sent),
@@ -189,11 +189,11 @@ def test_a_callback_that_requests_an_upgrade_is_accepted_without_it(
     task = f"{front.prefix}-1"
     target = f"/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
     head = f"POST {target} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
-    made = [Request("POST", f"{head}{wanted}".encode() + raw) for raw in bodies]
-    found = exchange(front, 0, Connection(made))
+    requests = [Request("POST", f"{head}{upgrade}".encode() + raw) for raw in bodies]
+    found = exchange(front, 0, Connection(requests))
     assert [response.status for response in found.responses] == [200, 200]
     assert found.is_kept
-    pipelined = Request("POST", b"".join(request.raw for request in made))
+    pipelined = Request("POST", b"".join(request.raw for request in requests))
     assert [one.status for one in responses_until_end(front, 1, Connection([pipelined]))] == [
         200,
         200,
@@ -217,11 +217,11 @@ def test_callbacks_of_one_task_have_the_same_responses_rows_and_log_lines(
             f"POST /callbacks/kling/{task}/{mint(SECRET, 'kling', task)} HTTP/1.1\r\n"
             "Host: receiver\r\nContent-Type: application/json\r\nX-Sent-By: a test\r\n"
         )
-        made = [
+        requests = [
             Request("POST", f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
             for raw in sent
         ]
-        answered = exchange(front, 0, Connection(made, [task]))
+        answered = exchange(front, 0, Connection(requests, [task]))
         statuses = [response.status for response in answered.responses]
         assert statuses == [200] * 5 + [422, 400]
         assert answered.is_kept
@@ -260,7 +260,7 @@ def test_compressed_and_altered_callbacks_have_the_same_responses_rows_and_log_l
     for front in fronts:
         task = f"{front.prefix}-1"
         target = f"//callbacks/kling//{task}/{mint(SECRET, 'kling', task)}"
-        made = [
+        requests = [
             Request(
                 method,
                 f"{method} {target}{behind} HTTP/1.1\r\nHost: receiver\r\n"
@@ -269,7 +269,7 @@ def test_compressed_and_altered_callbacks_have_the_same_responses_rows_and_log_l
             )
             for method, behind, codings, raw in sent
         ]
-        answered = exchange(front, 0, Connection(made, [task]))
+        answered = exchange(front, 0, Connection(requests, [task]))
         statuses = [response.status for response in answered.responses]
         assert statuses == [200] * 5 + [400, 413, 400, 400] + [200] * 4 + [404] * 3
         assert answered.is_kept
@@ -279,11 +279,11 @@ def test_compressed_and_altered_callbacks_have_the_same_responses_rows_and_log_l
     assert found[0] == found[1]
 
 
-def exchange(front: Front, number: int, made: Connection) -> Exchange:
+def exchange(front: Front, number: int, script: Connection) -> Exchange:
     """Send the requests one after the other, and then a probe."""
     responses: list[Response] = []
     with front.connected(number) as (connection, file):
-        for request in [*made.requests, PROBE]:
+        for request in [*script.requests, PROBE]:
             with suppress(ConnectionError):
                 connection.sendall(request.raw)
             found = read(file, request.method)
@@ -294,11 +294,11 @@ def exchange(front: Front, number: int, made: Connection) -> Exchange:
         return Exchange(responses[:-1], is_kept=True, rest=file.read())
 
 
-def responses_until_end(front: Front, number: int, made: Connection) -> list[Response]:
+def responses_until_end(front: Front, number: int, script: Connection) -> list[Response]:
     """Return all responses to requests after which the client stops sending."""
     found = []
     with front.connected(number) as (connection, file):
-        connection.sendall(b"".join(request.raw for request in made.requests))
+        connection.sendall(b"".join(request.raw for request in script.requests))
         connection.shutdown(socket.SHUT_WR)
         while response := read(file, "POST"):
             found.append(response)

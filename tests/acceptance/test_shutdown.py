@@ -146,13 +146,13 @@ class HeldServer:
 
 @contextmanager
 def held_server() -> Iterator[HeldServer]:
-    held = HeldServer()
+    state = HeldServer()
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            held.asked.set()
-            held.may_answer.wait(PATIENCE)
+            state.asked.set()
+            state.may_answer.wait(PATIENCE)
             self.send_response(200)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -164,12 +164,12 @@ def held_server() -> Iterator[HeldServer]:
             """Log nothing."""
 
     server = LoopbackServer(("127.0.0.1", 0), Handler)
-    held.url = f"http://127.0.0.1:{server.server_port}"
+    state.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        yield held
+        yield state
     finally:
-        held.may_answer.set()
+        state.may_answer.set()
         server.shutdown()
         server.server_close()
 
@@ -181,15 +181,15 @@ def test_a_worker_completes_its_attempt_and_begins_no_other(
     ingest = Ingest(installation.store, [subscription("slack")])
     # With one slot, the worker looks for other work only when the first attempt has ended.
     installation.environment["WORKER_CONCURRENCY"] = "1"
-    with held_server() as held:
-        (tmp_path / "hooks.toml").write_text(HOOKS.format(url=held.url))
+    with held_server() as server:
+        (tmp_path / "hooks.toml").write_text(HOOKS.format(url=server.url))
         installation.start("worker", STOPS_VISIBLY, "receiver", "worker")
         ingest.accept(callback(raw("first"), "first"))
-        assert held.asked.wait(PATIENCE)
+        assert server.asked.wait(PATIENCE)
         begin_to_stop(installation, "worker")
         ingest.accept(callback(raw("second"), "second"))
         assert installation.running["worker"].poll() is None
-        held.may_answer.set()
+        server.may_answer.set()
         assert installation.status_at_the_end("worker") == 0
     states = {found.task_id: found.state for found in installation.store.lists.deliveries()}
     assert states == {"first": State.DELIVERED, "second": State.PENDING}
@@ -204,14 +204,14 @@ def test_a_poller_completes_its_query_and_releases_all_claims(installation: Inst
         "task-1", "kling", Status.SUBMITTED, now, now, deadline_at=now, provider_task_id="8283"
     )
     installation.store.inbox.create_task(task)
-    with held_server() as held:
-        installation.environment["KLING_BASE_URL"] = held.url
+    with held_server() as server:
+        installation.environment["KLING_BASE_URL"] = server.url
         installation.start("poller", STOPS_VISIBLY, "submitter", "reconcile", "--forever")
-        assert held.asked.wait(PATIENCE)
+        assert server.asked.wait(PATIENCE)
         held_until = installation.store.polling.next_deadline_at()
         begin_to_stop(installation, "poller")
         assert installation.running["poller"].poll() is None
-        held.may_answer.set()
+        server.may_answer.set()
         assert installation.status_at_the_end("poller") == 0
     log = installation.logs_of("poller")
     assert (log.count("poller started"), log.count("poller stopped")) == (1, 1)

@@ -21,18 +21,18 @@ WAITING = "waiting for the database"
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with started() as made:
-        yield made
+    with started() as server:
+        yield server
 
 
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, server: Server) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox, server.url)
+    installation = Installation(tmp_path, sandbox, server.url)
     (tmp_path / "hooks.toml").write_text("")
-    made.store.migrate()
-    made.store.close()
-    yield made
-    made.close()
+    installation.store.migrate()
+    installation.store.close()
+    yield installation
+    installation.close()
 
 
 def waits(installation: Installation, name: str, times: int) -> bool:

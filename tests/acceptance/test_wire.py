@@ -31,14 +31,14 @@ UNHURRIED = "tests.support.apps.unhurried:app"
 def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A web process without time limits, for all tests that need no settings of their own."""
     with Sandbox() as sandbox:
-        made = Installation(tmp_path_factory.mktemp("unhurried"), sandbox)
+        installation = Installation(tmp_path_factory.mktemp("unhurried"), sandbox)
         try:
-            made.store.migrate()
-            made.start_web(UNHURRIED)
-            made.wait_until_ready()
-            yield made
+            installation.store.migrate()
+            installation.start_web(UNHURRIED)
+            installation.wait_until_ready()
+            yield installation
         finally:
-            made.close()
+            installation.close()
 
 
 def path(task: str) -> str:

@@ -134,15 +134,15 @@ def page(visitor: Page, url: str) -> Iterator[Page]:
     It must request nothing from other hosts, and cause no browser errors.
     """
     faults: list[str] = []
-    asked: list[str] = []
+    requests: list[str] = []
     visitor.on(
         "console", lambda message: faults.append(message.text) if message.type == "error" else None
     )
     visitor.on("pageerror", lambda error: faults.append(str(error)))
-    visitor.on("request", lambda request: asked.append(request.url))
+    visitor.on("request", lambda request: requests.append(request.url))
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.get_by_role("button", name="Log in").click()
     visitor.wait_for_url(f"{url}/dashboard/")
     yield visitor
-    assert [one for one in asked if not one.startswith(url)] == []
+    assert [one for one in requests if not one.startswith(url)] == []
     assert faults == []

@@ -198,15 +198,15 @@ def test_a_paused_page_does_not_change(page: Page, url: str, store: SqliteStore)
     page.clock.install()  # so that the test can advance the page's time
     page.goto(f"{url}/dashboard/tasks/t1")
     page.get_by_role("button", name="Live").click()
-    held = page.get_by_role("button", name="Paused")
-    expect(held).to_have_attribute("aria-pressed", "false")
+    paused = page.get_by_role("button", name="Paused")
+    expect(paused).to_have_attribute("aria-pressed", "false")
     receive(store, "processing")
     page.on("request", lambda sent: followed.append(sent.url) if "x-live" in sent.headers else None)
     page.clock.fast_forward(MINUTE)  # a live page would have sent a request
     assert page.evaluate("fetch(location.href).then((answer) => answer.status)") == 200
     assert followed == []
     assert "submitted" in status_of(page)
-    held.click()
+    paused.click()
     page.clock.fast_forward(MINUTE)
     expect(page.locator('[data-live="status"]')).to_contain_text("processing")
 

@@ -26,9 +26,9 @@ def store(
         with databases.shared_store() as shared:
             yield shared
         return
-    made = migrated(tmp_path / "receiver.db")
-    yield made
-    made.close()
+    store = migrated(tmp_path / "receiver.db")
+    yield store
+    store.close()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -24,9 +24,9 @@ SOON = NOW + 90_000
 
 def put(store: Store, task_id: str = "task-1", **more: object) -> Task:
     task = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=SOON, expects_callback=True)
-    made = replace(task, **more)  # type: ignore[arg-type]
-    store.inbox.create_task(made)
-    return made
+    new_task = replace(task, **more)  # type: ignore[arg-type]
+    store.inbox.create_task(new_task)
+    return new_task
 
 
 def queried(raw: bytes) -> Callback:

@@ -19,8 +19,8 @@ UNITS: dict[str, Any] = {"final_unit_deduction": "1.5"}
 
 
 def end(store: Store, task: str, at: int = NOW, account: str = "default", **more: Any) -> None:
-    made = Task(task, "kling", Status.CREATED, at, at, account, reference=f"ORDER-{task}")
-    store.inbox.create_task(made)
+    new_task = Task(task, "kling", Status.CREATED, at, at, account, reference=f"ORDER-{task}")
+    store.inbox.create_task(new_task)
     Ingest(store).accept(callback(body(task_id=f"at-{task}", **more), task, received_at=at))
 
 
@@ -43,8 +43,8 @@ def test_a_charge_has_its_unit(store: Store) -> None:
 
 def test_a_later_message_without_a_price_keeps_it(store: Store) -> None:
     end(store, "a")
-    made = Task("b", "kling", Status.CREATED, NOW, NOW)
-    store.inbox.create_task(made)
+    task = Task("b", "kling", Status.CREATED, NOW, NOW)
+    store.inbox.create_task(task)
     ingest = Ingest(store)
     ingest.accept(callback(body("processing", task_id="at-b", **UNITS), "b"))
     ingest.accept(callback(body("succeed", task_id="at-b"), "b"))

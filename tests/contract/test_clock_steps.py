@@ -33,10 +33,10 @@ LATE = NOW + 1_000 * YEAR
 @pytest.fixture
 def machine(store: Store, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """The machine of the processes; the PostgreSQL server runs on it, or has the same clock."""
-    made = Machine(NOW)
+    machine = Machine(NOW)
     if store.database.server_clock() is not None:
-        monkeypatch.setattr(type(store.database), "server_clock", lambda _: made.shown)
-    return made
+        monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
+    return machine
 
 
 def accept(store: Store, task_id: str = "task-1", *hooks: str, at: int = NOW) -> None:
@@ -487,8 +487,8 @@ def test_an_idempotency_key_is_stored_for_a_day_of_elapsed_time(
     watch = machine.watch(store)
     watch.look()
     now = machine.shown
-    held = store.idempotency.claim("key", b"digest", "task-1", now, now + MINUTE)
-    assert held is not None
+    holder = store.idempotency.claim("key", b"digest", "task-1", now, now + MINUTE)
+    assert holder is not None
     machine.wait(HOUR)
     machine.set_clock(by)
     correction(watch)
@@ -614,7 +614,7 @@ def due(store: Store, now: int) -> set[str]:
     """Return which rows of `schedule_everything` are due; due rows stay due."""
     tasks = {task.id for task in store.polling.claim_overdue(now, now, 9)}
     key = store.idempotency.find("key", now)
-    asked: dict[str, Callable[[], bool]] = {
+    checks: dict[str, Callable[[], bool]] = {
         "delivery": lambda: (store.lists.deliveries(task_id="task-1")[0].due_at or LATE) <= now,
         "deadline": lambda: "task-2" in tasks,
         "account": lambda: "task-3" in tasks,
@@ -623,7 +623,7 @@ def due(store: Store, now: int) -> set[str]:
         "trial": lambda: store.endpoints.claim_tests(now, now) != [],
         "key": lambda: key is not None and key.held_until <= now,
     }
-    return {name for name, is_due in asked.items() if is_due()}
+    return {name for name, is_due in checks.items() if is_due()}
 
 
 def pruned(store: Store, older_than: int) -> int:

@@ -90,12 +90,12 @@ def test_an_overdue_task_is_claimed_by_one_poller(store: Store) -> None:
         ingest.accept(callback(body("processing"), f"task-{task}"))
         store.polling.query_at(f"task-{task}", NOW)
 
-    def take_all(_: int) -> list[str]:
-        taken = []
+    def claim_all(_: int) -> list[str]:
+        claimed = []
         while found := store.polling.claim_overdue(NOW, NOW + 60_000, 3):
-            taken += [task.id for task in found]
-        return taken
+            claimed += [task.id for task in found]
+        return claimed
 
     with ThreadPoolExecutor(THREADS) as pool:
-        taken = [one for many in pool.map(take_all, range(THREADS)) for one in many]
-    assert len(taken) == len(set(taken))
+        claimed = [one for many in pool.map(claim_all, range(THREADS)) for one in many]
+    assert len(claimed) == len(set(claimed))

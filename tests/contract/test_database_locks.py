@@ -135,9 +135,9 @@ class Flocks:
 
 @pytest.fixture
 def flocks(monkeypatch: pytest.MonkeyPatch) -> Flocks:
-    made = Flocks()
-    monkeypatch.setattr(fcntl, "flock", made.flock)
-    return made
+    flocks = Flocks()
+    monkeypatch.setattr(fcntl, "flock", flocks.flock)
+    return flocks
 
 
 def _one(connection: psycopg.Connection[Any], sql: str) -> Any:
@@ -209,8 +209,8 @@ def test_a_batch_takes_every_kind_of_lock(url: str) -> None:
         session.lock_name("a name")
         session.lock(LOCK_TASK, ("task-1",))
         row = session.execute_locked(LOCK_TASK, ("task-1",)).fetchone()
-        held = session.execute(_HELD).fetchall()
-        return row["seq"], [one["mode"] for one in held]
+        locks = session.execute(_HELD).fetchall()
+        return row["seq"], [one["mode"] for one in locks]
 
     batch_of = Wire(url)
     try:

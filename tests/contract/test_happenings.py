@@ -33,9 +33,9 @@ def succeed(store: Store, task: str, at: int = NOW) -> None:
 def attempt(store: Store, outcome: str = "failed", at: int = NOW) -> None:
     """Make one attempt at the oldest due delivery."""
     (delivery,) = store.outbox.claim("w", at + 1_000_000_000_000, at + 1_000_000_000_001, 1)
-    made = Attempt(delivery.attempts, at - 5, at, outcome, "550 no")
+    attempt = Attempt(delivery.attempts, at - 5, at, outcome, "550 no")
     state = State.PENDING if outcome == "failed" else State.DELIVERED
-    assert store.outbox.settle(delivery, made, state, at if state is State.PENDING else None)
+    assert store.outbox.settle(delivery, attempt, state, at if state is State.PENDING else None)
 
 
 def summary(found: list[Activity]) -> list[tuple[str, str | None, str]]:

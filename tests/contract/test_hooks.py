@@ -46,10 +46,10 @@ class Case:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with Site() as made:
-        made.pages["/0.png"] = Page(picture())
-        made.pages["/slack"] = Page(b"ok")
-        yield made
+    with Site() as site:
+        site.pages["/0.png"] = Page(picture())
+        site.pages["/slack"] = Page(b"ok")
+        yield site
 
 
 @pytest.fixture

@@ -45,8 +45,8 @@ def filled(store: Store) -> Store:
         ]
     ):
         at = NOW + number * HOUR
-        made = Task(task, provider, Status.CREATED, at, at, account, reference=reference)
-        store.inbox.create_task(made)
+        new_task = Task(task, provider, Status.CREATED, at, at, account, reference=reference)
+        store.inbox.create_task(new_task)
         came = replace(
             callback(body(task_id=f"at-{task}"), task, received_at=at), provider=provider
         )
@@ -77,11 +77,11 @@ def of_task(row: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
-@pytest.mark.parametrize(("narrowed", "wanted"), NARROWED)
+@pytest.mark.parametrize(("narrowed", "expected"), NARROWED)
 def test_a_list_contains_the_filtered_rows(
-    filled: Store, kind: str, narrowed: dict[str, Any], wanted: list[str]
+    filled: Store, kind: str, narrowed: dict[str, Any], expected: list[str]
 ) -> None:
-    assert ids(listed(filled, kind, **narrowed)) == wanted
+    assert ids(listed(filled, kind, **narrowed)) == expected
 
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
@@ -142,13 +142,13 @@ def test_a_wrong_clock_hides_no_row_of_the_requested_time(
     for since, until in [(30, None), (None, 30), (20, 40), (50, None), (None, 15)]:
         first = None if since is None else NOW + since * MINUTE
         end = None if until is None else NOW + until * MINUTE
-        wanted = {
+        expected = {
             f"t{n}"
             for n, at in enumerate(times)
             if (first is None or at >= first) and (end is None or at < end) and at in UP_TO_NOW
         }
         found = ids(listed(store, kind, limit=500, span=TimeRange(first, end)))
-        assert wanted <= set(found)
+        assert expected <= set(found)
         assert len(found) == len(set(found))
 
 
@@ -161,12 +161,12 @@ def test_text_that_cannot_be_stored_is_not_found(filled: Store, text: str) -> No
         assert ids(listed(filled, kind, account=text)) == []
     for kind in ("callbacks", "deliveries"):
         assert ids(listed(filled, kind, task_id=text)) == []
-    for wanted in (
+    for selection in (
         DeliverySelection(task_id=text),
         DeliverySelection(hook=text),
         DeliverySelection(status=text),
     ):
-        assert filled.repair.redeliver_all(wanted, NOW).changed == 0
+        assert filled.repair.redeliver_all(selection, NOW).changed == 0
     with pytest.raises(NotFound):
         filled.queries.history(text)
     with pytest.raises(NotFound):

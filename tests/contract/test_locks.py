@@ -73,8 +73,8 @@ def on_postgres(
     fresh: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Rivals[PostgresStore]]:
     """Two stores on one record, whose deliveries are dispatched by a job queue."""
-    with postgres_rivals(fresh(), monkeypatch) as made:
-        yield made
+    with postgres_rivals(fresh(), monkeypatch) as rivals:
+        yield rivals
 
 
 def create(store: Store, count: int = TASKS, deadline_at: int | None = None) -> list[str]:
@@ -236,8 +236,8 @@ def test_a_task_id_is_created_by_one_store(rivals: Rivals[Store]) -> None:
 
         return create_it
 
-    made = rivals.meet("tasks", creating(rivals.first), creating(rivals.second))
-    assert sorted(made) == [False, True]
+    created = rivals.meet("tasks", creating(rivals.first), creating(rivals.second))
+    assert sorted(created) == [False, True]
     assert len(rivals.first.queries.history("task-1").transitions) == 1
 
 
@@ -393,11 +393,11 @@ def test_an_idempotency_key_is_claimed_by_one_request(rivals: Rivals[Store]) -> 
     def claiming(store: Store, task_id: str) -> Callable[[], IdempotencyRecord | None]:
         return lambda: store.idempotency.claim("key", b"digest", task_id, NOW, SOON)
 
-    held = rivals.meet(
+    holders = rivals.meet(
         "idempotency_keys", claiming(rivals.first, "one"), claiming(rivals.second, "two")
     )
-    assert [holder is None for holder in held].count(True) == 1
-    (winner,) = [holder for holder in held if holder is not None]
+    assert [holder is None for holder in holders].count(True) == 1
+    (winner,) = [holder for holder in holders if holder is not None]
     assert rivals.first.idempotency.find("key", NOW) == winner
 
 

@@ -67,9 +67,9 @@ def claim(store: Store, at: int) -> dict[str, Delivery]:
 
 
 def deliver(store: Store, delivery: Delivery, at: int, *files: str) -> None:
-    made = [File(index, f"/files/{index}.png", "00", 1, "image/png") for index in files]
+    downloaded = [File(index, f"/files/{index}.png", "00", 1, "image/png") for index in files]
     attempt = Attempt(delivery.attempts, at, at, "delivered", "ok")
-    assert store.outbox.settle(delivery, attempt, State.DELIVERED, None, made)
+    assert store.outbox.settle(delivery, attempt, State.DELIVERED, None, downloaded)
 
 
 def test_the_success_counts_and_the_task_is_queried_immediately(
@@ -177,8 +177,8 @@ def test_a_late_response_calls_only_hooks_that_store_files_again(
     again = claim(store, SOON)
     assert list(again) == ["archive"]
     assert len(urls(store, again["archive"])) == 2
-    made = store.outbox.notice_source(again["archive"]).notice.made
-    assert [file.media_index for file in made] == ["0"]  # only the other one is missing
+    earlier = store.outbox.notice_source(again["archive"]).notice.made
+    assert [file.media_index for file in earlier] == ["0"]  # only the other one is missing
     deliver(store, again["archive"], SOON, "1")
     assert claim(store, SOON + 3_600_000) == {}
     files = store.queries.history("task-1").files[again["archive"].id]

@@ -72,8 +72,8 @@ def answered(
     else:
         document = json.loads(body(status, named, **more.pop("changes", {})))
         raw = json.dumps({"code": 0, "data": document}).encode()
-    made = callback(raw, source=source, trust=Trust.QUERIED, **more)
-    return replace(made, provider=provider)
+    response = callback(raw, source=source, trust=Trust.QUERIED, **more)
+    return replace(response, provider=provider)
 
 
 def queried(status: str = "succeed", named: str = OURS, **more: Any) -> Callback:

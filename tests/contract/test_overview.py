@@ -90,8 +90,8 @@ def test_a_corrected_final_status_is_counted_once(store: Store) -> None:
     tell(store, "a", "failed")
     message = callback(body("succeed", "at-provider-a"), "a")
     event = providers.get("kling").parse(message)
-    asked = replace(message, source=Source.QUERY, trust=Trust.QUERIED)
-    assert store.inbox.record(asked, event, []) is Outcome.RECORDED
+    queried = replace(message, source=Source.QUERY, trust=Trust.QUERIED)
+    assert store.inbox.record(queried, event, []) is Outcome.RECORDED
     assert standing(store) == {("kling", "succeeded"): 1}
 
 

@@ -105,9 +105,9 @@ def put_on_record(store: Store) -> None:
     store.inbox.quarantine(callback(ANNA.encode(), "a"), f"{ANNA} is not JSON")
     message = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})
     Ingest(store, [subscription("mail"), subscription("chat")]).accept(message)
-    held = store.idempotency.claim(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
-    assert held is not None
-    store.idempotency.settle(held, NOW, StoredResponse(201, json.dumps({"reference": ANNA})))
+    holder = store.idempotency.claim(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
+    assert holder is not None
+    store.idempotency.settle(holder, NOW, StoredResponse(201, json.dumps({"reference": ANNA})))
     delivered, failed = store.outbox.claim("w", LATER, LATER + 10_000, 2)
     picture = File("0", f"/data/{ANNA}.png", "ab" * 32, 3, "image/png", ANNA.encode())
     attempt = Attempt(1, NOW, NOW, "delivered", f"took it for {ANNA}")

@@ -68,16 +68,16 @@ class Sink:
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    made = Sink()
-    yield made
-    made.close()
+    sink = Sink()
+    yield sink
+    sink.close()
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     behaviour = Behaviour(pace=0.1, webhook_secret=WEBHOOK_SECRET, requests_a_minute=10_000)
-    with Sandbox(behaviour=behaviour) as made:
-        yield made
+    with Sandbox(behaviour=behaviour) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(params=NAMES)
@@ -91,9 +91,9 @@ def adapter(
 
 def picture(side: int) -> str:
     """Return a picture as raw Base64."""
-    made = io.BytesIO()
-    Image.new("RGB", (side, side), "white").save(made, "PNG")
-    return base64.b64encode(made.getvalue()).decode()
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "white").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def shipped(name: str) -> str:

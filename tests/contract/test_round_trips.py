@@ -299,11 +299,13 @@ def test_activity_contains_its_task(store: Store) -> None:
 
 
 def test_an_idempotency_key_is_read_as_it_was_written(store: Store) -> None:
-    held = filled(IdempotencyRecord, answer=filled(StoredResponse))
-    claimed = store.idempotency.claim(held.key, held.digest, held.task_id, NOW, held.held_until)
-    assert claimed == replace(held, answer=None)
-    store.idempotency.settle(claimed, held.held_until, held.answer)
-    assert store.idempotency.find(held.key, NOW) == held
+    written = filled(IdempotencyRecord, answer=filled(StoredResponse))
+    claimed = store.idempotency.claim(
+        written.key, written.digest, written.task_id, NOW, written.held_until
+    )
+    assert claimed == replace(written, answer=None)
+    store.idempotency.settle(claimed, written.held_until, written.answer)
+    assert store.idempotency.find(written.key, NOW) == written
 
 
 def test_refused_attempts_and_samples_are_read_as_they_were_written(store: Store) -> None:

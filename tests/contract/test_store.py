@@ -34,8 +34,8 @@ def ingest(store: Store) -> Ingest:
 
 
 def task(task_id: str = "task-1", **more: object) -> Task:
-    made = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=NOW + 90_000)
-    return replace(made, **more)  # type: ignore[arg-type]
+    new_task = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=NOW + 90_000)
+    return replace(new_task, **more)  # type: ignore[arg-type]
 
 
 def ended(delivery: Delivery, outcome: str = "delivered", at: int = NOW + 5) -> Attempt:
@@ -277,11 +277,11 @@ def test_a_delivery_without_a_slot_is_not_claimed(store: Store) -> None:
     hooks = [subscription("mail"), subscription("slow")]
     Ingest(store, hooks).accept(callback())
     assert store.outbox.claim("w", LATER, LATER + 10_000, 5, RecordingSlots("other")) == []
-    asked = RecordingSlots("mail")
-    assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 10_000, 5, asked)] == [
+    slots = RecordingSlots("mail")
+    assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 10_000, 5, slots)] == [
         "mail"
     ]
-    assert asked.candidates == [Candidate(1, "mail", timed_out=False, abandoned=False)]
+    assert slots.candidates == [Candidate(1, "mail", timed_out=False, abandoned=False)]
 
 
 def test_a_candidate_describes_its_last_attempts(store: Store) -> None:
@@ -295,9 +295,9 @@ def test_a_candidate_describes_its_last_attempts(store: Store) -> None:
     failed = ended(late, "failed", after)
     assert store.outbox.settle(late, failed, State.PENDING, after, change=lambda _: (slow, None))
     assert store.endpoints.of(lost.hook) == slow
-    asked = RecordingSlots(lost.hook)
-    store.outbox.claim("w", after, after + 10_000, 5, asked)
-    known = {found.id: (found.timed_out, found.abandoned) for found in asked.candidates}
+    slots = RecordingSlots(lost.hook)
+    store.outbox.claim("w", after, after + 10_000, 5, slots)
+    known = {found.id: (found.timed_out, found.abandoned) for found in slots.candidates}
     assert known == {lost.id: (True, True), late.id: (True, False)}
 
 
@@ -309,8 +309,8 @@ def test_abandoned_deliveries_do_not_hide_others(store: Store) -> None:
     for lost in store.outbox.claim("w", LATER, LATER + 10_000, 5):
         assert store.outbox.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
     ingest.accept(callback(body(), "fresh", received_at=after))
-    asked = RecordingSlots("mail", takes_abandoned=False)
-    found = store.outbox.claim("w", after, after + 10_000, 2, asked)
+    slots = RecordingSlots("mail", takes_abandoned=False)
+    found = store.outbox.claim("w", after, after + 10_000, 2, slots)
     assert [delivery.task_id for delivery in found] == ["fresh"]
 
 
@@ -330,12 +330,14 @@ def test_a_lost_claim_changes_nothing(store: Store, ingest: Ingest) -> None:
 
 def test_a_renewed_claim_is_not_abandoned(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
-    held = claim_one(store)
+    renewed = claim_one(store)
     after = LATER + 20_000
-    store.outbox.renew([held], after + 10_000)
+    store.outbox.renew([renewed], after + 10_000)
     assert store.outbox.expired(after) == []
-    assert not store.outbox.settle(held, ended(held, "abandoned", after), State.PENDING, after)
-    assert store.outbox.settle(held, ended(held), State.DELIVERED, None)
+    assert not store.outbox.settle(
+        renewed, ended(renewed, "abandoned", after), State.PENDING, after
+    )
+    assert store.outbox.settle(renewed, ended(renewed), State.DELIVERED, None)
 
 
 def test_a_worker_that_lost_its_claim_does_not_renew_another_claim(
@@ -361,25 +363,25 @@ def test_a_hook_waits_for_the_hook_named_by_after(store: Store) -> None:
     # a failed attempt does not end the wait
     (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert again.hook == "pictures"
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
-    store.outbox.settle(again, ended(again), State.DELIVERED, None, [made])
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    store.outbox.settle(again, ended(again), State.DELIVERED, None, [file])
     (second,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
-    assert store.outbox.notice_source(second).notice.files == (made,)
+    assert store.outbox.notice_source(second).notice.files == (file,)
 
 
 def test_files_of_a_failed_attempt_are_passed_to_waiting_hooks(store: Store) -> None:
     hooks = [subscription("pictures"), subscription("mail", after="pictures")]
     Ingest(store, hooks).accept(callback())
     (first,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
-    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [file])
     (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
     (second,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
-    assert store.outbox.notice_source(second).notice.files == (made,)
-    assert store.queries.history("task-1").files == {first.id: (made,)}
+    assert store.outbox.notice_source(second).notice.files == (file,)
+    assert store.queries.history("task-1").files == {first.id: (file,)}
 
 
 def test_a_lost_claim_records_no_files(store: Store) -> None:
@@ -388,25 +390,25 @@ def test_a_lost_claim_records_no_files(store: Store) -> None:
     store.outbox.settle(
         lost, ended(lost, "abandoned", LATER + 20_000), State.PENDING, LATER + 20_000
     )
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    assert not store.outbox.settle(lost, ended(lost, "failed"), State.PENDING, LATER, [made])
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    assert not store.outbox.settle(lost, ended(lost, "failed"), State.PENDING, LATER, [file])
     assert store.queries.history("task-1").files == {}
 
 
 def test_a_hook_receives_its_own_files_since_the_last_redelivery(store: Store) -> None:
     Ingest(store, [subscription("a"), subscription("b")]).accept(callback())
     first, other = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [file])
     assert store.outbox.notice_source(other).notice.made == ()  # of another hook
     (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    assert store.outbox.notice_source(again).notice.made == (made,)
+    assert store.outbox.notice_source(again).notice.made == (file,)
     store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
     store.outbox.redeliver(first.id, LATER)
     (afresh,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     notice = store.outbox.notice_source(afresh).notice
-    assert (notice.files, notice.made) == ((made,), ())
-    newer = replace(made, sha256="cd" * 32)
+    assert (notice.files, notice.made) == ((file,), ())
+    newer = replace(file, sha256="cd" * 32)
     store.outbox.settle(afresh, ended(afresh, "failed"), State.PENDING, LATER, [newer])
     (last,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert store.outbox.notice_source(last).notice.made == (newer,)
@@ -462,11 +464,11 @@ def test_a_limited_wait_ends_although_the_awaited_hook_keeps_failing(store: Stor
 
 def test_files_recorded_before_a_limited_wait_ends_are_in_the_notice(store: Store) -> None:
     pictures = claim_pictures(store)
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
     later = NOW + 43_200_000
-    store.outbox.settle(pictures, ended(pictures, "failed"), State.PENDING, later, [made])
+    store.outbox.settle(pictures, ended(pictures, "failed"), State.PENDING, later, [file])
     (mail,) = store.outbox.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
-    assert store.outbox.notice_source(mail).notice.files == (made,)
+    assert store.outbox.notice_source(mail).notice.files == (file,)
 
 
 @pytest.mark.parametrize(

@@ -103,15 +103,15 @@ def query(server: Scripted, samples: Samples, **headers: str) -> list[Reply]:
     return [server.say(body, 200, **headers) for body in samples.queried]
 
 
-def callback_url(provider: Provider, asked: Asked) -> str | None:
+def callback_url(provider: Provider, request: Asked) -> str | None:
     """Return the callback URL in a create request, from the place that the adapter states."""
     place = provider.callback_place
     if place is None:
         return None
     if place.parameter:
-        (url,) = parse_qs(urlsplit(asked.path).query).get(place.parameter, [None])
+        (url,) = parse_qs(urlsplit(request.path).query).get(place.parameter, [None])
         return url
-    found: Any = asked.json
+    found: Any = request.json
     for key in place.keys:
         found = found.get(key, {})
     return found or None
@@ -168,11 +168,11 @@ def test_an_accepted_create_is_submitted(
     task = send(creator)
     assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
     assert (task.provider_task_id, task.reference) == (samples.created_id, "ORDER-7")
-    (asked,) = server.asked
-    assert asked.method == "POST"
+    (request,) = server.asked
+    assert request.method == "POST"
     inputs = inputs_for(creator.adapter)
     for picture in (inputs.human, inputs.cloth):
-        assert json.dumps(creator.adapter.pictures.encoded(picture)) in asked.body.decode()
+        assert json.dumps(creator.adapter.pictures.encoded(picture)) in request.body.decode()
 
 
 def test_pictures_are_sent_in_the_form_that_the_provider_accepts(adapter: Adapters) -> None:
@@ -310,7 +310,7 @@ def test_a_create_with_a_lost_outcome_is_never_sent_twice(
     creator = make_creator(create_within=0.5)
     with pytest.raises(OutcomeUnknown, match="do not submit it again without checking") as caught:
         send(creator)
-    creates = [asked for asked in server.asked if PERSON.encode() in asked.body]
+    creates = [request for request in server.asked if PERSON.encode() in request.body]
     task = only_task(store)
     assert (len(creates), caught.value.task_id) == (1, task.id)
     assert task.status is Status.CREATED
@@ -410,8 +410,8 @@ def test_the_providers_id_is_escaped_in_the_request(
     server.will(replied(server, samples.unknown_id))
     with pytest.raises(NotFoundAtProvider):
         adapter().fetch(provider_task_id="a/b?c#d")
-    asked = server.asked[0]
-    assert "a%2Fb%3Fc%23d" in asked.path or '"a/b?c#d"' in asked.body.decode()
+    request = server.asked[0]
+    assert "a%2Fb%3Fc%23d" in request.path or '"a/b?c#d"' in request.body.decode()
 
 
 def test_the_list_is_returned_or_refused_before_any_request(
@@ -445,6 +445,6 @@ def test_the_keys_are_in_one_header_and_in_no_error_log_or_row(
             link = link.__cause__ or link.__context__
     rows = repr([(stored.callback, stored.problem) for stored in store.lists.callbacks()])
     assert TOKEN not in "".join(errors) + caplog.text + rows + repr(store.lists.tasks())
-    for asked in server.asked:
-        assert sum(TOKEN in value for value in asked.headers.values()) == 1
-        assert TOKEN not in asked.path + asked.body.decode()
+    for request in server.asked:
+        assert sum(TOKEN in value for value in request.headers.values()) == 1
+        assert TOKEN not in request.path + request.body.decode()

@@ -78,29 +78,29 @@ def test_two_workers_claim_a_test_once(store: Store) -> None:
     together = Barrier(WORKERS)
 
     def work(_: int) -> list[tuple[int, str]]:
-        taken = []
+        claimed = []
         for number in range(rounds):
             if together.wait(PATIENCE) == 0:
                 request(store, f"hook-{number}")
             together.wait(PATIENCE)
-            taken += [(number, one.hook) for one in store.endpoints.claim_tests(NOW, NOW + LEASE)]
+            claimed += [(number, one.hook) for one in store.endpoints.claim_tests(NOW, NOW + LEASE)]
             together.wait(PATIENCE)
-        return taken
+        return claimed
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        taken = [one for many in pool.map(work, range(WORKERS)) for one in many]
-    assert sorted(taken) == sorted((number, f"hook-{number}") for number in range(rounds))
+        claimed = [one for many in pool.map(work, range(WORKERS)) for one in many]
+    assert sorted(claimed) == sorted((number, f"hook-{number}") for number in range(rounds))
 
 
 def test_simultaneous_requests_create_one_test(store: Store) -> None:
     with ThreadPoolExecutor(WORKERS) as pool:
-        asked = list(
+        created = list(
             pool.map(
                 lambda at: store.endpoints.request_test("mail", "succeeded", NOW + at),
                 range(WORKERS),
             )
         )
-    assert asked.count(True) == 1
+    assert created.count(True) == 1
 
 
 def test_the_test_of_a_dead_worker_is_claimed_again(store: Store) -> None:

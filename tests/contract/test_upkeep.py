@@ -210,7 +210,7 @@ def test_dead_letters_are_redelivered_by_filter_and_others_are_not(store: Store)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "tasks"),
+    ("selection", "tasks"),
     [
         (DeliverySelection(), ["old", "new"]),
         (DeliverySelection(since=NOW), ["new"]),
@@ -223,12 +223,12 @@ def test_dead_letters_are_redelivered_by_filter_and_others_are_not(store: Store)
     ],
 )
 def test_which_deliveries_a_filter_selects(
-    store: Store, wanted: DeliverySelection, tasks: list[str]
+    store: Store, selection: DeliverySelection, tasks: list[str]
 ) -> None:
     succeed(store, "old", at=NOW - DAY)
     succeed(store, "new")
     end_all(store, State.DEAD)
-    assert store.repair.redeliver_all(wanted, LATER).changed == len(tasks)
+    assert store.repair.redeliver_all(selection, LATER).changed == len(tasks)
     assert [found.task_id for found in claim(store)] == tasks
 
 
@@ -250,12 +250,12 @@ def test_a_new_hook_gets_missing_deliveries(store: Store) -> None:
     succeed(store, "a", "b")
     succeed(store, "c", hooks=("mail", "later"))  # it existed already
     end_all(store)
-    wanted = subscription("later")
-    assert store.repair.catch_up(wanted, NOW, LATER, dry_run=True).changed == 2
+    new_hook = subscription("later")
+    assert store.repair.catch_up(new_hook, NOW, LATER, dry_run=True).changed == 2
     assert store.lists.deliveries(hook="later", state=State.PENDING) == []
-    assert store.repair.catch_up(wanted, NOW, LATER).changed == 2
+    assert store.repair.catch_up(new_hook, NOW, LATER).changed == 2
     assert {found.task_id for found in claim(store)} == {"a", "b"}
-    assert store.repair.catch_up(wanted, NOW, LATER).changed == 0
+    assert store.repair.catch_up(new_hook, NOW, LATER).changed == 0
 
 
 def test_a_new_hook_gets_only_subscribed_events(store: Store) -> None:
@@ -339,7 +339,7 @@ def test_responses_and_thumbnails_are_pruned_with_the_payload(store: Store) -> N
     store.outbox.settle(delivery, attempt, State.DELIVERED, None, [picture])
     store.retention.prune(NOW + 1)
     history = store.queries.history("a")
-    assert [made.answer for made in history.attempts[delivery.id]] == [""]
+    assert [attempt.answer for attempt in history.attempts[delivery.id]] == [""]
     (stored,) = history.files[delivery.id]
     assert stored == replace(picture, thumbnail=None)  # the file itself belongs to the user
 

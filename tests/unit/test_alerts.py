@@ -83,17 +83,17 @@ def test_an_alert_has_a_test_case_in_which_it_fires_and_one_in_which_it_does_not
 
 
 def test_every_metric_has_a_panel() -> None:
-    asked = {name for _, expression in EXPRESSIONS for name, _ in NAME.findall(expression)}
-    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
+    queried = {name for _, expression in EXPRESSIONS for name, _ in NAME.findall(expression)}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in queried}
     assert families == {one.family for one in ALL}
 
 
 def test_no_two_panels_overlap() -> None:
-    taken = [
+    cells = [
         (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
         for panel in PANELS
         for x in range(panel["gridPos"]["w"])
         for y in range(panel["gridPos"]["h"])
     ]
-    assert len(taken) == len(set(taken))
-    assert max(x for x, _ in taken) < 24
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24

@@ -119,16 +119,16 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[threading.Timer]:
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
     monkeypatch.setattr(limits_module, "now_ms", lambda: 1_765_519_851_000)
-    made = Shared()
-    yield made
-    for one in made.processes:
+    store = Shared()
+    yield store
+    for one in store.processes:
         one.close()
 
 
 def process(shared: Shared, **more: Any) -> AttemptLimiter:
-    made = AttemptLimiter(burst=6, per_second=1.0, store=shared, **more)
-    shared.processes.append(made)
-    return made
+    limiter = AttemptLimiter(burst=6, per_second=1.0, store=shared, **more)
+    shared.processes.append(limiter)
+    return limiter
 
 
 ATTACKER, OTHER = "192.0.2.1", "192.0.2.2"
@@ -225,20 +225,20 @@ def test_a_store_that_hangs_delays_only_one_attempt(started: list[threading.Time
             may_answer.wait(PATIENCE)
 
     one = process(Hanging())
-    held = real_thread(lambda: one.wait(ATTACKER, 0.0))
+    blocked = real_thread(lambda: one.wait(ATTACKER, 0.0))
     assert is_asked.wait(PATIENCE)
     assert one.wait(OTHER, 5.0) is None  # while the other attempt still waits
-    assert held.is_alive()
+    assert blocked.is_alive()
     may_answer.set()
-    held.join(PATIENCE)
-    assert not held.is_alive()
+    blocked.join(PATIENCE)
+    assert not blocked.is_alive()
     del started
 
 
 def real_thread(target: Callable[[], object]) -> threading.Thread:
-    made = threading.Thread(target=target)
-    made.start()
-    return made
+    thread = threading.Thread(target=target)
+    thread.start()
+    return thread
 
 
 @pytest.mark.usefixtures("started")

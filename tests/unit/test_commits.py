@@ -63,9 +63,9 @@ def _looks_and_patience_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def writer() -> Iterator[ScriptedWriter]:
-    made = ScriptedWriter()
-    yield made
-    made.close()
+    writer = ScriptedWriter()
+    yield writer
+    writer.close()
 
 
 @pytest.fixture
@@ -342,11 +342,11 @@ def test_memory_is_released_immediately_and_not_by_a_garbage_collection(
     writer: ScriptedWriter, why: str
 ) -> None:
     is_stuck = why.endswith(" a batch")
-    held: list[weakref.ref[Body]] = []
+    references: list[weakref.ref[Body]] = []
 
     async def accept(front: Front) -> str:
         body = Body()
-        held.append(weakref.ref(body))
+        references.append(weakref.ref(body))
 
         def work(rows: Rows) -> None:
             rows.append(type(body).__name__)
@@ -376,7 +376,7 @@ def test_memory_is_released_immediately_and_not_by_a_garbage_collection(
                 await turn(front.loop, ahead=4 * FOR_EVER)
                 assert task.done()
             messages = await result(task)
-            await until(lambda: held[0]() is None)
+            await until(lambda: references[0]() is None)
         return messages
 
     messages = {
@@ -390,15 +390,15 @@ def test_memory_is_released_immediately_and_not_by_a_garbage_collection(
 @pytest.mark.usefixtures("_no_collection")
 def test_an_error_references_no_callback_of_another_caller(writer: ScriptedWriter) -> None:
     """Its traceback references the callback of the caller for which it was raised."""
-    held: list[weakref.ref[Body]] = []
+    references: list[weakref.ref[Body]] = []
     errors: list[Exception] = []
 
     async def accept(front: Front, body: Body) -> None:
-        held.append(weakref.ref(body))
+        references.append(weakref.ref(body))
         try:
             await front.take(adding(None))
         except StoreUnavailable as error:
-            if len(held) == 2 and not errors:
+            if len(references) == 2 and not errors:
                 errors.append(error)
 
     async def scenario(front: Front) -> None:
@@ -407,8 +407,8 @@ def test_an_error_references_no_callback_of_another_caller(writer: ScriptedWrite
         for task in tasks:
             await result(task)
         assert len(errors) == 1
-        await until(lambda: held[1]() is None)
-        assert held[0]() is not None
+        await until(lambda: references[1]() is None)
+        assert references[0]() is not None
 
     run(writer, scenario)
 
@@ -433,7 +433,7 @@ def test_the_write_of_a_cancelled_caller_is_withdrawn_in_time(
     writer: ScriptedWriter,
 ) -> None:
     body = Body()
-    held = weakref.ref(body)
+    reference = weakref.ref(body)
 
     def adds(body: Body) -> Work:
         return lambda rows: rows.append(body)
@@ -453,7 +453,7 @@ def test_the_write_of_a_cancelled_caller_is_withdrawn_in_time(
             assert writer.waiting == 1
             await turn(front.loop, ahead=4 * FOR_EVER)
             assert writer.waiting == 0
-            assert held() is None
+            assert reference() is None
 
     run(writer, scenario)
     assert writer.run(adding(2)) == 2

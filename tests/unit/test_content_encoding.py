@@ -153,7 +153,7 @@ def test_damaged_data_is_refused_with_a_reason(codings: str, sent: bytes) -> Non
 def test_a_body_is_not_decompressed_beyond_the_limit(
     codings: str, bomb: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
+    lengths: list[int] = []
 
     class Watched:
         """A decompressor that remembers how much it was allowed to return."""
@@ -164,7 +164,7 @@ def test_a_body_is_not_decompressed_beyond_the_limit(
         def decompress(self, data: bytes, limit: int) -> bytes:
             assert 0 < limit <= MAX_BODY + 1  # 0 means no limit
             found = self._stream.decompress(data, limit)
-            made.append(len(found))
+            lengths.append(len(found))
             return found
 
         def __getattr__(self, name: str) -> object:
@@ -174,7 +174,7 @@ def test_a_body_is_not_decompressed_beyond_the_limit(
     monkeypatch.setattr(zlib, "decompressobj", Watched)
     with pytest.raises(BodyTooLong, match="262144 bytes"):
         decoded(bomb(), codings)
-    assert sum(made) <= 2 * (MAX_BODY + 1)
+    assert sum(lengths) <= 2 * (MAX_BODY + 1)
 
 
 def test_a_body_of_exactly_the_limit_is_decompressed() -> None:

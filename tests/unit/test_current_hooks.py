@@ -21,9 +21,9 @@ SLACK = '[[hook]]\nname = "{}"\ntype = "slack"\nurl = "https://hooks.example/{}"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    made = tmp_path / "hooks.toml"
-    made.write_text(SLACK.format("chat", "first-secret-path", "alerts = true"))
-    return made
+    path = tmp_path / "hooks.toml"
+    path.write_text(SLACK.format("chat", "first-secret-path", "alerts = true"))
+    return path
 
 
 def names(current: CurrentHooks) -> list[str]:

@@ -82,14 +82,14 @@ def claim(store: SqliteStore, clock: Clock) -> Delivery:
 def test_a_hook_that_returns_has_delivered(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    worker, hook, clock = prepare(Done("250 ok", (made,)))
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    worker, hook, clock = prepare(Done("250 ok", (file,)))
     delivery = claim(store, clock)
     assert worker.attempt(delivery) is State.DELIVERED
     history = store.queries.history("task-1")
     (attempt,) = history.attempts[delivery.id]
     assert (attempt.number, attempt.outcome, attempt.answer) == (1, "delivered", "250 ok")
-    assert history.files[delivery.id] == (made,)
+    assert history.files[delivery.id] == (file,)
     (notice,) = hook.told
     assert notice.id == "task-1:succeeded"
     assert [media.url for media in notice.media] == ["https://cdn.example/0.png"]

@@ -50,7 +50,7 @@ def test_units_differ_only_in_their_commands() -> None:
 def test_a_unit_is_restarted_may_drain_and_is_sandboxed(path: Path) -> None:
     service = unit(path)["Service"]
     assert int(service["TimeoutStopSec"]) > serve.DRAIN
-    wanted = {
+    expected = {
         "Restart": "always",
         "ExecReload": "/bin/kill -HUP $MAINPID",
         "KillMode": "mixed",
@@ -59,7 +59,7 @@ def test_a_unit_is_restarted_may_drain_and_is_sandboxed(path: Path) -> None:
         "ReadWritePaths": "/var/lib/callback-receiver",
         "User": "callback-receiver",
     }
-    assert {name: service[name] for name in wanted} == wanted
+    assert {name: service[name] for name in expected} == expected
     assert unit(path)["Unit"]["StartLimitIntervalSec"] == "0"
 
 

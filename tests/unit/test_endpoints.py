@@ -77,8 +77,8 @@ def test_a_410_is_alerted_once_and_the_success_of_another_attempt_does_not_undo_
 
 
 def test_an_endpoint_that_was_paused_by_hand_stays_paused() -> None:
-    held = Endpoint("mail", paused_at=NOW)
-    endpoint, _ = after(held, (WORKS, 1))
+    paused = Endpoint("mail", paused_at=NOW)
+    endpoint, _ = after(paused, (WORKS, 1))
     assert endpoint.circuit(NOW + 1) is Circuit.PAUSED
 
 

@@ -17,9 +17,9 @@ from tests.support.ports import free_port
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder whose name is short enough for a Unix socket."""
-    made = tmp_path_factory.mktemp("u")
+    folder = tmp_path_factory.mktemp("u")
     here = Path.cwd()
-    os.chdir(made)
+    os.chdir(folder)
     yield Path()
     os.chdir(here)
 

@@ -34,16 +34,16 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     """Make every name resolve to these addresses in turn; return the names that were resolved."""
-    asked: list[str] = []
+    resolved: list[str] = []
 
     def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-        address = addresses[min(len(asked), len(addresses) - 1)]
-        asked.append(host)
+        address = addresses[min(len(resolved), len(addresses) - 1)]
+        resolved.append(host)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return [(family, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    return asked
+    return resolved
 
 
 @pytest.mark.parametrize("url", TABLE["literal"])
@@ -89,10 +89,10 @@ def test_the_connection_uses_the_address_that_was_checked(
     connections: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # DNS rebinding: the second lookup returns another address
-    asked = resolve(monkeypatch, "93.184.216.34", "127.0.0.1")
+    resolved = resolve(monkeypatch, "93.184.216.34", "127.0.0.1")
     with pytest.raises(TemporaryFailure):
         http.post("http://hooks.example/", json={}, deadline=5)
-    assert asked == ["hooks.example"]
+    assert resolved == ["hooks.example"]
     assert connections == [("93.184.216.34", 80)]
 
 

@@ -44,9 +44,9 @@ def test_every_locked_package_has_a_version_and_hashes(lock: str) -> None:
 def test_all_dependencies_of_the_project_are_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     locked = {lock: names((ROOT / lock).read_text().splitlines()) for lock in LOCKS}
-    wanted = names(project["project"]["dependencies"])
-    assert wanted <= locked["requirements.txt"]
-    assert wanted | names(project["dependency-groups"]["dev"]) <= locked["requirements-dev.txt"]
+    required = names(project["project"]["dependencies"])
+    assert required <= locked["requirements.txt"]
+    assert required | names(project["dependency-groups"]["dev"]) <= locked["requirements-dev.txt"]
 
 
 def test_both_lock_files_pin_the_same_versions() -> None:
@@ -64,8 +64,8 @@ def test_both_lock_files_pin_the_same_versions() -> None:
 def test_the_packages_in_install_hints_are_those_of_the_extra(extra: str, hint: str) -> None:
     """The hints name packages, because an index may contain another project under our name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = project["project"]["optional-dependencies"][extra]
-    assert hint.partition("pip install ")[2] == " ".join(f"'{one}'" for one in wanted)
+    required = project["project"]["optional-dependencies"][extra]
+    assert hint.partition("pip install ")[2] == " ".join(f"'{one}'" for one in required)
 
 
 def test_the_python_versions_are_the_same_everywhere() -> None:

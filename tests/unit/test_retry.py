@@ -30,11 +30,11 @@ def test_delays_after_a_killed_worker_are_spread_further(chance: float, seconds:
 
 
 @pytest.mark.parametrize(
-    ("asked", "seconds"),
+    ("requested", "seconds"),
     [(1, 5), (60, 60), (10**9, LONGEST_WAIT)],  # never sooner, and never longer than a day
 )
-def test_retry_after_lengthens_the_delay(asked: float, seconds: float) -> None:
-    assert RetryPolicy().delay(1, chance=0.5, retry_after=asked) == seconds
+def test_retry_after_lengthens_the_delay(requested: float, seconds: float) -> None:
+    assert RetryPolicy().delay(1, chance=0.5, retry_after=requested) == seconds
 
 
 def test_retry_after_adds_no_attempt_after_the_last() -> None:

@@ -136,8 +136,10 @@ def test_a_key_of_24_bytes_or_more_is_accepted(length: int) -> None:
 def test_the_command_in_error_messages_creates_a_valid_secret() -> None:
     python, option, code = shlex.split(MAKE_ONE)
     assert (python, option) == ("python3", "-c")
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert len(key_of(made.stdout.strip())) == 32
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert len(key_of(completed.stdout.strip())) == 32
 
 
 def test_padding_may_be_omitted() -> None:

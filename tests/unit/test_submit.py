@@ -26,9 +26,9 @@ def _callers_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def writer() -> Iterator[ScriptedWriter]:
-    made = ScriptedWriter()
-    yield made
-    made.close()
+    writer = ScriptedWriter()
+    yield writer
+    writer.close()
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_write_cancelled_before_it_begins_is_never_made_and_released_immediate
     writer: ScriptedWriter, how: str, waits: str
 ) -> None:
     body = Body()
-    held = weakref.ref(body)
+    reference = weakref.ref(body)
     with writer.held() as is_there:
         if waits == "for the next batch":
             writer.submit(adding("another's"))
@@ -112,7 +112,7 @@ def test_a_write_cancelled_before_it_begins_is_never_made_and_released_immediate
         else:
             writer.give_up(write)
             assert writer.waiting == 0
-        assert held() is None  # while the batch is blocked
+        assert reference() is None  # while the batch is blocked
         assert write.done()
         with pytest.raises(CancelledError):
             write.result()
@@ -229,20 +229,20 @@ def test_gathered_writes_are_committed_although_the_thread_ended_meanwhile(
 @pytest.mark.usefixtures("_no_collection")
 def test_a_durable_write_no_longer_references_its_work(writer: ScriptedWriter) -> None:
     body = Body()
-    held = weakref.ref(body)
+    reference = weakref.ref(body)
     write = writer.submit(partial(lambda _, rows: rows.append(1), body))
     del body
     assert write.result(PATIENCE) is None
-    wait_until(lambda: held() is None)
+    wait_until(lambda: reference() is None)
 
 
 @pytest.mark.usefixtures("_no_collection")
 def test_an_idle_writer_references_nothing_of_the_last_batch(writer: ScriptedWriter) -> None:
     write = writer.submit(lambda _: Body())
-    held = weakref.ref(write)
+    reference = weakref.ref(write)
     returned = weakref.ref(write.result(PATIENCE))
     del write
-    wait_until(lambda: held() is None)
+    wait_until(lambda: reference() is None)
     assert returned() is None
 
 
@@ -273,6 +273,6 @@ def test_an_error_in_a_waiting_thread_leaves_nothing_to_the_garbage_collector(
         elif why == "no commit in time":
             monkeypatch.setattr(group_commit, "PATIENCE", 0)
             stack.enter_context(writer.held())
-        held = accept()
-        wait_until(lambda: held() is None)
+        reference = accept()
+        wait_until(lambda: reference() is None)
     assert len(messages) == 1

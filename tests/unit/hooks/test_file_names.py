@@ -60,13 +60,13 @@ def test_the_glob_pattern_matches_values_literally() -> None:
 
 def test_a_hostile_name_is_scanned_once_for_each_part() -> None:
     """A regular expression that backtracks would try every way to divide the name."""
-    asked: list[str] = []
+    scanned: list[str] = []
 
     class Watched(frozenset[str]):
         def __contains__(self, char: object) -> bool:
-            asked.append(str(char))
+            scanned.append(str(char))
             return super().__contains__(char)
 
     name, runs = "a" * 200, 10
     assert not NamePattern((*[Characters(Watched("a"))] * runs, Literal("!"))).matches(name)
-    assert len(asked) == len(name) * runs
+    assert len(scanned) == len(name) * runs

@@ -297,11 +297,11 @@ def test_all_pictures_are_shown_and_attached_while_they_fit(tmp_path: Path) -> N
 def test_the_inline_picture_is_found_with_a_long_sender_domain(tmp_path: Path, length: int) -> None:
     labels = ["d" * 60] * (length // 61) + ["e" * (length % 61 or 1)]
     sender = mime_message.address(f"shop@{'.'.join(labels)}.example")
-    made = next(mime_message.versions(
+    message = next(mime_message.versions(
         of(picture(), tmp_path / "0.png"), hook="mail", sender=sender, recipients=TO,
         subject="x", now=5.0,
     ))  # fmt: skip
-    raw = made.as_bytes()
+    raw = message.as_bytes()
     (content_id,) = re.findall(rb"^Content-ID: <([^<>\s]+)>\r$", raw, re.MULTILINE)
     assert b'src=3D"cid:' + content_id in raw or b'src="cid:' + content_id in raw
     read = message_from_bytes(raw, policy=default)

@@ -68,17 +68,17 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    made = World(tmp_path / "pictures")
-    made.pictures.mkdir()
-    (made.pictures / "0.png").write_bytes(picture())
+    world = World(tmp_path / "pictures")
+    world.pictures.mkdir()
+    (world.pictures / "0.png").write_bytes(picture())
     for task_id, statuses in TOLD.items():
         for status in statuses:
-            made.acknowledge(task_id, status)
+            world.acknowledge(task_id, status)
     shown = MailPart("image/png", "0.png", "pic", True, picture())
-    made.kept_mails = [mail(1, shown), mail(2), mail(3)]
-    made.kept_messages = [message(1, "http://x/_sandbox/results/1.png")]
-    made.kept_messages += [message(2, "failed"), message(3, "failed")]
-    made.record = ReceiverCommands(
+    world.kept_mails = [mail(1, shown), mail(2), mail(3)]
+    world.kept_messages = [message(1, "http://x/_sandbox/results/1.png")]
+    world.kept_messages += [message(2, "failed"), message(3, "failed")]
+    world.record = ReceiverCommands(
         (
             TaskRow("t1", "kling", "DEMO-1", "succeeded", "p-t1"),
             TaskRow("t2", "appypie", "DEMO-2", "failed", "p-t2"),
@@ -86,7 +86,7 @@ def world(tmp_path: Path) -> World:
         ),
         (DeliveryRow("1", "t1", "mail", "delivered", 1),),
     )
-    return made
+    return world
 
 
 def wrong_status(world: World) -> None:

@@ -102,8 +102,8 @@ class World:
 
     def watch(self) -> Watch:
         self._activity = Activity(self.file)
-        made = ProgressDeadline(LIMIT, lambda: self.now)
-        return Watch(self, self, made)  # type: ignore[arg-type]  # has all that is used of the two
+        deadline = ProgressDeadline(LIMIT, lambda: self.now)
+        return Watch(self, self, deadline)  # type: ignore[arg-type]  # has all that is used of the two
 
 
 MakeWorld = Callable[..., World]

@@ -20,12 +20,14 @@ def sample(name: str) -> bytes:
 
 
 def test_the_person_wears_the_garment() -> None:
-    made = Image.open(io.BytesIO(try_on_picture.dress(sample("person.jpg"), sample("garment.png"))))
+    result = Image.open(
+        io.BytesIO(try_on_picture.dress(sample("person.jpg"), sample("garment.png")))
+    )
     person = Image.open(io.BytesIO(sample("person.jpg")))
-    assert (made.format, made.size) == ("PNG", person.size)
+    assert (result.format, result.size) == ("PNG", person.size)
     face, chest = (220, 120), (215, 250)
-    assert made.getpixel(face) == person.getpixel(face)
-    red, _, blue = made.convert("RGB").getpixel(chest)  # type: ignore[misc]  # a tuple for RGB
+    assert result.getpixel(face) == person.getpixel(face)
+    red, _, blue = result.convert("RGB").getpixel(chest)  # type: ignore[misc]  # a tuple for RGB
     assert blue > 2 * red, "the garment is blue, the suit below it orange"
 
 
@@ -40,8 +42,8 @@ def test_the_white_around_a_garment_is_removed_but_its_pale_stripes_are_not() ->
 
 @pytest.mark.parametrize("size", [(300, 300), (300, 2_000), (2_000, 300)])
 def test_pictures_of_odd_shapes_are_combined_too(make_picture: Make, size: tuple[int, int]) -> None:
-    made = try_on_picture.dress(make_picture(*size, "JPEG"), make_picture(400, 300))
-    Image.open(io.BytesIO(made)).load()
+    result = try_on_picture.dress(make_picture(*size, "JPEG"), make_picture(400, 300))
+    Image.open(io.BytesIO(result)).load()
 
 
 def test_a_white_picture_is_not_a_garment(make_picture: Make) -> None:

@@ -204,10 +204,10 @@ def test_each_garment_is_checked_like_any_picture(tmp_path: Path) -> None:
 
 
 def test_urls_are_fetched_for_merging_but_a_single_url_is_passed_on(tmp_path: Path) -> None:
-    asked = []
+    fetched = []
 
     def fetch(field: str, url: str) -> bytes:
-        asked.append((field, url))
+        fetched.append((field, url))
         return plain("blue", (300, 300))
 
     (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
@@ -215,12 +215,12 @@ def test_urls_are_fetched_for_merging_but_a_single_url_is_passed_on(tmp_path: Pa
     sent = garments.prepare_garments(pair, tmp_path, fetch)
     assert near(opened(base64.b64decode(sent.cloth)), (150, 450), BLUE)
     assert sent.merged == ((tmp_path / "a.png").read_bytes(), plain("blue", (300, 300)))
-    assert asked == [("cloth", "https://x.example/b.png")]
+    assert fetched == [("cloth", "https://x.example/b.png")]
     alone = garments.select_garments(["lower:https://x.example/b.png"], KLING, V1)
     assert garments.prepare_garments(alone, tmp_path, fetch) == ClothPicture(
         "https://x.example/b.png"
     )
-    assert len(asked) == 1
+    assert len(fetched) == 1
 
 
 def test_broken_camera_metadata_is_ignored(tmp_path: Path) -> None:

@@ -67,12 +67,12 @@ def test_other_errors_are_raised() -> None:
 def test_only_one_caller_at_a_time_retries_while_the_provider_is_busy() -> None:
     """There are three slots and ten creates; only one caller at a time tries to get a free slot."""
     shared = backoff(Time())
-    all_have_asked = threading.Barrier(10)
-    asked: list[int] = []  # the thread of each call
+    all_have_called = threading.Barrier(10)
+    callers: list[int] = []  # the thread of each call
 
     def answer(thread: int) -> tuple[int, bool]:
-        asked.append(thread)
-        number = len(asked)
+        callers.append(thread)
+        number = len(callers)
         # The first three calls succeed; after that, every third call gets a free slot.
         return number, number <= 3 if number <= 10 else number % 3 == 0
 
@@ -80,14 +80,14 @@ def test_only_one_caller_at_a_time_retries_while_the_provider_is_busy() -> None:
         # The other threads run meanwhile; without a queue, their calls would be in between.
         number, is_taken = provider.submit(answer, threading.get_ident()).result()
         if number <= 10:
-            all_have_asked.wait(PATIENCE)
+            all_have_called.wait(PATIENCE)
         if not is_taken:
             raise later()
         return "done"
 
     with ThreadPoolExecutor(1) as provider, ThreadPoolExecutor(10) as pool:
         assert list(pool.map(lambda _: shared.persist(call), range(10))) == ["done"] * 10
-    turns = [list(turn) for _, turn in groupby(asked[10:])]
+    turns = [list(turn) for _, turn in groupby(callers[10:])]
     assert [len(turn) for turn in turns] == [2, 3, 3, 3, 3, 3, 3]
     assert len({turn[0] for turn in turns}) == 7
 

@@ -105,9 +105,9 @@ def application() -> Application:
 
 @pytest.fixture
 def server(application: Application) -> Iterator[ScriptedServer]:
-    made = ScriptedServer(application)
-    yield made
-    made.close()
+    server = ScriptedServer(application)
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -172,9 +172,9 @@ def test_the_server_stops_when_it_is_no_longer_wanted() -> None:
 def process() -> Iterator[Worker]:
     """A worker process that was not started."""
     cfg = Config()
-    made = Worker(1, os.getppid(), [], None, 1, cfg, Logger(cfg))
-    yield made
-    made.tmp.close()
+    process = Worker(1, os.getppid(), [], None, 1, cfg, Logger(cfg))
+    yield process
+    process.tmp.close()
 
 
 def test_a_worker_stops_when_its_parent_process_has_ended(
