@@ -63,7 +63,7 @@ def check_recorded_times(printed: str) -> None:
 
 def test_no_line_of_the_demo_is_wider_than_80_columns(demo: Played) -> None:
     """The timeline is excluded, which `receiver tasks show` prints."""
-    printed = demo.printed.replace(str(demo.folder), "/tmp")  # noqa: S108 - the usual one
+    printed = demo.printed.replace(str(demo.folder), "/tmp")  # noqa: S108 - the usual folder
     lines = [line for line in printed.splitlines() if not re.match(r" *\+\d+\.\d{3} s ", line)]
     assert len(lines) > 30
     assert [line for line in lines if len(line) > 80] == []

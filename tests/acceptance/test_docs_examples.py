@@ -93,7 +93,7 @@ class Workspace:
     def run(self, command: str, **more: str) -> str:
         """Return the output of the command, which must exit with status 0."""
         done = subprocess.run(
-            ["bash", "-ec", command],  # noqa: S607 - bash, wherever it is
+            ["bash", "-ec", command],  # noqa: S607 - bash from the PATH
             cwd=self.folder,
             env={**self.installation.environment, **more},
             capture_output=True,
@@ -109,7 +109,7 @@ class Workspace:
         output = self.folder / "followed.txt"
         with output.open("w") as file:
             running = subprocess.Popen(
-                ["bash", "-ec", f"exec {command}"],  # noqa: S607 - bash, wherever it is
+                ["bash", "-ec", f"exec {command}"],  # noqa: S607 - bash from the PATH
                 cwd=self.folder,
                 env=self.installation.environment,
                 stdout=file,

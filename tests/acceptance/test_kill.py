@@ -110,7 +110,7 @@ def submit_until(over: threading.Event, installation: Installation, seed: int) -
 
     Some send callbacks twice, some are found by the poller.
     """
-    chance = random.Random(seed)  # noqa: S311 - to vary, not to keep a secret
+    chance = random.Random(seed)  # noqa: S311 - random variation, not a secret
     tasks: list[str] = []
 
     def may_go_on() -> bool:
@@ -128,7 +128,7 @@ def kill_in_flight(installation: Installation, machines: Machines, mails: set[st
 
     The ids of the mails are added to `mails`, as few mails are stored.
     """
-    chance = random.Random()  # noqa: S311 - to vary, not to keep a secret
+    chance = random.Random()  # noqa: S311 - random variation, not a secret
     end = time.monotonic() + LONGEST
     for finished in range(MOST):
         if finished >= FEWEST and time.monotonic() > end:

@@ -158,7 +158,7 @@ def held_server() -> Iterator[HeldServer]:
             self.end_headers()
             self.wfile.write(b"ok")
 
-        do_GET = do_POST = answer  # noqa: N815 - the names that the library looks for
+        do_GET = do_POST = answer  # noqa: N815 - the library requires these names
 
         def log_message(self, *args: object) -> None:
             """Log nothing."""

@@ -209,7 +209,7 @@ def test_several_processes_correct_a_step_once(store: Store, machine: Machine, b
     assert len(claim(store, machine.shown + 30 * SECOND)) == 1
 
 
-def test_processes_that_look_at_the_same_time_correct_a_step_once(
+def test_processes_that_check_at_the_same_time_correct_a_step_once(
     store: Store, machine: Machine
 ) -> None:
     watches = [machine.watch(store) for _ in range(8)]

@@ -73,7 +73,7 @@ def test_a_message_without_a_task_is_reported_with_its_problem(store: Store) -> 
     assert "task_status" in came.said
 
 
-def test_pages_go_back_by_key_even_within_one_instant(store: Store) -> None:
+def test_pages_are_ordered_by_key_even_within_one_instant(store: Store) -> None:
     for task in "abc":
         succeed(store, task)
     for _ in range(3):

@@ -370,7 +370,7 @@ def test_an_attempt_is_settled_once(rivals: Rivals[Store]) -> None:
     assert len(rivals.first.queries.history("task-00").attempts[delivery.id]) == 1
 
 
-def test_an_alert_is_taken_by_one_worker(rivals: Rivals[Store]) -> None:
+def test_an_alert_is_claimed_by_one_worker(rivals: Rivals[Store]) -> None:
     (delivery,) = claimed_deliveries(rivals.first, 1)
     attempt = Attempt(1, NOW, NOW, "failed", "no")
     paused = Endpoint("mail", 5, NOW, openings=1, retry_at=SOON)

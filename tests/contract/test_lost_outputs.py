@@ -229,7 +229,7 @@ def test_a_failure_is_not_queried_for_outputs(store: Store, ingest: Ingest) -> N
 
 
 def test_a_replayed_success_is_queried_now(store: Store, ingest: Ingest) -> None:
-    store.inbox.quarantine(sent(HALF), "not understood then")
+    store.inbox.quarantine(sent(HALF), "it could not be parsed")
     (quarantined,) = store.lists.callbacks()
     replay: Callable[[int], Outcome] = ingest.replay
     assert replay(quarantined.id) is Outcome.RECORDED

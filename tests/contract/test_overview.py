@@ -169,7 +169,7 @@ def test_overdue_tasks_are_counted(store: Store) -> None:
 
 def test_counters_are_right_after_concurrent_changes(store: Store) -> None:
     """Many threads record transitions, claim deliveries and settle them."""
-    chance = random.Random(7)  # noqa: S311 - to repeat a run, not to keep a secret
+    chance = random.Random(7)  # noqa: S311 - reproducible, and not a secret
     messages = [
         (f"t{number}", status) for number in range(40) for status in ("processing", "succeed")
     ]

@@ -77,7 +77,7 @@ def holding(store: Store, words: str) -> dict[str, set[str]]:
     with store.database.reading() as session:
         for table in every_table(store):
             for row in session.execute(f"select * from {table}").fetchall():  # noqa: S608
-                for column in row.keys():  # noqa: SIM118 - a row of SQLite
+                for column in row.keys():  # noqa: SIM118 - SQLite's row is no dict
                     if words in _text(row[column]):
                         found.setdefault(table, set()).add(column)
     return found

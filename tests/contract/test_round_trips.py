@@ -52,7 +52,7 @@ NOT_SHOWN = {
 _OLD_TASK = f"""
 insert into tasks (id, provider, account, status, trust, created_at, updated_at)
 values ('old', 'kling', 'default', 'created', 'token', {NOW}, {NOW})
-"""  # noqa: S608 - of this file
+"""  # noqa: S608 - names from this file
 
 
 def assert_shown(record: Any, document: dict[str, Any]) -> None:

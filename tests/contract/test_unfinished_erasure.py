@@ -56,7 +56,7 @@ def older_snapshot(store: Store) -> Iterator[None]:
 
 def put_on_record(store: Store) -> None:
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
-    raw = body("failed", task_status_msg="a reason that names somebody")
+    raw = body("failed", task_status_msg="a reason that names a person")
     Ingest(store).accept(callback(raw, "a"))
 
 
@@ -83,7 +83,7 @@ def test_an_older_snapshot_is_reported_and_a_worker_finishes_the_erasure(
     with older_snapshot(store), capture_logs() as lines:
         with pytest.raises(NotErased, match=r"still in the database's files.*A worker finishes"):
             erase(store)
-        assert holds(store, tmp_path, "names somebody") is isinstance(store, SqliteStore)
+        assert holds(store, tmp_path, "names a person") is isinstance(store, SqliteStore)
         assert not store.database.finish_erasure()
         chore.round()
         chore.round()  # reported once, not every few seconds
@@ -96,7 +96,7 @@ def test_an_older_snapshot_is_reported_and_a_worker_finishes_the_erasure(
         chore.round()
     assert [line["event"] for line in lines] == ["an erasure is finished"]
     assert store.erasures.unfinished() is None
-    assert not holds(store, tmp_path, "names somebody")
+    assert not holds(store, tmp_path, "names a person")
 
 
 @only_sqlite
@@ -114,7 +114,7 @@ def test_another_process_finishes_the_erasure_of_a_dead_one(
         assert other.erasures.unfinished() is None
     finally:
         other.close()
-    assert not holds(other, tmp_path, "names somebody")
+    assert not holds(other, tmp_path, "names a person")
 
 
 def test_doctor_and_the_dashboard_show_an_unfinished_erasure(store: Store, erase: Erase) -> None:

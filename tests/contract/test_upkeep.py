@@ -553,7 +553,7 @@ def test_a_forgotten_task_is_not_queried(store: Store) -> None:
 
 def test_a_replay_changes_nothing_once_forgetting_has_begun(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
-    store.inbox.quarantine(callback(body(), "a"), "not understood then")
+    store.inbox.quarantine(callback(body(), "a"), "it could not be parsed")
     store.erasures.close_task("a", LATER)
     assert ingest.replay(store.lists.callbacks()[0].id) is Outcome.STALE
     assert store.lists.deliveries() == []
@@ -606,7 +606,7 @@ def test_the_quarantine_is_listed_oldest_first_page_by_page(store: Store) -> Non
 
 def test_a_dry_run_of_a_replay_returns_the_outcome_and_writes_nothing(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
-    store.inbox.quarantine(callback(body()), "not understood then")
+    store.inbox.quarantine(callback(body()), "it could not be parsed")
     (quarantined,) = store.lists.callbacks()
     assert ingest.replay(quarantined.id, dry_run=True) is Outcome.RECORDED
     assert store.lists.callbacks() == [quarantined]

@@ -49,7 +49,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_a_damaged_result_causes_at_most_a_failed_attempt(kind: str, tmp_path: Path) -> None:
-    chance = random.Random(7)  # noqa: S311 - to repeat a run, not to keep a secret
+    chance = random.Random(7)  # noqa: S311 - reproducible, and not a secret
     path, failed = tmp_path / "file", 0
     for _ in range(ROUNDS):
         path.write_bytes(damaged(SAMPLES[kind], chance))
@@ -64,7 +64,7 @@ def test_a_damaged_result_causes_at_most_a_failed_attempt(kind: str, tmp_path: P
 
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_a_damaged_input_causes_at_most_a_clear_error(kind: str) -> None:
-    chance = random.Random(8)  # noqa: S311 - to repeat a run, not to keep a secret
+    chance = random.Random(8)  # noqa: S311 - reproducible, and not a secret
     refused = 0
     for _ in range(ROUNDS):
         try:

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     [
         (socket.AF_INET, "127.0.0.1", "127.0.0.1:{}"),
         (socket.AF_INET, "localhost", "localhost:{}"),
-        (socket.AF_INET, "0.0.0.0", "0.0.0.0:{}"),  # noqa: S104 - taken, not served
+        (socket.AF_INET, "0.0.0.0", "0.0.0.0:{}"),  # noqa: S104 - only occupied
         (socket.AF_INET6, "::1", "[::1]:{}"),
     ],
 )

@@ -181,7 +181,7 @@ def test_a_value_that_is_not_json_is_shown_as_its_repr(
 
 def test_a_line_that_cannot_be_written_causes_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     logs.configure(form="json")
-    full = Path("/dev/full").open("w")  # noqa: SIM115 - to close it fails, too
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
     monkeypatch.setattr(sys, "stderr", full)
     structlog.get_logger().info("something")
     monkeypatch.undo()

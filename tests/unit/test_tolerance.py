@@ -533,7 +533,7 @@ def test_characters_that_cannot_be_stored_are_replaced(inside: bytes, reason: st
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-def test_a_body_may_have_each_encoding_of_json(encoding: str) -> None:
+def test_a_body_may_have_any_encoding_of_json(encoding: str) -> None:
     raw = json.dumps({**LEGACY, "task_status_msg": "é €"}, ensure_ascii=False).encode(encoding)
     assert parse(raw, encoding) == replace(parse(dumped(LEGACY)), reason="é €")
 

@@ -62,7 +62,7 @@ def header(text: str) -> str:
         ("https://b%C3%BCcher.example:444/", "https://xn--bcher-kva.example:444/"),
         ("https://BÜCHER.example", "https://xn--bcher-kva.example"),
         ("https://例え。テスト/", "https://xn--r8jz45g.xn--zckzah/"),
-        ("http://１２７.0.0.1/", "http://127.0.0.1/"),  # noqa: RUF001 - digits of full width
+        ("http://１２７.0.0.1/", "http://127.0.0.1/"),  # noqa: RUF001 - full-width digits
         ("http://127%2e0.0.1/", "http://127.0.0.1/"),
         ("https://user:pä@other.example/x", "https://user:p%C3%A4@other.example/x"),
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),

@@ -91,9 +91,9 @@ class EchoedSecret(Verification):
     def verify(
         self,
         headers: Mapping[str, str],
-        body: bytes,  # noqa: ARG002 - not covered
+        body: bytes,  # noqa: ARG002 - not signed
         secrets: Sequence[str],
-        now: float,  # noqa: ARG002 - there is no time
+        now: float,  # noqa: ARG002 - there is no timestamp
     ) -> None:
         given = headers["x-webhook-secret"].encode()
         if not any([hmac.compare_digest(given, secret.encode()) for secret in secrets]):  # noqa: C419

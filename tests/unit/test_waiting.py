@@ -39,7 +39,7 @@ def is_fixed(node: ast.expr) -> bool:
     if isinstance(node, ast.Tuple):
         return any(map(is_fixed, node.elts))
     try:
-        return float(eval(ast.unparse(node), {"__builtins__": {}})) > 0  # noqa: S307 - no names
+        return float(eval(ast.unparse(node), {"__builtins__": {}})) > 0  # noqa: S307 - it contains no names
     except (NameError, TypeError, ValueError, AttributeError):
         return False
 

@@ -108,7 +108,7 @@ def sent_by(url: str, sent: list[Any], **task: Any) -> str:
     media = (Media("image", "https://cdn.example/a_b.png?x=1"),)
     try:
         hook(url).send(notice("failed", media=media, **task))
-    except Exception:  # noqa: BLE001 - some services want another answer; the request counts
+    except Exception:  # noqa: BLE001 - some expect another response; only the request counts
         assert sent
     return "\n".join(texts(sent))
 

@@ -83,7 +83,7 @@ def test_the_example_event_is_valid_json() -> None:
 
 def test_the_example_function_runs() -> None:
     names: dict[str, Any] = {}
-    exec(FUNCTION, names)  # noqa: S102 - our own page
+    exec(FUNCTION, names)  # noqa: S102 - code of our own page
     on_result = names["on_result"]
     assert on_result({"id": "a:succeeded", "task": {"reference": "ORDER-7"}}) == "noted a:succeeded"
     with pytest.raises(PermanentFailure):

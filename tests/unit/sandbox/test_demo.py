@@ -28,7 +28,7 @@ class Answers:
 
 
 def read(tasks: str, deliveries: str = "[]") -> ReceiverCommands:
-    return receiver_commands.read(Answers(tasks, deliveries))  # type: ignore[arg-type]  # has all it needs
+    return receiver_commands.read(Answers(tasks, deliveries))  # type: ignore[arg-type]  # implements what is used
 
 
 def test_a_list_and_an_object_that_contains_the_list_are_both_read() -> None:

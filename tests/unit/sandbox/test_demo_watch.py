@@ -103,7 +103,7 @@ class World:
     def watch(self) -> Watch:
         self._activity = Activity(self.file)
         deadline = ProgressDeadline(LIMIT, lambda: self.now)
-        return Watch(self, self, deadline)  # type: ignore[arg-type]  # has all that is used of the two
+        return Watch(self, self, deadline)  # type: ignore[arg-type]  # implements what is used of both
 
 
 MakeWorld = Callable[..., World]

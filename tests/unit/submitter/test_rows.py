@@ -349,7 +349,7 @@ def test_every_row_of_any_file_is_either_valid_or_reported(
 
 
 def test_the_columns_are_named_in_the_help() -> None:
-    from submitter.cli import main  # noqa: PLC0415 - the command, for this test alone
+    from submitter.cli import main  # noqa: PLC0415 - only this test needs the command
 
     help_text = main.commands["batch"].help or ""
     assert all(column in help_text for column in COLUMNS)
