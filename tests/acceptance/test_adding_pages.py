@@ -56,7 +56,7 @@ def change(path: Path, diff: str) -> None:
             raise AssertionError(f"does not state its place:\n{part}")
         begins_a_line = re.compile("^" + re.escape(old.rstrip("\n")), re.MULTILINE)
         found = begins_a_line.findall(text) or re.findall(re.escape(old.rstrip("\n")), text)
-        assert len(found) == 1, f"{path.name}: stands there {len(found)} times:\n{old}"
+        assert len(found) == 1, f"{path.name}: occurs {len(found)} times:\n{old}"
         text = text.replace(old.rstrip("\n"), new.rstrip("\n"), 1)
     path.write_text(text)
 

@@ -145,7 +145,7 @@ def test_without_a_request_claiming_writes_nothing(
     end(store, take(store))
 
     def refuse(_: object) -> None:
-        raise AssertionError("it wrote")
+        raise AssertionError("the store was written")
 
     monkeypatch.setattr(store.database, "write", refuse)
     assert store.endpoints.claim_tests(NOW + LEASE - 1, NOW + 2 * LEASE) == []

@@ -217,7 +217,7 @@ def test_a_signature_covers_the_compressed_body(monkeypatch: pytest.MonkeyPatch)
     packed = gzip.compress(BODY)
     headers = {"Content-Encoding": "gzip"}
     right, wrong = signed(raw=packed), signed(raw=BODY)
-    monkeypatch.setattr(zlib, "decompressobj", lambda *_: pytest.fail("it was decompressed"))
+    monkeypatch.setattr(zlib, "decompressobj", lambda *_: pytest.fail("the body was decompressed"))
     for request in (right, unaddressed(right)):
         encoded = replace(request, headers={**request.headers, **headers})
         assert admit(WITH_KEY, encoded, packed, NOW).trust is Trust.SIGNED
