@@ -11,6 +11,7 @@ from receiver.cli.options import OneOf, as_json, dry_run, hook_names
 from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.program import SummarizedGroup
 from receiver.deliveries import State
 from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
@@ -19,7 +20,7 @@ from receiver.stores import Store
 from receiver.text.display import counted, plain
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=SummarizedGroup, invoke_without_command=True)
 @click.option(
     "--circuit", type=OneOf(Circuit), help="Only endpoints whose circuit breaker has this state."
 )

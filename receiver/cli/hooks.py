@@ -13,6 +13,7 @@ from receiver.config import settings
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.program import SummarizedGroup
 from receiver.delivery import hook_tests
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.ingest import hook_entries, known_secrets
@@ -21,7 +22,7 @@ from receiver.serializers import records
 from receiver.text.display import hiding, plain
 
 
-@click.group("hooks")
+@click.group("hooks", cls=SummarizedGroup)
 def hooks_() -> None:
     """List and test the hooks of the hooks file."""
 

@@ -12,6 +12,7 @@ from receiver.cli.options import OneOf, as_json, hook_names, limit, list_of
 from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.program import SummarizedGroup
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
 from receiver.providers import PROVIDERS
@@ -19,7 +20,7 @@ from receiver.serializers import records
 from receiver.tasks import Outcome, Status
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=SummarizedGroup, invoke_without_command=True)
 @click.option("--status", type=OneOf(Status))
 @list_of("Created", span="created")
 @click.pass_context

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from receiver.console import terminal
+from receiver.console.program import Program
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text import display
 from submitter.errors import ConfigurationError, InputError, SubmitterError
@@ -30,16 +31,12 @@ account = click.option(
 model = click.option("--model", help="The provider's model.  [default: the provider's first]")
 
 
-class CommandGroup(click.Group):
+class CommandGroup(Program):
     """A group whose commands report our errors as lines on standard error."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if wrong := terminal.not_utf8(args):
-            raise click.UsageError(f"an argument is not UTF-8: {wrong}", ctx)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            self.read_settings(ctx)
             with terminal.output(print_errors, lambda: ctx.exit(EXIT_FAILED)):
                 return super().invoke(ctx)
         except (ConfigurationError, SettingsError) as error:
