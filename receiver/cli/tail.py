@@ -94,6 +94,8 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None
     def selected(rows: Iterable[Activity]) -> list[Activity]:
         return [row for row in rows if _matches(row, only, filters)]
 
+    if not as_json:
+        tables.show_activity_header()
     show(selected(follower.past)[-lines:] if lines else ())
     for batch in follower.follow(stop):
         show(selected(batch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from receiver.events import Media
 from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome, Status, Task
-from receiver.text.display import plain, rfc3339
+from receiver.text.display import rfc3339
 from submitter.cli.group import (
     EXIT_FAILED,
     account,
@@ -159,16 +158,12 @@ def print_task(store: Store, task: Task, as_json: bool) -> None:
 
 
 def print_page(page: Page, as_json: bool) -> None:
-    """Print a table on a terminal, else one line per task with tabs between its fields."""
     if as_json:
         tasks = [asdict(task) | {"created_at": _created_at(task)} for task in page.tasks]
         print_json({"page": page.number, "page_size": page.size, "tasks": tasks})
-    elif sys.stdout.isatty():
+    else:
         columns = ("its id", "our id", "status", "created", "result")
         output.show_table(columns, map(page_row, page.tasks), "No tasks.")
-    else:
-        for task in page.tasks:
-            click.echo("\t".join(map(plain, page_row(task))))
 
 
 def task_document(history: TaskHistory) -> dict[str, Any]:

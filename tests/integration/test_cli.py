@@ -24,6 +24,11 @@ from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
 
 COMMANDS = sorted(main.commands)
+HEADERS = {  # of their lists in a pipe
+    "tasks": ["task", "provider", "reference", "status", "created", "reason"],
+    "callbacks": ["id", "task", "source", "outcome", "repeats", "received", "problem"],
+    "deliveries": ["id", "task", "status", "hook", "state", "attempts", "due"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +94,8 @@ def test_an_empty_record_says_so(store: SqliteStore) -> None:
     store.check_schema()
     for command in ("tasks", "callbacks", "deliveries"):
         done = run(command)
-        assert (done.exit_code, done.output) == (0, f"No {command}.\n")
+        assert (done.exit_code, done.stderr) == (0, f"No {command}.\n")
+        assert done.stdout.rstrip("\n").split("\t") == HEADERS[command]
         assert json.loads(run(command, "--json").output) == []
 
 
