@@ -58,7 +58,7 @@ webhook_secret = click.option(
 )
 
 
-class Commands(click.Group):
+class SandboxCommands(click.Group):
     """A group whose help has the whole summary of each command."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -74,7 +74,8 @@ class Commands(click.Group):
 
 
 @click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+    cls=SandboxCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(__version__)
 def main() -> None:

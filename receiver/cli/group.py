@@ -44,7 +44,7 @@ class Commands(Program):
             complain(error.problems)
             ctx.exit(USAGE)
         except CallbackReceiverError as error:
-            complain([str(error)])
+            complain(str(error).splitlines())
             ctx.exit(REFUSED)
 
 

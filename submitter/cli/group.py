@@ -47,7 +47,7 @@ class CommandGroup(Program):
             print_errors([f"{name}: {error.message}"])
             ctx.exit(EXIT_USAGE)
         except (SubmitterError, CallbackReceiverError) as error:
-            print_errors([str(error)])
+            print_errors(str(error).splitlines())
             ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             print_errors(["interrupted; recorded tasks remain recorded: see `receiver tasks`"])
@@ -66,4 +66,5 @@ def print_json(document: Any) -> None:
 
 def print_errors(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(f"submitter: {readable(line, 2000)}", err=True)
+        indent = "  " if line.startswith(" ") else ""  # it belongs to the line before
+        click.echo(f"submitter: {indent}{readable(line, 2000)}", err=True)
