@@ -19,6 +19,7 @@ COMMANDS = ImportedCommands(
     endpoints="endpoints:endpoints",
     forget="retention:forget",
     hooks="hooks:hooks_",
+    init="init:init",
     migrate="migrate:migrate",
     prune="retention:prune",
     redeliver="repair:redeliver",
