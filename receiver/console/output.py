@@ -175,6 +175,11 @@ def print_line(text: str, indent: int = INDENT) -> None:
     click.echo(_wrapped(plain(text), 0, indent))
 
 
+def print_lines(lines: Iterable[str], indent: int) -> None:
+    """Print the lines as `print_line` does, but as one block, which no other output interrupts."""
+    click.echo("\n".join(_wrapped(plain(line), 0, indent) for line in lines))
+
+
 def plain(text: str | None) -> str:
     """Return text from outside on one line, without secrets and terminal control characters."""
     return display.plain(_Filter.hide(text or ""))
