@@ -33,7 +33,7 @@ Next steps:
   2. In another terminal, create the database, and start web, worker and poller:
      receiver migrate && receiver serve
   3. In a third one, create a task:
-     submitter submit --reference ORDER-7 --wait \\
+     submitter submit --reference ORDER-1 --wait \\
        --human {url}/_sandbox/images/person.jpg \\
        --cloth {url}/_sandbox/images/garment.png
 The password of the dashboard is DASHBOARD_PASSWORD in .env."""

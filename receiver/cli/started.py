@@ -1,11 +1,14 @@
 """Prints one block when `receiver serve` has started: addresses, what is enabled, and the hooks.
 
+In a log of JSON lines, it is one line.
+
 `receiver serve` runs this module as a process of its own, because the check whether callbacks can
 arrive may take seconds.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 import sys
@@ -15,19 +18,21 @@ from contextlib import closing, suppress
 from typing import Any
 
 import click
+import structlog
 from gunicorn.config import Config
 from gunicorn.util import parse_address
 
 from receiver import __version__
-from receiver.config import env_file, table
+from receiver.config import env_file, settings, table
 from receiver.config.settings import Settings
 from receiver.config.values import default_bind
 from receiver.console import output
 from receiver.doctor import reach
-from receiver.doctor.findings import Finding, Verdict
+from receiver.doctor.findings import Verdict
 from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, DeliveryFailure
 from receiver.ingest import known_secrets
+from receiver.observability import logs
 from receiver.outgoing import http
 from receiver.processes.current_hooks import CurrentHooks, load_configuration
 from receiver.stores import open_store
@@ -38,7 +43,6 @@ LOOK_EVERY = 0.1  # seconds
 ANSWERS_WITHIN = 30.0  # seconds; a server that accepts connections but speaks TLS never does
 # The address at which this machine reaches a server that listens on all addresses.
 REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
-WITHOUT_PUBLIC_URL = "cannot arrive without PUBLIC_URL; the poller fetches the results instead"
 NAME_WIDTH = 12  # characters
 
 
@@ -46,15 +50,31 @@ def report(bind: str) -> None:
     """Wait until the web process serves, then print the block. `bind` is the option of `serve`."""
     env_file.load()
     chosen, hooks = load_configuration()
-    output.hide_secrets(hiding_values(known_secrets(chosen, hooks.entries)))
+    hide = hiding_values(known_secrets(chosen, hooks.entries))
+    output.hide_secrets(hide)
     address: Address = parse_address(bind or configured_bind())
     wait_until_served(address)
-    with closing(open_store(chosen.database_url)) as store:
-        arrival = reach.check(chosen, store)
-    facts = dict(_facts(chosen, hooks, address, arrival))
+    facts = dict(_facts(chosen, hooks, address))
+    if is_among_json_lines():
+        logs.configure(hide, logs.JSON)
+        named = {name.lower().replace(" ", "_"): fact for name, fact in facts.items()}
+        structlog.get_logger().info("receiver serve has started", **named)
+        return
     lines = [f"Callback Receiver {__version__} has started."]
     lines += [f"  {name:<{NAME_WIDTH}}{fact}" for name, fact in facts.items()]
     output.print_lines(lines, indent=NAME_WIDTH + 2)
+
+
+def is_among_json_lines() -> bool:
+    """Return whether the output is a log of JSON lines, which the block would break."""
+    form = settings.log_format()
+    if form != logs.AUTO:
+        return form == logs.JSON
+    try:
+        is_one_file = os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):  # not files of the system
+        return False
+    return is_one_file and not sys.stderr.isatty()
 
 
 def configured_bind() -> str:
@@ -106,9 +126,7 @@ def _url(address: Address) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _facts(
-    chosen: Settings, hooks: CurrentHooks, address: Address, arrival: Finding
-) -> Iterator[tuple[str, str]]:
+def _facts(chosen: Settings, hooks: CurrentHooks, address: Address) -> Iterator[tuple[str, str]]:
     """Yield the names and texts of the lines."""
     shown, base = _url(address), _url(address)
     if isinstance(address, tuple):
@@ -124,15 +142,21 @@ def _facts(
     path = hooks.source.path
     yield "hooks", f"{names} ({path})" if names else f"none; add some to {path}: docs/hooks.md"
     yield "public URL", chosen.public_url or "none; set PUBLIC_URL"
-    yield "callbacks", _arrival(arrival) if chosen.public_url else WITHOUT_PUBLIC_URL
+    yield "callbacks", _arrival(chosen, base)
 
 
 def _switch(value: str | None, url: str, setting: str) -> str:
     return f"{url} ({setting} is set)" if value else f"disabled; set {setting} to enable it"
 
 
-def _arrival(finding: Finding) -> str:
-    """Return whether callbacks can arrive."""
+def _arrival(chosen: Settings, base: str) -> str:
+    """Return whether callbacks can arrive. `base` is our own address, for this machine."""
+    if chosen.public_url is None:
+        return "cannot arrive without PUBLIC_URL; the poller fetches the results instead"
+    if http.origin(chosen.public_url) == base:
+        return "can arrive from this machine (such as from the sandbox), and from no other"
+    with closing(open_store(chosen.database_url)) as store:
+        finding = reach.check(chosen, store)
     if finding.verdict is Verdict.OK:
         return f"can arrive: {finding.said}"
     verb = "may not arrive" if finding.verdict is Verdict.WARNING else "cannot arrive"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 from receiver.cli import started
 from receiver.doctor import reach
 from receiver.doctor.findings import Finding, failed, ok, warning
+from receiver.observability import logs
 from receiver.stores.sqlite import SqliteStore
 from tests.support.hook_servers import Page, Site
 from tests.support.patience import PATIENCE
@@ -104,6 +106,36 @@ def test_the_block_fits_a_terminal(
     assert lines[-1].startswith(" " * 14)
 
 
+def test_it_is_one_line_among_lines_of_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    try:
+        started.main([""])
+    finally:
+        logs.configure()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    line = json.loads(shown.err)
+    assert line["event"] == "receiver serve has started"
+    assert line["dashboard"] == "disabled; set DASHBOARD_PASSWORD to enable it"
+    assert {"address", "api", "hooks", "public_url", "callbacks", "timestamp"} <= line.keys()
+
+
+@pytest.mark.parametrize(
+    ("form", "same", "is_json"),
+    [("auto", True, True), ("auto", False, False), ("console", True, False), ("json", False, True)],
+)
+def test_the_form_is_that_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str, same: bool, is_json: bool
+) -> None:
+    monkeypatch.setenv("LOG_FORMAT", form)
+    with (tmp_path / "log").open("w") as log, (tmp_path / "other").open("w") as other:
+        monkeypatch.setattr(sys, "stderr", log)
+        monkeypatch.setattr(sys, "stdout", log if same else other)
+        assert started.is_among_json_lines() is is_json
+
+
 @pytest.mark.parametrize(
     ("settings", "bind"),
     [
@@ -135,6 +167,8 @@ def test_a_private_address_is_checked_through_the_public_url(
     port = free_port()
     monkeypatch.setenv("PUBLIC_URL", f"http://127.0.0.1:{port}")
     assert block(capsys)["callbacks"].startswith("cannot arrive: broke at TCP: nothing answers")
+    from_here = "can arrive from this machine (such as from the sandbox), and from no other"
+    assert block(capsys, f"127.0.0.1:{port}")["callbacks"] == from_here
 
 
 class Served:
