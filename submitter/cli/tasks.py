@@ -94,12 +94,10 @@ def submit(
     with open_session_with(provider, account) as (session, adapter):
         inputs = prepare_inputs(adapter, human, cloth, reference, model)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
+        if not once:
+            _warn_of_earlier(session.store, reference)
         with task_progress("submitting") as display:
-            if once:
-                task = creator.record_once(inputs)
-            else:
-                _warn_of_earlier(session.store, reference)
-                task = creator.record_task(inputs)
+            task = creator.record_once(inputs) if once else creator.record_task(inputs)
             display.show_task(task)
             try:
                 task = creator.send(task, inputs)
@@ -181,7 +179,7 @@ def print_page(page: Page, as_json: bool) -> None:
         print_json({"page": page.number, "page_size": page.size, "tasks": tasks})
     else:
         columns = ("its id", "our id", "status", "created", "result")
-        output.show_table(columns, map(page_row, page.tasks), "No tasks.")
+        output.show_table(columns, map(page_row, page.tasks), "No tasks.", ids=("our id",))
 
 
 def task_document(history: TaskHistory) -> dict[str, Any]:

@@ -316,4 +316,4 @@ def test_status_lists_the_tasks_of_an_ambiguous_reference(
     first, *lines = done.stderr.splitlines()
     assert (done.exit_code, done.stdout) == (1, "")
     assert first == "submitter: ORDER-7 names 2 tasks; give the id of one:"
-    assert [line.split()[1] for line in lines] == [task.id for task in store.lists.tasks()]
+    assert [line.split()[0] for line in lines] == [task.id for task in store.lists.tasks()]
