@@ -118,11 +118,10 @@ def show_table(
     elif sys.stdout.isatty():
         console = _console()
         if sum(_widths([columns, *cells])) + GAP * (len(columns) - 1) > console.width:
-            is_id = [name in ids for name in columns]
-            cells = [
-                [abbreviated(cell) if short else cell for short, cell in zip(is_id, row, strict=True)]
-                for row in cells
-            ]
+            places = [place for place, name in enumerate(columns) if name in ids]
+            for row in cells:
+                for place in places:
+                    row[place] = abbreviated(row[place])
         _print_fitting(console, columns, cells, numbers)
 
 
