@@ -250,13 +250,13 @@ def test_an_example_works(block: Block, request: pytest.FixtureRequest) -> None:
     WAYS[block.language](workspace, block)
 
 
-def test_the_hooks_for_the_sandbox_deliver(desk: Desk, tmp_path: Path) -> None:
-    desk.type(f"cd {tmp_path} && receiver init --sandbox")
+def test_the_hooks_for_the_sandbox_deliver(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.run(f"cd {tmp_path} && receiver init --sandbox")
     for name in ("pictures", "mail", "chat"):  # with the addresses of the sandbox of this test
-        desk.type(f"cd {tmp_path} && HOOKS_FILE= receiver hooks test {name}")
+        workspace.run(f"cd {tmp_path} && HOOKS_FILE= receiver hooks test {name}")
 
 
-def test_what_is_not_run_is_no_command() -> None:
+def test_blocks_that_are_not_run_contain_no_command() -> None:
     found = {(block.language, block.page) for block in EVERY_BLOCK}
     assert {(language, page) for language, page in found if language not in TO_BE_RUN} == {
         ("", "README.md"),  # the flow as a picture

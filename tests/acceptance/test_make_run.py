@@ -86,7 +86,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 def test_all_processes_run_until_ctrl_c(run: Run) -> None:
     run.wait_until(run.answers)
-    run.wait_until(run.is_all_at_work)
+    run.wait_until(run.is_everything_running)
     run.wait_until(lambda: "cannot arrive without PUBLIC_URL" in run.log())
     assert run.log().count("receiver serve has started") == 1
     assert f'"address": "{run.url}"' in run.log()

@@ -52,7 +52,7 @@ def stored() -> StoredCallback:
 def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], Terminal]) -> None:
     screen = terminal(80)
     records.show_callbacks([stored()])
-    assert made.getvalue().splitlines() == [
+    assert screen.getvalue().splitlines() == [
         "id   task         source    outcome      repeats  received",
         "153  …9b0bbb9511  callback  quarantined  0        2025-12-12 06:10:51",
         "    problem: the body has more than 262144 bytes after decompression",
@@ -62,9 +62,9 @@ def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], T
 def test_a_row_is_one_line_where_it_fits(terminal: Callable[[int], Terminal]) -> None:
     screen = terminal(180)
     records.show_callbacks([stored()])
-    assert len(made.getvalue().splitlines()) == 2
-    assert PROBLEM in made.getvalue()
-    assert ID in made.getvalue()  # it is abbreviated only if the row does not fit
+    assert len(screen.getvalue().splitlines()) == 2
+    assert PROBLEM in screen.getvalue()
+    assert ID in screen.getvalue()  # it is abbreviated only if the row does not fit
 
 
 @pytest.mark.parametrize("columns", [1, 20, 79, 80, 81, 200])
@@ -73,7 +73,7 @@ def test_nothing_is_omitted_at_any_width(terminal: Callable[[int], Terminal], co
     reason = "服务 is [bold]busy[/] " + "x" * 90
     task = Task(ID, "kling", Status.FAILED, AT, AT, reference="ORDER-7", reason=reason)
     records.show_tasks([task])
-    shown = "".join(made.getvalue().split())
+    shown = "".join(screen.getvalue().split())
     end_of_id = ID[-output.ID_KEPT :]
     for text in (end_of_id, "kling", "ORDER-7", "failed", "2025-12-12", "".join(reason.split())):
         assert text in shown
@@ -110,7 +110,7 @@ def test_a_list_of_mismatches_fits(terminal: Callable[[int], Terminal]) -> None:
     columns = ("its id", "our id", "status", "created", "result")
     row = ("385235401494757376", ID, "succeeded", "2026-11-29T01:07:57.044Z", "https://a.example/1")
     output.show_table(columns, [row], "No tasks.", ids=("our id",))
-    assert made.getvalue().splitlines() == [
+    assert screen.getvalue().splitlines() == [
         "its id              our id       status     created",
         "385235401494757376  …9b0bbb9511  succeeded  2026-11-29T01:07:57.044Z",
         "    result: https://a.example/1",
@@ -122,7 +122,7 @@ def test_no_line_of_a_timeline_ends_with_spaces(terminal: Callable[[int], Termin
     task = Task(ID, "kling", Status.CREATED, AT, AT)
     created = Transition("created", AT, AT, Trust.TOKEN)
     records.show_timeline(TaskHistory(task, (created,), (), (), {}, {}))
-    assert not [line for line in made.getvalue().splitlines() if line != line.rstrip()]
+    assert not [line for line in screen.getvalue().splitlines() if line != line.rstrip()]
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
@@ -131,7 +131,7 @@ def test_no_word_and_no_number_is_broken(terminal: Callable[[int], Terminal], co
     words = ["https://cdn.example/" + "a" * 90, "12345678901234567890.12", "half-open", "ORDER-7"]
     output.show_table(("name", "text"), [("x", " ".join(words))], "Nothing.")
     output.print_line(f"task {' '.join(words)}")
-    shown = made.getvalue().split()
+    shown = screen.getvalue().split()
     for word in words:
         assert shown.count(word) == 2
 
@@ -146,7 +146,7 @@ def test_long_lines_of_a_timeline_are_broken_between_words(
     )
     created = Transition("created", AT, AT, Trust.TOKEN)
     records.show_timeline(TaskHistory(task, (created,), (late,), (), {}, {}))
-    lines = made.getvalue().splitlines()
+    lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].split()[:5] == ["+1", "h", "2", "min", "callback"]
     assert all(line.startswith(" " * records.TIMELINE_INDENT) for line in lines[3:])
@@ -157,7 +157,7 @@ def test_a_number_is_not_separated_from_its_unit(terminal: Callable[[int], Termi
     for columns in range(30, 50):
         made = terminal(columns)
         output.print_line("downloaded 1 file, 257332 bytes (0.070 s), after 3 h 12 min")
-        lines = made.getvalue().splitlines()
+        lines = screen.getvalue().splitlines()
         for words in ("257332 bytes", "(0.070 s),", "3 h 12 min"):
             assert any(words in line for line in lines), lines
 
@@ -165,7 +165,7 @@ def test_a_number_is_not_separated_from_its_unit(terminal: Callable[[int], Termi
 def test_numbers_are_aligned_on_the_right(terminal: Callable[[int], Terminal]) -> None:
     made = terminal(80)
     output.show_table(("by", "cost"), [("a", "1.50"), ("b", "100.25")], "", numbers=("cost",))
-    assert made.getvalue().splitlines() == ["by    cost", "a     1.50", "b   100.25"]
+    assert screen.getvalue().splitlines() == ["by    cost", "a     1.50", "b   100.25"]
 
 
 @pytest.mark.parametrize(
