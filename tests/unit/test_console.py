@@ -127,7 +127,7 @@ def test_no_line_of_a_timeline_ends_with_spaces(terminal: Callable[[int], Termin
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
 def test_no_word_and_no_number_is_broken(terminal: Callable[[int], Terminal], columns: int) -> None:
-    made = terminal(columns)
+    screen = terminal(columns)
     words = ["https://cdn.example/" + "a" * 90, "12345678901234567890.12", "half-open", "ORDER-7"]
     output.show_table(("name", "text"), [("x", " ".join(words))], "Nothing.")
     output.print_line(f"task {' '.join(words)}")
@@ -139,7 +139,7 @@ def test_no_word_and_no_number_is_broken(terminal: Callable[[int], Terminal], co
 def test_long_lines_of_a_timeline_are_broken_between_words(
     terminal: Callable[[int], Terminal],
 ) -> None:
-    made = terminal(80)
+    screen = terminal(80)
     task = Task(ID, "kling", Status.CREATED, AT, AT)
     late = StoredCallback(
         1, callback(task_id=ID, received_at=AT + 3_725_000), Outcome.QUARANTINED, 0, PROBLEM
@@ -155,7 +155,7 @@ def test_long_lines_of_a_timeline_are_broken_between_words(
 
 def test_a_number_is_not_separated_from_its_unit(terminal: Callable[[int], Terminal]) -> None:
     for columns in range(30, 50):
-        made = terminal(columns)
+        screen = terminal(columns)
         output.print_line("downloaded 1 file, 257332 bytes (0.070 s), after 3 h 12 min")
         lines = screen.getvalue().splitlines()
         for words in ("257332 bytes", "(0.070 s),", "3 h 12 min"):
@@ -163,7 +163,7 @@ def test_a_number_is_not_separated_from_its_unit(terminal: Callable[[int], Termi
 
 
 def test_numbers_are_aligned_on_the_right(terminal: Callable[[int], Terminal]) -> None:
-    made = terminal(80)
+    screen = terminal(80)
     output.show_table(("by", "cost"), [("a", "1.50"), ("b", "100.25")], "", numbers=("cost",))
     assert screen.getvalue().splitlines() == ["by    cost", "a     1.50", "b   100.25"]
 
