@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.config import values
 from receiver.processes import serve
 from tests.support.patience import PATIENCE
 
@@ -83,8 +84,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 
 def test_proxies_forward_to_our_address() -> None:
-    bind = "127.0.0.1:8000"  # the default of receiver.web.gunicorn, without PORT
-    assert f'else "{bind}"' in (ROOT / "receiver/web/server/gunicorn.py").read_text()
+    bind = values.default_bind(None)  # without PORT
     assert f"reverse_proxy {bind} " in (DEPLOY / "Caddyfile").read_text()
     assert set(re.findall(r"proxy_pass (\S+);", (DEPLOY / "nginx.conf").read_text())) == {
         f"http://{bind}"  # without a path, because nginx would normalise the path of the request
