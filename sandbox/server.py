@@ -89,7 +89,8 @@ class Sandbox:
         self.smtp_port: int = self._smtp_socket.getsockname()[1]
         self._host = REACHED_AT.get(host, host)
         bracketed = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = behaviour.url or f"http://{bracketed}:{self._web_socket.getsockname()[1]}"
+        self.port: int = self._web_socket.getsockname()[1]
+        self.url = behaviour.url or f"http://{bracketed}:{self.port}"
         self.ledger = Ledger()
         pace = behaviour.pace if pace is None else pace
         self._callback_sender = CallbackSender(self.ledger, behaviour.persistence, pace)
