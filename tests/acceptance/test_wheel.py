@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.clean_venv import ROOT, clean_venv, site_packages
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.ports import free_port
 
 PACKAGES = ("receiver", "submitter", "sandbox")
 NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")
@@ -94,6 +95,32 @@ def test_the_demo_runs_from_the_wheel(venv: Path, tmp_path: Path) -> None:
     output = run(str(venv / "bin" / "sandbox"), "demo", cwd=tmp_path)
     assert output.splitlines()[-1].startswith("demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries")
     assert str(ROOT) not in output
+
+
+@pytest.mark.parametrize("options", [(), ("--config", "python:receiver.web.gunicorn")])
+def test_a_bare_gunicorn_names_our_settings_once(
+    venv: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    run(str(venv / "bin" / "receiver"), "migrate", cwd=tmp_path)
+    gunicorn = (str(venv / "bin" / "python"), "-m", "gunicorn", *options, "--workers", "2")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*gunicorn, "--bind", f"127.0.0.1:{free_port()}", "wsgi:app"],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: log.read_text().count("the dashboard is disabled") == 2, log.read_text)
+        process.terminate()
+        process.wait(PATIENCE)
+    finally:
+        process.kill()
+    lines = [line for line in log.read_text().splitlines() if "receiver.web.gunicorn" in line]
+    assert len(lines) == (0 if options else 1), log.read_text()
+    assert all("start it with --config python:receiver.web.gunicorn" in line for line in lines)
 
 
 @pytest.mark.parametrize("program", ["receiver", "submitter", "sandbox"])

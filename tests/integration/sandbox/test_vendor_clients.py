@@ -131,7 +131,7 @@ def test_modellix_command_line_0_0_5(at_the_vendors_host: dict[str, str], tmp_pa
 
     url = wait_for(ended)["result"]["resources"][0]["url"]
     here = url.replace(f"https://{MODELLIX_HOST}", f"https://127.0.0.1:{variables['VENDOR_PORT']}")
-    picture = requests.get(here, timeout=PATIENCE, verify=ROOT / "tests/data/tls/cert.pem")
+    picture = requests.get(here, timeout=PATIENCE, verify=str(ROOT / "tests/data/tls/cert.pem"))
     assert picture.headers["Content-Type"] == "image/png"
 
 
