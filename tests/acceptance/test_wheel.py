@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,10 @@ from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 
 PACKAGES = ("receiver", "submitter", "sandbox")
+INSTALLERS = {
+    "uv": ("install",),
+    "pipx": ("run", "pipx", "install", "--backend", "uv"),
+}
 NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")
 
 
@@ -95,6 +101,31 @@ def test_the_demo_runs_from_the_wheel(venv: Path, tmp_path: Path) -> None:
     output = run(str(venv / "bin" / "sandbox"), "demo", cwd=tmp_path)
     assert output.splitlines()[-1].startswith("demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries")
     assert str(ROOT) not in output
+
+
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_it_installs_with_its_dependencies(wheel: Path, tmp_path: Path, installer: str) -> None:
+    """As a user installs it: with what the package index has."""
+    programs = tmp_path / "bin"
+    done = subprocess.run(
+        [sys.executable, "-m", "uv", "tool", *INSTALLERS[installer], str(wheel)],
+        cwd=tmp_path,
+        env=os.environ
+        | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "UV_PYTHON": sys.executable}
+        | {"UV_TOOL_DIR": str(tmp_path / "uv"), "UV_TOOL_BIN_DIR": str(programs)}
+        | {"PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(programs)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        check=False,
+    )
+    if re.search(r"failed to fetch|error sending request", done.stderr, re.IGNORECASE):
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    for program in ("receiver", "submitter", "sandbox"):
+        assert f"Usage: {program}" in run(str(programs / program), "--help", cwd=tmp_path)
+    run(str(programs / "receiver"), "migrate", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("options", [(), ("--config", "python:receiver.web.gunicorn")])
