@@ -85,7 +85,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 def test_proxies_forward_to_our_address() -> None:
     bind = "127.0.0.1:8000"  # the default of receiver.web.gunicorn, without PORT
     assert f'else "{bind}"' in (ROOT / "receiver/web/server/gunicorn.py").read_text()
-    assert f"reverse_proxy {bind} " in (DEPLOY / "Caddyfile").read_text()
+    assert f"reverse_proxy {{$RECEIVER:{bind}}} " in (DEPLOY / "Caddyfile").read_text()
     assert set(re.findall(r"proxy_pass (\S+);", (DEPLOY / "nginx.conf").read_text())) == {
         f"http://{bind}"  # without a path, because nginx would normalise the path of the request
     }
@@ -94,7 +94,9 @@ def test_proxies_forward_to_our_address() -> None:
 def test_no_proxy_writes_paths_to_a_log() -> None:
     servers = (DEPLOY / "nginx.conf").read_text().split("server {")[1:]
     assert all("access_log off;" in server for server in servers)
-    options, site = (DEPLOY / "Caddyfile").read_text().split("\ncallbacks.example.com {\n")
+    options, site = (
+        (DEPLOY / "Caddyfile").read_text().split("\n{$PUBLIC_URL:callbacks.example.com} {\n")
+    )
     assert not re.search(r"^\s*log\b", site, re.MULTILINE)
     assert "\t\t\t\trequest delete\n" in options
 
