@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,11 +18,14 @@ from tests.support.patience import PATIENCE
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+BACKUP = DEPLOY / "backup"
+BACKUP_UNITS = sorted(path for path in BACKUP.iterdir() if path.suffix in (".service", ".timer"))
 PLACE = "/opt/callback-receiver"
 
 
-def unit(path: Path) -> RawConfigParser:
-    parser = RawConfigParser(strict=True)
+def unit(path: Path, *, strict: bool = True) -> RawConfigParser:
+    """Return the unit. If it is not strict, an option may be there several times."""
+    parser = RawConfigParser(strict=strict)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read_string(path.read_text())
     return parser
@@ -69,10 +73,14 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     program = tmp_path / ".venv" / "bin" / "python"
     program.parent.mkdir(parents=True)
     program.symlink_to(sys.executable)
-    for path in UNITS:
+    script = tmp_path / "deploy/backup/backup"
+    script.parent.mkdir(parents=True)
+    shutil.copy(BACKUP / "backup", script)
+    units = [tmp_path / path.name for path in (*UNITS, *BACKUP_UNITS)]
+    for path in (*UNITS, *BACKUP_UNITS):
         (tmp_path / path.name).write_text(path.read_text().replace(PLACE, str(tmp_path)))
     done = subprocess.run(
-        [str(shutil.which("systemd-analyze")), "verify", *map(str, tmp_path.glob("*.service"))],
+        [str(shutil.which("systemd-analyze")), "verify", *map(str, units)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -80,6 +88,19 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     )
     ours = [line for line in done.stderr.splitlines() if "callback-receiver" in line]
     assert (done.returncode, ours) == (0, [])
+
+
+def test_the_backup_is_as_restricted_as_the_service() -> None:
+    backup = dict(unit(BACKUP / "callback-receiver-backup.service", strict=False)["Service"])
+    service = dict(unit(DEPLOY / "systemd/callback-receiver.service")["Service"])
+    same = {"User", "Group", *(name for name in service if name[:4] in ("Prot", "Rest", "Priv"))}
+    same |= {"ReadWritePaths", "NoNewPrivileges", "SystemCallFilter"}
+    same -= {"Restart", "RestartSec"}
+    assert {name: backup[name] for name in same} == {name: service[name] for name in same}
+    assert backup["ExecStart"] == f"{PLACE}/deploy/backup/backup"
+    assert os.access(BACKUP / "backup", os.X_OK)
+    timer = unit(BACKUP / "callback-receiver-backup.timer")
+    assert timer["Timer"]["Persistent"] == "true"
 
 
 def test_proxies_forward_to_our_address() -> None:
