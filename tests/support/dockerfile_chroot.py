@@ -20,6 +20,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from packaging.markers import Marker
+
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 
@@ -39,11 +41,22 @@ def steps() -> Iterator[tuple[str, str]]:
             yield instruction, arguments.strip()
 
 
+def locked(version: str) -> list[str]:
+    """Return the packages of requirements.txt for a version of Python."""
+    pins = re.findall(
+        r"^([a-z0-9._-]+==\S+)(?: ; (.*?))?(?: \\)?$",
+        (ROOT / "requirements.txt").read_text(),
+        re.MULTILINE,
+    )
+    python = {"python_version": version, "python_full_version": f"{version}.0"}
+    return [pin for pin, marker in pins if not marker or Marker(marker).evaluate(python)]
+
+
 class Chroot:
     """A folder in which the instructions of a Dockerfile are carried out."""
 
     def __init__(self, folder: Path, mirror: str | None) -> None:
-        self._folder, self._mirror = folder, mirror
+        self._base, self._folder, self._mirror = folder / "base", folder / "root", mirror
         self._workdir, self._user = "/", "root"
         self._environment = {"PATH": PATH, "HOME": "/tmp"}  # noqa: S108 - in the chroot
         self.healthcheck = ""
@@ -94,18 +107,20 @@ class Chroot:
         return ["chroot", *user, str(self._folder), *inside]
 
     def _make(self, version: str) -> None:
-        if not (self._folder / "bin/sh").exists():
+        if not (self._base / "bin/sh").exists():
             options = ["--variant=minbase", f"--include={PACKAGES}"]
             mirror = [self._mirror] if self._mirror else []
             suite = SUITES[version]
-            command = ["debootstrap", *options, suite, str(self._folder), *mirror]
+            command = ["debootstrap", *options, suite, str(self._base), *mirror]
             subprocess.run(command, check=True)
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+        subprocess.run(["cp", "--archive", str(self._base), str(self._folder)], check=True)  # noqa: S607
         self.run("python3 -m venv /usr/local")
         wheels = self._folder / WHEELS.lstrip("/")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
-        chosen = ["--python-version", version, "--require-hashes"]
-        lock = ["--requirement", str(ROOT / "requirements.txt")]
-        subprocess.run([*pip, *chosen, *lock, "--dest", str(wheels)], check=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        chosen = ["--only-binary=:all:", "--python-version", version, "--dest", str(wheels)]
+        subprocess.run([*pip, *chosen, *locked(version)], check=True)
         self._environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS}
 
     def _copy(self, *names: str) -> None:
