@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,3 +155,39 @@ def test_modellix_command_line_0_0_7(tmp_path: Path) -> None:
         (saved,) = call("task", "download", done["data"]["task_id"], *options).split()
     with Image.open(saved) as picture:
         picture.load()
+
+
+# What the command lines require of responses: Modellix/modellix-cli, src/lib/modellix-client.ts and
+# task.ts, at 7dbd451 (the model's type in the path) and at 0375e55 (0.0.7). Where the index does
+# not have the command lines, only this test covers them.
+SAFE_ID = re.compile(r"[A-Za-z0-9._:-]+")
+ENDED = {"completed", "succeeded", "success"}
+
+
+@pytest.mark.parametrize(
+    "path", [f"image-to-image/kling/{MODEL}/async", f"kling/{MODEL}/async", f"kling/{MODEL}"]
+)
+def test_what_modellix_command_lines_require_of_responses(path: str) -> None:
+    with sandbox_at() as sandbox, requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {modellix.API_KEY}"
+
+        def call(method: str, path: str, **options: Any) -> Any:
+            url = f"{sandbox.url}/api/v1/{path}"
+            response = session.request(method, url, timeout=PATIENCE, **options)
+            assert 200 <= response.status_code < 300, response.text
+            return response.json()
+
+        task_id = call("POST", path, json=INPUTS)["data"]["task_id"]
+        assert SAFE_ID.fullmatch(task_id)
+
+        def ended() -> Any:
+            data = call("GET", f"tasks/{task_id}")["data"]
+            assert data["task_id"] == task_id
+            return data if data["status"].lower() in ENDED else None
+
+        for resource in wait_for(ended)["result"]["resources"]:
+            assert session.get(resource["url"], timeout=PATIENCE).ok
+        assert call("GET", "apikey/validate")["data"]["is_valid"] is True
+        assert isinstance(call("GET", "team/balance")["data"]["balance"], float)
+        assert all(isinstance(one["slug"], str) for one in call("GET", "models")["models"])
+        assert call("GET", f"models/kling/{MODEL}")["data"]["slug"] == f"kling/{MODEL}"
