@@ -2,8 +2,6 @@
 
 import sys
 
-import structlog
-
 from receiver.config import settings
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.ingest import known_secrets
@@ -13,10 +11,6 @@ from receiver.web import create_app, problems
 from receiver.web.server import booting
 from submitter import api
 
-MISSING_SETTINGS = (
-    "gunicorn runs without the settings of this project, and so without its limits and its worker"
-    " class; start it with --config python:receiver.web.gunicorn"
-)
 APP_FAILED_TO_LOAD = 4  # gunicorn stops at this status instead of starting the worker again
 
 logs.configure(form=settings.log_format())
@@ -25,8 +19,7 @@ for error_of_api, status in api.STATUS.items():
 try:
     chosen = settings.load()
     logs.configure(hiding(known_secrets(chosen)), settings.log_format())
-    if booting.must_report_missing_settings():
-        structlog.get_logger().warning(MISSING_SETTINGS)
+    booting.report_missing_settings()
     app = create_app(chosen, more=[api.blueprint])
 except CallbackReceiverError as error:
     lines = error.problems if isinstance(error, SettingsError) else (str(error),)

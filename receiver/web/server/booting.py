@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 
+import structlog
+
 SLOTS = 256  # at least the number of workers; a worker uses the slot of its age
 FAILED = 1
 SETTINGS = "receiver.web.server.gunicorn"  # the module, which `--config` imports
@@ -67,11 +69,15 @@ def must_stop_everything(
     return not boots.any_booted
 
 
-def must_report_missing_settings() -> bool:
-    """Return whether this is the first worker of a gunicorn that does not use our settings."""
+def report_missing_settings() -> None:
+    """Log a warning in the first worker of a gunicorn that does not use our settings."""
     arbiter = sys.modules.get("gunicorn.arbiter")
     is_first = arbiter is not None and not arbiter.Arbiter.WORKERS  # the arbiter's, at the fork
-    return is_first and SETTINGS not in sys.modules
+    if is_first and SETTINGS not in sys.modules:
+        structlog.get_logger().warning(
+            "gunicorn runs without the settings of this project, and so without its limits and its"
+            " worker class; start it with --config python:receiver.web.gunicorn"
+        )
 
 
 boots = BootRecord()
