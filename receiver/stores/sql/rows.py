@@ -59,8 +59,10 @@ def _reading(kind: type) -> tuple[Callable[[Row], Sequence[Any]], list[tuple[int
     """Return a function that reads the fields of a dataclass from a row, and their conversions.
 
     A conversion is the position of a field and its type, if the database stores another type.
+    Keyword-only fields are no columns.
     """
-    types = get_type_hints(kind)
+    hints = get_type_hints(kind)
+    types = {one.name: hints[one.name] for one in fields(kind) if not one.kw_only}
     conversions = []
     for position, hint in enumerate(types.values()):
         alternatives = [one for one in get_args(hint) or (hint,) if one is not NoneType]
@@ -69,14 +71,17 @@ def _reading(kind: type) -> tuple[Callable[[Row], Sequence[Any]], list[tuple[int
     return itemgetter(*types), conversions
 
 
-def from_row(kind: type[T], row: Row) -> T:
-    """Return a dataclass whose fields have the names of the row's columns."""
+def from_row(kind: type[T], row: Row, **more: Any) -> T:
+    """Return a dataclass whose fields have the names of the row's columns.
+
+    `more` has the values of its keyword-only fields.
+    """
     values_in, conversions = _reading(kind)  # type: ignore[arg-type]
     values = list(values_in(row))
     for position, convert in conversions:
         if values[position] is not None:
             values[position] = convert(values[position])
-    return kind(*values)
+    return kind(*values, **more)
 
 
 TASK_COLUMNS = tuple(field.name for field in fields(Task))  # all but `seq`, the row key
