@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -123,8 +123,16 @@ class _Pool:
                 return connection
             connection.close()
 
-    def put(self, connection: OriginConnection) -> None:
-        """Keep the connection until it expires; with MAX_IDLE connections, close the oldest."""
+    def put(self, connection: OriginConnection, keep_alive: str) -> None:
+        """Keep the connection until it expires; `keep_alive` is the server's Keep-Alive header.
+
+        If there are MAX_IDLE connections already, the oldest is closed.
+        """
+        now = time.monotonic()
+        announced = _KEEP_ALIVE.search(keep_alive)
+        idle = int(announced[1]) - MARGIN if announced else MAX_IDLE_SECONDS
+        expires_at = min(now + idle, now + MAX_IDLE_SECONDS, connection.made_at + MAX_AGE)
+        connection.expires_at = expires_at
         with self._lock:
             self._idle.append(connection)
             surplus = self._idle[:-MAX_IDLE]
@@ -147,6 +155,8 @@ class _Pool:
         if self._idle:
             at = min([connection.expires_at for connection in self._idle])
             watchdog.call_at(self, at, self.close_expired)
+        else:
+            watchdog.cancel(self)
 
     def after_fork(self) -> None:
         """Close the descriptors in the child; the connections belong to the parent."""
@@ -178,8 +188,8 @@ def exchange(
     """Send one request, and yield the response before its body is read.
 
     `content` is what `requests.Request` accepts: headers, json or data. With `reuse`, an idle
-    connection may be used, and the connection is kept if the block reads the whole body; nothing
-    else may be sent within the deadline then. Raises one of ERRORS.
+    connection may be used, and the connection is kept if the block reads the whole body. Raises
+    one of ERRORS.
     """
     request = requests.Request(method, url, **content).prepare()
     parts = urlsplit(str(request.url))
@@ -207,18 +217,10 @@ def exchange(
             is_sent = True
         with connection.getresponse() as response:
             yield response
-            is_complete = response.closed and response.status >= SUCCESS
-        idle = _idle_seconds(response.headers)
-        if reuse and is_sent and is_complete and idle > 0 and connection.sock and clock.end():
-            connection.expires_at = min(time.monotonic() + idle, connection.made_at + MAX_AGE)
-            _pool.put(connection)
+            is_complete = is_sent and response.closed and response.status >= SUCCESS
+        if reuse and is_complete and connection.sock and clock.release():
             is_kept = True
+            _pool.put(connection, response.headers.get("Keep-Alive", ""))
     finally:
         if connection is not None and not is_kept:
             connection.close()
-
-
-def _idle_seconds(headers: Mapping[str, str]) -> float:
-    """Return the seconds for which the connection may be kept idle; 0 or less for not at all."""
-    announced = _KEEP_ALIVE.search(headers.get("Keep-Alive", ""))
-    return min(MAX_IDLE_SECONDS, int(announced[1]) - MARGIN) if announced else MAX_IDLE_SECONDS

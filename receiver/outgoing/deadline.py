@@ -108,25 +108,24 @@ class Deadline:
         self._ends_at = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._watched: list[socket.socket] = []
-        self._is_over = self._was_in_time = False
+        self._is_over = False
 
     def __enter__(self) -> Self:
         watchdog.call_at(self, self._ends_at, self._shut_down)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> bool:
-        """Leave all connections alone from now on; return whether the deadline had not passed."""
         watchdog.cancel(self)
+        self._is_over = True
+        self.release()
+
+    def release(self) -> bool:
+        """Stop watching the connections; return whether they were left alone until now."""
         with self._lock:
-            if not self._is_over:
-                self._is_over, self._was_in_time = True, time.monotonic() < self._ends_at
-                for copy in self._watched:
-                    copy.close()
-                self._watched.clear()
-            return self._was_in_time
+            for copy in self._watched:
+                copy.close()
+            self._watched.clear()
+            return time.monotonic() < self._ends_at
 
     @property
     def passed(self) -> bool:
@@ -176,8 +175,8 @@ class Deadline:
         deadline. A result that arrives later is passed to `discard`. While MAX_RUNNING such
         threads exist, `work` does not begin.
         """
-        limit = _running
-        if self.passed or not limit.acquire(timeout=self.remaining()):
+        limit, seconds_left = _running, self._ends_at - time.monotonic()
+        if seconds_left <= 0 or not limit.acquire(timeout=seconds_left):
             raise TimeoutError
         result: Future[T] = Future()
 
@@ -201,7 +200,7 @@ class Deadline:
             limit.release()
             raise
         try:
-            return result.result(self.remaining())
+            return result.result(max(self._ends_at - time.monotonic(), 0))
         except TimeoutError:
             if result.cancel():
                 raise

@@ -229,11 +229,8 @@ def _chunks(response: HTTPResponse, url: str, clock: Deadline) -> Iterator[bytes
             f"{origin(url)}: the body is compressed with {min(unknown)}, which was not requested"
         )
     try:
-        for chunk in response.stream(CHUNK):
-            if clock.passed:
-                raise TimeoutError
-            yield chunk
-        if clock.passed:  # the body may have ended because the deadline closed the connection
+        yield from response.stream(CHUNK)
+        if not clock.release():  # the body may have ended because the connection was shut down
             raise TimeoutError
     except (HTTPError, OSError) as error:
         raise _explained(error, url, clock) from None
