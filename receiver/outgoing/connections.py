@@ -84,6 +84,7 @@ class OriginConnection(HTTPConnection):
         self.sock = clock.connect(origin.host, origin.port, resolve)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if origin.scheme == "https":
+            self.sock.getpeername()  # if it was reset, `wrap_socket` would not close it
             context = context_with(origin.roots)
             self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
 

@@ -30,7 +30,16 @@ class Hold:
     first: bytes = b""
 
 
-Answer = bytes | Close | Hold
+@dataclass
+class Twice:
+    """Send `OK`, and this when `requested` is set; then set `sent`."""
+
+    second: bytes
+    requested: threading.Event = field(default_factory=threading.Event)
+    sent: threading.Event = field(default_factory=threading.Event)
+
+
+Answer = bytes | Close | Hold | Twice
 
 
 @dataclass
@@ -77,10 +86,6 @@ class PersistentSite:
             with suppress(OSError):
                 served.socket.shutdown(socket.SHUT_RDWR)
 
-    def send(self, unexpected: bytes) -> None:
-        """Send this on the newest connection, although the client requested nothing."""
-        self.connections[-1].socket.sendall(unexpected)
-
     def _accept(self) -> None:
         with suppress(OSError):  # the listener is closed
             while True:
@@ -116,6 +121,12 @@ class PersistentSite:
         answer = self.answers.pop(0) if self.answers else OK
         if isinstance(answer, bytes):
             connection.sendall(answer)
+            return True
+        if isinstance(answer, Twice):
+            connection.sendall(OK)
+            answer.requested.wait(PATIENCE)
+            connection.sendall(answer.second)
+            answer.sent.set()
             return True
         connection.sendall(answer.last if isinstance(answer, Close) else answer.first)
         while isinstance(answer, Hold) and connection.recv(4096):

@@ -21,7 +21,7 @@ from receiver.outgoing.deadline import Deadline
 from submitter.client import Client
 from tests.support.hook_servers import CERT, notice
 from tests.support.patience import PATIENCE, wait_until
-from tests.support.persistent_site import OK, Answer, Close, Hold, PersistentSite
+from tests.support.persistent_site import OK, Answer, Close, Hold, PersistentSite, Twice
 from tests.support.ports import free_port
 
 DEADLINE = 0.5
@@ -116,9 +116,20 @@ def test_a_connection_with_such_a_response_is_not_used_again(
     assert [served.requests for served in site.connections] == [[b"1"], [b"2"]]
 
 
+def test_a_connection_whose_response_was_not_read_is_not_used_again(site: PersistentSite) -> None:
+    """Even if everything that has arrived was read, so that the connection looks idle."""
+    site.answers = [Hold(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * http.CHUNK)]
+    assert len(post(site.url, b"1", max_bytes=http.CHUNK).body) == http.CHUNK
+    assert post(site.url, b"2").body == b"ok"
+    assert [served.requests for served in site.connections] == [[b"1"], [b"2"]]
+
+
 def test_bytes_that_arrive_on_an_idle_connection_answer_no_request(site: PersistentSite) -> None:
+    answer = Twice(OK.replace(b"200 OK", b"410 Gone"))
+    site.answers = [answer]
     post(site.url, b"1")
-    site.send(OK.replace(b"200 OK", b"410 Gone"))
+    answer.requested.set()
+    assert answer.sent.wait(PATIENCE)
     assert post(site.url, b"2").status == 200
     assert [served.requests for served in site.connections] == [[b"1"], [b"2"]]
 
@@ -384,7 +395,7 @@ def attempts(site: PersistentSite, closed_port: int) -> Iterator[Callable[[], ob
         yield partial(post, site.url)
     for hold in (Hold(), Hold(OK[:9]), Hold(OK[:-1])):
         site.answers = [hold]
-        yield partial(post, site.url, deadline=0.02)
+        yield partial(post, site.url, deadline=0.1)
     site.answers = []
     yield partial(get, f"{site.url}/a")
     yield partial(post, site.url, allow_private=False)
