@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import socket
+import struct
+import sys
+import termios
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.hook_servers import server_tls
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -32,7 +36,7 @@ class Hold:
 
 @dataclass
 class Twice:
-    """Send `OK`, and this when `requested` is set; then set `sent`."""
+    """Send `OK`, and this when `requested` is set; set `sent` when the client has received it."""
 
     second: bytes
     requested: threading.Event = field(default_factory=threading.Event)
@@ -81,10 +85,11 @@ class PersistentSite:
         return [body for served in self.connections for body in served.requests]
 
     def close_all(self) -> None:
-        """Close the connections of all clients."""
+        """Close the connections of all clients, which have noticed it when this returns."""
         for served in self.connections:
             with suppress(OSError):
                 served.socket.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: all(served.is_over for served in self.connections))
 
     def _accept(self) -> None:
         with suppress(OSError):  # the listener is closed
@@ -92,6 +97,9 @@ class PersistentSite:
                 connection, _ = self._listener.accept()
                 served = Served(socket=connection)
                 self.connections.append(served)
+                # `close` returns when the client has received everything.
+                linger = struct.pack("ii", 1, int(PATIENCE))
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self._start(self._serve, connection, served)
 
     def _start(self, work: Callable[..., None], *args: Any) -> None:
@@ -126,12 +134,18 @@ class PersistentSite:
             connection.sendall(OK)
             answer.requested.wait(PATIENCE)
             connection.sendall(answer.second)
+            wait_until(lambda: not _in_transit(connection))
             answer.sent.set()
             return True
         connection.sendall(answer.last if isinstance(answer, Close) else answer.first)
         while isinstance(answer, Hold) and connection.recv(4096):
             pass
         return False
+
+
+def _in_transit(connection: socket.socket) -> int:
+    """Return the number of bytes that the client has not received yet."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def _read(stream: Any) -> tuple[bytes, bytes] | None:
