@@ -54,13 +54,17 @@ def test_a_released_connection_is_left_alone_although_the_deadline_passes() -> N
 def test_calls_that_do_not_end_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as lookups of a name server that never responds."""
     monkeypatch.setattr(deadline, "_running", threading.BoundedSemaphore(2))
-    release = threading.Event()
-    before = threading.active_count()
+    release, begun = threading.Event(), list[int]()
+
+    def work() -> None:
+        begun.append(1)
+        release.wait(PATIENCE)
+
     for _ in range(5):
         with Deadline(0.02) as clock, pytest.raises(TimeoutError):
-            clock.run(lambda: release.wait(PATIENCE))
-    wait_until(lambda: threading.active_count() <= before + 2)
+            clock.run(work)
+    wait_until(lambda: len(begun) == 2)
     release.set()
-    wait_until(lambda: threading.active_count() == before)
     with Deadline(PATIENCE) as clock:
         assert clock.run(lambda: 7) == 7
+    assert len(begun) == 2
