@@ -86,7 +86,7 @@ _running = threading.BoundedSemaphore(MAX_RUNNING)
 
 
 def _after_fork() -> None:
-    """Replace the locks that other threads may have held; these do not exist in the child."""
+    """Replace the locks, because threads that the child does not have may hold them."""
     global _running  # noqa: PLW0603
     watchdog.forget()
     _running = threading.BoundedSemaphore(MAX_RUNNING)
