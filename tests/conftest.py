@@ -183,6 +183,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _idle_connections() -> Iterator[None]:
+    """Close the connections that attempts of the test have kept for the next attempt."""
+    yield
+    if connections := sys.modules.get("receiver.outgoing.connections"):
+        connections.close_idle()
+
+
+@pytest.fixture(autouse=True)
 def _nothing_bound() -> None:
     """Clear the log context, so that values bound by one test are not logged in another."""
     clear_contextvars()
