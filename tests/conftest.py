@@ -25,6 +25,7 @@ from tests.support.databases import Databases
 from tests.support.open_files import assert_closed_but, open_databases
 from tests.support.patience import PATIENCE
 from tests.support.postgres_server import postgres
+from tests.support.processes import fork_server
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -76,7 +77,7 @@ PYTHON = ".".join(map(str, sys.version_info[:2]))
 # pytest-timeout ends a test that hangs. It reads this after the conftest.py files were read.
 os.environ.setdefault("PYTEST_TIMEOUT", f"{5 * PATIENCE:g}")
 URL = pytest.StashKey[str]()
-_server = ExitStack()
+_servers = ExitStack()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -146,13 +147,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the PostgreSQL server before the processes that share it."""
+    """Start the servers before the processes that share them."""
     if hasattr(config, "workerinput"):
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Ctrl-C does
     is_parallel = config.getoption("numprocesses", None)
     if is_parallel and not config.getoption("--without-postgres"):
-        config.stash[URL] = _server.enter_context(postgres())
+        _servers.enter_context(fork_server())
+        config.stash[URL] = _servers.enter_context(postgres())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -162,7 +164,7 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 
 def pytest_unconfigure() -> None:
-    _server.close()
+    _servers.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
