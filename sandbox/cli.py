@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 import requests
 
-from sandbox import environment
+from sandbox import __version__, environment
 from sandbox.callback_sender import Persistence
 from sandbox.ledger import LedgerEntry
 from sandbox.providers.standard_webhooks import Signer
@@ -23,6 +23,7 @@ from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
 from sandbox.trigger import PROVIDERS, Range, TriggerError, TriggerOptions, triggerable
 
+LONGEST_SUMMARY = 1000  # characters; more than any has, so that click truncates none
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
 ANSWER_WITHIN = 30.0  # seconds; a port without a sandbox refuses immediately
@@ -57,7 +58,26 @@ webhook_secret = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class SandboxCommands(click.Group):
+    """A group whose help has the whole summary of each command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(LONGEST_SUMMARY))
+                    for name, command in commands.items()
+                    if command is not None
+                ]
+            )
+
+
+@click.group(
+    cls=SandboxCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
+@click.version_option(__version__)
 def main() -> None:
     """Local stand-ins for all providers, a mail server and Slack."""
 

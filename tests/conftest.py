@@ -22,6 +22,7 @@ from receiver.stores.sqlite import SqliteStore
 from tests.support import shm
 from tests.support.applications import MakeApp, applications
 from tests.support.databases import Databases
+from tests.support.env_files import NO_ENV_FILE
 from tests.support.open_files import assert_closed_but, open_databases
 from tests.support.patience import PATIENCE
 from tests.support.postgres_server import postgres
@@ -46,6 +47,9 @@ gc.disable()
 # Keep the files of the tests in memory, where syncing them takes no time: see `shm`.
 if files_in_memory := shm.folder():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", files_in_memory)
+
+# A `.env` in the checkout has the settings of a developer's own receiver, which are not for tests.
+os.environ |= NO_ENV_FILE
 
 # Let the processes that tests start keep their compiled modules, also where this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from receiver.console import terminal
+from receiver.console.program import Program
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text.display import plain_lines
 
@@ -31,23 +32,19 @@ class ImportedCommands(UserDict[str, Any]):
         return command
 
 
-class Commands(click.Group):
+class Commands(Program):
     """Prints the errors of this package as lines: status 2 for settings, 1 for all others."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if wrong := terminal.not_utf8(args):
-            raise click.UsageError(f"an argument is not UTF-8: {wrong}", ctx)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            self.read_settings(ctx)
             with terminal.output(complain, lambda: ctx.exit(REFUSED)):
                 return super().invoke(ctx)
         except SettingsError as error:
             complain(error.problems)
             ctx.exit(USAGE)
         except CallbackReceiverError as error:
-            complain([str(error)])
+            complain(str(error).splitlines())
             ctx.exit(REFUSED)
 
 

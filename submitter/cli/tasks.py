@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -12,13 +11,14 @@ import click
 
 from receiver import providers
 from receiver.console import output
+from receiver.console.find_task import find_task
 from receiver.deliveries import File, Notice
-from receiver.errors import NotFound, RequestRefused
+from receiver.errors import RequestRefused
 from receiver.events import Media
 from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome, Status, Task
-from receiver.text.display import plain, rfc3339
+from receiver.text.display import rfc3339
 from submitter.cli.group import (
     EXIT_FAILED,
     account,
@@ -42,7 +42,6 @@ from submitter.text import readable
 
 LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
 ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
-ALL = 1_000_000
 
 
 @click.command("submit")
@@ -111,9 +110,12 @@ def submit(
 @click.argument("task")
 @as_json
 def status(task: str, as_json: bool) -> None:
-    """Show a task, by our id or the provider's; query the provider if it has not ended."""
+    """Show a task; query the provider first if it has not ended.
+
+    TASK is our id, its beginning or end if no other id has it, the provider's id, or a reference.
+    """
     with open_session() as session:
-        found = _find(session.store, task)
+        found = find_task(session.store, task)
         problem = None if found.status.is_terminal else _query(session, found)
         print_task(session.store, found, as_json)
     if problem is not None:
@@ -140,16 +142,6 @@ def _query(session: Session, task: Task) -> SubmitterError | None:
     return None
 
 
-def _find(store: Store, task_id: str) -> Task:
-    try:
-        return store.queries.task(task_id)
-    except NotFound:
-        for task in store.lists.tasks(limit=ALL):
-            if task_id in (task.provider_task_id, task.callback_task_id):
-                return task
-    raise NotFound(f"no task has the id {task_id}, neither ours nor the provider's")
-
-
 def print_task(store: Store, task: Task, as_json: bool) -> None:
     history = store.queries.history(task.id)
     if as_json:
@@ -159,16 +151,12 @@ def print_task(store: Store, task: Task, as_json: bool) -> None:
 
 
 def print_page(page: Page, as_json: bool) -> None:
-    """Print a table on a terminal, else one line per task with tabs between its fields."""
     if as_json:
         tasks = [asdict(task) | {"created_at": _created_at(task)} for task in page.tasks]
         print_json({"page": page.number, "page_size": page.size, "tasks": tasks})
-    elif sys.stdout.isatty():
+    else:
         columns = ("its id", "our id", "status", "created", "result")
         output.show_table(columns, map(page_row, page.tasks), "No tasks.")
-    else:
-        for task in page.tasks:
-            click.echo("\t".join(map(plain, page_row(task))))
 
 
 def task_document(history: TaskHistory) -> dict[str, Any]:

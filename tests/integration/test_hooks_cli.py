@@ -115,7 +115,7 @@ def test_the_list_tells_which_cannot_be_used(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_empty_hooks_file_is_no_hooks(tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").write_text("")
-    assert (run("list").exit_code, run("list").stdout) == (0, "No hooks.\n")
+    assert (run("list").exit_code, run("list").stderr) == (0, "No hooks.\n")
 
 
 def test_without_a_setting_a_missing_default_file_is_no_hooks(
@@ -128,7 +128,7 @@ def test_without_a_setting_a_missing_default_file_is_no_hooks(
             monkeypatch.delenv("HOOKS_FILE")
         else:
             monkeypatch.setenv("HOOKS_FILE", value)
-        assert (run("list").exit_code, run("list").stdout) == (0, "No hooks.\n")
+        assert (run("list").exit_code, run("list").stderr) == (0, "No hooks.\n")
 
 
 def test_a_test_event_is_sent_once_and_answered(slack: Site) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import requests
 
+from tests.support.env_files import NO_ENV_FILE
 from tests.support.hook_servers import Page, Site
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
@@ -155,6 +156,7 @@ class Processes:
         self.port = free_port()
         self._environment = {
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
+            **NO_ENV_FILE,
             "CALLBACK_SECRETS": SECRET,
             "DATABASE_URL": f"sqlite:///{folder / 'receiver.db'}",
             "HOOKS_FILE": str(hooks),

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from receiver.config import settings, table
+from receiver.config import env_file, settings, table
 from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.observability import logs
@@ -17,6 +17,12 @@ from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, delay_hang
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import limits
 from receiver.web.server import listening
+
+_unreadable: SettingsError | None = None
+try:
+    env_file.load()
+except SettingsError as _error:  # `on_starting` reports it
+    _unreadable = _error
 
 # Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
 # `on_starting` reports a wrong value.
@@ -76,6 +82,8 @@ def on_starting(server: Any) -> None:
     """
     delay_hangup()
     try:
+        if _unreadable:
+            raise _unreadable
         chosen, current = current_hooks.load_configuration(with_accounts=True)
         logs.configure(form=settings.log_format())
         current_hooks.use(current)

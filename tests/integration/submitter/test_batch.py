@@ -199,6 +199,14 @@ def test_progress_is_one_line_a_row_on_stderr(run: Run, server: Scripted) -> Non
     ]
 
 
+def test_a_row_that_is_bad_is_listed_once(run: Run, server: Scripted) -> None:
+    server.will(numbered(server))
+    result = run(sheet("A,me.png,missing.png,,,,", "B,me.png,me.png,,,,", "C,,me.png,,,,"))
+    lines = result.output.splitlines()  # standard output and standard error
+    for reference in "ABC":
+        assert len([line for line in lines if f" {reference}: " in line]) == 1, lines
+
+
 def test_a_refusal_is_told_and_the_rest_goes_on_and_a_second_run_tries_it_again(
     run: Run, server: Scripted, store: Store
 ) -> None:

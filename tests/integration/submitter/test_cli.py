@@ -204,7 +204,9 @@ def test_list_is_tab_separated_where_no_person_reads_and_json_on_request(
 ) -> None:
     data = [{"task_id": "9", "task_status": "succeed", "created_at": 1774805076166, **IMAGES}]
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
-    assert run("list").stdout.split("\t")[::4] == ["9", "https://cdn.example/a.png\n"]
+    header, row = run("list").stdout.splitlines()
+    assert header.split("\t") == ["its id", "our id", "status", "created", "result"]
+    assert row.split("\t")[::4] == ["9", "https://cdn.example/a.png"]
     document = json.loads(run("list", "--json", "--page", "2", "--page-size", "500").stdout)
     assert (document["page"], document["tasks"][0]["status"]) == (2, "succeeded")
     assert not database.exists()  # it needs no record
