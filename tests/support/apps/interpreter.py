@@ -29,7 +29,8 @@ def stream(name: str) -> dict[str, Any]:
 
 def seen() -> dict[str, Any]:
     status = Path("/proc/self/status").read_text().splitlines()
-    kept = ("Umask", "Threads", "SigBlk", "SigIgn", "SigCgt", "Uid", "Gid", "NoNewPrivs")
+    # Not the blocked signals: a new process inherits those of the test.
+    kept = ("Umask", "Threads", "SigIgn", "SigCgt", "Uid", "Gid", "NoNewPrivs")
     descriptors = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
     return {
         "argv": sys.argv,
