@@ -60,6 +60,7 @@ TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
     "tests/acceptance/test_demo.py": "one demo",
     "tests/acceptance/test_docs_examples.py": "one demo",
+    "tests/acceptance/test_provider_packages.py": "one wheel of a provider",
     "tests/acceptance/test_reload.py": "one receiver serve",
     "tests/acceptance/test_refused_bodies.py": "one pair of web processes",
     "tests/acceptance/test_same_responses.py": "one pair of web processes for each database",
@@ -68,14 +69,20 @@ TOGETHER = {
     "tests/acceptance/test_wire.py": "one web process",
     "tests/browser/test_looks.py": "one busy day",
     "tests/browser/test_watching.py": "one Chromium",
+    "tests/contract/test_odd_results.py": "one result",
     "tests/contract/test_rooms_meet.py": "one sandbox",
     "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
     "tests/integration/test_debian_packages.py": "one repository",
+    "tests/integration/test_openapi.py": "one application",
     "tests/integration/test_postgres_lists.py": "one record of many rows",
     "tests/integration/test_proxies.py": "one server of each kind",
     "tests/integration/test_s3.py": "one S3 server",
+    "tests/integration/test_unreachable_postgres.py": "one server that refuses",
     "tests/unit/test_import_contracts.py": "one report",
+    "tests/unit/test_linear_expressions.py": "one list of the methods that are called",
 }
+# Tests that take so little time that it matters to give them to a process one by one.
+QUICK = ("tests/unit/", "tests/contract/")
 SERVER = "postgres_url"  # its key in what pytest-xdist hands to its processes
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 # pytest-timeout ends a test that hangs. It reads this after the conftest.py files were read.
@@ -120,14 +127,17 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Gives each process one test at a time, but all tests of some modules to the same process.
+    """Gives each process one test at a time, or one quick test function with all its parameters.
+
+    All tests of some modules are given to the same process.
 
     pytest-xdist's own `loadgroup` does not group with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return TOGETHER.get(module, nodeid)
+        unit = nodeid.partition("[")[0] if module.startswith(QUICK) else nodeid
+        return TOGETHER.get(module, unit)
 
     def mark_test_complete(
         self,
@@ -167,8 +177,12 @@ def pytest_configure_node(node: WorkerController) -> None:
     node.workerinput[SERVER] = node.config.stash.get(URL, None)
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     _servers.close()
+    if config.getoption("numprocesses", None):
+        # pytest now collects garbage several times, to find what tests left open. All tests ran in
+        # other processes, so there is nothing to find, but there are the reports of all tests.
+        gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
