@@ -6,10 +6,28 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from flask import Flask
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
 from receiver.config.settings import Settings
 from receiver.web import Routes, create_app
 
+
+class CompiledTemplates(BytecodeCache):
+    """Keeps the compiled templates of this process: compiling them takes longer than most tests."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, bytes] = {}  # by the name of the template and a hash of its source
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if code := self._code.get(f"{bucket.key} {bucket.checksum}"):
+            bucket.bytecode_from_string(code)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[f"{bucket.key} {bucket.checksum}"] = bucket.bytecode_to_string()
+
+
+TEMPLATES = CompiledTemplates()
 MakeApp = Callable[..., Flask]  # as `create_app` does
 
 
@@ -20,6 +38,7 @@ def applications() -> Iterator[MakeApp]:
 
         def make(settings: Settings | None = None, more: tuple[Routes, ...] = ()) -> Flask:
             app = create_app(settings, more)
+            app.jinja_env.bytecode_cache = TEMPLATES
             made.callback(_close, app)
             return app
 
