@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from receiver import clock
 from receiver.stores.sqlite import SqliteStore
+from sandbox import try_on_picture
 from tests.support import shm
 from tests.support.applications import MakeApp, applications
 from tests.support.databases import Databases
@@ -53,6 +55,9 @@ os.environ |= NO_ENV_FILE
 
 # Let the processes that tests start keep their compiled modules, also where this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Hundreds of sandboxes make a result of the same two pictures, which takes 0.1 s of CPU time.
+try_on_picture.dress = lru_cache(maxsize=8)(try_on_picture.dress)
 
 PROCESSES_PER_CORE = 3  # most tests wait most of the time
 # Modules whose tests share something expensive, by the name of what they share.
