@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def executed(env: Mapping[str, str], cwd: Path, *arguments: str) -> dict[str, An
 
 def forked(env: Mapping[str, str], cwd: Path, *arguments: str) -> dict[str, Any]:
     """What a forked process sees."""
-    assert processes.can_be_forked(env)
+    assert processes.can_be_forked([PROBE], env)
     done = processes.run([PROBE, *arguments], env, cwd=cwd)
     return {"status": done.returncode, "errors": done.stderr, **json.loads(done.stdout)}
 
@@ -79,9 +80,15 @@ def test_a_forked_process_prints_its_traceback() -> None:
 
 
 def test_a_variable_that_the_interpreter_reads_at_its_start_needs_an_exec() -> None:
-    assert processes.can_be_forked(PLAIN)
+    assert processes.can_be_forked([PROBE], PLAIN)
     for name in ("PYTHONPATH", "PYTHONWARNINGS", "LANG", "LC_ALL", *processes.EXECUTED):
-        assert not processes.can_be_forked(PLAIN | {name: ""}), name
+        assert not processes.can_be_forked([PROBE], PLAIN | {name: ""}), name
+
+
+def test_a_module_that_replaces_a_function_before_its_import_needs_an_exec() -> None:
+    for module in processes.REPLACE_BEFORE_IMPORT:
+        assert find_spec(module)
+        assert not processes.can_be_forked([module, "receiver", "worker"], PLAIN)
 
 
 def test_a_forked_process_is_controlled_like_any_other(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ SERVER = "FORK_SERVER"  # the variable with the path of the server's socket
 # The interpreter and the C library read these variables when they start; the server handles one of
 # them, PYTHONUNBUFFERED.
 READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_")
+# These modules replace functions before other modules import them; the server has imported those.
+REPLACE_BEFORE_IMPORT = ("tests.support.apps.settable_clock", "tests.support.apps.stops_visibly")
 EXECUTED = {"PYTHONNODEBUGRANGES": ""}  # it has no effect, except that the process is not forked
 
 
@@ -56,7 +58,7 @@ def start(
     command: Sequence[str], env: Mapping[str, str], log: IO[bytes], *, cwd: Path = ROOT
 ) -> subprocess.Popen[bytes] | ForkedProcess:
     """Start `python -m <command>` in a process group of its own; its output goes to `log`."""
-    if can_be_forked(env):
+    if can_be_forked(command, env):
         return ForkedProcess(command, env, log.fileno(), log.fileno(), cwd)
     return subprocess.Popen(
         [sys.executable, "-m", *command],
@@ -72,7 +74,7 @@ def run(
     command: Sequence[str], env: Mapping[str, str], *, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m <command>` to its end; return its output and its exit status."""
-    if not can_be_forked(env):
+    if not can_be_forked(command, env):
         words = [sys.executable, "-m", *command]
         return subprocess.run(
             words, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -97,11 +99,11 @@ def _read(descriptor: int) -> str:
         return file.read()
 
 
-def can_be_forked(env: Mapping[str, str]) -> bool:
-    """Return whether the server of this run can fork a process with these variables."""
-    return SERVER in os.environ and not any(
-        name.startswith(READ_AT_START) and name != "PYTHONUNBUFFERED" for name in env
-    )
+def can_be_forked(command: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Return whether the server of this run can fork a process for this command."""
+    if command[0] in REPLACE_BEFORE_IMPORT or SERVER not in os.environ:
+        return False
+    return not any(name.startswith(READ_AT_START) and name != "PYTHONUNBUFFERED" for name in env)
 
 
 class ForkedProcess:
