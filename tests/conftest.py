@@ -1,4 +1,4 @@
-"""What tests of every tier share."""
+"""Fixtures and hooks of pytest that tests of every tier share."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-# What the collection of the tests creates stays until the end, so the garbage collector leaves it
-# alone. Otherwise each process of a run spends several seconds on it.
+# Objects from the collection of the tests are never freed, so the garbage collector ignores them.
+# Otherwise each process of a run spends several seconds on it.
 gc.disable()
 
 # Keep the files of the tests in memory, where syncing them takes no time: see `shm`.
@@ -53,14 +53,14 @@ if files_in_memory := shm.folder():
 # A `.env` in the checkout has the settings of a developer's own receiver, which are not for tests.
 os.environ |= NO_ENV_FILE
 
-# Let the processes that tests start keep their compiled modules, also where this is switched off.
+# Let the processes that tests start store compiled modules, even if this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Hundreds of sandboxes make a result of the same two pictures, which takes 0.1 s of CPU time.
 try_on_picture.dress = lru_cache(maxsize=8)(try_on_picture.dress)
 
 PROCESSES_PER_CORE = 3  # most tests wait most of the time
-# Modules whose tests share something expensive, by the name of what they share.
+# Modules whose tests share something expensive, with the name of the group.
 TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
     "tests/acceptance/test_demo.py": "one demo",
@@ -72,10 +72,10 @@ TOGETHER = {
     "tests/acceptance/test_shape.py": "one measurement",
     "tests/acceptance/test_wheel.py": "one wheel",
     "tests/acceptance/test_wire.py": "one web process",
-    "tests/browser/test_looks.py": "one busy day",
-    "tests/browser/test_watching.py": "one Chromium",
+    "tests/browser/test_appearance.py": "one busy day",
+    "tests/browser/test_dashboard.py": "one Chromium",
+    "tests/contract/test_adapters_together.py": "one sandbox",
     "tests/contract/test_odd_results.py": "one result",
-    "tests/contract/test_rooms_meet.py": "one sandbox",
     "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
     "tests/integration/test_debian_packages.py": "one repository",
     "tests/integration/test_openapi.py": "one application",
@@ -86,11 +86,11 @@ TOGETHER = {
     "tests/unit/test_import_contracts.py": "one report",
     "tests/unit/test_linear_expressions.py": "one list of the methods that are called",
 }
-# Tests that take so little time that it matters to give them to a process one by one.
+# Tests that take so little time that passing them to a process one by one would matter.
 QUICK = ("tests/unit/", "tests/contract/")
-SERVER = "postgres_url"  # its key in what pytest-xdist hands to its processes
+SERVER = "postgres_url"  # the key under which pytest-xdist passes it to its processes
 PYTHON = ".".join(map(str, sys.version_info[:2]))
-# pytest-timeout ends a test that hangs. It reads this after the conftest.py files were read.
+# pytest-timeout ends a test that hangs. It reads this variable after the conftest.py files.
 os.environ.setdefault("PYTEST_TIMEOUT", f"{5 * PATIENCE:g}")
 URL = pytest.StashKey[str]()
 _servers = ExitStack()
@@ -117,7 +117,9 @@ def pytest_collection_finish() -> None:
 
 
 def _needs_postgres(item: pytest.Item) -> bool:
-    """Does the test use the run's PostgreSQL server, whatever its parameters, or for this one?"""
+    """Return whether the test uses the PostgreSQL server of the run, with all or with these
+    parameters.
+    """
     names = set(getattr(item, "fixturenames", ()))
     parameters = set(map(str, item.callspec.params.values() if hasattr(item, "callspec") else ()))
     if parameters & {"sqlite", "postgres"}:
@@ -127,7 +129,7 @@ def _needs_postgres(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes `-n auto` starts."""
+    """Return how many processes `-n auto` starts."""
     return PROCESSES_PER_CORE * (os.cpu_count() or 1)
 
 
@@ -150,7 +152,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has
         item_index: int,
         duration: float = 0,  # noqa: ARG002 - pytest-xdist passes it
     ) -> None:
-        """Drop what has ended: it would be counted again after every test of the process."""
+        """Forget the finished tests; otherwise they would be counted again after every test."""
         units = self.assigned_work[node]
         nodeid = self.registered_collections[node][item_index]
         scope = self._split_scope(nodeid)
@@ -178,7 +180,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
-    """Tell one of the processes where the server is."""
+    """Send the URL of the server to one of the processes."""
     node.workerinput[SERVER] = node.config.stash.get(URL, None)
 
 
@@ -209,14 +211,14 @@ def _nothing_bound() -> None:
 
 @pytest.fixture(autouse=True)
 def _own_clock() -> Iterator[None]:
-    """Let no test follow the clock of the database server of another."""
+    """Prevent a test from using the database server's clock of another test."""
     yield
     clock.follow(None)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_database_stays_open() -> Iterator[None]:
-    """A module closes every database file that it opened.
+    """Check that a module closes every database file that it opened.
 
     Only Python 3.13 and newer report a connection that the garbage collector had to close.
     """
@@ -227,7 +229,7 @@ def _no_database_stays_open() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], SqliteStore]:
-    """Makes an empty, migrated SQLite record at a path: a copy, for to migrate takes 30 ms."""
+    """Return a function that creates an empty, migrated SQLite record at a path, by copying one."""
     template = tmp_path_factory.mktemp("template") / "receiver.db"
     SqliteStore(template).migrate()
 
@@ -249,7 +251,7 @@ def store(tmp_path: Path, migrated: Callable[[Path], SqliteStore]) -> Iterator[S
 
 @pytest.fixture
 def make_app() -> Iterator[MakeApp]:
-    """Makes applications as `create_app` does, which end with the test."""
+    """Return a function that creates applications as `create_app` does, which end with the test."""
     with applications() as make:
         yield make
 
@@ -275,7 +277,7 @@ def _databases(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[Da
 
 @pytest.fixture
 def fresh(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
-    """Returns the URL of an empty, migrated PostgreSQL database at each call.
+    """Return a function that returns the URL of a new, migrated PostgreSQL database at each call.
 
     The server starts at the first call.
     """

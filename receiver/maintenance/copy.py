@@ -1,58 +1,92 @@
-"""Copies the whole database into an empty one, and verifies the copy."""
+"""Copies the whole database into an empty one, and compares the two."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from receiver.errors import CopyFailed
-from receiver.stores import Store, open_store
-from receiver.stores.sql.transfer import TABLES, Transfer
+from receiver.stores import open_store
+from receiver.stores.sql.transfer import TABLES, Page, Transfer
+
+NO_ROWS: Page = []
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of the copy: `rows` of `total` rows of this table are copied."""
+    """The progress of one step: `rows` of `total` rows of this table are copied or compared."""
 
+    step: str  # "copied" or "compared"
     table: str
     rows: int
     total: int
 
 
 def copy(source_url: str, target_url: str) -> Iterator[Progress]:
-    """Copy every table, yielding each step; then compare counts and checksums.
+    """Copy every table, then compare all rows; yield the progress.
 
     The source must have the schema of this release, and nothing may write to it during the copy.
-    The target must be empty; it is migrated first. Raises CopyFailed, StoreError.
+    The target is migrated. It must be empty, or contain what an interrupted copy of this source has
+    left, which is then completed. Raises CopyFailed, StoreError.
     """
-    source, target = open_store(source_url), open_store(target_url)
-    try:
+    with closing(open_store(source_url)) as source, closing(open_store(target_url)) as target:
         source.check_schema()
         target.migrate()
-        if not Transfer(target.database).is_empty():
-            raise CopyFailed("the target is not empty; name another database, or empty it")
-        for table in TABLES:
-            total, done = Transfer(source.database).count(table), 0
-            for rows in Transfer(source.database).dump(table):
-                _load(target, table, rows)
-                done += len(rows)
-                yield Progress(table, done, total)
+        yield from _copy(Transfer(source.database), Transfer(target.database))
         target.database.settle_sequences()
-        for table in TABLES:
-            if Transfer(source.database).digest(table) != Transfer(target.database).digest(table):
+        yield from _compare(Transfer(source.database), Transfer(target.database))
+
+
+def _copy(source: Transfer, target: Transfer) -> Iterator[Progress]:
+    """Copy the rows that the target does not have yet."""
+    last = {table: _last_copied(source, target, table) for table in TABLES}  # before any change
+    for table in TABLES:
+        total, rows = source.count(table), target.count(table)
+        for page in source.pages(table, after=last[table]):
+            _load(target, table, page)
+            rows += len(page)
+            yield Progress("copied", table, rows, total)
+
+
+def _last_copied(source: Transfer, target: Transfer, table: str) -> Mapping[str, Any] | None:
+    """Return the last row of the target; None without any.
+
+    Raises CopyFailed if the rows of the target are not the first rows of the source.
+    """
+    last: Mapping[str, Any] | None = None
+    for copied, page in zip_longest(target.pages(table), source.pages(table), fillvalue=NO_ROWS):
+        if not copied:
+            break
+        if copied != page[: len(copied)]:
+            raise CopyFailed(
+                f"the target is not empty, and its table {table} does not have the first rows of "
+                "the source; name another database, or empty it"
+            )
+        last = copied[-1]
+    return last
+
+
+def _compare(source: Transfer, target: Transfer) -> Iterator[Progress]:
+    """Compare all rows. Raises CopyFailed at the first difference."""
+    for table in TABLES:
+        total, rows = source.count(table), 0
+        pages = zip_longest(source.pages(table), target.pages(table), fillvalue=NO_ROWS)
+        for page, copied in pages:
+            if page != copied:
                 raise CopyFailed(
                     f"the table {table} is not the same in both databases, probably because a "
                     "process still writes to the source. Stop it, empty the target, and copy again"
                 )
-    finally:
-        source.close()
-        target.close()
+            rows += len(page)
+            yield Progress("compared", table, rows, total)
 
 
-def _load(target: Store, table: str, rows: list[dict[str, Any]]) -> None:
+def _load(target: Transfer, table: str, page: Page) -> None:
     try:
-        Transfer(target.database).load(table, rows)
+        target.load(table, page)
     except ValueError as error:
         raise CopyFailed(f"the target rejects a row of the table {table}: {error}") from error
     except Exception as error:

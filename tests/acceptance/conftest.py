@@ -1,4 +1,4 @@
-"""A sandbox, and an installation pointed at it."""
+"""A sandbox, and an installation that uses it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from tests.support.installation import Installation
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(pace=0.3) as made:
-        yield made
+    with Sandbox(pace=0.3) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, fresh: Callable[[], str]) -> str | None:
-    """The URL of the record; None: SQLite's default. Tests that take both are `both_stores`."""
+    """The URL of the record; None means SQLite's default.
+
+    Tests that need both are `both_stores`.
+    """
     return fresh() if getattr(request, "param", "sqlite") == "postgres" else None
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """On SQLite; one is enough for all who look at it."""
+    """The demo on SQLite, which runs once for all tests that check it."""
     return play(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox, database)
-    made.store.migrate()
+    installation = Installation(tmp_path, sandbox, database)
+    installation.store.migrate()
     try:
-        yield made
+        yield installation
     finally:
-        made.close()
+        installation.close()

@@ -1,4 +1,4 @@
-"""What was acknowledged is stored, also if another program removes files of the database."""
+"""Acknowledged callbacks are stored even if another program removes files of the database."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bench.report import table
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["SIGTERM afterwards", "SIGKILL afterwards"])
-def test_removed_files_cost_no_acknowledged_callback(
+def test_removed_files_lose_no_acknowledged_callback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
-    """With the real server: two web processes and a worker, under load."""
+    """The test uses the real server, with two web processes and a worker, under load."""
     fault, databases = FAULTS["unlinked"]
     monkeypatch.setitem(
         FAULTS,
@@ -28,9 +28,7 @@ def test_removed_files_cost_no_acknowledged_callback(
     assert (row.lost, row.duplicated) == (0, 0)
 
 
-def test_the_table_is_written_into_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_is_written_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     old = table(accounting.COLUMNS, [Row("a fault", "SQLite").cells()])
     page.write_text(f"before\n\n{old}\n\nafter\n")

@@ -1,4 +1,4 @@
-"""The pages on adding a provider and a hook are complete: what they say is done, and it works."""
+"""The pages about adding a provider and a hook are complete: following their steps works."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.patience import PATIENCE
 OF_THE_PROJECT = ("receiver", "submitter", "sandbox", "tests", "docs")
 OF_MANY_TESTS = 3 * PATIENCE  # seconds
 FILES = ("pyproject.toml", "README.md", ".env.example", "wsgi.py")
-NEEDED = {  # how many tests are about what was added, at least
+NEEDED = {  # the minimum number of tests for what was added
     "adding-a-provider.md": 90,
     "adding-a-hook.md": 26,
 }
-HERE = re.compile(r"^# (\S+/\S+\.py)$")  # a new file's first line says where it belongs
+HERE = re.compile(r"^# (\S+/\S+\.py)$")  # the first line of a new file states its path
 
 
 def copy_of_the_project(folder: Path) -> Path:
@@ -33,10 +33,10 @@ def copy_of_the_project(folder: Path) -> Path:
 
 
 def follow(block: Block, tree: Path) -> None:
-    """Do what a block of the page says: make a file, or change one."""
+    """Do what a block of the page describes: create a file, or change one."""
     place = HERE.match(block.first_line)
     if block.language == "python":
-        assert place, f"it does not say which file it is: {block.first_line}"
+        assert place, f"does not state its file: {block.first_line}"
         assert not (tree / place[1]).exists()
         (tree / place[1]).write_text(block.text.partition("\n")[2])
     elif block.language == "diff":
@@ -44,7 +44,7 @@ def follow(block: Block, tree: Path) -> None:
 
 
 def change(path: Path, diff: str) -> None:
-    """Apply a diff without line numbers: its old lines have to stand at exactly one place."""
+    """Apply a diff without line numbers, whose old lines must occur exactly once."""
     text = path.read_text()
     for part in re.split(r"^@@\n", diff, flags=re.MULTILINE):
         lines = part.splitlines(keepends=True)
@@ -52,10 +52,10 @@ def change(path: Path, diff: str) -> None:
         old = "".join(line[1:] for line in lines if line[0] in " -")
         new = "".join(line[1:] for line in lines if line[0] in " +")
         if not old.strip():
-            raise AssertionError(f"says nothing of where it belongs:\n{part}")
+            raise AssertionError(f"does not state its place:\n{part}")
         begins_a_line = re.compile("^" + re.escape(old.rstrip("\n")), re.MULTILINE)
         found = begins_a_line.findall(text) or re.findall(re.escape(old.rstrip("\n")), text)
-        assert len(found) == 1, f"{path.name}: stands there {len(found)} times:\n{old}"
+        assert len(found) == 1, f"{path.name}: occurs {len(found)} times:\n{old}"
         text = text.replace(old.rstrip("\n"), new.rstrip("\n"), 1)
     path.write_text(text)
 
@@ -74,7 +74,7 @@ def run(tree: Path, *command: str) -> str:
 
 
 @pytest.mark.parametrize("page", NEEDED)
-def test_what_the_page_says_is_enough(page: str, tmp_path: Path) -> None:
+def test_the_steps_of_the_page_are_complete(page: str, tmp_path: Path) -> None:
     tree = copy_of_the_project(tmp_path)
     found = blocks(ROOT / "docs" / page)
     for block in found:
@@ -83,9 +83,9 @@ def test_what_the_page_says_is_enough(page: str, tmp_path: Path) -> None:
     ((command, _),) = console.commands()
     python, *words = shlex.split(command)
     assert (python, words[:2]) == (".venv/bin/python", ["-m", "pytest"])
-    said = run(tree, *words[1:], "-q", "-p", "no:cacheprovider")
-    passed = re.search(r"(\d+) passed", said)
-    assert passed, said
-    assert int(passed[1]) >= NEEDED[page], said
+    output = run(tree, *words[1:], "-q", "-p", "no:cacheprovider")
+    passed = re.search(r"(\d+) passed", output)
+    assert passed, output
+    assert int(passed[1]) >= NEEDED[page], output
     run(tree, "ruff", "check", ".")
     run(tree, "ruff", "format", "--check", ".")

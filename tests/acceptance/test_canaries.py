@@ -1,4 +1,4 @@
-"""Secrets sent by every way in are sought in every log, answer and row; none is there."""
+"""Secrets are sent in every possible place; none of them is found in a log, response or row."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def path(task: str, token: str) -> str:
 
 
 def request(where: str, sent: bytes | None = None, method: str = "POST", **more: str) -> bytes:
-    """The bytes of a request with every bait; `more` replaces headers, `_` for `-`."""
+    """Return a request that contains every secret; `more` replaces headers, with `_` for `-`."""
     sent = body(task_result={"images": [{"url": MEDIA}]}) if sent is None else sent
     headers = {"Host": "receiver", "Content-Type": "application/json", **BAIT}
     headers |= {"Content-Length": str(len(sent)), "Connection": "close"}
@@ -132,7 +132,7 @@ def status_of(answered: bytes) -> int:
 
 
 def reasons(installation: Installation) -> str:
-    """Why requests were refused, as far as it is on record."""
+    """Return the recorded reasons of rejections."""
     return " ".join(rejection.reason for rejection in installation.store.activity.rejections(1_000))
 
 
@@ -140,7 +140,7 @@ def canaries_in(text: str) -> list[str]:
     return [canary for canary in CANARIES if canary in text]
 
 
-def test_what_was_sent_in_secret_is_found_nowhere(installation: Installation) -> None:
+def test_secrets_in_requests_are_found_nowhere(installation: Installation) -> None:
     installation.environment |= {
         "CALLBACK_SECRETS": ",".join(SECRETS),
         "API_TOKEN": API,
@@ -156,7 +156,7 @@ def test_what_was_sent_in_secret_is_found_nowhere(installation: Installation) ->
 
     send_everything("tests.support.apps.unhurried:app")
     wrong = request(path("t", WRONG))
-    # Two processes, each with limits of its own.
+    # There are two processes, each with its own limits.
     answers.extend(answer(installation, wrong) for _ in range(2 * (MAX_REJECTED_AT_ONCE + 2)))
     lock = installation.folder / "receiver.db-lock"
     lock.unlink()
@@ -168,19 +168,20 @@ def test_what_was_sent_in_secret_is_found_nowhere(installation: Installation) ->
     send_everything("tests.support.apps.broken:app")
     assert installation.stop("web") == 0
 
-    wanted = {200, 400, 401, 404, 405, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503}
-    assert wanted <= set(map(status_of, answers))
+    expected_statuses = {200, 400, 401, 404, 405, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503}
+    assert expected_statuses <= set(map(status_of, answers))
     for answered in answers:
         assert canaries_in(answered.decode("latin-1")) == []
 
     log = (installation.folder / "web.log").read_text()
     for expected in ("ZeroDivisionError", "a careless line", "Invalid HTTP", '"status": 404'):
         assert expected in log
-    assert f"/callbacks/kling/t/{HIDDEN}" in log  # what slipped into a line was hidden
+    assert f"/callbacks/kling/t/{HIDDEN}" in log  # the token in the log line was redacted
     careful = "\n".join(line for line in log.splitlines() if "ZeroDivision" not in line)
     careful = "\n".join(line for line in careful.splitlines() if "a careless line" not in line)
     assert canaries_in(careful) == []
-    # Where our own mistake logs a whole request, the second line of defence hides what it knows.
+    # When a mistake of ours logs a whole request, the last filter redacts the secrets that it
+    # knows.
     assert [canary for canary in canaries_in(log) if canary in (*TOKENS, WRONG, API)] == []
 
     rejections = installation.store.activity.rejections(1_000)

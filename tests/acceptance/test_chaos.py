@@ -1,4 +1,4 @@
-"""Every way in which the sandbox misbehaves, through the whole chain: each task ends as it did."""
+"""In every scenario of the sandbox, each task ends as it did at the provider."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from tests.support.installation import ROOT, Installation, both_stores
 SECRET = "whsec_c2FuZGJveC1vZi10aGUtdGVzdHMtMjRi"
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
-REFUSED_CREATE = {"busy"}  # its tests are the submitter's: nothing is called back
+# this scenario is tested by the submitter's tests, because it sends no callback
+REFUSED_CREATE = {"busy"}
 FAILS = {"failed", "new-dialect-failed"}
 DEAD_PICTURE = {"huge-result"}
-# Tried again for half a day: a page of text may be an outage at the store.
+# Retried for half a day, because a text instead of a picture may be an outage of the storage.
 LATE_PICTURE = {
     "missing-result",
     "slow-result",
@@ -48,27 +49,27 @@ def sandbox() -> Iterator[Sandbox]:
     behaviour = Behaviour(
         0.3, max_running=len(SCENARIOS), webhook_secret=SECRET, persistence=persistence
     )
-    with Sandbox(behaviour=behaviour) as made:
-        yield made
+    with Sandbox(behaviour=behaviour) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox, database)
-    made.environment["RECONCILE_AFTER"] = "4"
+    installation = Installation(tmp_path, sandbox, database)
+    installation.environment["RECONCILE_AFTER"] = "4"
     hooks = (tmp_path / "hooks.toml").read_text()
     limits = 'type = "download"\ndeadline = 10\nmax_bytes = 5_000_000'
     hooks = hooks.replace('type = "download"', limits)
     for type_ in ('type = "email"', 'type = "slack"'):
         hooks = hooks.replace(type_, f'{type_}\nwait_for_files = "2s"')
     (tmp_path / "hooks.toml").write_text(hooks)
-    made.store.migrate()
-    yield made
-    made.close()
+    installation.store.migrate()
+    yield installation
+    installation.close()
 
 
 def is_settled(history: TaskHistory, scenario: str) -> bool:
-    """Has the task ended, and each delivery that does not wait for a late picture?"""
+    """Return whether the task and each delivery that waits for no late picture have ended."""
     if not history.task.status.is_terminal:
         return False
     over = (State.DELIVERED, State.DEAD)
@@ -104,7 +105,7 @@ def test_every_task_ends_as_it_did_at_the_provider(
     }
     for scenario, history in histories.items():
         moves = [move.status for move in history.transitions]
-        assert len(set(moves)) == len(moves), scenario  # each once, whatever came
+        assert len(set(moves)) == len(moves), scenario  # each once, however often it was sent
         assert all(len(attempts) for attempts in history.attempts.values())
         assert all(
             delivery.state is State.DELIVERED
@@ -136,15 +137,15 @@ def test_every_task_ends_as_it_did_at_the_provider(
     assert codings == ["deflate", "deflate", "gzip"]
     oversized = [one.outcome for one in called_back(histories["oversized"])]
     assert len(oversized) == 6
-    assert oversized.count(Outcome.QUARANTINED) == 3  # those that are too long when decompressed
+    assert oversized.count(Outcome.QUARANTINED) == 3  # those that are too long after decompression
     tests = [one for one in store.lists.callbacks(limit=1000) if one.callback.task_id is None]
     assert [(one.outcome, one.repeats) for one in tests] == [(Outcome.QUARANTINED, 2)]
     (downloaded,) = [one for one in histories["lost-output"].deliveries if one.hook == "pictures"]
     assert len(histories["lost-output"].files[downloaded.id]) == 2
     foreign = [one.problem for one in histories["foreign-message"].callbacks if one.problem]
     assert any("a message of Replicate" in problem for problem in foreign)
-    told = {one for history in histories.values() for one in outcomes(history)}
-    assert told >= {
+    all_outcomes = {one for history in histories.values() for one in outcomes(history)}
+    assert all_outcomes >= {
         Outcome.DUPLICATE,
         Outcome.STALE,
         Outcome.CONFLICT,
@@ -160,7 +161,7 @@ def test_every_task_ends_as_it_did_at_the_provider(
 
 
 def called_back(history: TaskHistory) -> list[StoredCallback]:
-    """What was called back about the task, in order."""
+    """Return the callbacks of the task in order."""
     return [one for one in history.callbacks if one.callback.source is Source.CALLBACK]
 
 

@@ -26,7 +26,7 @@ allow_private = true
 
 
 class Machine:
-    """An installation with a worker, and a hook whose endpoint first fails."""
+    """An installation with a worker, and with a hook whose endpoint fails at first."""
 
     def __init__(self, installation: Installation, site: Site) -> None:
         self.installation, self.site = installation, site
@@ -75,7 +75,7 @@ def machine(tmp_path: Path, sandbox: Sandbox) -> Iterator[Machine]:
         installation.close()
 
 
-def test_retries_go_on_after_the_clock_was_set_back_by_an_hour(machine: Machine) -> None:
+def test_retries_continue_after_the_clock_was_set_back_by_an_hour(machine: Machine) -> None:
     installation = machine.installation
     machine.start_worker()
     machine.record("task-1")
@@ -88,7 +88,7 @@ def test_retries_go_on_after_the_clock_was_set_back_by_an_hour(machine: Machine)
     assert len(installation.store.clocks.clock_steps(0)) == 1
 
 
-def test_retries_go_on_after_the_clock_was_set_back_while_nothing_ran(machine: Machine) -> None:
+def test_retries_continue_after_the_clock_was_set_back_while_nothing_ran(machine: Machine) -> None:
     machine.start_worker()
     machine.record("task-1")
     machine.wait_for_a_failure()

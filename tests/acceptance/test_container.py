@@ -1,4 +1,4 @@
-"""What the Dockerfile starts, and asks for health, does its job; no image is built here."""
+"""The commands of the Dockerfile, including the health check, work; no image is built here."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ IGNORED = (ROOT / ".dockerignore").read_text().splitlines()
 
 
 def copied() -> list[str]:
-    """What the Dockerfile takes from the checkout."""
+    """Return what the Dockerfile copies from the checkout."""
     lines = re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE)
     return [name for line in lines for name in line.split()]
 
 
 def app(folder: Path) -> Path:
-    """The image's /app, with what the .dockerignore lets through."""
+    """The /app folder of the image, with the files that .dockerignore admits."""
     folder.mkdir()
     for name in copied():
         assert f"!{name}" in IGNORED
@@ -38,12 +38,12 @@ def app(folder: Path) -> Path:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    made = Host(tmp_path, app(tmp_path / "app"))
-    yield made
-    made.close()
+    host = Host(tmp_path, app(tmp_path / "app"))
+    yield host
+    host.close()
 
 
-def test_it_migrates_serves_is_healthy_and_drains(host: Host) -> None:
+def test_the_container_migrates_serves_is_healthy_and_drains(host: Host) -> None:
     found = re.search(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
     assert found is not None
     shell, option, line = json.loads(found[1])
@@ -59,14 +59,14 @@ def test_it_migrates_serves_is_healthy_and_drains(host: Host) -> None:
         host.run(healthy[1])
 
 
-def test_nothing_gets_in_that_is_not_named() -> None:
-    """The .dockerignore begins with everything: an .env or a record cannot slip into an image."""
+def test_only_named_files_are_in_the_image() -> None:
+    """The .dockerignore first excludes everything, so that no .env or record gets into an image."""
     rules = [line for line in IGNORED if line and not line.startswith("#")]
     assert rules[0] == "*"
     assert {rule[1:] for rule in rules if rule.startswith("!")} == set(copied())
 
 
-def test_it_is_not_root_and_keeps_its_record_in_the_volume() -> None:
+def test_the_container_is_not_root_and_stores_its_record_in_the_volume() -> None:
     assert re.search(r"^USER 10001$", DOCKERFILE, re.MULTILINE)
     assert re.search(r"^VOLUME /data$", DOCKERFILE, re.MULTILINE)
     settings = dict(re.findall(r"([A-Z_]+)=(\S+)", DOCKERFILE))

@@ -1,4 +1,4 @@
-"""What a dead worker held is delivered by another; what kills each worker dies, not the worker."""
+"""Another worker makes the deliveries of a dead one; one that kills its workers becomes dead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.samples import body, callback, subscription
 
 ATTEMPTS = 4
 SLOTS = 4
-NEIGHBOURS = ("slack", "more", "third")  # the hook of each
+NEIGHBOURS = ("slack", "more", "third")  # the hook of each neighbour
 HOOK = """
 [[hook]]
 name = "{name}"
@@ -35,7 +35,7 @@ def write_hooks(installation: Installation, url: str, *names: str) -> None:
 
 
 def record(installation: Installation, task: str, hook: str = "slack") -> None:
-    """A success that the hook is told of."""
+    """Record a success of which the hook is notified."""
     raw = body(task_id=f"at-kling-{task}")
     Ingest(installation.store, [subscription(hook)]).accept(callback(raw, task))
 
@@ -51,7 +51,7 @@ def outcomes(installation: Installation, task: str) -> list[str]:
 
 
 def restart_until_dead(installation: Installation, task: str) -> list[int]:
-    """Start the worker again whenever it ends, as every host does; the statuses it ended with."""
+    """Restart the worker whenever it ends, as every host does, and return its exit statuses."""
     ended: list[int] = []
 
     def is_dead() -> bool:
@@ -70,38 +70,38 @@ def restart_until_dead(installation: Installation, task: str) -> list[int]:
 def installations(
     tmp_path: Path, sandbox: Sandbox, fresh: Callable[[], str]
 ) -> Iterator[list[Installation]]:
-    """One of each store."""
-    made = []
+    """One installation for each store."""
+    installations = []
     for name, database in (("sqlite", None), ("postgres", fresh())):
         (tmp_path / name).mkdir()
-        made.append(Installation(tmp_path / name, sandbox, database))
-        made[-1].store.migrate()
-    yield made
-    for installation in made:
+        installations.append(Installation(tmp_path / name, sandbox, database))
+        installations[-1].store.migrate()
+    yield installations
+    for installation in installations:
         installation.close()
 
 
 def side_by_side(
     act: Callable[[Installation], None], installations: Sequence[Installation]
 ) -> None:
-    """Most of the time they wait: for leases to run out and for retries."""
+    """Run both at the same time, because they mostly wait: for leases to expire and for retries."""
     with ThreadPoolExecutor(len(installations)) as pool:
         errors = [acted.exception() for acted in [pool.submit(act, one) for one in installations]]
     if found := [error for error in errors if error]:
         raise BaseExceptionGroup("not in every store", found)
 
 
-def test_a_delivery_that_kills_each_worker_dies_after_its_attempts(
+def test_a_delivery_that_kills_each_worker_is_dead_after_its_attempts(
     installations: list[Installation],
 ) -> None:
     with Site() as site:
         site.pages["/slack"] = Page(b"ok")
         url = f"{site.url}/slack"
-        side_by_side(lambda one: dies_after_its_attempts(one, url), installations)
+        side_by_side(lambda one: check_dead_after_its_attempts(one, url), installations)
 
 
-def dies_after_its_attempts(installation: Installation, slack: str) -> None:
-    """What the worker held besides is delivered: it is abandoned with the culprit once at most."""
+def check_dead_after_its_attempts(installation: Installation, slack: str) -> None:
+    """The worker's other deliveries are made: each is abandoned with the poison at most once."""
     names = [f"neighbour-{hook}" for hook in NEIGHBOURS]
     for task, hook in zip(names, NEIGHBOURS, strict=True):
         record(installation, task, hook)
@@ -112,7 +112,7 @@ def dies_after_its_attempts(installation: Installation, slack: str) -> None:
     assert restart_until_dead(installation, "poison") == [-signal.SIGKILL] * ATTEMPTS
     assert outcomes(installation, "poison") == ["abandoned"] * ATTEMPTS
 
-    record(installation, "after")  # the worker that buried it goes on
+    record(installation, "after")  # the worker that made it dead continues
     for task in (*names, "after"):
         installation.settled(task)
         assert delivery(installation, task).state is State.DELIVERED
@@ -121,16 +121,16 @@ def dies_after_its_attempts(installation: Installation, slack: str) -> None:
     assert installation.stop("worker") == 0
 
 
-def test_what_a_killed_worker_held_is_delivered_by_the_next(
+def test_deliveries_of_a_killed_worker_are_made_by_the_next(
     installations: list[Installation], sandbox: Sandbox
 ) -> None:
     assert sandbox.slack_messages() == []
     url = f"{sandbox.url}/_sandbox/slack/test"
-    side_by_side(lambda one: is_delivered_by_the_next(one, url), installations)
+    side_by_side(lambda one: check_delivered_by_the_next(one, url), installations)
     assert len(sandbox.slack_messages()) == len(installations)
 
 
-def is_delivered_by_the_next(installation: Installation, slack: str) -> None:
+def check_delivered_by_the_next(installation: Installation, slack: str) -> None:
     record(installation, "task-1")
     installation.environment["POISON"] = "task-1"
     write_hooks(installation, slack, "slack")
@@ -139,6 +139,6 @@ def is_delivered_by_the_next(installation: Installation, slack: str) -> None:
     assert delivery(installation, "task-1").state is State.CLAIMED
 
     del installation.environment["POISON"]
-    installation.start("worker", "receiver", "worker")  # the real one
+    installation.start("worker", "receiver", "worker")  # the working endpoint
     installation.settled("task-1")
     assert outcomes(installation, "task-1") == ["abandoned", "delivered"]

@@ -1,4 +1,4 @@
-"""A commit that fails is a 503 with Retry-After, never a 2xx; and it heals without a restart."""
+"""A failed commit causes a 503 with Retry-After, never a 2xx, and needs no restart afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from tests.support.patience import PATIENCE
 
 AT_ONCE = 6
 IMPATIENT = "tests.support.apps.impatient:app"
-Fault = Callable[[Installation], AbstractContextManager[None]]  # while it is entered
+# the fault lasts while the context is entered
+Fault = Callable[[Installation], AbstractContextManager[None]]
 
 can_be_watched = pytest.mark.skipif(not can_be_installed(), reason=WHY_NOT)
 
@@ -41,8 +42,8 @@ def must_be_refused(installation: Installation) -> None:
     assert requests.get(f"{installation.url}/healthz", timeout=PATIENCE).status_code == 200
 
 
-def must_be_taken(installation: Installation) -> None:
-    """What was refused is sent again, and taken as if it had never been sent."""
+def must_be_recorded(installation: Installation) -> None:
+    """Send the refused callbacks again, which are recorded as if they had never been sent."""
     answers = [(found.status_code, found.json()) for found in send_at_once(installation, "task")]
     assert answers == [(200, {"outcome": "recorded"})] * AT_ONCE
     for number in range(AT_ONCE):
@@ -54,18 +55,18 @@ def must_be_taken(installation: Installation) -> None:
 
 def through_the_fault(installation: Installation, fault: Fault, processes: list[int]) -> None:
     assert send(installation, "before").status_code == 200
-    impatient = installation.folder / "impatient"  # it is on the disk before that may be full
+    impatient = installation.folder / "impatient"  # created before the disk may be full
     impatient.touch()
     with fault(installation):
         must_be_refused(installation)
     impatient.unlink()
-    must_be_taken(installation)
-    assert workers(installation) == processes  # none was started again
+    must_be_recorded(installation)
+    assert workers(installation) == processes  # no process was restarted
     assert "Traceback" not in installation.logs()
 
 
 def breaks(what: str, code: int) -> Fault:
-    """From the disk that SQLite sees."""
+    """Return a fault of the disk that SQLite uses."""
 
     @contextmanager
     def fault(installation: Installation) -> Iterator[None]:
@@ -83,7 +84,7 @@ def breaks(what: str, code: int) -> Fault:
     [breaks("write", FULL), breaks("write", FAILED_WRITE), breaks("sync", FAILED_SYNC)],
     ids=["full disk", "write error", "sync error"],
 )
-def test_a_disk_that_fails(installation: Installation, fault: Fault) -> None:
+def test_a_failing_disk_causes_503(installation: Installation, fault: Fault) -> None:
     Disk(database(installation)).begin()
     processes = launch_all(installation, "tests.support.apps.watched_disk:app")
     through_the_fault(installation, fault, processes)
@@ -91,7 +92,7 @@ def test_a_disk_that_fails(installation: Installation, fault: Fault) -> None:
 
 @contextmanager
 def no_file_may_grow(installation: Installation) -> Iterator[None]:
-    """The kernel itself refuses the write, with EFBIG; so it does for the log."""
+    """Let the kernel refuse each write with EFBIG, which also affects the log."""
     limits = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in workers(installation)}
     for pid, (_, hard) in limits.items():
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
@@ -102,7 +103,7 @@ def no_file_may_grow(installation: Installation) -> Iterator[None]:
 
 @contextmanager
 def locked_by_another_program(installation: Installation) -> Iterator[None]:
-    """One that knows nothing of our file lock, such as the `sqlite3` shell."""
+    """Lock the database like a program that ignores our file lock, such as the `sqlite3` shell."""
     connection = sqlite3.connect(database(installation), isolation_level=None)
     connection.execute("begin immediate")
     yield
@@ -120,7 +121,7 @@ with file_lock(Path(sys.argv[1])):
 
 @contextmanager
 def stopped_while_it_writes(installation: Installation) -> Iterator[None]:
-    """A process of ours that was stopped with the file lock in its hands."""
+    """Stop one of our own processes while it holds the file lock."""
     command = [sys.executable, "-c", HOLD, str(database(installation))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -143,15 +144,15 @@ def moved_away(installation: Installation) -> Iterator[None]:
 @pytest.mark.parametrize(
     "fault", [no_file_may_grow, locked_by_another_program, stopped_while_it_writes, moved_away]
 )
-def test_a_file_that_cannot_be_written(installation: Installation, fault: Fault) -> None:
+def test_a_file_that_cannot_be_written_causes_503(installation: Installation, fault: Fault) -> None:
     through_the_fault(installation, fault, launch_all(installation, IMPATIENT))
 
 
-def test_files_that_are_read_only_when_the_server_starts(installation: Installation) -> None:
-    """As after `sudo receiver migrate`, until somebody gives them to the server's user."""
+def test_read_only_files_at_the_start_cause_503(installation: Installation) -> None:
+    """They are read-only after `sudo receiver migrate`, until the server's user owns them."""
     assert (
         installation.store.lists.tasks() == []
-    )  # this process has them open, so that all three exist
+    )  # this process has them open, so that all three files exist
     files = [installation.folder / f"receiver.db{suffix}" for suffix in ("", "-wal", "-shm")]
     for file in files:
         file.chmod(0o444)
@@ -160,7 +161,7 @@ def test_files_that_are_read_only_when_the_server_starts(installation: Installat
     assert installation.store.lists.tasks() == []
     for file in files:
         file.chmod(0o644)
-    must_be_taken(installation)
+    must_be_recorded(installation)
     assert workers(installation) == processes
 
 
@@ -171,14 +172,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
     if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, check=False).returncode:
-        pytest.skip("only root can mount a small disk; run the tests as root to see this one")
+        pytest.skip("only root can mount a small disk; run the tests as root to include this one")
     yield folder
-    # Lazily: readers of this process may have it open yet.
+    # Lazily, because readers of this process may still have files open.
     subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_file_system_that_is_full(small_disk: Path, sandbox: Sandbox) -> None:
-    """Its log is on the same disk, as it is where there is but one."""
+def test_a_full_file_system_causes_503(small_disk: Path, sandbox: Sandbox) -> None:
+    """The log is on the same disk, as on a machine with only one disk."""
     installation = Installation(small_disk, sandbox)
     installation.store.migrate()
     try:

@@ -1,4 +1,4 @@
-"""What README and docs tell to type is typed here, against a sandbox and real processes."""
+"""The commands in README and docs are run here, with a sandbox and real processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from tests.support.patience import PATIENCE, wait_until
 EVERY_BLOCK = [block for page in PAGES for block in blocks(page)]
 TO_BE_RUN = ("console", "sh", "toml", "python")
 BLOCKS = [block for block in EVERY_BLOCK if block.language in TO_BE_RUN]
-# Commands that are not run here, and why. One that stands on no page any more fails.
+# Commands that are not run here, and why. An entry that is on no page any more fails.
 NOT_RUN = {
     "make test": "it would run this test",
     'eval "$(receiver completion zsh)"      # in ~/.zshrc, after compinit': "needs zsh",
@@ -31,26 +32,27 @@ NOT_RUN = {
     "receiver copy --from sqlite:///data/receiver.db --to postgresql://…": "needs a server; "
     "tests/integration/test_copy.py has one",
 }
-# Pages whose blocks belong together, and the test that runs them together. Those of deploying need
-# a server of their own, with its systemd and its name: commands and files are checked one by one.
+# Pages whose blocks belong together, and the test that runs them together. The pages about
+# deployment need their own server with systemd and a host name; their commands and files are
+# checked one by one.
 TOGETHER = {
     "docs/deploy.md": "../unit/test_deploy_docs.py",
     "docs/adding-a-provider.md": "test_adding_pages.py",
     "docs/adding-a-hook.md": "test_adding_pages.py",
 }
-DEMO = "make demo"  # tests/acceptance/test_demo.py types all that it does once .venv is there
-# What is typed in the place of what stands there, and why.
+DEMO = "make demo"  # tests/acceptance/test_demo.py runs all of it, after .venv exists
+# Replacements for parts of the commands, and why.
 INSTEAD = {
     "http://127.0.0.1:8000": "{url}",  # ports that are free
     "-m sandbox env": "-m sandbox env --url {sandbox}",
     "https://shop.example/p.jpg": "{sandbox}/_sandbox/images/person.jpg",
     "https://shop.example/g.png": "{sandbox}/_sandbox/images/garment.png",
-    # More lines than shown, so that each kind is among them.
+    # More lines than the page shows, so that each kind is included.
     "receiver tail --lines 3": "receiver tail --lines 30",
 }
-# It ends only with Ctrl-C, which is pressed when all that is shown was printed.
+# It ends only with Ctrl-C, which is sent when every line of the page was printed.
 ENDLESS = "receiver tail --lines 3"
-# What has to be true after a block, for those that print nothing.
+# What must be true after a block, for blocks that print nothing.
 THEN = {
     "cp .env.example .env           # then edit it": '[ "$WORKER_CONCURRENCY" = 4 ]',
     'set -a; eval "$(.venv/bin/python -m sandbox env)"; PUBLIC_URL=http://127.0.0.1:8000; set +a': (
@@ -60,7 +62,7 @@ THEN = {
         "complete -p receiver | grep -q receiver"
     ),
 }
-# Shown for what it may find, not for what it finds here: only the names are compared.
+# The page shows what it may find, which differs here, so only the names are compared.
 FINDINGS = "receiver doctor"
 ORDER = "--human person.jpg --cloth garment.png --reference ORDER-7"
 SECRETS = {
@@ -70,8 +72,8 @@ SECRETS = {
     "PHONES_URL": "json://example.com/",
     "API_TOKEN": "a-token-for-the-tests-only",
 }
-# What may differ: what is left out, ids, numbers, spaces. As a pattern for a page's line, and what
-# each stands for in the line that was printed.
+# What may differ: omissions, ids, numbers and spaces. Each key is a pattern for a part of the
+# page's line, and each value one for the printed line.
 VARIES = {
     r"[0-9a-f]*\d[0-9a-f]{7,}…?": r"[0-9a-f]+",
     r"…": r".*",
@@ -81,17 +83,17 @@ VARIES = {
 
 
 @dataclass
-class Desk:
-    """A folder like a clone, where commands are typed, beside an installation at work."""
+class Workspace:
+    """A folder like a clone, in which commands are run, next to a running installation."""
 
     folder: Path
     installation: Installation
     demo: Callable[[], Played]
 
-    def type(self, command: str, **more: str) -> str:
-        """What the command prints. Anything but status 0 fails."""
+    def run(self, command: str, **more: str) -> str:
+        """Return the output of the command, which must exit with status 0."""
         done = subprocess.run(
-            ["bash", "-ec", command],  # noqa: S607 - bash, wherever it is
+            ["bash", "-ec", command],  # noqa: S607 - bash from the PATH
             cwd=self.folder,
             env={**self.installation.environment, **more},
             capture_output=True,
@@ -102,12 +104,12 @@ class Desk:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def type_and_interrupt(self, command: str, is_enough: Callable[[str], bool]) -> str:
-        """What the command prints until that is enough; then Ctrl-C ends it with status 0."""
+    def run_and_interrupt(self, command: str, is_enough: Callable[[str], bool]) -> str:
+        """Interrupt the command once the output is enough; return the output, expect status 0."""
         output = self.folder / "followed.txt"
         with output.open("w") as file:
             running = subprocess.Popen(
-                ["bash", "-ec", f"exec {command}"],  # noqa: S607 - bash, wherever it is
+                ["bash", "-ec", f"exec {command}"],  # noqa: S607 - bash from the PATH
                 cwd=self.folder,
                 env=self.installation.environment,
                 stdout=file,
@@ -121,17 +123,17 @@ class Desk:
         assert status == 0, output.read_text()
         return output.read_text()
 
-    def instead(self, text: str) -> str:
+    def with_replacements(self, text: str) -> str:
         urls = {"url": self.installation.url, "sandbox": self.installation.sandbox.url}
-        for told, typed in INSTEAD.items():
-            text = text.replace(told, typed.format(**urls))
+        for shown, typed in INSTEAD.items():
+            text = text.replace(shown, typed.format(**urls))
         return text
 
 
 @pytest.fixture(scope="module")
-def desk(
+def workspace(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Desk]:
+) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("clone")
     for name in ("sandbox", ".env.example"):
         (folder / name).symlink_to(ROOT / name)
@@ -139,38 +141,44 @@ def desk(
     for name in ("person.jpg", "garment.png"):
         shutil.copy(ROOT / "sandbox" / "images" / name, folder)
     with Sandbox(pace=0.2) as sandbox:
-        made = Installation(tmp_path_factory.mktemp("installation"), sandbox)
-        made.environment |= {
+        installation = Installation(tmp_path_factory.mktemp("installation"), sandbox)
+        installation.environment |= {
             **SECRETS,
             "HOME": str(folder),
             "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(folder),
         }
-        made.store.migrate()
-        made.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{made.port}")
+        installation.store.migrate()
+        installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
         try:
-            made.wait_until_ready()
-            desk = Desk(folder, made, lambda: request.getfixturevalue("demo"))
-            desk.type(f"python -m submitter submit {ORDER} --wait")
-            (task,) = made.store.lists.tasks()
-            made.settled(task.id)
-            yield desk
+            installation.wait_until_ready()
+            workspace = Workspace(folder, installation, lambda: request.getfixturevalue("demo"))
+            workspace.run(f"python -m submitter submit {ORDER} --wait")
+            (task,) = installation.store.lists.tasks()
+            installation.settled(task.id)
+            yield workspace
         finally:
-            made.close()
+            installation.close()
 
 
 def looks_like(shown: str, printed: str) -> bool:
-    """Does a line of the page stand there, but for what varies?"""
+    """Return whether the output contains this line of the page, apart from what may differ."""
     pattern = ""
     for part in re.split(f"({'|'.join(VARIES)})", shown.strip()):
-        stands_for = (like for told, like in VARIES.items() if re.fullmatch(told, part))
+        stands_for = (
+            like for pattern_of_page, like in VARIES.items() if re.fullmatch(pattern_of_page, part)
+        )
         pattern += next(stands_for, re.escape(part))
     return re.search(pattern, printed) is not None
 
 
 def missing(shown: list[str], printed: str) -> list[str]:
     return [line for line in shown if not looks_like(line, printed)]
+
+
+def shows_all(shown: list[str], printed: str) -> bool:
+    return not missing(shown, printed)
 
 
 def compare(command: str, shown: list[str], printed: str) -> None:
@@ -180,51 +188,52 @@ def compare(command: str, shown: list[str], printed: str) -> None:
     assert not missing(shown, printed), f"$ {command}\nprinted\n{printed}"
 
 
-def run_console(desk: Desk, block: Block) -> None:
+def run_console(workspace: Workspace, block: Block) -> None:
     for command, shown in block.commands():
         if command == DEMO:
-            compare(command, shown, desk.demo().printed)
+            compare(command, shown, workspace.demo().printed)
         elif command == ENDLESS:
-            typed = desk.instead(command)
-            desk.type_and_interrupt(typed, lambda printed, shown=shown: not missing(shown, printed))  # type: ignore[misc]
+            typed = workspace.with_replacements(command)
+            is_enough = partial(shows_all, shown)
+            workspace.run_and_interrupt(typed, is_enough)
         elif command not in NOT_RUN:
-            compare(command, shown, desk.type(desk.instead(command)))
+            compare(command, shown, workspace.run(workspace.with_replacements(command)))
 
 
-def run_sh(desk: Desk, block: Block) -> None:
+def run_sh(workspace: Workspace, block: Block) -> None:
     lines = [line for line in block.text.splitlines() if line not in NOT_RUN]
-    desk.type(desk.instead("\n".join([*lines, THEN.get(block.first_line, "")])))
+    workspace.run(workspace.with_replacements("\n".join([*lines, THEN.get(block.first_line, "")])))
 
 
-def run_toml(desk: Desk, block: Block) -> None:
-    path = desk.folder / "hooks.toml"
+def run_toml(workspace: Workspace, block: Block) -> None:
+    path = workspace.folder / "hooks.toml"
     path.write_text(block.text)
-    for function in BLOCKS:  # those of the page, which its hooks name
+    for function in BLOCKS:  # the functions of the page that its hooks name
         if function.language == "python" and function.page == block.page:
-            written(desk, function)
-    printed = desk.type("receiver hooks list", HOOKS_FILE=str(path))
+            written(workspace, function)
+    printed = workspace.run("receiver hooks list", HOOKS_FILE=str(path))
     for name in re.findall(r'^name = "(.+)"', block.text, re.MULTILINE):
         assert name in printed
-        if "SANDBOX_" in block.text:  # these have another side here
-            desk.type(f"receiver hooks test {name}", HOOKS_FILE=str(path))
+        if "SANDBOX_" in block.text:  # these hooks have an endpoint here
+            workspace.run(f"receiver hooks test {name}", HOOKS_FILE=str(path))
 
 
-def run_python(desk: Desk, block: Block) -> None:
-    desk.type(f"python {written(desk, block).name}")
+def run_python(workspace: Workspace, block: Block) -> None:
+    workspace.run(f"python {written(workspace, block).name}")
 
 
-def written(desk: Desk, block: Block) -> Path:
-    """The file that the block names, with its text."""
+def written(workspace: Workspace, block: Block) -> Path:
+    """Write the block to the file that it names, and return the path."""
     place = re.match(r"# (\w+\.py)", block.text)
-    path = desk.folder / (place[1] if place else "example.py")
-    path.write_text(desk.instead(block.text))
+    path = workspace.folder / (place[1] if place else "example.py")
+    path.write_text(workspace.with_replacements(block.text))
     return path
 
 
 WAYS = {"console": run_console, "sh": run_sh, "toml": run_toml, "python": run_python}
 
 
-# hooks.toml names the functions.
+# The functions come first, because hooks.toml names them.
 FUNCTIONS_FIRST = sorted(BLOCKS, key=lambda block: block.language != "python")
 
 
@@ -241,16 +250,16 @@ def test_an_example_works(block: Block, request: pytest.FixtureRequest) -> None:
         return
     if "curl" in block.text and not shutil.which("curl"):
         pytest.skip("curl is not installed here")
-    desk: Desk = request.getfixturevalue("desk")
-    WAYS[block.language](desk, block)
+    workspace: Workspace = request.getfixturevalue("workspace")
+    WAYS[block.language](workspace, block)
 
 
-def test_what_is_not_run_is_no_command() -> None:
+def test_blocks_that_are_not_run_contain_no_command() -> None:
     found = {(block.language, block.page) for block in EVERY_BLOCK}
     assert {(language, page) for language, page in found if language not in TO_BE_RUN} == {
         ("", "README.md"),  # the flow as a picture
-        ("", "docs/architecture.md"),  # tests/unit/test_architecture.py reads it
-        ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py reads it
+        ("", "docs/architecture.md"),  # tests/unit/test_architecture.py checks it
+        ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py checks it
         ("json", "docs/adding-a-provider.md"),
         ("yaml", "docs/metrics.md"),  # Prometheus's
         ("diff", "docs/adding-a-provider.md"),
@@ -258,25 +267,25 @@ def test_what_is_not_run_is_no_command() -> None:
     }
 
 
-def test_what_curl_ordered_was_made(desk: Desk) -> None:
+def test_a_task_created_with_curl_succeeds(workspace: Workspace) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed here")
-    store = desk.installation.store
+    store = workspace.installation.store
     if len([task for task in store.lists.tasks() if task.reference == "ORDER-7"]) < 2:
-        for block in BLOCKS:  # another process of the test run typed it, at its own installation
+        for block in BLOCKS:  # another process of the test run ran it, with its own installation
             if block.page == "docs/creating-tasks.md" and "curl" in block.text:
-                WAYS[block.language](desk, block)
+                WAYS[block.language](workspace, block)
 
     def was_made() -> bool:
         tasks = [task for task in store.lists.tasks() if task.reference == "ORDER-7"]
         return len(tasks) >= 2 and all(task.status == "succeeded" for task in tasks)
 
-    desk.installation.wait_until(was_made)
+    workspace.installation.wait_until(was_made)
 
 
 def test_every_exception_and_replacement_is_used() -> None:
-    told = "\n".join(block.text for block in BLOCKS)
+    texts = "\n".join(block.text for block in BLOCKS)
     assert [
-        text for text in (*NOT_RUN, *INSTEAD, *THEN, DEMO, ENDLESS, FINDINGS) if text not in told
+        text for text in (*NOT_RUN, *INSTEAD, *THEN, DEMO, ENDLESS, FINDINGS) if text not in texts
     ] == []
     assert [page for page in TOGETHER if page not in {block.page for block in BLOCKS}] == []

@@ -1,4 +1,4 @@
-"""Each bug is caught by the scenario that is named for it; what is right passes them all."""
+"""Each bug is found by the scenario named after it, and our receiver passes all scenarios."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tests.support.flawed.rigs import OurRig, Rig, SmallRig
 from tests.support.flawed.scenarios import SCENARIOS, Caught
 
 BUGS = [name for name in VARIANTS if name != "right"]
-# What else catches a bug, and why.
+# Other scenarios that find a bug, and why.
 ALSO = {
-    "acknowledge-before-commit": {"order-assuming"},  # moves that are not on record yet
-    "side-effect-before-deduplication": {"no-idempotency-record"},  # it acts on any copy
+    "acknowledge-before-commit": {"order-assuming"},  # transitions that are not on record yet
+    "side-effect-before-deduplication": {"no-idempotency-record"},  # it processes every copy
 }
 README = Path(receivers.__file__).with_name("README.md")
 
 
 def caught(rig: Rig) -> dict[str, str]:
-    """What was seen, by the name of the scenario that saw it."""
+    """Return the problems, by the name of the scenario that found them."""
     seen = {}
     for name, scenario in SCENARIOS.items():
         try:
@@ -45,7 +45,7 @@ def ours(tmp_path: Path) -> Iterator[OurRig]:
         yield rig
 
 
-def test_ours_passes_every_scenario(ours: OurRig) -> None:
+def test_our_receiver_passes_every_scenario(ours: OurRig) -> None:
     assert caught(ours) == {}
 
 
@@ -56,15 +56,15 @@ def watched(name: str, folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_bug_is_caught_and_nothing_else(name: str, tmp_path: Path) -> None:
+def test_a_bug_is_found_by_its_scenario_and_no_other(name: str, tmp_path: Path) -> None:
     seen = watched(name, tmp_path)
     expected = set() if name == "right" else {name} | ALSO.get(name, set())
     assert seen.keys() == expected, seen
 
 
-def test_the_table_tells_the_truth() -> None:
+def test_the_table_in_the_docs_is_correct() -> None:
     rows = [line.strip("| ").split(" | ") for line in README.read_text().splitlines()]
-    told = {row[0].strip("`"): row[1] for row in rows if row[0].strip("`") in VARIANTS}
-    assert told.keys() == set(BUGS)
-    for name, scenarios in told.items():
+    table = {row[0].strip("`"): row[1] for row in rows if row[0].strip("`") in VARIANTS}
+    assert table.keys() == set(BUGS)
+    for name, scenarios in table.items():
         assert set(scenarios.replace("`", "").split(", ")) == {name} | ALSO.get(name, set())

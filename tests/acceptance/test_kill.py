@@ -1,7 +1,8 @@
-"""SIGKILL of web, worker and poller with work in flight: what was acknowledged is on record, once.
+"""After SIGKILL of web, worker and poller under load, each acknowledged callback is on record once.
 
-Five rounds in which each is killed; where CI=true more, up to a hundred, for a minute and a half.
-On SQLite one machine has one of each; on PostgreSQL there are two web and two worker machines.
+Each process is killed in at least five rounds; with CI=true in up to a hundred, for 90 seconds.
+With SQLite there is one process of each kind; with PostgreSQL there are two web and two worker
+processes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tests.support.ports import free_port
 
 FEWEST, MOST = (10, 100) if os.environ.get("CI") == "true" else (5, 5)  # rounds
 LONGEST = 90.0  # seconds of killing, once there were enough rounds
-STREAMS = 5  # submissions that go on side by side
+STREAMS = 5  # streams of submissions at the same time
 EVERYTHING = 10_000
 PERSON = str(ROOT / "sandbox/images/person.jpg")
 GARMENT = str(ROOT / "sandbox/images/garment.png")
@@ -40,7 +41,7 @@ POLLER = (SHORT_LEASES, "submitter", "reconcile", "--forever")
 
 
 class Machines:
-    """Every process that may be killed, and how each is started again."""
+    """Every process that may be killed, with the command that starts it."""
 
     def __init__(self, installation: Installation, *, several: bool) -> None:
         self._installation = installation
@@ -59,14 +60,14 @@ class Machines:
             self._installation.start(name, *self._others[name])
 
     def kill_all_in_turn(self, chance: random.Random) -> None:
-        """One round. It is never a good moment: a worker dies in the middle of an attempt."""
+        """Kill each process once, always at a bad moment: a worker in the middle of an attempt."""
         for name in chance.sample(self.names, len(self.names)):
             self._wait_for_callbacks(chance.randrange(4))
             if self._others.get(name) == WORKER:
                 self._installation.wait_until(self._is_attempting)
             self._installation.kill(name)
             if list(self._web) == [name]:
-                self._wait_for_a_callback_that_finds_nobody()
+                self._wait_for_a_callback_without_a_server()
             self.start(name)
 
     def _wait_for_callbacks(self, count: int) -> None:
@@ -74,7 +75,7 @@ class Machines:
         enough = len(ledger.entries()) + count
         self._installation.wait_until(lambda: len(ledger.entries()) >= enough)
 
-    def _wait_for_a_callback_that_finds_nobody(self) -> None:
+    def _wait_for_a_callback_without_a_server(self) -> None:
         ledger = self._installation.sandbox.ledger
         before = len(ledger.entries())  # their numbers begin with 1
         self._installation.wait_until(
@@ -87,10 +88,10 @@ class Machines:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """A provider that insists: a callback is sent again until it is acknowledged."""
+    """A provider that sends each callback again until it is acknowledged."""
     insistent = Persistence(retries=1_000, retry_after=0.3)
-    with Sandbox(behaviour=Behaviour(pace=0.5, max_running=100, persistence=insistent)) as made:
-        yield made
+    with Sandbox(behaviour=Behaviour(pace=0.5, max_running=100, persistence=insistent)) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -100,13 +101,16 @@ def machines(installation: Installation, database: str | None) -> Machines:
 
 @pytest.fixture
 def balancer(machines: Machines) -> Iterator[Balancer]:
-    with Balancer(machines.ports) as made:
-        yield made
+    with Balancer(machines.ports) as balancer:
+        yield balancer
 
 
 def submit_until(over: threading.Event, installation: Installation, seed: int) -> list[str]:
-    """Keep a task in flight; the tasks. Some call back twice, and some are found by the poller."""
-    chance = random.Random(seed)  # noqa: S311 - to vary, not to keep a secret
+    """Keep a task running, and return all tasks.
+
+    Some send callbacks twice, some are found by the poller.
+    """
+    chance = random.Random(seed)  # noqa: S311 - random variation, not a secret
     tasks: list[str] = []
 
     def may_go_on() -> bool:
@@ -120,19 +124,22 @@ def submit_until(over: threading.Event, installation: Installation, seed: int) -
 
 
 def kill_in_flight(installation: Installation, machines: Machines, mails: set[str]) -> int:
-    """How many rounds there were; the identities of the mails are noted, as few mails are kept."""
-    chance = random.Random()  # noqa: S311 - to vary, not to keep a secret
+    """Return the number of rounds.
+
+    The ids of the mails are added to `mails`, as few mails are stored.
+    """
+    chance = random.Random()  # noqa: S311 - random variation, not a secret
     end = time.monotonic() + LONGEST
     for finished in range(MOST):
         if finished >= FEWEST and time.monotonic() > end:
             return finished
         installation.wait_until_ready()
         machines.kill_all_in_turn(chance)
-        mails |= identities(installation.sandbox)
+        mails |= message_ids(installation.sandbox)
     return MOST
 
 
-def identities(sandbox: Sandbox) -> set[str]:
+def message_ids(sandbox: Sandbox) -> set[str]:
     return {mail.headers["message-id"] for mail in sandbox.mails()}
 
 
@@ -145,7 +152,7 @@ def everything_ended(installation: Installation) -> bool:
 
 
 @both_stores
-def test_what_was_acknowledged_is_on_record_once(
+def test_every_acknowledged_callback_is_on_record_once(
     installation: Installation,
     sandbox: Sandbox,
     balancer: Balancer,
@@ -153,7 +160,7 @@ def test_what_was_acknowledged_is_on_record_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     installation.environment |= {"RECONCILE_AFTER": "2", "PUBLIC_URL": balancer.url}
-    if len(machines.ports) > 1:  # the other machine is the other process; both are started often
+    if len(machines.ports) > 1:  # each machine has one web process; both are started often
         installation.environment["WEB_CONCURRENCY"] = "1"
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
@@ -172,30 +179,30 @@ def test_what_was_acknowledged_is_on_record_once(
     assert rounds >= FEWEST
     installation.wait_until(lambda: everything_ended(installation))
 
-    acknowledged = sandbox.ledger.acknowledged()  # the ledger's word, not ours
+    acknowledged = sandbox.ledger.acknowledged()  # according to the provider
     assert len(acknowledged) > len(tasks)
     histories = {task: installation.store.queries.history(task) for task in tasks}
-    every_acknowledged_callback_is_on_record(histories, acknowledged)
-    every_transition_is_recorded_once(histories)
-    every_hook_was_told(histories, mails | identities(sandbox))
-    the_kills_hit_something(histories, sandbox)
+    check_acknowledged_callbacks(histories, acknowledged)
+    check_transitions(histories)
+    check_deliveries(histories, mails | message_ids(sandbox))
+    check_that_kills_had_an_effect(histories, sandbox)
 
 
-def every_acknowledged_callback_is_on_record(
+def check_acknowledged_callbacks(
     histories: dict[str, TaskHistory], acknowledged: list[LedgerEntry]
 ) -> None:
-    kept = {
+    stored_bodies = {
         (task, hashlib.sha256(stored.callback.body).hexdigest())
         for task, history in histories.items()
         for stored in history.callbacks
         if stored.callback.source is Source.CALLBACK
     }
-    lost = [e for e in acknowledged if (e.external_task_id, e.body_sha256) not in kept]
+    lost = [e for e in acknowledged if (e.external_task_id, e.body_sha256) not in stored_bodies]
     assert lost == []
 
 
-def every_transition_is_recorded_once(histories: dict[str, TaskHistory]) -> None:
-    """A poll may skip `submitted` or `processing`; nothing skips the end."""
+def check_transitions(histories: dict[str, TaskHistory]) -> None:
+    """A query may skip `submitted` or `processing`, but nothing skips the final status."""
     for history in histories.values():
         moves = Counter(move.status for move in history.transitions)
         assert set(moves.values()) == {1}
@@ -203,16 +210,16 @@ def every_transition_is_recorded_once(histories: dict[str, TaskHistory]) -> None
         assert moves.keys() <= {"created", "submitted", "processing", "succeeded"}
 
 
-def every_hook_was_told(histories: dict[str, TaskHistory], mails: set[str]) -> None:
+def check_deliveries(histories: dict[str, TaskHistory], mails: set[str]) -> None:
     for history in histories.values():
         states = {delivery.hook: delivery.state for delivery in history.deliveries}
         assert states == dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
         assert len(history.deliveries) == len(states)
-    assert len(mails) == len(histories)  # a mail that was sent twice has one identity
+    assert len(mails) == len(histories)  # a mail that was sent twice has one message id
 
 
-def the_kills_hit_something(histories: dict[str, TaskHistory], sandbox: Sandbox) -> None:
-    """Else the test would have shown nothing."""
+def check_that_kills_had_an_effect(histories: dict[str, TaskHistory], sandbox: Sandbox) -> None:
+    """Otherwise the test would have proved nothing."""
     assert any(not entry.acknowledged for entry in sandbox.ledger.entries())
     attempts = [
         a for history in histories.values() for row in history.attempts.values() for a in row

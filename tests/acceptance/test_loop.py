@@ -1,4 +1,4 @@
-"""Callbacks that the event loop takes without a thread, also when a commit or the log fails."""
+"""Callbacks are handled in the event loop without a thread, also when a commit or the log fails."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.patience import PATIENCE
 
 AT_ONCE = 40
 PIPE = 4096  # bytes; some 20 lines of the log
-MANY = 60  # callbacks, whose lines do not fit into that
+MANY = 60  # callbacks, whose log lines exceed that size
 PER_RUN = re.compile(rb"(?m)^(Date|X-Request-Id): .*\r$")
 
 
 @pytest.fixture
 def web(installation: Installation) -> Installation:
-    """With one process that has one thread, and no time limits."""
+    """A web server with one process that has one thread, and no time limits."""
     start_web(installation, "--threads", "1")
     return installation
 
@@ -44,8 +44,8 @@ def connected(web: Installation) -> socket.socket:
     return socket.create_connection(("127.0.0.1", web.port), timeout=PATIENCE)
 
 
-def answers(web: Installation, where: str, raws: list[bytes]) -> list[bytes]:
-    """What comes back for these, one after the other on one connection."""
+def responses(web: Installation, where: str, raws: list[bytes]) -> list[bytes]:
+    """Return the responses to these callbacks, which are sent in order on one connection."""
     found = []
     with connected(web) as connection, connection.makefile("rb") as file:
         for sent in raws:
@@ -57,12 +57,13 @@ def answers(web: Installation, where: str, raws: list[bytes]) -> list[bytes]:
     return found
 
 
-def test_more_wait_for_one_commit_than_there_are_threads(web: Installation) -> None:
+def test_more_callbacks_than_threads_wait_for_one_commit(web: Installation) -> None:
     connections = [connected(web) for _ in range(AT_ONCE)]
-    with file_lock(database(web)):  # none can be committed yet
+    with file_lock(database(web)):  # no commit is possible yet
         for number, connection in enumerate(connections):
             connection.sendall(request(path(f"task-{number}"), raw(f"task-{number}")))
-        with connected(web) as other:  # none of them gives up: a thread would not come free
+        # the callbacks keep waiting; with threads, none would be free for this request
+        with connected(web) as other:
             other.sendall(b"GET /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n")
             assert b" 200 " in other.makefile("rb").readline()
     for connection in connections:
@@ -71,26 +72,26 @@ def test_more_wait_for_one_commit_than_there_are_threads(web: Installation) -> N
     assert len(list(web.store.lists.tasks(limit=100))) == AT_ONCE
 
 
-def test_a_record_that_fails_is_503_and_told_once(web: Installation) -> None:
+def test_a_failing_record_causes_503_and_one_log_line(web: Installation) -> None:
     lock = web.folder / "receiver.db-lock"
     lock.unlink(missing_ok=True)
     lock.mkdir()
-    (answer,) = answers(web, path("task-1"), [raw("task-1")])
+    (answer,) = responses(web, path("task-1"), [raw("task-1")])
     assert b" 503 " in answer
     lock.rmdir()
-    (answer,) = answers(web, path("task-1"), [raw("task-1")])
+    (answer,) = responses(web, path("task-1"), [raw("task-1")])
     assert b" 200 " in answer
-    told = [
+    reports = [
         line
         for line in (web.folder / "web.log").read_text().splitlines()
         if "the record is unavailable" in line
     ]
-    assert len([line for line in told if "task-1" in line]) == 1
+    assert len([line for line in reports if "task-1" in line]) == 1
     assert len(workers(web)) == 1
 
 
-def test_who_waited_long_is_told_what_was_wrong(web: Installation) -> None:
-    """Of the callback, as without the wait; or of the record."""
+def test_the_response_after_a_long_wait_names_the_cause(web: Installation) -> None:
+    """The cause may be the callback, as without the wait, or the record."""
     of_another = new_task_id(now_ms())
     web.store.inbox.create_task(Task(of_another, "modellix", Status.CREATED, now_ms(), now_ms()))
     name = database(web)
@@ -111,20 +112,20 @@ def test_who_waited_long_is_told_what_was_wrong(web: Installation) -> None:
     assert "no commit within" not in log
 
 
-def test_a_log_that_nobody_reads_stops_no_callback(installation: Installation) -> None:
-    """Nor a stop."""
+def test_a_log_without_a_reader_blocks_no_callback(installation: Installation) -> None:
+    """It does not block a stop either."""
     os.mkfifo(installation.folder / "web.log")
-    pipe = os.open(installation.folder / "web.log", os.O_RDWR)  # as a collector that hangs
+    pipe = os.open(installation.folder / "web.log", os.O_RDWR)  # as a log collector that hangs
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
         start_web(installation)
-        found = answers(installation, path("task-1"), [raw("task-1")] * MANY)
+        found = responses(installation, path("task-1"), [raw("task-1")] * MANY)
         assert [answer.split(b" ", 2)[1] for answer in found] == [b"200"] * MANY
         os.set_blocking(pipe, False)
         assert os.read(pipe, 1 << 20)
-        answers(installation, path("task-1"), [raw("task-1")] * MANY)
+        responses(installation, path("task-1"), [raw("task-1")] * MANY)
         assert b"lines were dropped, because the log could not be written" in os.read(pipe, 1 << 20)
-        answers(installation, path("task-1"), [raw("task-1")] * MANY)
+        responses(installation, path("task-1"), [raw("task-1")] * MANY)
         assert installation.stop("web") == 0
     finally:
         os.close(pipe)

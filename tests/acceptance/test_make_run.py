@@ -1,4 +1,4 @@
-"""`make run` in a fresh clone: serves all three processes, and Ctrl-C ends them."""
+"""`make run` in a fresh clone starts all three processes, and Ctrl-C ends them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "bench",
 
 
 class Run:
-    """`make run` in a process group of its own, as a terminal starts it."""
+    """`make run` in its own process group, as a terminal starts it."""
 
     def __init__(self, folder: Path) -> None:
         self.clone = folder / "a clone"
         shutil.copytree(ROOT, self.clone, ignore=LEFT_OUT)
         clean_venv(self.clone / ".venv")
-        (self.clone / ".venv" / ".runtime").touch()  # its packages are there
+        (self.clone / ".venv" / ".runtime").touch()  # the packages are already installed
         self.url = f"http://127.0.0.1:{free_port()}"
         self._log = folder / "make.log"
         with self._log.open("wb") as log:
@@ -49,7 +49,7 @@ class Run:
             return requests.get(f"{self.url}/readyz", timeout=PATIENCE).ok
         return False
 
-    def is_all_at_work(self) -> bool:
+    def is_everything_running(self) -> bool:
         store = open_store(f"sqlite:///{self.clone}/data/receiver.db")
         try:
             return None not in (
@@ -60,10 +60,10 @@ class Run:
             store.close()
 
     def left(self) -> list[str]:
-        """The command lines of the processes that work in the clone."""
+        """Return the command lines of the processes that run in the clone."""
         found = []
         for process in Path("/proc").iterdir():
-            with suppress(OSError):  # not a process, not ours, or gone
+            with suppress(OSError):  # not a process, not one of our own, or ended
                 if (process / "cwd").readlink() == self.clone:
                     found.append((process / "cmdline").read_text())
         return found
@@ -73,20 +73,20 @@ class Run:
 
     def close(self) -> None:
         if self.make.poll() is None:
-            os.killpg(self.make.pid, signal.SIGKILL)  # serve's children end with it
+            os.killpg(self.make.pid, signal.SIGKILL)  # the children of `serve` end with it
             self.make.wait(PATIENCE)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    made = Run(tmp_path)
-    yield made
-    made.close()
+    run = Run(tmp_path)
+    yield run
+    run.close()
 
 
-def test_all_processes_serve_until_ctrl_c(run: Run) -> None:
+def test_all_processes_run_until_ctrl_c(run: Run) -> None:
     run.wait_until(run.answers)
-    run.wait_until(run.is_all_at_work)
+    run.wait_until(run.is_everything_running)
     assert len(run.left()) >= 5  # make, serve, web, worker, poller
     os.killpg(run.make.pid, signal.SIGINT)
     assert run.make.wait(PATIENCE) != 0

@@ -1,4 +1,4 @@
-"""`/metrics` of a whole installation: whichever web process answers, it shows what all counted."""
+"""`/metrics` of any web process shows the counts of the whole installation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scraped(installation: Installation) -> dict[str, float]:
     return {name: float(value) for name, value in SAMPLE.findall(answer.text)}
 
 
-def test_every_process_is_in_it_and_no_counter_goes_back(
+def test_metrics_include_every_process_and_no_counter_decreases(
     installation: Installation, sandbox: Sandbox
 ) -> None:
     installation.environment |= {"API_TOKEN": TOKEN, "RECONCILE_AFTER": "2"}
@@ -47,8 +47,8 @@ def test_every_process_is_in_it_and_no_counter_goes_back(
     assert installation.run(*command).returncode == 0
     latest: dict[str, float] = {}
 
-    def all_is_there() -> bool:
-        """Each look is answered by one of two processes."""
+    def is_complete() -> bool:
+        """Each request may be handled by either of two processes."""
         found = scraped(installation)
         back = [
             name
@@ -59,7 +59,7 @@ def test_every_process_is_in_it_and_no_counter_goes_back(
         latest.update(found)
         return all(found.get(name, -1) >= value for name, value in WANTED.items())
 
-    installation.wait_until(all_is_there)
+    installation.wait_until(is_complete)
     for process in ("web", "worker", "poller"):
         assert latest[f'process_seen_timestamp_seconds{{process="{process}"}}'] > 0
     assert latest["store_writable"] == 1
@@ -68,7 +68,7 @@ def test_every_process_is_in_it_and_no_counter_goes_back(
 
 
 def check_lines(lines: list[str]) -> None:
-    """Each line of each process is a document that says whom it concerns."""
+    """Each log line of each process is a JSON document that names its subject."""
     found = [json.loads(line) for line in lines]
     assert all({"event", "level", "timestamp"} <= set(line) for line in found)
     by_event: dict[str, list[dict[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""A callback that never comes does not matter: the poller brings the same events and hooks."""
+"""Without callbacks, the poller's queries cause the same events and hooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOOKS = dict.fromkeys(("pictures", "mail", "slack"), State.DELIVERED)
 
 @pytest.fixture
 def serving(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Installation:
-    """Web, worker and poller, and a poller that is not patient."""
+    """Web, worker, and a poller with short delays."""
     installation.environment["RECONCILE_AFTER"] = "1"
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
@@ -32,12 +32,12 @@ def serving(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Inst
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """Providers that never call back."""
-    with Sandbox(behaviour=Behaviour(pace=0.3, callbacks=False)) as made:
-        yield made
+    """Providers that send no callbacks."""
+    with Sandbox(behaviour=Behaviour(pace=0.3, callbacks=False)) as sandbox:
+        yield sandbox
 
 
-def test_with_callbacks_switched_off_every_task_ends_and_every_hook_fires(
+def test_without_callbacks_every_task_ends_and_every_hook_is_called(
     serving: Installation, sandbox: Sandbox
 ) -> None:
     tasks = [submit(name, PERSON, GARMENT) for name in ("kling", "modellix", "appypie")]
@@ -51,7 +51,7 @@ def test_with_callbacks_switched_off_every_task_ends_and_every_hook_fires(
     missed = {
         c.provider: c.value for c in serving.store.metrics.counters() if c.name == CALLBACKS_MISSED
     }
-    assert missed == {"kling": 1, "appypie": 1}  # Modellix has none to miss
+    assert missed == {"kling": 1, "appypie": 1}  # Modellix has no callbacks that could be missed
     assert len(sandbox.mails()) == 3
 
 

@@ -1,4 +1,4 @@
-"""No token of a callback URL is in our own log, whatever happens to the request."""
+"""Our log contains no token of a callback URL, whatever happens to the request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.patience import PATIENCE
 
 
 @pytest.mark.parametrize("options", [(), ("--worker-class", "gthread")], ids=["uvicorn", "gthread"])
-def test_no_line_of_the_web_process_has_a_token(
+def test_no_log_line_of_the_web_process_contains_a_token(
     installation: Installation, options: tuple[str, ...]
 ) -> None:
     installation.start_web("wsgi:app", *options)

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away under load: 503 meanwhile, nothing acknowledged is lost, all come back."""
+"""PostgreSQL stops under load: requests get 503, no acknowledged callback is lost."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ BETWEEN = 40  # acknowledged callbacks before and after
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with started(durable=True) as made:
-        yield made
+    with started(durable=True) as server:
+        yield server
 
 
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, server: Server) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox, server.url)
+    installation = Installation(tmp_path, sandbox, server.url)
     url = f"{sandbox.url}/_sandbox/slack/test"
     (tmp_path / "hooks.toml").write_text(HOOKS.format(url=url))
-    made.store.migrate()
-    yield made
-    made.close()
+    installation.store.migrate()
+    yield installation
+    installation.close()
 
 
 class Load:
-    """Callbacks of ever new tasks, each sent again until it is acknowledged, as providers do."""
+    """Callbacks of new tasks, each sent again until it is acknowledged, as providers do."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self.answers: list[int] = []
         self.acknowledged: list[str] = []
-        self.refused: set[int] = set()  # the senders that got a 503
+        self.refused: set[int] = set()  # the senders that received a 503
         self.may_retry = threading.Event()
         self._over = threading.Event()
         self._threads = [
@@ -82,13 +82,13 @@ class Load:
 
 
 def all_have_noticed(installation: Installation) -> bool:
-    """Does the log of each process say that the record, or the queue in it, is unavailable?"""
+    """Return whether each process has logged that the record, or its queue, is unavailable."""
     logs = [installation.folder / f"{name}.log" for name in ("web", "worker", "poller")]
     return all(" is unavailable" in log.read_text() for log in logs)
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["crash", "restart"])
-def test_nothing_acknowledged_is_lost_and_all_reconnect(
+def test_no_acknowledged_callback_is_lost_and_all_processes_reconnect(
     installation: Installation, server: Server, at_once: bool
 ) -> None:
     installation.start_web()
@@ -100,11 +100,12 @@ def test_nothing_acknowledged_is_lost_and_all_reconnect(
         server.stop(at_once=at_once)
         installation.wait_until(lambda: len(load.refused) == SENDERS)  # no request hangs
         installation.wait_until(lambda: all_have_noticed(installation))
-        load.may_retry.set()  # before the server is back: they meet it while it starts
+        # before the server runs again, so that requests arrive while it starts
+        load.may_retry.set()
         server.start()
         enough = len(load.acknowledged) + BETWEEN
         installation.wait_until(lambda: len(load.acknowledged) >= enough)
-    assert set(load.answers) == {200, 503}  # never anything else
+    assert set(load.answers) == {200, 503}  # no other status
 
     on_record = {task: installation.store.queries.history(task) for task in load.acknowledged}
     for task, history in on_record.items():
@@ -113,4 +114,5 @@ def test_nothing_acknowledged_is_lost_and_all_reconnect(
         installation.settled(task)
         (delivery,) = installation.store.lists.deliveries(task_id=task)
         assert delivery.state is State.DELIVERED
-    assert all(child.poll() is None for child in installation.running.values())  # none restarted
+    # no process was restarted
+    assert all(child.poll() is None for child in installation.running.values())

@@ -1,4 +1,4 @@
-"""A power cut takes what was not synced: nothing that was answered 200 is among it."""
+"""A power cut loses what was not synced, but nothing that was acknowledged with 200."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.disk import WHY_NOT, Disk, can_be_installed
 from tests.support.gunicorn_processes import database, launch_all, raw, send
 from tests.support.installation import Installation
 
-CALLBACKS = 160  # enough to fill the log, so that its checkpoint and its reuse are among them
+CALLBACKS = 160  # enough to fill the log, so that it is checkpointed and reused
 AT_ONCE = 8
 
 can_be_watched = pytest.mark.skipif(not can_be_installed(), reason=WHY_NOT)
@@ -25,16 +25,16 @@ can_be_watched = pytest.mark.skipif(not can_be_installed(), reason=WHY_NOT)
 
 @can_be_watched
 @pytest.mark.parametrize("synchronous", ["full", "normal"])
-def test_no_200_leaves_before_its_event_outlives_a_power_cut(
+def test_an_acknowledged_event_survives_a_power_cut(
     installation: Installation, synchronous: str
 ) -> None:
-    """And the same check finds what is lost where a commit does not wait for the disk."""
+    """The same check finds lost events if a commit does not wait for the disk."""
     Disk(database(installation)).begin()
     if synchronous != "full":
         installation.environment["TEST_SYNCHRONOUS"] = synchronous
     launch_all(installation, "tests.support.apps.watched_disk:app")
     tasks = [f"task-{number}" for number in range(CALLBACKS)]
-    # Every other one in a form that only Flask takes; the main loop takes the rest.
+    # Every other one has a form that only Flask handles; the event loop handles the rest.
     forms = ["application/json", 'application/json; charset="utf-8"'] * (CALLBACKS // 2)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         sent = pool.map(lambda *of: send(installation, *of).status_code, tasks, forms)
@@ -52,7 +52,7 @@ def test_no_200_leaves_before_its_event_outlives_a_power_cut(
 
 
 def is_lost(cut: Path, task: str) -> bool:
-    """Is the event missing from what the power cut left, as the next start would find it?"""
+    """Return whether the next start after the power cut would miss the event."""
     found = cut.with_name("found")
     shutil.copytree(cut, found)
     with closing(sqlite3.connect(found / "receiver.db")) as connection:
@@ -72,8 +72,8 @@ def is_lost(cut: Path, task: str) -> bool:
     return False
 
 
-def test_a_new_folder_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite syncs the folder its files are in; its parents are ours to sync."""
+def test_a_new_folder_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite syncs the folder that contains its files; we have to sync the parents."""
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     store = SqliteStore(tmp_path / "var" / "data" / "receiver.db")

@@ -1,4 +1,4 @@
-"""Each line of the Procfile does its job on a host that installs requirements.txt alone."""
+"""Each line of the Procfile works on a host that installs only requirements.txt."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LINES = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().spl
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    made = Host(tmp_path)
-    yield made
-    made.close()
+    host = Host(tmp_path)
+    yield host
+    host.close()
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def migrated(host: Host) -> Host:
     return host
 
 
-def test_it_names_what_hosts_look_for() -> None:
+def test_the_procfile_has_the_names_that_hosts_expect() -> None:
     assert LINES.keys() == {"release", "web", "worker", "poller"}
     assert all(line.startswith("python -m ") for line in LINES.values())
 
 
-def test_the_project_itself_is_not_installed_there(tmp_path: Path) -> None:
+def test_the_project_itself_is_not_installed_on_the_host(tmp_path: Path) -> None:
     python = clean_venv(tmp_path / "venv") / "python"
     command = [str(python), "-c", "import receiver"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=False)
@@ -57,7 +57,7 @@ def test_web_is_ready_on_the_port(migrated: Host) -> None:
 
 
 @pytest.mark.parametrize("name", ["worker", "poller"])
-def test_it_is_seen_at_work_and_ends_at_sigterm(migrated: Host, name: str) -> None:
+def test_worker_and_poller_run_and_end_on_sigterm(migrated: Host, name: str) -> None:
     process = migrated.start(LINES[name])
     store = open_store(migrated.database)
     try:
@@ -68,8 +68,8 @@ def test_it_is_seen_at_work_and_ends_at_sigterm(migrated: Host, name: str) -> No
     assert process.wait(PATIENCE) == 0, migrated.log()
 
 
-def test_gunicorn_by_itself_has_the_same_settings(migrated: Host) -> None:
-    """`gunicorn wsgi:app`, as many hosts start what has no Procfile, reads gunicorn.conf.py."""
+def test_gunicorn_alone_has_the_same_settings(migrated: Host) -> None:
+    """`gunicorn wsgi:app`, which hosts run without a Procfile, reads gunicorn.conf.py."""
 
     def settings(line: str) -> list[str]:
         shown = migrated.run(line.replace("wsgi:app", "--print-config wsgi:app"))

@@ -1,4 +1,4 @@
-"""A provider of another package: built, installed, and as good as a built-in one."""
+"""A provider of another package is built, installed, and used like a built-in one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.plugin_packages import install
 
 WEAVER = ROOT / "tests" / "support" / "packages" / "weaver"
 SUITES = ("tests/contract/test_providers.py", "tests/contract/test_submitter_providers.py")
-CONTRACT_CASES = 70  # at least, of both suites, for one provider
+CONTRACT_CASES = 70  # minimum number of cases of both suites for one provider
 SETTINGS = """
 import os, sys
 from receiver.config import settings
@@ -31,7 +31,7 @@ except SettingsError as error:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the package is installed. It is built from a copy, without any index."""
+    """A folder in which the package is installed. It is built from a copy, without an index."""
     folder = tmp_path_factory.mktemp("weaver")
     shutil.copytree(WEAVER, folder / "source")
     build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
@@ -55,7 +55,7 @@ def run(folder: Path, *command: str, site: Path | None = None, **environment: st
     return done.stdout
 
 
-def test_it_keeps_the_contracts(site: Path, tmp_path: Path) -> None:
+def test_the_package_keeps_the_contracts(site: Path, tmp_path: Path) -> None:
     for name in ("receiver", "submitter", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name)  # with the compiled modules, which stay valid
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -67,7 +67,7 @@ def test_it_keeps_the_contracts(site: Path, tmp_path: Path) -> None:
     assert int(passed[1]) >= CONTRACT_CASES, report
 
 
-def test_its_settings_are_read_and_checked(site: Path, tmp_path: Path) -> None:
+def test_the_settings_of_the_package_are_read_and_checked(site: Path, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path / 'receiver.db'}"
 
     def load(secrets: str) -> str:
@@ -80,7 +80,7 @@ def test_its_settings_are_read_and_checked(site: Path, tmp_path: Path) -> None:
     )
 
 
-def test_it_is_offered_and_described_like_the_others(site: Path, tmp_path: Path) -> None:
+def test_the_provider_is_offered_and_described_like_the_others(site: Path, tmp_path: Path) -> None:
     help_text = run(ROOT, "-m", "submitter", "submit", "--help", site=site, COLUMNS="200")
     assert "[kling|modellix|appypie|weaver]" in help_text
     describe = (

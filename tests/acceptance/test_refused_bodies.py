@@ -1,7 +1,7 @@
 """A request that is refused before its body was read gets one response, the last of its connection.
 
-Otherwise a part of the body could be served as the next request, or be answered once more. The
-tests send another request behind each body, to the default worker and to gunicorn's own.
+Otherwise a part of the body could be handled as the next request, or get a second response. The
+tests send another request after each body, to the default worker and to gunicorn's own worker.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MALFORMED_CHUNKS = {
     "line feeds alone": b"3\nabc\n0\n\n",
     "a trailer without a colon": b"3\r\nabc\r\n0\r\nno colon\r\n\r\n",
     "a trailer that changes the request": b"3\r\nabc\r\n0\r\nContent-Length: 3\r\n\r\n",
-    "a request in its place": NEXT,
+    "a request in place of a body": NEXT,
 }
 WELL_FORMED = {
     "a length": b"Content-Length: 3\r\n\r\nabc",
@@ -56,7 +56,7 @@ WELL_FORMED = {
     "an extension": b"Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\n\r\n",
     "a trailer": b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n",
     "a request as its body": b"Content-Length: %d\r\n\r\n%b" % (len(NEXT), NEXT),
-    "permission, not waited for": b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
+    "100 Continue, not waited for": b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
 }
 
 
@@ -84,7 +84,7 @@ def cases(bodies: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def responses(front: Front, number: int, sent: bytes) -> tuple[list[int], bytes]:
-    """The statuses of the final responses until the server closes, and all that was received."""
+    """Return the statuses of all responses until the server closes, and the received bytes."""
     with front.connected(number) as (connection, file):
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -114,7 +114,7 @@ def test_a_body_that_is_too_long_closes_if_it_was_not_read(fronts: tuple[Front, 
             assert b"\r\nconnection: close\r\n" in received.lower(), (route, front.name)
 
 
-def test_the_request_behind_a_well_formed_body_is_the_next_one(
+def test_the_request_after_a_well_formed_body_is_the_next_one(
     fronts: tuple[Front, Front],
 ) -> None:
     for number, (name, request) in enumerate(cases(WELL_FORMED)):
@@ -124,10 +124,10 @@ def test_the_request_behind_a_well_formed_body_is_the_next_one(
             assert statuses[1] == 200, (name, front.name, received)
 
 
-def test_a_client_that_waits_for_permission_gets_one_response(fronts: tuple[Front, Front]) -> None:
+def test_a_client_that_expects_continue_gets_one_response(fronts: tuple[Front, Front]) -> None:
     for number, route in enumerate(ROUTES):
         for front in fronts:
-            wanted = b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
-            statuses, received = responses(front, number, head("POST", route) + wanted)
+            fields = b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+            statuses, received = responses(front, number, head("POST", route) + fields)
             assert len(statuses) <= 1, (route, front.name, received)
             assert b"connection: keep-alive" not in received.lower(), (route, front.name)

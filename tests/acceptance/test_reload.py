@@ -1,4 +1,4 @@
-"""The whole installation under `receiver serve`: deaths and reloads cost no callback."""
+"""The whole installation under `receiver serve`: ended processes and reloads lose no callback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def consumer() -> Iterator[str]:
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
-            """Nothing: the test's output is for the test."""
+            """Log nothing."""
 
     server = LoopbackServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -45,21 +45,21 @@ def consumer() -> Iterator[str]:
 def serving(tmp_path_factory: pytest.TempPathFactory, consumer: str) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("serving")
     with Sandbox(pace=0.3) as sandbox:
-        made = Installation(folder, sandbox)
-        made.store.migrate()
+        installation = Installation(folder, sandbox)
+        installation.store.migrate()
         (folder / "hooks.toml").write_text(HOOK.format(name="shop", url=consumer))
-        made.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{made.port}")
+        installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
         try:
-            made.wait_until_ready()
-            made.wait_until(
+            installation.wait_until_ready()
+            installation.wait_until(
                 lambda: (
-                    made.store.activity.last_seen("worker")
-                    and made.store.activity.last_seen("poller")
+                    installation.store.activity.last_seen("worker")
+                    and installation.store.activity.last_seen("poller")
                 )
             )
-            yield made
+            yield installation
         finally:
-            made.close()
+            installation.close()
 
 
 def hang_up(serving: Installation, text: str) -> None:
@@ -67,7 +67,7 @@ def hang_up(serving: Installation, text: str) -> None:
     before = reloads(serving)
     (serving.folder / "hooks.toml").write_text(text)
     serving.running["serve"].send_signal(signal.SIGHUP)
-    serving.wait_until(lambda: reloads(serving) == before + 4)  # serve itself, too
+    serving.wait_until(lambda: reloads(serving) == before + 4)  # `serve` itself, too
 
 
 def reloads(serving: Installation) -> int:
@@ -76,14 +76,16 @@ def reloads(serving: Installation) -> int:
 
 
 def child(serving: Installation, word: str) -> int:
-    """The process id of the program of `serve` with this word in its command."""
+    """Return the process id of the child of `serve` with this word in its command."""
     serve = serving.running["serve"].pid
     children = Path(f"/proc/{serve}/task/{serve}/children").read_text().split()
     (found,) = [pid for pid in children if word in Path(f"/proc/{pid}/cmdline").read_text()]
     return int(found)
 
 
-def test_callbacks_are_taken_while_the_worker_and_the_poller_die(serving: Installation) -> None:
+def test_callbacks_are_accepted_while_the_worker_and_the_poller_are_restarted(
+    serving: Installation,
+) -> None:
     for word in ("worker", "reconcile"):
         dead = child(serving, word)
         os.kill(dead, signal.SIGKILL)
@@ -94,7 +96,7 @@ def test_callbacks_are_taken_while_the_worker_and_the_poller_die(serving: Instal
     assert {found.state for found in serving.store.lists.deliveries()} == {State.DELIVERED}
 
 
-def test_a_reload_refuses_no_connection_and_takes_the_new_hooks(
+def test_a_reload_refuses_no_connection_and_uses_the_new_hooks(
     serving: Installation, consumer: str
 ) -> None:
     stop = threading.Event()
@@ -110,12 +112,12 @@ def test_a_reload_refuses_no_connection_and_takes_the_new_hooks(
     both = HOOK.format(name="shop", url=consumer) + HOOK.format(name="books", url=consumer)
     for _ in range(2):
         hang_up(serving, both)
-    taken = len(statuses)
-    serving.wait_until(lambda: len(statuses) > taken or not thread.is_alive())
+    accepted = len(statuses)
+    serving.wait_until(lambda: len(statuses) > accepted or not thread.is_alive())
     stop.set()
     thread.join(PATIENCE)
     assert set(statuses) == {200}  # a refused connection would have ended the thread
-    assert len(statuses) > taken
+    assert len(statuses) > accepted
     assert send(serving, "for-both").status_code == 200
     serving.settled("for-both")
     found = serving.store.lists.deliveries(task_id="for-both")
@@ -136,7 +138,7 @@ def test_deliveries_of_a_removed_hook_wait_until_it_is_back(
     serving.wait_until(is_retried)
     hang_up(serving, shop)
 
-    def is_shown_as_waiting() -> bool:  # not yet while the last attempt is under way
+    def is_shown_as_waiting() -> bool:  # not yet while the last attempt is running
         found = serving.run("receiver", "deliveries", "--hook", "books", "--json").stdout
         return '"waits_for_missing_hook": true' in found
 
@@ -149,7 +151,7 @@ def test_deliveries_of_a_removed_hook_wait_until_it_is_back(
     assert waited.state is State.DELIVERED
 
 
-def test_a_file_that_is_invalid_changes_nothing_and_is_reported(
+def test_an_invalid_file_changes_nothing_and_is_reported(
     serving: Installation, consumer: str
 ) -> None:
     hang_up(serving, '[[hook]]\nname = "sh')
@@ -159,7 +161,8 @@ def test_a_file_that_is_invalid_changes_nothing_and_is_reported(
             == {"web", "worker", "poller"}
         )
     )
-    os.kill(child(serving, "worker"), signal.SIGKILL)  # the next one must not read it either
+    # the next worker must not read the file either
+    os.kill(child(serving, "worker"), signal.SIGKILL)
     assert send(serving, "meanwhile").status_code == 200
     serving.wait_until(
         lambda: (
@@ -177,5 +180,5 @@ def test_a_file_that_is_invalid_changes_nothing_and_is_reported(
         lambda: (
             not serving.store.activity.process_problems(0)
             or {one.kind for one in serving.store.activity.process_problems(0)} == {"worker"}
-        )  # that was killed
+        )  # the problem of the killed process
     )

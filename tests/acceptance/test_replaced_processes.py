@@ -1,4 +1,4 @@
-"""Web processes are replaced without a request refused, and lose nothing that they counted."""
+"""Web processes are replaced without refusing a request, and lose nothing that they counted."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ JSON = {"Content-Type": "application/json"}
 
 @contextmanager
 def load(installation: Installation) -> Iterator[list[str]]:
-    """Callbacks without a pause, on new connections and on kept ones; those that were answered.
+    """Send callbacks without a pause, on new and persistent connections; yield the answered ones.
 
-    At the end: every single one was answered with 200.
+    At the end, check that every request received 200.
     """
     answered: list[str] = []
     is_over = threading.Event()
@@ -60,7 +60,7 @@ def load(installation: Installation) -> Iterator[list[str]]:
 
 
 def start(installation: Installation, *more: str) -> list[int]:
-    """A stop may take as long as the requests in flight need."""
+    """A stop may take as long as the current requests need."""
     installation.start_web(UNHURRIED, "--graceful-timeout", "1000000", *more)
     installation.wait_until_ready()
     installation.wait_until(lambda: len(workers(installation)) == 2)
@@ -68,7 +68,7 @@ def start(installation: Installation, *more: str) -> list[int]:
 
 
 @both_stores
-def test_no_request_is_refused_when_a_process_has_had_its_most_requests(
+def test_no_request_is_refused_when_a_process_reaches_its_maximum_of_requests(
     installation: Installation,
 ) -> None:
     seen = set(start(installation, "--max-requests", "50"))
@@ -87,7 +87,7 @@ def test_no_request_is_refused_when_a_process_has_had_its_most_requests(
 def test_no_request_is_refused_while_the_processes_are_reloaded(
     installation: Installation,
 ) -> None:
-    """SIGHUP: new processes serve, and the old ones end what they have begun."""
+    """After SIGHUP, new processes accept requests, and the old ones finish theirs."""
     before = start(installation)
     with load(installation) as answered:
         for _ in range(3):
@@ -107,7 +107,7 @@ def serves_more(installation: Installation, answered: list[str]) -> None:
 
 
 def replaced(installation: Installation, before: list[int]) -> list[int]:
-    """Wait until none of these processes is left; those that serve instead."""
+    """Wait until none of these processes is left, and return those that replaced them."""
 
     def are_gone() -> bool:
         now = workers(installation)
@@ -119,7 +119,7 @@ def replaced(installation: Installation, before: list[int]) -> list[int]:
 
 @both_stores
 @pytest.mark.parametrize("how", ["SIGTERM", "max_requests"])
-def test_what_a_process_counted_and_refused_is_on_record_when_it_has_ended(
+def test_metrics_and_rejections_of_a_process_are_on_record_when_it_has_ended(
     installation: Installation, how: str
 ) -> None:
     more = ["--max-requests", "4"] if how == "max_requests" else []

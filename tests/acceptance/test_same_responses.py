@@ -66,7 +66,7 @@ class Response:
 
 @dataclass
 class Exchange:
-    """The responses on one connection. `is_kept`: it then served one more request."""
+    """The responses on one connection. `is_kept`: one more request was handled afterwards."""
 
     responses: list[Response]
     is_kept: bool
@@ -80,7 +80,7 @@ Shared = tuple[Installation, tuple[Front, Front]]
 def of_database(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Shared]]:
-    """Return the web processes of a database, which are started at the first call."""
+    """Return the web processes for a database, which are started at the first call."""
     with ExitStack() as stack:
 
         @cache
@@ -111,7 +111,7 @@ _numbers = count()
 
 @pytest.fixture
 def fronts(shared: Shared) -> tuple[Front, Front]:
-    """The web processes, with task ids and client networks of this test alone."""
+    """The web processes, with task ids and client networks that only this test uses."""
     number = next(_numbers)
     ours, plain = shared[1]
     return (
@@ -128,12 +128,13 @@ def test_generated_requests_get_the_same_responses(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
     numbers = range(CONNECTIONS)
-    now = int(time.time())  # one time for both: signed at different seconds, requests would differ
+    # one time for both, because requests signed at different times would differ
+    now = int(time.time())
     pairs = [
         [Generator(SEED, n, front.prefix, now).well_formed() for front in fronts] for n in numbers
     ]
     found = [
-        [exchange(front, n, made) for front, made in zip(fronts, pair, strict=True)]
+        [exchange(front, n, script) for front, script in zip(fronts, pair, strict=True)]
         for n, pair in zip(numbers, pairs, strict=True)
     ]
     for pair, (ours, plain) in zip(pairs, found, strict=True):
@@ -142,7 +143,7 @@ def test_generated_requests_get_the_same_responses(
     assert {200, 400, 401, 404, 405, 415, 422} <= statuses
 
     for pair in pairs:
-        for mine, theirs in zip(*(made.tasks for made in pair), strict=True):
+        for mine, theirs in zip(*(script.tasks for script in pair), strict=True):
             assert recorded(installation, mine) == recorded(installation, theirs), f"{pair[0]}"
 
     def rejected(front: Front) -> dict[int, Any]:
@@ -157,7 +158,7 @@ def test_generated_requests_get_the_same_responses(
     assert len(lines[0]) > CONNECTIONS
 
 
-def test_malformed_requests_are_refused_alike(
+def test_malformed_requests_are_refused_in_the_same_way(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
     before = list(installation.store.lists.tasks())
@@ -174,13 +175,13 @@ def test_malformed_requests_are_refused_alike(
     assert list(installation.store.lists.tasks()) == before
 
 
-def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
+def test_a_callback_that_requests_an_upgrade_is_accepted_without_it(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    """Clients that support HTTP/2 send such requests. Later requests are read as well."""
+    """Clients that support HTTP/2 send such requests. Later requests are handled as well."""
     front, _ = fronts
     sent = body()
-    wanted = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     bodies = (
         f"Content-Length: {len(sent)}\r\n\r\n".encode() + sent,
         b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(sent), sent),
@@ -188,25 +189,25 @@ def test_a_callback_that_asks_for_an_upgrade_is_taken_without_it(
     task = f"{front.prefix}-1"
     target = f"/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
     head = f"POST {target} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
-    made = [Request("POST", f"{head}{wanted}".encode() + raw) for raw in bodies]
-    found = exchange(front, 0, Connection(made))
+    requests = [Request("POST", f"{head}{upgrade}".encode() + raw) for raw in bodies]
+    found = exchange(front, 0, Connection(requests))
     assert [response.status for response in found.responses] == [200, 200]
     assert found.is_kept
-    pipelined = Request("POST", b"".join(request.raw for request in made))
+    pipelined = Request("POST", b"".join(request.raw for request in requests))
     assert [one.status for one in responses_until_end(front, 1, Connection([pipelined]))] == [
         200,
         200,
     ]
-    (kept,) = installation.store.queries.history(task).callbacks
-    assert kept.callback.body == sent
-    assert kept.repeats == 3
+    (stored,) = installation.store.queries.history(task).callbacks
+    assert stored.callback.body == sent
+    assert stored.repeats == 3
 
 
 @on_both
-def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
+def test_callbacks_of_one_task_have_the_same_responses_rows_and_log_lines(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    """Sends final states, repeats, conflicts and invalid callbacks."""
+    """The test sends final statuses, repetitions, conflicts and invalid callbacks."""
     statuses_sent = ("submitted", "succeed", "succeed", "processing", "failed")
     sent = [*(body(status) for status in statuses_sent), b'{"not": "the protocol"}', b"no JSON"]
     found = []
@@ -216,11 +217,11 @@ def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
             f"POST /callbacks/kling/{task}/{mint(SECRET, 'kling', task)} HTTP/1.1\r\n"
             "Host: receiver\r\nContent-Type: application/json\r\nX-Sent-By: a test\r\n"
         )
-        made = [
+        requests = [
             Request("POST", f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
             for raw in sent
         ]
-        answered = exchange(front, 0, Connection(made, [task]))
+        answered = exchange(front, 0, Connection(requests, [task]))
         statuses = [response.status for response in answered.responses]
         assert statuses == [200] * 5 + [422, 400]
         assert answered.is_kept
@@ -232,10 +233,10 @@ def test_callbacks_of_one_task_are_answered_recorded_and_logged_alike(
 
 
 @on_both
-def test_compressed_and_altered_callbacks_are_answered_recorded_and_logged_alike(
+def test_compressed_and_altered_callbacks_have_the_same_responses_rows_and_log_lines(
     installation: Installation, fronts: tuple[Front, Front]
 ) -> None:
-    """Also probes, and compressed bodies that are damaged or too long."""
+    """The test also sends probes, and compressed bodies that are damaged or too long."""
     packed, long = gzip.compress(body(), mtime=0), b" " * MAX_BODY
     sent = (
         ("POST", "", "gzip", packed),
@@ -259,7 +260,7 @@ def test_compressed_and_altered_callbacks_are_answered_recorded_and_logged_alike
     for front in fronts:
         task = f"{front.prefix}-1"
         target = f"//callbacks/kling//{task}/{mint(SECRET, 'kling', task)}"
-        made = [
+        requests = [
             Request(
                 method,
                 f"{method} {target}{behind} HTTP/1.1\r\nHost: receiver\r\n"
@@ -268,7 +269,7 @@ def test_compressed_and_altered_callbacks_are_answered_recorded_and_logged_alike
             )
             for method, behind, codings, raw in sent
         ]
-        answered = exchange(front, 0, Connection(made, [task]))
+        answered = exchange(front, 0, Connection(requests, [task]))
         statuses = [response.status for response in answered.responses]
         assert statuses == [200] * 5 + [400, 413, 400, 400] + [200] * 4 + [404] * 3
         assert answered.is_kept
@@ -278,11 +279,11 @@ def test_compressed_and_altered_callbacks_are_answered_recorded_and_logged_alike
     assert found[0] == found[1]
 
 
-def exchange(front: Front, number: int, made: Connection) -> Exchange:
+def exchange(front: Front, number: int, script: Connection) -> Exchange:
     """Send the requests one after the other, and then a probe."""
     responses: list[Response] = []
     with front.connected(number) as (connection, file):
-        for request in [*made.requests, PROBE]:
+        for request in [*script.requests, PROBE]:
             with suppress(ConnectionError):
                 connection.sendall(request.raw)
             found = read(file, request.method)
@@ -293,11 +294,11 @@ def exchange(front: Front, number: int, made: Connection) -> Exchange:
         return Exchange(responses[:-1], is_kept=True, rest=file.read())
 
 
-def responses_until_end(front: Front, number: int, made: Connection) -> list[Response]:
-    """Returns all responses to requests after which the client stops sending."""
+def responses_until_end(front: Front, number: int, script: Connection) -> list[Response]:
+    """Return all responses to requests after which the client stops sending."""
     found = []
     with front.connected(number) as (connection, file):
-        connection.sendall(b"".join(request.raw for request in made.requests))
+        connection.sendall(b"".join(request.raw for request in script.requests))
         connection.shutdown(socket.SHUT_WR)
         while response := read(file, "POST"):
             found.append(response)
@@ -305,7 +306,7 @@ def responses_until_end(front: Front, number: int, made: Connection) -> list[Res
 
 
 def read(file: BinaryIO, method: str) -> Response | None:
-    """Returns the next response, or None if the connection was closed."""
+    """Return the next response, or None if the connection was closed."""
     try:
         line = file.readline()
         if not line:
@@ -315,15 +316,15 @@ def read(file: BinaryIO, method: str) -> Response | None:
     except ConnectionResetError:
         return None
     is_json = raw and headers.get_content_type().endswith("json")
-    kept = [(name.lower(), value) for name, value in headers.items()]
+    compared = [(name.lower(), value) for name, value in headers.items()]
     # Flask lists the methods in the order of a set, which differs between processes.
-    kept = [
+    compared = [
         (name, " ".join(sorted(value.replace(",", "").split())) if name == "allow" else value)
-        for name, value in kept
+        for name, value in compared
     ]
     return Response(
         status=int(line.split(b" ")[1]),
-        headers=tuple(sorted(pair for pair in kept if pair[0] not in VARYING_HEADERS)),
+        headers=tuple(sorted(pair for pair in compared if pair[0] not in VARYING_HEADERS)),
         body=json.loads(raw) if is_json else raw,
         request_id=headers["X-Request-Id"],
     )
@@ -340,7 +341,7 @@ def _body(file: BinaryIO, headers: Message) -> bytes:
 
 
 def seen(found: Exchange) -> list[Any]:
-    """Returns what the client can compare, without values that differ in every response."""
+    """Return what the client can compare, without values that differ in every response."""
     responses = [
         (one.status, one.headers, one.body, one.request_id is not None) for one in found.responses
     ]
@@ -348,7 +349,7 @@ def seen(found: Exchange) -> list[Any]:
 
 
 def recorded(installation: Installation, task: str) -> Any:
-    """Returns the task's history without values that differ between tasks, or None without one."""
+    """Return the task's history without values that differ between tasks, or None without one."""
     try:
         history = installation.store.queries.history(task)
     except NotFound:
@@ -357,14 +358,14 @@ def recorded(installation: Installation, task: str) -> Any:
     return (
         [
             (
-                kept.callback.body.replace(own[0], b"").replace(own[1], b""),
-                dict(kept.callback.headers),
-                kept.callback.trust,
-                kept.outcome,
-                kept.repeats,
-                kept.problem,
+                stored.callback.body.replace(own[0], b"").replace(own[1], b""),
+                dict(stored.callback.headers),
+                stored.callback.trust,
+                stored.outcome,
+                stored.repeats,
+                stored.problem,
             )
-            for kept in history.callbacks
+            for stored in history.callbacks
         ],
         [(move.status, move.corrected, move.trust) for move in history.transitions],
         [(delivery.hook, delivery.state) for delivery in history.deliveries],
@@ -373,7 +374,7 @@ def recorded(installation: Installation, task: str) -> Any:
 
 
 def rejections(installation: Installation, front: Front, connections: range) -> dict[int, Any]:
-    """Returns the rejections of each connection, counted by kind."""
+    """Return the rejections of each connection, counted by kind."""
     numbers = {front.address(number): number for number in connections}
     found: dict[int, Counter[Any]] = {}
     for one in installation.store.activity.rejections(limit=1_000):
@@ -385,7 +386,7 @@ def rejections(installation: Installation, front: Front, connections: range) -> 
 
 
 def logged(installation: Installation, front: Front, responses: list[Response]) -> list[str]:
-    """Returns the log lines of the requests with these responses.
+    """Return the log lines of the requests with these responses.
 
     Values that differ in every line are removed. A 2xx from a health route has no log line.
     """
@@ -396,8 +397,10 @@ def logged(installation: Installation, front: Front, responses: list[Response]) 
     for line in log.read_text().splitlines():
         if line.startswith("{"):
             entry = json.loads(line)
-            kept = {name: value for name, value in entry.items() if name not in VARYING_LOG_FIELDS}
-            shown = _without_task(front, json.dumps(kept, ensure_ascii=False))
+            compared = {
+                name: value for name, value in entry.items() if name not in VARYING_LOG_FIELDS
+            }
+            shown = _without_task(front, json.dumps(compared, ensure_ascii=False))
             found.setdefault(entry.get("request_id", ""), []).append(shown)
     return [line for one in responses for line in found.get(one.request_id or "", [])]
 

@@ -1,4 +1,4 @@
-"""SIGTERM drains: what is under way gets its answer and is on record; nothing new is begun."""
+"""After SIGTERM, running work is completed and recorded, and no new work begins."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.support.samples import callback, subscription
 IN_FLIGHT = 12
 UNHURRIED = "tests.support.apps.unhurried:app"
 STOPS_VISIBLY = "tests.support.apps.stops_visibly"
-STOPPING, QUEUE_STOPPING = "the process was told to stop", "Stop requested"  # what it prints
+STOPPING, QUEUE_STOPPING = "the process was told to stop", "Stop requested"  # its output
 HOOKS = """
 [[hook]]
 name = "slack"
@@ -55,14 +55,14 @@ def terminate(installation: Installation, name: str) -> None:
 
 
 def begin_to_drain(installation: Installation, processes: list[int]) -> None:
-    """Send SIGTERM to the web process, and wait until each worker process has noticed."""
+    """Send SIGTERM to the web process, and wait until each worker process has noticed it."""
     terminate(installation, "web")
     port = installation.port
     installation.wait_until(lambda: not accept_connections(processes, port))
 
 
 def begin_to_stop(installation: Installation, name: str) -> None:
-    """Send SIGTERM to a program that stops visibly, and wait until it takes nothing more."""
+    """Send SIGTERM to a program that logs its stop, and wait until it accepts no more work."""
     terminate(installation, name)
     log = installation.folder / f"{name}.log"
     installation.wait_until(lambda: STOPPING in log.read_text())
@@ -80,7 +80,7 @@ def test_callbacks_in_flight_are_answered_and_on_record(installation: Installati
     idle = idle_sockets(installation)
     tasks = [f"task-{number}" for number in range(IN_FLIGHT)]
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        with file_lock(database(installation)):  # none can be committed yet
+        with file_lock(database(installation)):  # no commit is possible yet
             answers = [pool.submit(send, installation, task) for task in tasks]
             installation.wait_until(lambda: sockets(processes) >= idle + IN_FLIGHT)
             installation.wait_until(lambda: not has_unread_bytes(installation.port))
@@ -110,7 +110,7 @@ def test_a_callback_that_is_still_arriving_is_answered(installation: Installatio
 
 
 @both_stores
-def test_whatever_was_answered_200_under_load_is_on_record(installation: Installation) -> None:
+def test_every_callback_acknowledged_under_load_is_on_record(installation: Installation) -> None:
     launch_all(installation, UNHURRIED)
     acknowledged: list[str] = []
 
@@ -136,8 +136,8 @@ def test_whatever_was_answered_200_under_load_is_on_record(installation: Install
     assert all(is_on_record(installation, task) for task in acknowledged)
 
 
-class Held:
-    """An HTTP server that answers only once it may; `asked` when somebody waits for it."""
+class HeldServer:
+    """An HTTP server that responds only when it may; `asked` is set when a request waits for it."""
 
     def __init__(self) -> None:
         self.asked, self.may_answer = threading.Event(), threading.Event()
@@ -145,51 +145,51 @@ class Held:
 
 
 @contextmanager
-def held_server() -> Iterator[Held]:
-    held = Held()
+def held_server() -> Iterator[HeldServer]:
+    state = HeldServer()
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            held.asked.set()
-            held.may_answer.wait(PATIENCE)
+            state.asked.set()
+            state.may_answer.wait(PATIENCE)
             self.send_response(200)
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"ok")
 
-        do_GET = do_POST = answer  # noqa: N815 - the names that the library looks for
+        do_GET = do_POST = answer  # noqa: N815 - the library requires these names
 
         def log_message(self, *args: object) -> None:
-            """Nothing: the test's output is for the test."""
+            """Log nothing."""
 
     server = LoopbackServer(("127.0.0.1", 0), Handler)
-    held.url = f"http://127.0.0.1:{server.server_port}"
+    state.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        yield held
+        yield state
     finally:
-        held.may_answer.set()
+        state.may_answer.set()
         server.shutdown()
         server.server_close()
 
 
 @both_stores
-def test_a_worker_ends_its_attempt_and_begins_no_other(
+def test_a_worker_completes_its_attempt_and_begins_no_other(
     tmp_path: Path, installation: Installation
 ) -> None:
     ingest = Ingest(installation.store, [subscription("slack")])
-    # With one place the worker looks for other work again only when the first attempt has ended.
+    # With one slot, the worker looks for other work only when the first attempt has ended.
     installation.environment["WORKER_CONCURRENCY"] = "1"
-    with held_server() as held:
-        (tmp_path / "hooks.toml").write_text(HOOKS.format(url=held.url))
+    with held_server() as server:
+        (tmp_path / "hooks.toml").write_text(HOOKS.format(url=server.url))
         installation.start("worker", STOPS_VISIBLY, "receiver", "worker")
         ingest.accept(callback(raw("first"), "first"))
-        assert held.asked.wait(PATIENCE)
+        assert server.asked.wait(PATIENCE)
         begin_to_stop(installation, "worker")
         ingest.accept(callback(raw("second"), "second"))
         assert installation.running["worker"].poll() is None
-        held.may_answer.set()
+        server.may_answer.set()
         assert installation.status_at_the_end("worker") == 0
     states = {found.task_id: found.state for found in installation.store.lists.deliveries()}
     assert states == {"first": State.DELIVERED, "second": State.PENDING}
@@ -198,24 +198,24 @@ def test_a_worker_ends_its_attempt_and_begins_no_other(
 
 
 @both_stores
-def test_a_poller_ends_its_question_and_leaves_none_held(installation: Installation) -> None:
+def test_a_poller_completes_its_query_and_releases_all_claims(installation: Installation) -> None:
     now = now_ms()
     task = Task(
         "task-1", "kling", Status.SUBMITTED, now, now, deadline_at=now, provider_task_id="8283"
     )
     installation.store.inbox.create_task(task)
-    with held_server() as held:
-        installation.environment["KLING_BASE_URL"] = held.url
+    with held_server() as server:
+        installation.environment["KLING_BASE_URL"] = server.url
         installation.start("poller", STOPS_VISIBLY, "submitter", "reconcile", "--forever")
-        assert held.asked.wait(PATIENCE)
+        assert server.asked.wait(PATIENCE)
         held_until = installation.store.polling.next_deadline_at()
         begin_to_stop(installation, "poller")
         assert installation.running["poller"].poll() is None
-        held.may_answer.set()
+        server.may_answer.set()
         assert installation.status_at_the_end("poller") == 0
     log = installation.logs_of("poller")
     assert (log.count("poller started"), log.count("poller stopped")) == (1, 1)
     deadline_at = installation.store.polling.next_deadline_at()
     assert deadline_at is not None
     assert held_until is not None
-    assert deadline_at < held_until  # its own schedule, not the hold of a dead poller
+    assert deadline_at < held_until  # by its own schedule, not the lease of a dead poller

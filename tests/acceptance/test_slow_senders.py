@@ -1,7 +1,7 @@
-"""Clients that send slowly keep no honest callback waiting, and no stop.
+"""Clients that send slowly delay neither valid callbacks nor a stop.
 
-The web process gives slow clients unlimited time here. So an honest callback that had to wait for
-one of them would never be answered.
+The web process gives slow clients unlimited time here, so a valid callback that had to wait for
+one of them would never receive a response.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def head(where: str, *more: str) -> bytes:
 RIGHT, WRONG = path("slow"), path("slow")[:-5] + "AAAAA"
 ATTACKS = {
     "nothing at all": b"",
-    "half a head": head(RIGHT)[:-2] + b"X-Slow: ",
+    "half the headers": head(RIGHT)[:-2] + b"X-Slow: ",
     "a wrong token": head(WRONG, "Content-Length: 5000"),
     "a right token": head(RIGHT, "Content-Length: 5000"),
     "a right token, in chunks": head(RIGHT, "Transfer-Encoding: chunked") + b"1000\r\n",
-    "chunks without end": head(RIGHT, "Transfer-Encoding: chunked") + b"1;",
-    "trailers without end": head(RIGHT, "Transfer-Encoding: chunked") + b"0\r\nX-Slow: ",
+    "endless chunks": head(RIGHT, "Transfer-Encoding: chunked") + b"1;",
+    "endless trailers": head(RIGHT, "Transfer-Encoding: chunked") + b"0\r\nX-Slow: ",
     "a body too long": head(RIGHT, "Content-Length: 500000"),
     "a picture, without the API's token": head("/api/tasks", "Content-Length: 5000000"),
     "a welcome": head(RIGHT, "Content-Length: 5000", "Expect: 100-continue"),
@@ -56,10 +56,10 @@ ATTACKS = {
 }
 
 
-def honest_callbacks_are_answered(installation: Installation, senders: SlowSenders) -> None:
-    """Each comes on a connection of its own, and the slow senders send a byte in between."""
+def check_valid_callbacks(installation: Installation, senders: SlowSenders) -> None:
+    """Each callback has its own connection, and the slow senders send a byte in between."""
     for number in range(5):
-        url = installation.url + path(f"honest-{number}")
+        url = installation.url + path(f"valid-{number}")
         answer = requests.post(url, data=body(), headers=JSON, timeout=PATIENCE)
         assert answer.status_code == 200
         senders.send_a_byte()
@@ -70,47 +70,47 @@ def start_web(installation: Installation, *more: str) -> None:
     installation.wait_until_ready()
 
 
-def test_honest_callbacks_do_not_wait_for_slow_senders(installation: Installation) -> None:
+def test_valid_callbacks_do_not_wait_for_slow_senders(installation: Installation) -> None:
     start_web(installation)
     for start in ATTACKS.values():
         with slow_senders(installation.port, [start], MANY) as senders:
-            honest_callbacks_are_answered(installation, senders)
+            check_valid_callbacks(installation, senders)
 
 
 def test_a_stop_does_not_wait_for_slow_senders(installation: Installation) -> None:
-    """Its own limit is far away: the slow senders are closed long before it."""
+    """The time limit of the stop is far longer: the slow senders are closed much earlier."""
     start_web(installation, "--graceful-timeout", "1000000")
     with slow_senders(installation.port, list(ATTACKS.values()), MANY) as senders:
-        honest_callbacks_are_answered(installation, senders)
+        check_valid_callbacks(installation, senders)
         assert installation.stop("web") == 0
 
 
-def test_more_senders_than_places_do_not_keep_an_honest_one_out(
+def test_more_senders_than_slots_do_not_block_a_valid_callback(
     installation: Installation,
 ) -> None:
-    """The places of both processes are taken, twice over; who waits longest makes room."""
+    """There are twice as many senders as slots, so the longest-waiting ones are closed."""
     start_web(installation, "--graceful-timeout", "1000000")
-    places = places_of(installation)
+    places = most_sockets(installation)
     with slow_senders(installation.port, list(ATTACKS.values()), 2_200) as senders:
-        honest_callbacks_are_answered(installation, senders)
+        check_valid_callbacks(installation, senders)
         installation.wait_until(lambda: sockets(workers(installation)) <= places)
     assert installation.stop("web") == 0
 
 
-def places_of(installation: Installation) -> int:
-    """How many sockets the web processes have when all their places are taken."""
+def most_sockets(installation: Installation) -> int:
+    """Return how many sockets the web processes have when all their slots are in use."""
     return idle_sockets(installation) + 2 * gunicorn.worker_connections
 
 
 IDLE_AND_HALF_SENT = {
     "idle": [b""],
-    "half-sent heads": [ATTACKS["half a head"]],
+    "half-sent heads": [ATTACKS["half the headers"]],
     "half-sent bodies": [ATTACKS["a right token"], ATTACKS["a right token, in chunks"]],
 }
 
 
 @pytest.mark.parametrize("half_sent", ["half-sent heads", "half-sent bodies"])
-def test_neither_idle_nor_half_sent_connections_keep_an_honest_callback_waiting(
+def test_neither_idle_nor_half_sent_connections_delay_a_valid_callback(
     installation: Installation, half_sent: str
 ) -> None:
     start_web(installation)
@@ -118,17 +118,17 @@ def test_neither_idle_nor_half_sent_connections_keep_an_honest_callback_waiting(
         slow_senders(installation.port, IDLE_AND_HALF_SENT["idle"], 600),
         slow_senders(installation.port, IDLE_AND_HALF_SENT[half_sent], 600) as senders,
     ):
-        honest_callbacks_are_answered(installation, senders)
+        check_valid_callbacks(installation, senders)
 
 
-# -- with TLS of its own
+# -- with TLS in the web process
 
-HELLO = bytes.fromhex("1603010200010001fc0303")  # a ClientHello whose other 507 bytes never come
+HELLO = bytes.fromhex("1603010200010001fc0303")  # a ClientHello whose other 507 bytes never arrive
 TLS_ATTACKS = {
     "half a handshake": [HELLO],
     "nothing before the handshake": [HELLO[:3]],
     "nothing after the handshake": [b""],
-    "half a head": [ATTACKS["half a head"]],
+    "half the headers": [ATTACKS["half the headers"]],
     "half a body": [ATTACKS["a right token"]],
     "half a chunk": [ATTACKS["a right token, in chunks"]],
 }
@@ -162,32 +162,32 @@ def start_web_with_tls(installation: Installation, trusted: ssl.SSLContext, *mor
     installation.wait_until(is_ready)
 
 
-def honest_callbacks_are_answered_by_tls(
+def check_valid_callbacks_by_tls(
     installation: Installation, trusted: ssl.SSLContext, senders: SlowSenders
 ) -> None:
     for number in range(5):
-        assert post_by_tls(installation, trusted, f"honest-{number}") == 200
+        assert post_by_tls(installation, trusted, f"valid-{number}") == 200
         senders.send_a_byte()
 
 
-def test_honest_callbacks_by_tls_do_not_wait_for_slow_senders(
+def test_valid_callbacks_by_tls_do_not_wait_for_slow_senders(
     installation: Installation, trusted: ssl.SSLContext
 ) -> None:
     start_web_with_tls(installation, trusted)
     for starts in TLS_ATTACKS.values():
         with slow_senders(installation.port, starts, MANY, trusted) as senders:
-            honest_callbacks_are_answered_by_tls(installation, trusted, senders)
+            check_valid_callbacks_by_tls(installation, trusted, senders)
 
 
-def test_more_senders_than_places_do_not_keep_an_honest_one_out_by_tls(
+def test_more_senders_than_slots_do_not_block_a_valid_callback_by_tls(
     installation: Installation, trusted: ssl.SSLContext
 ) -> None:
-    """Connections whose handshake is under way have a place, too."""
+    """Connections with an incomplete handshake use a slot, too."""
     start_web_with_tls(installation, trusted, "--graceful-timeout", "1000000")
-    places = places_of(installation)
+    places = most_sockets(installation)
     for starts in ([HELLO], ALL_TLS_ATTACKS):
         with slow_senders(installation.port, starts, 1_500, trusted) as senders:
-            honest_callbacks_are_answered_by_tls(installation, trusted, senders)
+            check_valid_callbacks_by_tls(installation, trusted, senders)
             installation.wait_until(lambda: sockets(workers(installation)) <= places)
     assert installation.stop("web") == 0
 
@@ -197,7 +197,7 @@ def test_a_stop_does_not_wait_for_slow_senders_by_tls(
 ) -> None:
     start_web_with_tls(installation, trusted, "--graceful-timeout", "1000000")
     with slow_senders(installation.port, ALL_TLS_ATTACKS, MANY, trusted) as senders:
-        honest_callbacks_are_answered_by_tls(installation, trusted, senders)
+        check_valid_callbacks_by_tls(installation, trusted, senders)
         assert installation.stop("web") == 0
 
 
@@ -208,9 +208,10 @@ def test_a_stop_does_not_wait_for_slow_senders_by_tls(
 def clients_that_do_not_read(
     installation: Installation, request: bytes, count: int
 ) -> Iterator[None]:
-    """Each asks for a response again and again, until the server waits for all of them."""
+    """Let each client send requests repeatedly, until the server waits for all of them to read."""
     with ExitStack() as stack:
-        left: dict[socket.socket, bytes] = {}  # to be sent to the end, or it would be no request
+        # the rest must be sent as well, or the request would be incomplete
+        left: dict[socket.socket, bytes] = {}
         for _ in range(count):
             client = stack.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -231,10 +232,10 @@ def clients_that_do_not_read(
 
 
 @pytest.mark.parametrize("where", ["/metrics", "/api/tasks?limit=200"])
-def test_honest_callbacks_do_not_wait_for_clients_that_do_not_read(
+def test_valid_callbacks_do_not_wait_for_clients_that_do_not_read(
     installation: Installation, where: str
 ) -> None:
-    """More of them than the process has threads; only the client ends their wait here."""
+    """There are more such clients than threads, and they are never disconnected here."""
     installation.environment["API_TOKEN"] = API_TOKEN
     installation.start_web("tests.support.apps.small_buffers:app", "--workers", "1")
     installation.wait_until_ready()
@@ -243,7 +244,7 @@ def test_honest_callbacks_do_not_wait_for_clients_that_do_not_read(
     head = f"GET {where} HTTP/1.1\r\nHost: receiver\r\nAuthorization: Bearer {API_TOKEN}\r\n\r\n"
     with clients_that_do_not_read(installation, head.encode(), 40):
         for number in range(20):
-            assert send(installation, f"honest-{number}") == 200
+            assert send(installation, f"valid-{number}") == 200
             by_a_thread = requests.get(f"{installation.url}/readyz", timeout=PATIENCE)
             assert by_a_thread.status_code == 200
             by_a_thread.close()

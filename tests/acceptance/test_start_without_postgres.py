@@ -1,4 +1,4 @@
-"""A process waits for a PostgreSQL server that is down, but ends if it is refused."""
+"""A process waits for a PostgreSQL server that is down, but ends if the server refuses it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ WAITING = "waiting for the database"
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with started() as made:
-        yield made
+    with started() as server:
+        yield server
 
 
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, server: Server) -> Iterator[Installation]:
-    made = Installation(tmp_path, sandbox, server.url)
+    installation = Installation(tmp_path, sandbox, server.url)
     (tmp_path / "hooks.toml").write_text("")
-    made.store.migrate()
-    made.store.close()
-    yield made
-    made.close()
+    installation.store.migrate()
+    installation.store.close()
+    yield installation
+    installation.close()
 
 
 def waits(installation: Installation, name: str, times: int) -> bool:
@@ -63,10 +63,10 @@ def test_each_process_waits_for_the_server_and_a_command_does_not(
     installation.wait_until(lambda: all(waits(installation, name, 2) for name in names))
     for process in installation.running.values():
         if process is not installation.running["migrate"]:
-            process.send_signal(signal.SIGHUP)  # has an effect later
+            process.send_signal(signal.SIGHUP)  # the server can listen from now on
     waited = [(name, len(log_of(installation, name))) for name in names]
     installation.wait_until(lambda: all(len(log_of(installation, n)) > size for n, size in waited))
-    assert installation.stop("serve") != 0  # a signal ends what waits
+    assert installation.stop("serve") != 0  # a signal ends a waiting process
 
     server.start()
     assert installation.status_at_the_end("migrate") == 0
@@ -82,7 +82,7 @@ def test_each_process_waits_for_the_server_and_a_command_does_not(
 def test_a_refusal_is_reported_and_ends_each_process(
     installation: Installation, server: Server
 ) -> None:
-    """A role and a database that do not exist; no waiting could change that."""
+    """A role or database does not exist, which waiting cannot change."""
     for wrong in (server.url.replace("tests@", "nobody-here@"), f"{server.url}_missing"):
         installation.environment["DATABASE_URL"] = wrong
         installation.start_web()

@@ -1,4 +1,4 @@
-"""A web worker that cannot start stops no other; an address that cannot be used is one sentence."""
+"""A web worker that cannot start stops no other; an unusable address is reported clearly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_web_worker_that_cannot_start_stops_no_other(
     installation.environment["FAILURES"] = str(failures)
     installation.start_web("tests.support.apps.fails_to_boot:app", "--workers", "2")
     status = installation.running["web"].wait(PATIENCE)
-    assert status == 3  # none could start: the host starts it again
+    assert status == 3  # none could start, so the host restarts the program
     failures.write_bytes(b"x")
     installation.start_web("tests.support.apps.fails_to_boot:app", "--workers", "2")
     installation.wait_until_ready()
@@ -28,7 +28,7 @@ def test_a_web_worker_that_cannot_start_stops_no_other(
     installation.wait_until(lambda: "This web worker could not start" in log.read_text())
     installation.wait_until(lambda: log.read_text().count("Booting worker") == 5)
     failures.write_bytes(b"x")
-    os.kill(workers(installation)[0], signal.SIGKILL)  # later, too
+    os.kill(workers(installation)[0], signal.SIGKILL)  # later starts, too
     installation.wait_until(lambda: log.read_text().count("This web worker could not start") == 2)
     assert send(installation, "task-1").status_code == 200
     installation.wait_until(lambda: log.read_text().count("Booting worker") == 7)
@@ -43,10 +43,10 @@ def test_each_program_reports_a_port_in_use_in_one_sentence(installation: Instal
         for command in (("receiver", "serve", "--bind", where), (*gunicorn, "wsgi:app")):
             done = installation.run(*command)
             assert done.returncode not in (0, None)
-            said = done.stdout + done.stderr
-            assert said.count(sentence) == 1
-            assert "Traceback" not in said
-            assert '"error"' not in said  # nothing else is wrong
+            output = done.stdout + done.stderr
+            assert output.count(sentence) == 1
+            assert "Traceback" not in output
+            assert '"error"' not in output  # everything else is correct
 
 
 def test_each_program_reports_a_missing_hooks_file_in_one_sentence(
@@ -60,6 +60,6 @@ def test_each_program_reports_a_missing_hooks_file_in_one_sentence(
     ):
         done = installation.run(*command)
         assert done.returncode != 0
-        said = done.stdout + done.stderr
-        assert said.count("hooks.tml does not exist; correct HOOKS_FILE") == 1
-        assert "Traceback" not in said
+        output = done.stdout + done.stderr
+        assert output.count("hooks.tml does not exist; correct HOOKS_FILE") == 1
+        assert "Traceback" not in output

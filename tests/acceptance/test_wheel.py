@@ -1,4 +1,4 @@
-"""The wheel is all of it: installed far from the checkout, the demo runs to its end."""
+"""The wheel is complete: installed far from the checkout, the demo runs to its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "d
 
 
 def run(*command: str, cwd: Path) -> str:
-    """What a command says; it has to end with status 0. It sees nothing of our environment."""
+    """Run a command without our environment, and return its output; expects status 0."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -26,7 +26,7 @@ def run(*command: str, cwd: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=3 * PATIENCE,  # some of them do a lot
+        timeout=3 * PATIENCE,  # some of them take long
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -35,7 +35,7 @@ def run(*command: str, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, because a build leaves folders in the checkout."""
+    """The wheel, built from a copy, because a build leaves folders in the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "copy"
     shutil.copytree(ROOT, copy, ignore=NOT_OURS)
@@ -47,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment in which the wheel is installed, and nothing leads to the checkout."""
+    """An environment with the installed wheel, in which nothing refers to the checkout."""
     folder = tmp_path_factory.mktemp("elsewhere") / "venv"
     python = clean_venv(folder) / "python"
     with pytest.raises(AssertionError, match="No module named 'receiver'"):
@@ -58,7 +58,7 @@ def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_file_of_the_packages_is_in_it(wheel: Path) -> None:
+def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     files = [
         path.relative_to(ROOT).as_posix()
@@ -70,13 +70,13 @@ def test_every_file_of_the_packages_is_in_it(wheel: Path) -> None:
     assert {*files, "wsgi.py"} <= names
 
 
-def test_nothing_else_is_in_it(wheel: Path) -> None:
+def test_nothing_else_is_in_the_wheel(wheel: Path) -> None:
     (info,) = {name for name in zipfile.Path(wheel).iterdir() if name.name.endswith(".dist-info")}
     top = {name.name for name in zipfile.Path(wheel).iterdir()}
     assert top == {*PACKAGES, "wsgi.py", info.name}
 
 
-def test_what_is_imported_lies_in_the_environment(venv: Path, tmp_path: Path) -> None:
+def test_packages_are_imported_from_the_environment(venv: Path, tmp_path: Path) -> None:
     tell = (
         "import sys, receiver, submitter, sandbox, receiver.web.gunicorn as settings\n"
         "from importlib.util import find_spec\n"
@@ -84,18 +84,18 @@ def test_what_is_imported_lies_in_the_environment(venv: Path, tmp_path: Path) ->
         "print(find_spec('wsgi').origin)\n"
         "print(*sys.path, sep='\\n', file=sys.stderr)"
     )
-    told = run(str(venv / "bin" / "python"), "-c", tell, cwd=tmp_path).splitlines()
-    assert not [line for line in told if line.startswith(str(ROOT))]
-    installed = [line for line in told if line.startswith(f"{site_packages(venv)}/")]
+    paths = run(str(venv / "bin" / "python"), "-c", tell, cwd=tmp_path).splitlines()
+    assert not [line for line in paths if line.startswith(str(ROOT))]
+    installed = [line for line in paths if line.startswith(f"{site_packages(venv)}/")]
     assert len(installed) == 5
 
 
-def test_the_demo_runs_from_it(venv: Path, tmp_path: Path) -> None:
-    told = run(str(venv / "bin" / "sandbox"), "demo", cwd=tmp_path)
-    assert told.splitlines()[-1].startswith("demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries")
-    assert str(ROOT) not in told
+def test_the_demo_runs_from_the_wheel(venv: Path, tmp_path: Path) -> None:
+    output = run(str(venv / "bin" / "sandbox"), "demo", cwd=tmp_path)
+    assert output.splitlines()[-1].startswith("demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries")
+    assert str(ROOT) not in output
 
 
 @pytest.mark.parametrize("program", ["receiver", "submitter", "sandbox"])
-def test_its_commands_say_how_to_be_used(venv: Path, tmp_path: Path, program: str) -> None:
+def test_the_installed_commands_have_help(venv: Path, tmp_path: Path, program: str) -> None:
     assert f"Usage: {program}" in run(str(venv / "bin" / program), "--help", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""From `submitter submit` to the e-mail, the Slack message and the picture, as processes."""
+"""From `submitter submit` to the e-mail, the Slack message and the picture, with real processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def submit(installation: Installation, *more: str) -> dict[str, object]:
     return document
 
 
-def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
+def test_a_task_is_submitted_recorded_and_delivered(
+    installation: Installation, sandbox: Sandbox
+) -> None:
     installation.environment |= {"TIMEZONE": "Asia/Kathmandu", "KEEP_INPUTS": "1"}
     installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
     installation.wait_until_ready()
@@ -66,7 +68,7 @@ def test_the_main_job(installation: Installation, sandbox: Sandbox) -> None:
     assert installation.stop("serve") == 0
 
 
-def test_a_failure_tells_the_reason(installation: Installation, sandbox: Sandbox) -> None:
+def test_a_failure_contains_the_reason(installation: Installation, sandbox: Sandbox) -> None:
     sandbox.next("kling", "failed")
     installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
     installation.wait_until_ready()
@@ -82,7 +84,7 @@ def test_a_failure_tells_the_reason(installation: Installation, sandbox: Sandbox
     assert document["reason"] in (mail.text or "")
 
 
-def test_serve_replaces_a_process_that_dies_and_the_others_go_on(
+def test_serve_replaces_a_process_that_ends_and_the_others_continue(
     installation: Installation,
 ) -> None:
     installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
@@ -101,13 +103,13 @@ def test_serve_replaces_a_process_that_dies_and_the_others_go_on(
 
 
 def processes(installation: Installation) -> dict[str, int]:
-    """The processes of `receiver serve`, by kind."""
+    """Return the process ids of `receiver serve`, by kind."""
     supervisor = installation.running["serve"].pid
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     words = {"web": "gunicorn", "worker": "worker", "poller": "reconcile"}
     found: dict[str, int] = {}
     for pid in children:
-        with suppress(FileNotFoundError):  # it ended meanwhile
+        with suppress(FileNotFoundError):  # it has ended
             command = Path(f"/proc/{pid}/cmdline").read_text()
             found |= {kind: int(pid) for kind, word in words.items() if f"\0{word}\0" in command}
     return found

@@ -1,4 +1,4 @@
-"""What only a real web server shows: bodies without a length, cut short, and repeated at once."""
+"""What only a real web server shows: bodies without a length, truncated or sent many times."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ UNHURRIED = "tests.support.apps.unhurried:app"
 def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A web process without time limits, for all tests that need no settings of their own."""
     with Sandbox() as sandbox:
-        made = Installation(tmp_path_factory.mktemp("unhurried"), sandbox)
+        installation = Installation(tmp_path_factory.mktemp("unhurried"), sandbox)
         try:
-            made.store.migrate()
-            made.start_web(UNHURRIED)
-            made.wait_until_ready()
-            yield made
+            installation.store.migrate()
+            installation.start_web(UNHURRIED)
+            installation.wait_until_ready()
+            yield installation
         finally:
-            made.close()
+            installation.close()
 
 
 def path(task: str) -> str:
@@ -47,10 +47,11 @@ def path(task: str) -> str:
 
 
 def raw_request(installation: Installation, head: str, chunks: list[bytes]) -> bytes:
-    """The first line that comes back for these bytes on the wire."""
+    """Return the first line of the response to these bytes."""
     with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.sendall(head.encode())
-        with suppress(BrokenPipeError, ConnectionResetError):  # answered before it was all sent
+        # the response came before everything was sent
+        with suppress(BrokenPipeError, ConnectionResetError):
             for chunk in chunks:
                 connection.sendall(chunk)
             connection.shutdown(socket.SHUT_WR)
@@ -68,7 +69,7 @@ def chunked(installation: Installation, task: str, raw: bytes) -> bytes:
     return raw_request(installation, head, [*chunks, b"0\r\n\r\n"])
 
 
-def test_bodies_on_the_wire(unhurried: Installation) -> None:
+def test_bodies_in_all_http_encodings_are_read(unhurried: Installation) -> None:
     installation = unhurried
     before = {task.id for task in installation.store.lists.tasks()}
     store = installation.store
@@ -79,14 +80,14 @@ def test_bodies_on_the_wire(unhurried: Installation) -> None:
         assert b" 413 " in chunked(installation, f"long-{number}", raw), size
     assert {task.id for task in store.lists.tasks()} - before == {
         "chunked"
-    }  # nothing truncated was kept
+    }  # nothing truncated was stored
 
     head = (
         f"POST {path('cut')} HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
         "{how}\r\nConnection: close\r\n\r\n"
     )
     for how, chunks in (
-        ("Content-Length: 5000", [body()]),  # valid as far as it goes
+        ("Content-Length: 5000", [body()]),  # a valid beginning
         ("Transfer-Encoding: chunked", [b"zz\r\n", body()]),
         ("Transfer-Encoding: chunked", [f"{len(body()) + 9:x}\r\n".encode(), body()]),
     ):
@@ -94,7 +95,7 @@ def test_bodies_on_the_wire(unhurried: Installation) -> None:
     how = "Content-Length: 5000\r\nExpect: 100-continue"
     with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.sendall(head.format(how=how).encode())
-        assert b" 100 " in connection.makefile("rb").readline()  # the body is awaited
+        assert b" 100 " in connection.makefile("rb").readline()  # the server requests the body
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with pytest.raises(NotFound):
         store.queries.task("cut")
@@ -110,7 +111,9 @@ def test_bodies_on_the_wire(unhurried: Installation) -> None:
 
 
 @both_stores
-def test_fifty_at_once_on_two_processes_is_one_transition(installation: Installation) -> None:
+def test_fifty_simultaneous_copies_on_two_processes_are_one_transition(
+    installation: Installation,
+) -> None:
     installation.start_web(UNHURRIED)
     installation.wait_until_ready()
     url = installation.url + path("task-1")
@@ -130,7 +133,7 @@ def test_fifty_at_once_on_two_processes_is_one_transition(installation: Installa
 
 
 def exchange(installation: Installation, *pieces: bytes) -> list[bytes]:
-    """The status lines that come back for these bytes; the server reads each piece by itself."""
+    """Return the status lines of the responses; the server reads each piece separately."""
     with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -146,7 +149,7 @@ def head(task: str, *more: str) -> bytes:
     return "\r\n".join([*lines, *more, "", ""]).encode()
 
 
-def test_requests_however_their_bytes_arrive(unhurried: Installation) -> None:
+def test_requests_are_handled_however_their_bytes_arrive(unhurried: Installation) -> None:
     installation = unhurried
     before = {task.id for task in installation.store.lists.tasks()}
     raw = body()
@@ -155,10 +158,10 @@ def test_requests_however_their_bytes_arrive(unhurried: Installation) -> None:
 
     whole = head("a", length) + raw
     assert exchange(installation, *(whole[at : at + 40] for at in range(0, len(whole), 40))) == ok
-    assert exchange(installation, whole * 3) == ok * 3  # one behind the other, at once
+    assert exchange(installation, whole * 3) == ok * 3  # one after the other, in one piece
     assert exchange(installation, whole * 60) == ok * 60
     assert exchange(installation, whole + whole[:50], whole[50:]) == ok * 2
-    assert exchange(installation, *[whole] * 3) == ok * 3  # on a connection that is kept
+    assert exchange(installation, *[whole] * 3) == ok * 3  # on a persistent connection
 
     welcomed = exchange(installation, head("b", length, "Expect: 100-continue"), raw)
     assert welcomed == [b"HTTP/1.1 100 Continue", *ok]
@@ -175,7 +178,8 @@ def test_requests_however_their_bytes_arrive(unhurried: Installation) -> None:
         exchange(installation, head("d", "Content-Length: 9000000"), b"x" * 9_000_000) == too_long
     )
     assert exchange(installation, head("d", "Content-Length: 262145"), b"x" * 262_145) == too_long
-    # Who is refused before the end of its body is not cut off before it has read the answer.
+    # A client that is refused before the end of its body can read the response before the
+    # connection closes.
     assert exchange(installation, head("d", "Content-Length: 9000000"), b"x" * 400_000) == too_long
     fits = body(padding="x" * 250_000)
     assert exchange(installation, head("e", f"Content-Length: {len(fits)}"), fits) == ok
@@ -187,8 +191,8 @@ def test_requests_however_their_bytes_arrive(unhurried: Installation) -> None:
     assert {task.id for task in installation.store.lists.tasks()} - before == set("abce")
 
 
-def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> None:
-    """`gunicorn wsgi:app`, as hosts start it, finds them in gunicorn.conf.py."""
+def test_gunicorn_alone_reads_the_same_settings(installation: Installation) -> None:
+    """`gunicorn wsgi:app`, as hosts start it, finds the settings in gunicorn.conf.py."""
     printed = installation.run("gunicorn", "--print-config", "wsgi:app").stdout
     ours = installation.run(
         "gunicorn", "--config", "python:receiver.web.gunicorn", "--print-config", "wsgi:app"
@@ -199,7 +203,7 @@ def test_a_bare_gunicorn_reads_the_same_settings(installation: Installation) -> 
     ]
 
 
-def test_no_search_for_garbage_goes_through_all_that_was_imported(
+def test_no_garbage_collection_scans_all_imported_objects(
     installation: Installation,
 ) -> None:
     """It would stop every callback for tens of milliseconds."""
@@ -210,7 +214,7 @@ def test_no_search_for_garbage_goes_through_all_that_was_imported(
     assert threshold == 5_000
 
 
-def test_gunicorn_serves_with_a_certificate_of_its_own(
+def test_gunicorn_serves_with_its_own_certificate(
     installation: Installation,
 ) -> None:
     tls = ROOT / "tests/data/tls"
@@ -235,10 +239,10 @@ def test_gunicorn_serves_with_a_certificate_of_its_own(
     installation.wait_until(is_answered)
 
 
-def test_a_client_that_still_sends_can_read_why_its_body_is_refused(
-    unhurried: Installation,  # where the moment that such a client gets does not end
+def test_a_client_that_is_still_sending_can_read_why_its_body_is_refused(
+    unhurried: Installation,  # where the time that such a client gets has no limit
 ) -> None:
-    """A connection that is closed at once can lose the response on its way."""
+    """A connection that is closed immediately can lose the response on its way."""
     installation = unhurried
     with (
         socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection,
@@ -253,7 +257,7 @@ def test_a_client_that_still_sends_can_read_why_its_body_is_refused(
         assert file.read().endswith(b"}")
 
 
-def test_what_follows_the_last_request_is_refused_also_when_the_client_sends_no_more(
+def test_data_after_the_last_request_is_refused_also_after_a_half_close(
     unhurried: Installation,
 ) -> None:
     installation = unhurried

@@ -20,7 +20,7 @@ from tests.support.patience import PATIENCE
 from tests.support.programs import Program, find_or_skip
 from tests.support.samples import SECRET
 
-# The links to these parts are made when the package is installed.
+# These files are linked only when the package is installed.
 FONTS = """\
 <?xml version="1.0"?>
 <fontconfig>
@@ -57,7 +57,7 @@ url = "https://hooks.example/"
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = find_or_skip("chromium")
     environment = program.environment() | fonts(program, tmp_path_factory.mktemp("fonts"))
-    # Chromium's own cage does not work for root.
+    # Chromium's own sandbox does not work for root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -77,14 +77,14 @@ def fonts(program: Program, folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def url(tmp_path: Path, store: SqliteStore) -> Iterator[str]:
-    """The web process, in a thread of ours."""
+    """The URL of the web process, which runs in a thread."""
     with serving(tmp_path, store) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def serve() -> Callable[[Path, SqliteStore], AbstractContextManager[str]]:
-    """The same for whoever has a record of his own, `receiver.db` in a folder."""
+    """A function that serves another record, `receiver.db` in a folder."""
     return serving
 
 
@@ -112,7 +112,7 @@ def serving(folder: Path, store: SqliteStore) -> Iterator[str]:
 
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
-    """A fresh browser."""
+    """A new browser context."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE * 1000)
     yield context
@@ -121,7 +121,7 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def visitor(context: BrowserContext, url: str) -> Page:
-    """Stands before the door."""
+    """A page that shows the login form."""
     page = context.new_page()
     page.goto(f"{url}/dashboard/")
     return page
@@ -129,15 +129,20 @@ def visitor(context: BrowserContext, url: str) -> Page:
 
 @pytest.fixture
 def page(visitor: Page, url: str) -> Iterator[Page]:
-    """Logged in. At the end nothing was asked of others, and the browser complained of nothing."""
+    """A page that is logged in.
+
+    It must request nothing from other hosts, and cause no browser errors.
+    """
     faults: list[str] = []
-    asked: list[str] = []
-    visitor.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    requests: list[str] = []
+    visitor.on(
+        "console", lambda message: faults.append(message.text) if message.type == "error" else None
+    )
     visitor.on("pageerror", lambda error: faults.append(str(error)))
-    visitor.on("request", lambda request: asked.append(request.url))
+    visitor.on("request", lambda request: requests.append(request.url))
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.get_by_role("button", name="Log in").click()
     visitor.wait_for_url(f"{url}/dashboard/")
     yield visitor
-    assert [one for one in asked if not one.startswith(url)] == []
+    assert [one for one in requests if not one.startswith(url)] == []
     assert faults == []

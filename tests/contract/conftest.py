@@ -1,4 +1,4 @@
-"""Every store room, empty and migrated: the contract is the same for all of them."""
+"""Every store, empty and migrated: the contract is the same for all of them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def store(
         with databases.shared_store() as shared:
             yield shared
         return
-    made = migrated(tmp_path / "receiver.db")
-    yield made
-    made.close()
+    store = migrated(tmp_path / "receiver.db")
+    yield store
+    store.close()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def lacking(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Store]:
-    """A new record at each call, to which all migrations but these were applied."""
+    """Return a function that creates a new record with all migrations except the given ones."""
     schema, files = {
         "sqlite": (sqlite.schema, "_files"),
         "postgres": (postgres.schema, "_ours"),

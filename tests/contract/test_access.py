@@ -1,4 +1,4 @@
-"""Sessions end for all processes, and attempts are counted for all of them in few rows."""
+"""Sessions end for all processes, and the attempts of all processes are counted in few rows."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_a_session_is_open_until_it_is_closed(store: Store) -> None:
     assert store.sessions.is_open("theirs", NOW)
 
 
-def test_a_session_ends_by_itself(store: Store) -> None:
+def test_a_session_expires(store: Store) -> None:
     store.sessions.open("mine", NOW, NOW + HOUR)
     assert store.sessions.is_open("mine", NOW + HOUR - 1)
     assert not store.sessions.is_open("mine", NOW + HOUR)
 
 
-def test_sessions_that_ended_are_deleted(store: Store) -> None:
+def test_expired_sessions_are_deleted(store: Store) -> None:
     store.sessions.open("first", NOW, NOW + HOUR)
     store.sessions.open("second", NOW + HOUR, NOW + 2 * HOUR)
     assert Transfer(store.database).count("sessions") == 1
@@ -50,8 +50,8 @@ def test_sessions_that_ended_are_deleted(store: Store) -> None:
     assert Transfer(store.database).count("sessions") == 0
 
 
-def test_prune_deletes_sessions_that_ended(store: Store) -> None:
-    store.sessions.open("mine", NOW, NOW + HOUR)  # long ago
+def test_prune_deletes_expired_sessions(store: Store) -> None:
+    store.sessions.open("mine", NOW, NOW + HOUR)  # expired long ago
     list(prune(store, NOW))
     assert Transfer(store.database).count("sessions") == 0
 
@@ -68,7 +68,7 @@ def test_a_further_session_ends_the_oldest(store: Store, monkeypatch: pytest.Mon
 # -- attempts
 
 
-def test_the_attempts_of_all_processes_add_up(store: Store) -> None:
+def test_the_attempts_of_all_processes_are_added_up(store: Store) -> None:
     assert store.sessions.refused_attempts(TOKEN, NOW) == []
     assert store.sessions.add_refused_attempts(TOKEN, [usage("a", 20)], NOW) == [usage("a", 20)]
     assert store.sessions.add_refused_attempts(TOKEN, [usage("a", 30)], NOW) == [usage("a", 50)]
@@ -80,7 +80,7 @@ def test_attempts_of_one_kind_do_not_count_for_another(store: Store) -> None:
     assert store.sessions.add_refused_attempts(PASSWORD, [usage("a", 5)], NOW) == [usage("a", 5)]
 
 
-def test_attempts_are_given_back_as_time_passes(store: Store) -> None:
+def test_attempts_expire_over_time(store: Store) -> None:
     store.sessions.add_refused_attempts(PASSWORD, [usage("a", 10)], NOW)
     (found,) = store.sessions.refused_attempts(PASSWORD, NOW + 40_000)
     assert (found.used, found.at) == (6, NOW + 40_000)
@@ -89,7 +89,7 @@ def test_attempts_are_given_back_as_time_passes(store: Store) -> None:
     assert Transfer(store.database).count("refused_attempts") == 1  # the other row was deleted
 
 
-def test_a_clock_that_was_set_back_keeps_nobody_out_for_longer(store: Store) -> None:
+def test_a_clock_that_was_set_back_does_not_lengthen_a_wait(store: Store) -> None:
     store.sessions.add_refused_attempts(PASSWORD, [usage("a", 10)], NOW)
     earlier = NOW - HOUR
     (found,) = store.sessions.refused_attempts(PASSWORD, earlier)
@@ -99,7 +99,7 @@ def test_a_clock_that_was_set_back_keeps_nobody_out_for_longer(store: Store) -> 
     assert found.used == 7
 
 
-def test_a_sender_that_exceeds_the_burst_waits_for_twice_its_time_at_most(store: Store) -> None:
+def test_a_sender_above_the_burst_waits_at_most_twice_its_time(store: Store) -> None:
     store.sessions.add_refused_attempts(PASSWORD, [usage("a", 10)], NOW)
     for _ in range(50):
         store.sessions.add_refused_attempts(PASSWORD, [usage("a", 10)], NOW)
@@ -117,7 +117,7 @@ def test_two_senders_in_one_slot_are_never_charged_for_each_other(store: Store) 
     ]
 
 
-def test_strangers_cannot_fill_the_table(store: Store) -> None:
+def test_attackers_cannot_fill_the_table(store: Store) -> None:
     for start in range(0, 3_000, 200):
         found = [
             Usage(number % SLOTS, f"sender {number}", 1, NOW)
@@ -140,5 +140,5 @@ def test_no_attempt_is_lost_when_processes_merge_at_the_same_time(store: Store) 
     assert store.sessions.refused_attempts(TOKEN, NOW) == [usage("a", 40), usage("b", 20, 2)]
 
 
-def test_the_store_holds_no_address() -> None:
+def test_the_store_contains_no_address() -> None:
     assert "address" not in sessions.Usage.__annotations__

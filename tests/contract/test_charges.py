@@ -1,4 +1,4 @@
-"""What providers said they charged, in every store, and read page by page."""
+"""Every store records the prices that providers report, and returns them page by page."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ UNITS: dict[str, Any] = {"final_unit_deduction": "1.5"}
 
 
 def end(store: Store, task: str, at: int = NOW, account: str = "default", **more: Any) -> None:
-    made = Task(task, "kling", Status.CREATED, at, at, account, reference=f"ORDER-{task}")
-    store.inbox.create_task(made)
+    new_task = Task(task, "kling", Status.CREATED, at, at, account, reference=f"ORDER-{task}")
+    store.inbox.create_task(new_task)
     Ingest(store).accept(callback(body(task_id=f"at-{task}", **more), task, received_at=at))
 
 
 def billed(store: Store, task: str, *billing: dict[str, str]) -> None:
-    """A task of Kling's new dialect."""
+    """Return the callback for a task of Kling's new dialect, with this price."""
     output = [{"type": "image", "url": "https://cdn.example/0.png"}]
     document = {"id": f"at-{task}", "status": "succeeded", "outputs": output, "billing": billing}
     Ingest(store).accept(callback(json.dumps(document).encode(), task))
@@ -41,10 +41,10 @@ def test_a_charge_has_its_unit(store: Store) -> None:
     assert (store.queries.task("b").cost, store.queries.task("b").cost_unit) == ("0.07", "USD")
 
 
-def test_what_a_later_message_does_not_tell_stays(store: Store) -> None:
+def test_a_later_message_without_a_price_keeps_it(store: Store) -> None:
     end(store, "a")
-    made = Task("b", "kling", Status.CREATED, NOW, NOW)
-    store.inbox.create_task(made)
+    task = Task("b", "kling", Status.CREATED, NOW, NOW)
+    store.inbox.create_task(task)
     ingest = Ingest(store)
     ingest.accept(callback(body("processing", task_id="at-b", **UNITS), "b"))
     ingest.accept(callback(body("succeed", task_id="at-b"), "b"))
@@ -62,7 +62,7 @@ def test_what_a_later_message_does_not_tell_stays(store: Store) -> None:
         (ALWAYS, {"provider": "appypie"}, []),
     ],
 )
-def test_charges_are_read_whole_page_by_page(
+def test_all_charges_are_read_page_by_page(
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
     span: TimeRange,

@@ -1,4 +1,4 @@
-"""What every store promises after a clock was set: rows are due in elapsed time, and only once."""
+"""In every store, rows are due in elapsed time after a clock was set, and only once."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ LATE = NOW + 1_000 * YEAR
 
 @pytest.fixture
 def machine(store: Store, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """The machine of the processes; PostgreSQL's server is on it, or has the same clock."""
-    made = Machine(NOW)
+    """The machine of the processes; the PostgreSQL server runs on it, or has the same clock."""
+    machine = Machine(NOW)
     if store.database.server_clock() is not None:
-        monkeypatch.setattr(type(store.database), "server_clock", lambda _: made.shown)
-    return made
+        monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
+    return machine
 
 
 def accept(store: Store, task_id: str = "task-1", *hooks: str, at: int = NOW) -> None:
@@ -54,12 +54,12 @@ def fail(store: Store, delivery: Delivery, now: int, delay: int) -> None:
 
 
 def refuse(store: Store, now: int) -> None:
-    """Ten wrong passwords of one sender, which are given back within 100 seconds."""
+    """Record ten wrong passwords of one sender, which expire within 100 seconds."""
     store.sessions.add_refused_attempts(ALLOWANCE, [Usage(1, "sender", 10.0, now)], now)
 
 
 def retry(store: Store, now: int, delay: int = 30 * SECOND) -> None:
-    """A delivery that failed and is due after `delay`."""
+    """Create a failed delivery that is due after `delay`."""
     accept(store, at=now)
     (delivery,) = claim(store, now)
     fail(store, delivery, now, delay)
@@ -101,7 +101,7 @@ def test_the_lease_of_a_dead_worker_expires_after_the_clock_was_set(
 
 
 @pytest.mark.parametrize("by", [*BACK, *FORWARD])
-def test_the_lease_of_a_live_worker_is_not_taken_over(
+def test_the_lease_of_a_live_worker_does_not_expire(
     store: Store, machine: Machine, by: int
 ) -> None:
     watch = machine.watch(store)
@@ -118,7 +118,7 @@ def test_the_lease_of_a_live_worker_is_not_taken_over(
 
 
 @pytest.mark.parametrize("by", BACK)
-def test_everything_else_goes_on_in_elapsed_time_after_the_clock_was_set_back(
+def test_everything_else_continues_in_elapsed_time_after_the_clock_was_set_back(
     store: Store, machine: Machine, by: int
 ) -> None:
     watch = machine.watch(store)
@@ -130,7 +130,7 @@ def test_everything_else_goes_on_in_elapsed_time_after_the_clock_was_set_back(
     assert due(store, machine.shown + MINUTE) == EVERYTHING
 
 
-def test_a_dead_worker_is_not_seen_after_the_clock_was_set_back(
+def test_a_dead_worker_does_not_look_alive_after_the_clock_was_set_back(
     store: Store, machine: Machine
 ) -> None:
     watch = machine.watch(store)
@@ -147,7 +147,7 @@ def test_a_mismatch_is_queried_within_a_minute_although_one_was_recorded_in_the_
 ) -> None:
     ingest, earlier = Ingest(store, []), NOW - HOUR
     for number, at in enumerate((NOW, NOW, earlier)):
-        store.polling.claim_overdue(NOW, NOW + DAY, 9)  # it is queried
+        store.polling.claim_overdue(NOW, NOW + DAY, 9)  # the poller queries it
         raw = body("processing", task_id=f"at-kling-{number}")
         ingest.accept(callback(raw, received_at=at))
     assert store.queries.task("task-1").deadline_at == earlier + MINUTE
@@ -169,7 +169,7 @@ def test_nothing_is_due_early_because_the_clock_was_set_forward(
     assert due(store, machine.shown + MINUTE) == EVERYTHING
 
 
-def test_what_is_scheduled_between_a_step_forward_and_its_correction_is_not_moved(
+def test_rows_scheduled_between_a_step_forward_and_its_correction_are_not_moved(
     store: Store, machine: Machine
 ) -> None:
     watch = machine.watch(store)
@@ -193,7 +193,7 @@ def test_a_long_delay_is_not_longer_after_a_step_forward(store: Store, machine: 
     assert len(claim(store, machine.shown)) == 1
 
 
-# -- once, and by whom
+# -- each step is corrected once
 
 
 @pytest.mark.parametrize("by", [-HOUR, HOUR])
@@ -209,7 +209,7 @@ def test_several_processes_correct_a_step_once(store: Store, machine: Machine, b
     assert len(claim(store, machine.shown + 30 * SECOND)) == 1
 
 
-def test_processes_that_look_at_the_same_time_correct_a_step_once(
+def test_processes_that_check_at_the_same_time_correct_a_step_once(
     store: Store, machine: Machine
 ) -> None:
     watches = [machine.watch(store) for _ in range(8)]
@@ -240,7 +240,7 @@ def test_several_machines_correct_a_step_of_their_server_once(
     assert len(claim(store, machine.shown + 30 * SECOND)) == 1
 
 
-def test_steps_that_follow_each_other_are_all_corrected(store: Store, machine: Machine) -> None:
+def test_consecutive_steps_are_all_corrected(store: Store, machine: Machine) -> None:
     watch, lazy = machine.watch(store), machine.watch(store)
     watch.look()
     lazy.look()
@@ -248,7 +248,7 @@ def test_steps_that_follow_each_other_are_all_corrected(store: Store, machine: M
     for by in (-HOUR, 2 * HOUR, -10 * MINUTE, -3 * DAY, 5 * SECOND):
         machine.set_clock(by)
         assert correction(watch) is not None
-    assert correction(lazy) is None  # it slept all the time
+    assert correction(lazy) is None  # it made no check meanwhile
     assert len(claim(store, machine.shown + HOUR)) == 1
 
 
@@ -259,7 +259,7 @@ def test_a_step_while_every_process_was_down_is_corrected_at_the_next_start(
     retry(store, machine.shown)
     machine.wait(10 * SECOND)
     machine.set_clock(-HOUR)
-    step = machine.watch(store).look()  # at its first look
+    step = machine.watch(store).look()  # at its first check
     assert step is not None
     assert step.by_ms == -HOUR
     assert claim(store, machine.shown + 19 * SECOND) == []
@@ -281,7 +281,7 @@ def test_a_clock_that_was_set_back_before_a_reboot_is_noticed_by_the_last_heartb
     assert machine.watch(store).look() is None
 
 
-def test_a_reboot_is_no_step(store: Store, machine: Machine) -> None:
+def test_a_reboot_is_not_a_step(store: Store, machine: Machine) -> None:
     machine.watch(store).look()
     store.activity.heartbeat("host:1", "worker", machine.shown)
     machine.wait(HOUR)
@@ -291,13 +291,13 @@ def test_a_reboot_is_no_step(store: Store, machine: Machine) -> None:
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # a server is another machine
 @pytest.mark.parametrize("behind", [HOUR, 50 * YEAR])
-def test_a_machine_that_learns_the_time_after_its_boot_delays_nothing(
+def test_a_machine_that_gets_the_time_after_its_boot_delays_nothing(
     store: Store, machine: Machine, behind: int
 ) -> None:
     machine.watch(store).look()
     store.activity.heartbeat("host:1", "worker", machine.shown)
     retry(store, machine.shown, delay=2 * HOUR)
-    machine.wait(HOUR)  # it is off
+    machine.wait(HOUR)  # switched off
     machine.boot, machine.up = "boot-2", 20 * SECOND
     machine.set_clock(-behind)
     watch = machine.watch(store)
@@ -309,10 +309,10 @@ def test_a_machine_that_learns_the_time_after_its_boot_delays_nothing(
     assert len(claim(store, NOW + 2 * HOUR)) == 1
 
 
-# -- what is no step
+# -- what is not a step
 
 
-def test_suspending_the_machine_is_elapsed_time(store: Store, machine: Machine) -> None:
+def test_time_in_suspend_is_elapsed_time(store: Store, machine: Machine) -> None:
     watch = machine.watch(store)
     watch.look()
     retry(store, machine.shown, delay=8 * HOUR)
@@ -322,7 +322,7 @@ def test_suspending_the_machine_is_elapsed_time(store: Store, machine: Machine) 
 
 
 @pytest.mark.parametrize("by", [-1_900, -600, -1, 1, 600, 1_900])
-def test_small_changes_are_no_step_however_many(store: Store, machine: Machine, by: int) -> None:
+def test_small_changes_are_not_steps_however_many(store: Store, machine: Machine, by: int) -> None:
     watch = machine.watch(store)
     for _ in range(20):
         machine.wait(2 * SECOND)
@@ -332,7 +332,7 @@ def test_small_changes_are_no_step_however_many(store: Store, machine: Machine, 
 
 
 @pytest.mark.parametrize("paused_for", [10 * SECOND, HOUR, 40 * DAY])
-def test_a_machine_that_was_paused_does_not_move_what_it_shares_with_others(
+def test_a_paused_machine_does_not_move_rows_that_it_shares_with_others(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch, paused_for: int
 ) -> None:
     """A virtual machine's time since boot stops with it, so its server's clock seems to be set."""
@@ -387,7 +387,7 @@ def test_a_machine_that_no_longer_runs_does_not_have_to_confirm_a_step(
     assert correction(watch) is not None
 
 
-def test_a_clock_that_a_server_shows_once_is_not_believed(
+def test_a_time_that_a_server_reports_once_is_not_trusted(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
@@ -406,15 +406,15 @@ def test_a_clock_that_a_server_shows_once_is_not_believed(
 
 
 @pytest.mark.parametrize("by", [-HOUR, HOUR])
-def test_the_history_keeps_its_times(store: Store, machine: Machine, by: int) -> None:
+def test_recorded_times_are_not_changed(store: Store, machine: Machine, by: int) -> None:
     watch = machine.watch(store)
     watch.look()
     retry(store, machine.shown)
-    before = {table: Transfer(store.database).digest(table) for table in HISTORY}
+    before = {table: list(Transfer(store.database).pages(table)) for table in HISTORY}
     task = store.queries.task("task-1")
     machine.set_clock(by)
     correction(watch)
-    assert {table: Transfer(store.database).digest(table) for table in HISTORY} == before
+    assert {table: list(Transfer(store.database).pages(table)) for table in HISTORY} == before
     assert replace(store.queries.task("task-1"), deadline_at=task.deadline_at) == task
 
 
@@ -434,7 +434,7 @@ def test_a_step_is_recorded_and_counted(store: Store, machine: Machine) -> None:
     ]
 
 
-def test_copies_take_the_corrections_along() -> None:
+def test_copies_include_the_corrections() -> None:
     assert {"clocks", "clock_steps"} <= set(TABLES)
 
 
@@ -456,7 +456,7 @@ def test_a_clock_that_was_set_forward_does_not_prune_early(
     assert pruned(store, machine.shown - DAY) == 1
 
 
-def test_a_step_that_was_undone_does_not_keep_data(store: Store, machine: Machine) -> None:
+def test_a_step_that_was_reversed_does_not_delay_pruning(store: Store, machine: Machine) -> None:
     watch = machine.watch(store)
     watch.look()
     Ingest(store, []).accept(callback(body(), received_at=machine.shown))
@@ -467,7 +467,7 @@ def test_a_step_that_was_undone_does_not_keep_data(store: Store, machine: Machin
     assert pruned(store, machine.shown - DAY) == 1
 
 
-def test_what_was_recorded_while_the_clock_was_behind_is_not_pruned_early(
+def test_rows_recorded_while_the_clock_was_behind_are_not_pruned_early(
     store: Store, machine: Machine
 ) -> None:
     watch = machine.watch(store)
@@ -481,14 +481,14 @@ def test_what_was_recorded_while_the_clock_was_behind_is_not_pruned_early(
 
 
 @pytest.mark.parametrize("by", FORWARD)
-def test_an_idempotency_key_is_kept_for_a_day_of_elapsed_time(
+def test_an_idempotency_key_is_stored_for_a_day_of_elapsed_time(
     store: Store, machine: Machine, by: int
 ) -> None:
     watch = machine.watch(store)
     watch.look()
     now = machine.shown
-    held = store.idempotency.claim("key", b"digest", "task-1", now, now + MINUTE)
-    assert held is not None
+    holder = store.idempotency.claim("key", b"digest", "task-1", now, now + MINUTE)
+    assert holder is not None
     machine.wait(HOUR)
     machine.set_clock(by)
     correction(watch)
@@ -497,9 +497,7 @@ def test_an_idempotency_key_is_kept_for_a_day_of_elapsed_time(
 
 
 @pytest.mark.parametrize("by", [*BACK, *FORWARD])
-def test_refused_attempts_are_given_back_in_elapsed_time(
-    store: Store, machine: Machine, by: int
-) -> None:
+def test_refused_attempts_expire_in_elapsed_time(store: Store, machine: Machine, by: int) -> None:
     watch = machine.watch(store)
     watch.look()
     refuse(store, machine.shown)
@@ -507,13 +505,13 @@ def test_refused_attempts_are_given_back_in_elapsed_time(
     correction(watch)
     machine.wait(MINUTE)
     (left,) = store.sessions.refused_attempts(ALLOWANCE, machine.shown)
-    assert 3.5 <= left.used <= 4.0  # a step of 3 s may be taken for elapsed time
+    assert 3.5 <= left.used <= 4.0  # a step of 3 s may be counted as elapsed time
     machine.wait(MINUTE)
     assert store.sessions.refused_attempts(ALLOWANCE, machine.shown) == []
 
 
 @pytest.mark.parametrize("by", [*BACK, *FORWARD])
-def test_a_session_lasts_as_long_in_elapsed_time(store: Store, machine: Machine, by: int) -> None:
+def test_a_session_lasts_its_elapsed_time(store: Store, machine: Machine, by: int) -> None:
     watch = machine.watch(store)
     watch.look()
     store.sessions.open("digest", machine.shown, machine.shown + 12 * HOUR)
@@ -523,10 +521,10 @@ def test_a_session_lasts_as_long_in_elapsed_time(store: Store, machine: Machine,
     assert not store.sessions.is_open("digest", machine.shown)
 
 
-# -- the last resort: what is later than any delay
+# -- the last resort: times later than any possible delay
 
 
-def test_a_row_that_is_due_later_than_possible_becomes_due(store: Store, machine: Machine) -> None:
+def test_a_row_with_an_impossibly_late_due_time_becomes_due(store: Store, machine: Machine) -> None:
     schedule_everything(store, machine.shown)
     later = machine.shown - 40 * DAY
     assert store.clocks.limit_schedules(later) > 0
@@ -534,8 +532,8 @@ def test_a_row_that_is_due_later_than_possible_becomes_due(store: Store, machine
     assert store.clocks.limit_schedules(later) == 0
 
 
-def test_attempts_and_sessions_of_the_future_end(store: Store, machine: Machine) -> None:
-    """Nobody is locked out for a year because the clock was ahead while a password was wrong."""
+def test_attempts_and_sessions_in_the_future_expire(store: Store, machine: Machine) -> None:
+    """A wrong password must not lock people out for a year because the clock was ahead."""
     refuse(store, machine.shown + YEAR)
     store.sessions.open("digest", machine.shown + YEAR, machine.shown + YEAR + 12 * HOUR)
     assert store.clocks.limit_schedules(machine.shown) == 2
@@ -544,7 +542,7 @@ def test_attempts_and_sessions_of_the_future_end(store: Store, machine: Machine)
     assert not store.sessions.is_open("digest", machine.shown)
 
 
-def test_a_lease_that_is_longer_than_possible_expires(store: Store, machine: Machine) -> None:
+def test_an_impossibly_long_lease_expires(store: Store, machine: Machine) -> None:
     accept(store)
     claim(store, machine.shown)
     later = machine.shown - HOUR
@@ -552,7 +550,7 @@ def test_a_lease_that_is_longer_than_possible_expires(store: Store, machine: Mac
     assert len(store.outbox.expired(later + LEASE)) == 1
 
 
-def test_a_due_time_that_is_possible_is_not_moved(store: Store, machine: Machine) -> None:
+def test_a_possible_due_time_is_not_moved(store: Store, machine: Machine) -> None:
     schedule_everything(store, machine.shown)
     accept(store, "task-7", "other")
     claim(store, machine.shown)
@@ -586,7 +584,7 @@ EVERYTHING = {"delivery", "deadline", "account", "circuit", "alert", "trial", "k
 
 
 def schedule_everything(store: Store, now: int) -> None:
-    """Schedule one of everything for a minute from now."""
+    """Schedule one row of each kind for a minute from now."""
     at = now + MINUTE
     retry(store, now, MINUTE)
     task = Task("task-2", "kling", Status.CREATED, now, now, deadline_at=at)
@@ -613,10 +611,10 @@ def schedule_everything(store: Store, now: int) -> None:
 
 
 def due(store: Store, now: int) -> set[str]:
-    """Return what of `schedule_everything` is due; what is due stays so."""
+    """Return which rows of `schedule_everything` are due; due rows stay due."""
     tasks = {task.id for task in store.polling.claim_overdue(now, now, 9)}
     key = store.idempotency.find("key", now)
-    asked: dict[str, Callable[[], bool]] = {
+    checks: dict[str, Callable[[], bool]] = {
         "delivery": lambda: (store.lists.deliveries(task_id="task-1")[0].due_at or LATE) <= now,
         "deadline": lambda: "task-2" in tasks,
         "account": lambda: "task-3" in tasks,
@@ -625,7 +623,7 @@ def due(store: Store, now: int) -> set[str]:
         "trial": lambda: store.endpoints.claim_tests(now, now) != [],
         "key": lambda: key is not None and key.held_until <= now,
     }
-    return {name for name, is_due in asked.items() if is_due()}
+    return {name for name, is_due in checks.items() if is_due()}
 
 
 def pruned(store: Store, older_than: int) -> int:

@@ -1,4 +1,4 @@
-"""Many callbacks at once, most of them copies, in any order: every store ends with one record."""
+"""Many simultaneous callbacks, mostly copies in any order, leave one record in every store."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STATUSES = ("submitted", "processing", "succeed")
 NOW = 1_765_519_851_000
 
 
-def test_1600_callbacks_at_once_are_recorded_once(store: Store) -> None:
-    """150 distinct ones of 50 tasks, each at least once, shuffled."""
-    chance = random.Random(11)  # noqa: S311 - to repeat a run, not to keep a secret
+def test_1600_simultaneous_callbacks_are_recorded_once(store: Store) -> None:
+    """They are 150 different callbacks of 50 tasks, each sent at least once, in random order."""
+    chance = random.Random(11)  # noqa: S311 - reproducible, and not a secret
     distinct = [(task, status) for task in range(TASKS) for status in STATUSES]
     sent = distinct + [chance.choice(distinct) for _ in range(COPIES - len(distinct))]
     chance.shuffle(sent)
@@ -32,9 +32,9 @@ def test_1600_callbacks_at_once_are_recorded_once(store: Store) -> None:
         return ingest.accept(callback(body(status, f"p-{task}"), f"task-{task}"))
 
     with ThreadPoolExecutor(THREADS) as pool:
-        told = Counter(pool.map(send, sent))
+        outcomes = Counter(pool.map(send, sent))
 
-    assert set(told) <= {Outcome.RECORDED, Outcome.DUPLICATE, Outcome.STALE}
+    assert set(outcomes) <= {Outcome.RECORDED, Outcome.DUPLICATE, Outcome.STALE}
     moves = 0
     for task in range(TASKS):
         history = store.queries.history(f"task-{task}")
@@ -48,14 +48,16 @@ def test_1600_callbacks_at_once_are_recorded_once(store: Store) -> None:
             ("mail", "succeeded"),
             ("slack", "succeeded"),
         ]
-        kept = Counter({stored.callback.body: stored.repeats + 1 for stored in history.callbacks})
+        recorded = Counter(
+            {stored.callback.body: stored.repeats + 1 for stored in history.callbacks}
+        )
         of_task = Counter(body(status, f"p-{task}") for one, status in sent if one == task)
-        assert kept == of_task
-    assert told[Outcome.RECORDED] == moves
+        assert recorded == of_task
+    assert outcomes[Outcome.RECORDED] == moves
 
 
 def test_a_signed_callback_without_our_id_is_adopted_once(store: Store) -> None:
-    """Eight at the same moment about a task that nobody knows."""
+    """Eight callbacks about one unknown task arrive at the same moment."""
     event_ingest = Ingest(store, [subscription("mail")])
     same = [callback(body("succeed", "unknown", n=number), None) for number in range(8)]  # type: ignore[arg-type]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -65,7 +67,7 @@ def test_a_signed_callback_without_our_id_is_adopted_once(store: Store) -> None:
     assert len(store.lists.deliveries()) == 1
 
 
-def test_what_is_due_is_claimed_once(store: Store) -> None:
+def test_due_deliveries_are_claimed_once(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail"), subscription("slack")])
     for task in range(40):
         ingest.accept(callback(body(), f"task-{task}"))
@@ -82,18 +84,18 @@ def test_what_is_due_is_claimed_once(store: Store) -> None:
     assert {one.attempts for one in store.lists.deliveries(state=State.CLAIMED, limit=99)} == {1}
 
 
-def test_an_overdue_task_is_asked_about_by_one_poller(store: Store) -> None:
+def test_an_overdue_task_is_claimed_by_one_poller(store: Store) -> None:
     ingest = Ingest(store)
     for task in range(40):
         ingest.accept(callback(body("processing"), f"task-{task}"))
         store.polling.query_at(f"task-{task}", NOW)
 
-    def take_all(_: int) -> list[str]:
-        taken = []
+    def claim_all(_: int) -> list[str]:
+        claimed = []
         while found := store.polling.claim_overdue(NOW, NOW + 60_000, 3):
-            taken += [task.id for task in found]
-        return taken
+            claimed += [task.id for task in found]
+        return claimed
 
     with ThreadPoolExecutor(THREADS) as pool:
-        taken = [one for many in pool.map(take_all, range(THREADS)) for one in many]
-    assert len(taken) == len(set(taken))
+        claimed = [one for many in pool.map(claim_all, range(THREADS)) for one in many]
+    assert len(claimed) == len(set(claimed))

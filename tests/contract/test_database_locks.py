@@ -1,4 +1,4 @@
-"""What else keeps writers apart: locks on a whole database, unique keys, and slots for counting."""
+"""Other means that serialise writers: locks on a database, unique keys, and counting slots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from receiver.stores.sqlite.writer import SqliteWriter, connect, file_lock
 from receiver.tasks import Status, Task
 from tests.support.patience import PATIENCE, wait_until
 
-# Keys that keep two writers from recording the same thing twice, by table, besides row keys.
+# Keys besides the row keys that prevent two writers from recording the same thing twice, by table.
 KEYS = {
     ("tasks", ("id",), False),
     ("callbacks", ("task", "digest"), False),
@@ -65,11 +65,11 @@ select mode from pg_locks where pid = pg_backend_pid() and granted
 
 
 class Database:
-    """One record, for several stores, and what a connection of the test sees of it."""
+    """One record for several stores, and a connection with which the test observes it."""
 
     def __init__(self, make: Callable[[], Store], waiting: Callable[[], int]) -> None:
         self.make = make
-        self.waiting = waiting  # how many wait for a lock
+        self.waiting = waiting  # how many connections wait for a lock
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -135,9 +135,9 @@ class Flocks:
 
 @pytest.fixture
 def flocks(monkeypatch: pytest.MonkeyPatch) -> Flocks:
-    made = Flocks()
-    monkeypatch.setattr(fcntl, "flock", made.flock)
-    return made
+    flocks = Flocks()
+    monkeypatch.setattr(fcntl, "flock", flocks.flock)
+    return flocks
 
 
 def _one(connection: psycopg.Connection[Any], sql: str) -> Any:
@@ -146,7 +146,7 @@ def _one(connection: psycopg.Connection[Any], sql: str) -> Any:
     return row[0]
 
 
-# -- look, then write: `alone`
+# -- `alone`: check, then write
 
 
 def test_one_store_at_a_time_is_alone(database: Database) -> None:
@@ -169,7 +169,7 @@ def test_one_store_at_a_time_is_alone(database: Database) -> None:
 def test_threads_that_wait_to_be_alone_leave_connections_to_others(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of all the threads of a process one waits in the database, the others in the process."""
+    """One thread of a process waits in the database, the others wait in the process."""
     monkeypatch.setattr(postgres_database, "MAX_CONNECTIONS", 2)
     monkeypatch.setattr(postgres_database, "PATIENCE", PATIENCE)
     store = PostgresStore(url)
@@ -209,8 +209,8 @@ def test_a_batch_takes_every_kind_of_lock(url: str) -> None:
         session.lock_name("a name")
         session.lock(LOCK_TASK, ("task-1",))
         row = session.execute_locked(LOCK_TASK, ("task-1",)).fetchone()
-        held = session.execute(_HELD).fetchall()
-        return row["seq"], [one["mode"] for one in held]
+        locks = session.execute(_HELD).fetchall()
+        return row["seq"], [one["mode"] for one in locks]
 
     batch_of = Wire(url)
     try:
@@ -240,7 +240,7 @@ def test_a_migration_of_postgres_waits_for_another(url: str) -> None:
     assert not is_done
 
 
-# -- SQLite: whoever writes holds the file lock
+# -- SQLite: every writer holds the file lock
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_migration_of_postgres_waits_for_another(url: str) -> None:
     ],
     ids=["migrate", "give_back", "create_task"],
 )
-def test_whoever_writes_to_the_file_waits_for_its_lock(
+def test_every_writer_waits_for_the_file_lock(
     path: Path, flocks: Flocks, work: Callable[[SqliteStore], object]
 ) -> None:
     store = SqliteStore(path)
@@ -266,8 +266,8 @@ def test_whoever_writes_to_the_file_waits_for_its_lock(
     assert not is_done
 
 
-def test_no_other_program_writes_while_a_batch_is_open(path: Path) -> None:
-    """From the first statement on, even if that only reads: a later write cannot fail then."""
+def test_no_other_program_writes_during_a_batch(path: Path) -> None:
+    """This holds from the first statement, even a query, so that a later write cannot fail."""
     writer = SqliteWriter(path)
     other = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
 
@@ -283,10 +283,10 @@ def test_no_other_program_writes_while_a_batch_is_open(path: Path) -> None:
         other.close()
 
 
-def test_no_other_program_writes_while_the_file_is_migrated(
+def test_no_other_program_writes_during_a_migration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the first statement of the migration on, which looks up what is missing."""
+    """This holds from the first statement of the migration, which determines the missing ones."""
     path = tmp_path / "receiver.db"
     seen: list[str] = []
     answers: list[str] = []
@@ -316,7 +316,7 @@ def test_no_other_program_writes_while_the_file_is_migrated(
 # -- PostgreSQL: counters are spread over slots
 
 
-def test_a_slot_that_another_transaction_counts_in_is_left_to_it(url: str) -> None:
+def test_a_slot_in_which_another_transaction_counts_is_not_used(url: str) -> None:
     with (
         psycopg.connect(url, autocommit=True) as one,
         psycopg.connect(url) as other,

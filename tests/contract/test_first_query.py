@@ -1,4 +1,4 @@
-"""RECONCILE_AFTER limits the wait before the first query of every task, however it became known."""
+"""RECONCILE_AFTER limits the delay of the first query of every task, however it became known."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def adopted_without_being_understood(ingest: Ingest, _: Settings) -> None:
 
 def adopted_by_replay(ingest: Ingest, _: Settings) -> None:
     unknown = replace(PROCESSING, task_id=None, trust=Trust.SIGNED)
-    ingest.store.inbox.quarantine(unknown, "not understood then")
+    ingest.store.inbox.quarantine(unknown, "it could not be parsed")
     ingest.replay(ingest.store.lists.callbacks()[0].id)
 
 

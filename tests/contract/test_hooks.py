@@ -1,4 +1,4 @@
-"""What every hook type must do, whatever it sends and to whom."""
+"""What every hook type has to do, whatever it sends and to which endpoint."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ HOSTILE = [
 
 @dataclass
 class Case:
-    """A hook, and the endpoint that it sends to."""
+    """A hook, and the endpoint to which it sends."""
 
     hook: Hook
     options: dict[str, Any]
-    received: Callable[[], list[str]]  # the identity of each message
+    received: Callable[[], list[str]]  # the idempotency key of each message
     refuse: Callable[[], None]  # makes the endpoint refuse the next event
     break_down: Callable[[], None]  # makes the endpoint unavailable
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with Site() as made:
-        made.pages["/0.png"] = Page(picture())
-        made.pages["/slack"] = Page(b"ok")
-        yield made
+    with Site() as site:
+        site.pages["/0.png"] = Page(picture())
+        site.pages["/slack"] = Page(b"ok")
+        yield site
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def case(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Iterator
     yield from CASES[request.param](site, tmp_path)
 
 
-def test_every_hook_type_is_in_this_suite() -> None:
+def test_every_hook_type_is_tested_here() -> None:
     assert set(CASES) == set(hooks.TYPES)
 
 
@@ -222,37 +222,39 @@ def test_a_hook_has_the_name_of_its_entry(case: Case) -> None:
     assert case.hook.name == "shop"
 
 
-def test_a_second_send_has_the_same_identity(case: Case, media: tuple[Media, ...]) -> None:
+def test_a_second_send_has_the_same_idempotency_key(case: Case, media: tuple[Media, ...]) -> None:
     case.hook.send(notice(media=media))
     case.hook.send(notice(media=media))
     assert len(set(case.received())) == 1
 
 
-def test_different_tasks_have_different_identities(case: Case, media: tuple[Media, ...]) -> None:
+def test_different_tasks_have_different_idempotency_keys(
+    case: Case, media: tuple[Media, ...]
+) -> None:
     case.hook.send(notice(media=media, id="task-1"))
     case.hook.send(notice(media=media, id="task-2"))
     assert len(set(case.received())) == 2
 
 
-def test_the_answer_is_one_line_for_people(case: Case, media: tuple[Media, ...]) -> None:
+def test_the_returned_text_is_one_printable_line(case: Case, media: tuple[Media, ...]) -> None:
     answer = case.hook.send(notice(media=media)).answer
     assert answer
     assert answer.isprintable()
 
 
 @pytest.mark.parametrize("status", ["failed", "given_up", "processing"])
-def test_a_task_without_a_result_is_sent_as_well(case: Case, status: str) -> None:
+def test_a_task_without_a_result_is_sent(case: Case, status: str) -> None:
     assert case.hook.send(notice(status, reason="risk control")).answer
 
 
-def test_a_success_with_nothing_in_it_is_sent_as_well(case: Case) -> None:
+def test_a_success_without_a_result_is_sent(case: Case) -> None:
     assert case.hook.send(notice()).answer
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_does_no_harm(case: Case, site: Site, tmp_path: Path, text: str) -> None:
+def test_hostile_text_is_harmless(case: Case, site: Site, tmp_path: Path, text: str) -> None:
     media = Media("image", f"{site.url}/0.png", index=text, duration=text)
-    told = notice(
+    hostile = notice(
         "failed",
         (media, Media("image", f"{site.url}/0.png", index=text + "2")),
         reference=text,
@@ -260,24 +262,24 @@ def test_hostile_text_does_no_harm(case: Case, site: Site, tmp_path: Path, text:
         provider_task_id=text,
         cost=text,
     )
-    case.hook.send(told)
+    case.hook.send(hostile)
     assert len(set(case.received())) in (1, 2)  # messages, or files
     assert {path.name for path in tmp_path.iterdir()} <= {"files"}
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text.strip()])
-def test_a_hostile_kind_or_url_is_at_worst_a_failure(case: Case, site: Site, text: str) -> None:
+def test_a_hostile_kind_or_url_causes_at_most_a_failure(case: Case, site: Site, text: str) -> None:
     for media in (
         Media(text, f"{site.url}/0.png"),
         Media("image", text),
         Media("video", f"{site.url}/{text}"),
     ):
-        said = ""
+        answer = ""
         try:
-            said = case.hook.send(notice(media=(media,))).answer
+            answer = case.hook.send(notice(media=(media,))).answer
         except DeliveryFailure as failure:
-            said = str(failure)
-        assert said.isprintable()
+            answer = str(failure)
+        assert answer.isprintable()
 
 
 def test_a_refusal_is_a_delivery_failure(case: Case, media: tuple[Media, ...]) -> None:
@@ -287,7 +289,7 @@ def test_a_refusal_is_a_delivery_failure(case: Case, media: tuple[Media, ...]) -
     assert str(caught.value)
 
 
-def test_a_refusal_of_one_event_does_not_concern_the_endpoint(
+def test_a_refused_event_does_not_count_against_the_endpoint(
     case: Case, media: tuple[Media, ...]
 ) -> None:
     case.refuse()

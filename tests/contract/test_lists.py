@@ -1,4 +1,4 @@
-"""Lists of every store, narrowed down to some tasks and a span of time, page by page."""
+"""Lists of every store, filtered by tasks and by time, page by page."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def filled(store: Store) -> Store:
         ]
     ):
         at = NOW + number * HOUR
-        made = Task(task, provider, Status.CREATED, at, at, account, reference=reference)
-        store.inbox.create_task(made)
+        new_task = Task(task, provider, Status.CREATED, at, at, account, reference=reference)
+        store.inbox.create_task(new_task)
         came = replace(
             callback(body(task_id=f"at-{task}"), task, received_at=at), provider=provider
         )
@@ -58,7 +58,7 @@ SPANS = {"tasks": "created", "callbacks": "received", "deliveries": "moved"}
 
 
 def listed(store: Store, kind: str, limit: int = 9, before: int | None = None, **more: Any) -> Any:
-    """A page of this kind of list; `span` is of what this kind has."""
+    """Return a page of this kind of list; `span` applies to the times of this kind."""
     if "span" in more:
         more = {**more, SPANS[kind]: more["span"]}
         del more["span"]
@@ -66,7 +66,7 @@ def listed(store: Store, kind: str, limit: int = 9, before: int | None = None, *
 
 
 def ids(page: Any) -> list[str]:
-    """The tasks of its rows."""
+    """Return the tasks of the rows."""
     return [of_task(row) for row in page.rows]
 
 
@@ -77,11 +77,11 @@ def of_task(row: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
-@pytest.mark.parametrize(("narrowed", "wanted"), NARROWED)
-def test_a_list_holds_what_is_meant(
-    filled: Store, kind: str, narrowed: dict[str, Any], wanted: list[str]
+@pytest.mark.parametrize(("narrowed", "expected"), NARROWED)
+def test_a_list_contains_the_filtered_rows(
+    filled: Store, kind: str, narrowed: dict[str, Any], expected: list[str]
 ) -> None:
-    assert ids(listed(filled, kind, **narrowed)) == wanted
+    assert ids(listed(filled, kind, **narrowed)) == expected
 
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
@@ -94,7 +94,7 @@ def test_pages_follow_each_other(filled: Store, kind: str) -> None:
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.DEAD])
-def test_deliveries_are_narrowed_in_every_state(filled: Store, state: State) -> None:
+def test_deliveries_are_filtered_in_every_state(filled: Store, state: State) -> None:
     if state is State.DEAD:
         for delivery in filled.lists.deliveries():
             filled.erasures.close_task(delivery.task_id, NOW)
@@ -104,7 +104,7 @@ def test_deliveries_are_narrowed_in_every_state(filled: Store, state: State) -> 
     assert ids(page) == ["d", "b"]
 
 
-def test_what_was_not_understood_is_listed_of_no_task(filled: Store) -> None:
+def test_an_account_filter_excludes_messages_without_a_task(filled: Store) -> None:
     filled.inbox.quarantine(callback(b"{}", None), "no")  # type: ignore[arg-type]
     page = filled.lists.page_of_callbacks(before=None, limit=9, outcome=Outcome.QUARANTINED)
     assert [stored.problem for stored in page.rows] == ["no"]
@@ -115,7 +115,7 @@ def test_what_was_not_understood_is_listed_of_no_task(filled: Store) -> None:
 
 
 def put(store: Store, times: list[int]) -> None:
-    """A task with a callback and a delivery at each of these times, in this order."""
+    """Record a task with a callback and a delivery at each of these times, in this order."""
     ingest = Ingest(store, [subscription("mail")])
     for number, at in enumerate(times):
         store.inbox.create_task(Task(f"t{number}", "kling", Status.CREATED, at, at))
@@ -127,46 +127,46 @@ UP_TO_NOW = [NOW + n * MINUTE for n in range(60)]
 CLOCKS = {
     "in order": UP_TO_NOW,
     "set back by an hour": [*UP_TO_NOW, *UP_TO_NOW],
-    "one was far ahead": [*UP_TO_NOW[:30], NOW + 9_999 * HOUR, *UP_TO_NOW[30:]],
-    "one was far behind": [*UP_TO_NOW[:30], 1, *UP_TO_NOW[30:]],
+    "one clock was far ahead": [*UP_TO_NOW[:30], NOW + 9_999 * HOUR, *UP_TO_NOW[30:]],
+    "one clock was far behind": [*UP_TO_NOW[:30], 1, *UP_TO_NOW[30:]],
     "commits out of order": [at + (n % 3) * 10_000 for n, at in enumerate(UP_TO_NOW[::1])],
 }
 
 
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
 @pytest.mark.parametrize("times", CLOCKS.values(), ids=CLOCKS)
-def test_a_clock_that_was_wrong_hides_nothing_of_the_time_that_is_meant(
+def test_a_wrong_clock_hides_no_row_of_the_requested_time(
     store: Store, kind: str, times: list[int]
 ) -> None:
     put(store, times)
     for since, until in [(30, None), (None, 30), (20, 40), (50, None), (None, 15)]:
         first = None if since is None else NOW + since * MINUTE
         end = None if until is None else NOW + until * MINUTE
-        wanted = {
+        expected = {
             f"t{n}"
             for n, at in enumerate(times)
             if (first is None or at >= first) and (end is None or at < end) and at in UP_TO_NOW
         }
         found = ids(listed(store, kind, limit=500, span=TimeRange(first, end)))
-        assert wanted <= set(found)
+        assert expected <= set(found)
         assert len(found) == len(set(found))
 
 
 @pytest.mark.parametrize(
     "text", ["\ud800", "a\udfffb", "a\0b", "\x1b[2J\u202e\uffff", "x" * 10_000]
 )
-def test_text_that_cannot_be_stored_is_looked_for_and_not_found(filled: Store, text: str) -> None:
+def test_text_that_cannot_be_stored_is_not_found(filled: Store, text: str) -> None:
     for kind in ("tasks", "callbacks", "deliveries"):
         assert ids(listed(filled, kind, reference=text)) == []
         assert ids(listed(filled, kind, account=text)) == []
     for kind in ("callbacks", "deliveries"):
         assert ids(listed(filled, kind, task_id=text)) == []
-    for wanted in (
+    for selection in (
         DeliverySelection(task_id=text),
         DeliverySelection(hook=text),
         DeliverySelection(status=text),
     ):
-        assert filled.repair.redeliver_all(wanted, NOW).changed == 0
+        assert filled.repair.redeliver_all(selection, NOW).changed == 0
     with pytest.raises(NotFound):
         filled.queries.history(text)
     with pytest.raises(NotFound):

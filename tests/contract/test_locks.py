@@ -35,7 +35,7 @@ NOW = 1_765_519_851_000
 SOON = NOW + 60_000
 TASKS = 20
 HOOKS = [subscription("mail")]
-# Every module that takes a row lock, and the statement that takes it.
+# Every module that takes a row lock, with the statement that takes it.
 LOCKED = {
     "resolve_task.LOCK_TASK",
     "resolve_task._LOCK_BY_PROVIDER_ID",
@@ -72,9 +72,9 @@ def rivals(
 def on_postgres(
     fresh: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Rivals[PostgresStore]]:
-    """Two stores whose deliveries a job queue hands out, on one record."""
-    with postgres_rivals(fresh(), monkeypatch) as made:
-        yield made
+    """Two stores on one record, whose deliveries are dispatched by a job queue."""
+    with postgres_rivals(fresh(), monkeypatch) as rivals:
+        yield rivals
 
 
 def create(store: Store, count: int = TASKS, deadline_at: int | None = None) -> list[str]:
@@ -87,7 +87,7 @@ def create(store: Store, count: int = TASKS, deadline_at: int | None = None) -> 
 
 
 def of(task_id: str) -> str:
-    """The provider's id of this task."""
+    """Return the provider's id of this task."""
     return f"p-{task_id}"
 
 
@@ -120,7 +120,7 @@ def assert_ended_once(store: Store, task_id: str) -> None:
 
 
 def assert_both_are_there(rivals: Rivals[Store]) -> None:
-    """On PostgreSQL no lock of the first keeps the second away from the table where they meet."""
+    """On PostgreSQL, no lock of the first store keeps the second from their common table."""
     if isinstance(rivals.first, PostgresStore):
         assert rivals.stops.stopped() == 2
 
@@ -134,7 +134,7 @@ def claimed_deliveries(store: Store, count: int) -> list[Delivery]:
 
 
 def settling(store: Store, delivery: Delivery, state: State = State.DEAD) -> Callable[[], bool]:
-    """Ends the attempt with a failure that is counted."""
+    """End the attempt with a failure that is counted."""
     attempt = Attempt(delivery.attempts, NOW, NOW, "failed", "no")
 
     def one_more(endpoint: Endpoint) -> tuple[Endpoint, AlertKind | None]:
@@ -146,7 +146,7 @@ def settling(store: Store, delivery: Delivery, state: State = State.DEAD) -> Cal
 # -- tasks
 
 
-def test_a_task_has_one_end_whichever_store_records_it(rivals: Rivals[Store]) -> None:
+def test_a_task_has_one_final_status_whichever_store_records_it(rivals: Rivals[Store]) -> None:
     first, *others = create(rivals.first)
     outcomes = rivals.meet(
         "callbacks",
@@ -165,10 +165,10 @@ def test_a_task_has_one_end_whichever_store_records_it(rivals: Rivals[Store]) ->
 
 
 @pytest.mark.parametrize(("by", "and_by"), [("token", "signature"), ("signature", "token")])
-def test_a_task_has_one_end_however_it_is_found(
+def test_a_task_has_one_final_status_however_it_is_found(
     rivals: Rivals[Store], by: str, and_by: str
 ) -> None:
-    """One callback carries our id; the other only the provider's, and its signature."""
+    """One callback contains our id; the other one has the provider's id and a signature."""
     first, *others = create(rivals.first)
     for task_id in (first, *others):
         Ingest(rivals.first).accept(callback(body("submitted", of(task_id)), task_id))
@@ -191,7 +191,7 @@ def test_a_task_has_one_end_however_it_is_found(
         assert_ended_once(rivals.first, task_id)
 
 
-def test_a_task_that_ends_is_not_given_up(rivals: Rivals[Store]) -> None:
+def test_a_task_with_a_final_status_is_not_given_up(rivals: Rivals[Store]) -> None:
     (task_id,) = create(rivals.first, 1)
     rivals.meet(
         "transitions",
@@ -203,7 +203,7 @@ def test_a_task_that_ends_is_not_given_up(rivals: Rivals[Store]) -> None:
     assert history.task.given_up_at is None
 
 
-def test_a_task_that_nobody_knows_is_adopted_by_one_store(rivals: Rivals[Store]) -> None:
+def test_an_unknown_task_is_adopted_by_one_store(rivals: Rivals[Store]) -> None:
     names = [f"unknown-{number}" for number in range(TASKS)]
 
     def adopting(store: Store, name: str) -> Callable[[], Outcome]:
@@ -225,7 +225,7 @@ def test_a_task_that_nobody_knows_is_adopted_by_one_store(rivals: Rivals[Store])
     assert len(rivals.first.lists.deliveries(limit=2 * TASKS)) == TASKS
 
 
-def test_a_task_id_is_taken_by_one_store(rivals: Rivals[Store]) -> None:
+def test_a_task_id_is_created_by_one_store(rivals: Rivals[Store]) -> None:
     def creating(store: Store) -> Callable[[], bool]:
         def create_it() -> bool:
             try:
@@ -236,13 +236,13 @@ def test_a_task_id_is_taken_by_one_store(rivals: Rivals[Store]) -> None:
 
         return create_it
 
-    made = rivals.meet("tasks", creating(rivals.first), creating(rivals.second))
-    assert sorted(made) == [False, True]
+    created = rivals.meet("tasks", creating(rivals.first), creating(rivals.second))
+    assert sorted(created) == [False, True]
     assert len(rivals.first.queries.history("task-1").transitions) == 1
 
 
-def test_an_overdue_task_is_taken_by_one_poller(rivals: Rivals[Store]) -> None:
-    """The second poller takes the next ones, and does not wait for the first."""
+def test_an_overdue_task_is_claimed_by_one_poller(rivals: Rivals[Store]) -> None:
+    """The second poller claims other tasks, and does not wait for the first."""
     ids = create(rivals.first, 2 * TASKS, deadline_at=NOW)
 
     def taking(store: Store) -> Callable[[], list[str]]:
@@ -260,10 +260,10 @@ def test_an_overdue_task_is_taken_by_one_poller(rivals: Rivals[Store]) -> None:
     assert {rivals.first.queries.task(task_id).asked for task_id in ids} == {1}
 
 
-def test_a_poller_takes_no_more_than_it_asked_for_whatever_the_plan(
+def test_a_poller_claims_no_more_than_its_limit_whatever_the_query_plan(
     fresh: Callable[[], str],
 ) -> None:
-    """A plan that runs the subquery once for each task must not take the next ones each time."""
+    """Even a plan that runs the subquery for each task must not claim further tasks each time."""
     settings = ("hashjoin", "mergejoin", "hashagg", "sort", "material")
     options = " ".join(f"-c enable_{name}=off" for name in settings)
     store = PostgresStore(f"{fresh()}?{urlencode({'options': options}, quote_via=quote)}")
@@ -278,7 +278,7 @@ def test_a_poller_takes_no_more_than_it_asked_for_whatever_the_plan(
 
 
 def test_a_delivery_is_claimed_by_one_worker(rivals: Rivals[Store]) -> None:
-    """The second worker claims the next ones, and does not wait for the first."""
+    """The second worker claims other deliveries, and does not wait for the first."""
     for number in range(2 * TASKS):
         Ingest(rivals.first, HOOKS).accept(callback(body(), f"task-{number:02}"))
 
@@ -296,7 +296,7 @@ def test_a_delivery_is_claimed_by_one_worker(rivals: Rivals[Store]) -> None:
     assert {found.attempts for found in rivals.first.lists.deliveries(limit=99)} == {1}
 
 
-def test_a_delivery_of_two_jobs_is_taken_by_one_worker(
+def test_a_delivery_with_two_jobs_is_claimed_by_one_worker(
     on_postgres: Rivals[PostgresStore],
 ) -> None:
     """The second worker does not wait for the first."""
@@ -343,10 +343,8 @@ def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[Postgre
 
 
 @pytest.mark.parametrize("failed_before", [0, 1])
-def test_failures_of_an_endpoint_are_counted_one_by_one(
-    rivals: Rivals[Store], failed_before: int
-) -> None:
-    """Also the first ones, which find no row that they could lock."""
+def test_failures_of_an_endpoint_are_all_counted(rivals: Rivals[Store], failed_before: int) -> None:
+    """This includes the first ones, which find no row that they could lock."""
     deliveries = claimed_deliveries(rivals.first, TASKS)
     for known in deliveries[:failed_before]:
         assert settling(rivals.first, known)()
@@ -372,7 +370,7 @@ def test_an_attempt_is_settled_once(rivals: Rivals[Store]) -> None:
     assert len(rivals.first.queries.history("task-00").attempts[delivery.id]) == 1
 
 
-def test_an_alert_is_taken_by_one_worker(rivals: Rivals[Store]) -> None:
+def test_an_alert_is_claimed_by_one_worker(rivals: Rivals[Store]) -> None:
     (delivery,) = claimed_deliveries(rivals.first, 1)
     attempt = Attempt(1, NOW, NOW, "failed", "no")
     paused = Endpoint("mail", 5, NOW, openings=1, retry_at=SOON)
@@ -388,25 +386,25 @@ def test_an_alert_is_taken_by_one_worker(rivals: Rivals[Store]) -> None:
     assert sorted([len(one), len(two)]) == [0, 1]
 
 
-# -- requests that may be sent again
+# -- requests that may be repeated
 
 
 def test_an_idempotency_key_is_claimed_by_one_request(rivals: Rivals[Store]) -> None:
     def claiming(store: Store, task_id: str) -> Callable[[], IdempotencyRecord | None]:
         return lambda: store.idempotency.claim("key", b"digest", task_id, NOW, SOON)
 
-    held = rivals.meet(
+    holders = rivals.meet(
         "idempotency_keys", claiming(rivals.first, "one"), claiming(rivals.second, "two")
     )
-    assert [kept is None for kept in held].count(True) == 1
-    (winner,) = [kept for kept in held if kept is not None]
+    assert [holder is None for holder in holders].count(True) == 1
+    (winner,) = [holder for holder in holders if holder is not None]
     assert rivals.first.idempotency.find("key", NOW) == winner
 
 
 # -- forgetting
 
 
-def test_inputs_are_not_kept_while_their_task_is_forgotten(rivals: Rivals[Store]) -> None:
+def test_inputs_are_not_stored_while_their_task_is_forgotten(rivals: Rivals[Store]) -> None:
     (task_id,) = create(rivals.first, 1)
     rivals.meet(
         "forgotten",
@@ -417,7 +415,7 @@ def test_inputs_are_not_kept_while_their_task_is_forgotten(rivals: Rivals[Store]
     assert rivals.first.queries.inputs(task_id) == {}
 
 
-def test_inputs_that_are_being_kept_are_erased(rivals: Rivals[Store]) -> None:
+def test_inputs_that_are_stored_during_forgetting_are_erased(rivals: Rivals[Store]) -> None:
     (task_id,) = create(rivals.first, 1)
 
     def forget() -> None:
@@ -432,7 +430,7 @@ def test_inputs_that_are_being_kept_are_erased(rivals: Rivals[Store]) -> None:
 
 @pytest.mark.parametrize("verb", ["close_task", "erase"])
 def test_forgetting_locks_its_task_before_it_writes(rivals: Rivals[Store], verb: str) -> None:
-    """Whoever records does the same, so the two cannot wait for each other."""
+    """Recording does the same, so the two cannot deadlock."""
     (task_id,) = create(rivals.first, 1)
     message = succeeded(task_id)
     Ingest(rivals.first, HOOKS).accept(message)
@@ -447,7 +445,9 @@ def test_forgetting_locks_its_task_before_it_writes(rivals: Rivals[Store], verb:
 
 
 @pytest.mark.parametrize("by", ["token", "signature"])
-def test_a_callback_that_waits_for_forgetting_keeps_no_body(rivals: Rivals[Store], by: str) -> None:
+def test_a_callback_that_waits_for_forgetting_is_stored_without_its_body(
+    rivals: Rivals[Store], by: str
+) -> None:
     (task_id,) = create(rivals.first, 1)
     Ingest(rivals.first).accept(callback(body("submitted", of(task_id)), task_id))
     rivals.meet(
@@ -476,7 +476,7 @@ def test_a_task_is_not_given_up_while_it_is_forgotten(rivals: Rivals[Store]) -> 
     assert history.deliveries == ()
 
 
-def test_a_forgotten_task_is_not_asked_about(rivals: Rivals[Store]) -> None:
+def test_a_forgotten_task_is_not_claimed_for_a_query(rivals: Rivals[Store]) -> None:
     (task_id,) = create(rivals.first, 1)
     rivals.meet(
         "forgotten",
@@ -487,7 +487,7 @@ def test_a_forgotten_task_is_not_asked_about(rivals: Rivals[Store]) -> None:
     assert rivals.first.polling.claim_overdue(NOW, SOON, 1) == []
 
 
-def test_a_delivery_that_is_claimed_is_not_dropped(rivals: Rivals[Store]) -> None:
+def test_a_claimed_delivery_is_not_dropped(rivals: Rivals[Store]) -> None:
     create(rivals.first, 1)
     Ingest(rivals.first, HOOKS).accept(callback(body(), "task-00"))
 
@@ -501,7 +501,7 @@ def test_a_delivery_that_is_claimed_is_not_dropped(rivals: Rivals[Store]) -> Non
     assert (found, delivery.state) == ([1, 0], State.CLAIMED)
 
 
-def test_a_delivery_that_is_dropped_is_not_claimed(rivals: Rivals[Store]) -> None:
+def test_a_dropped_delivery_is_not_claimed(rivals: Rivals[Store]) -> None:
     create(rivals.first, 1)
     Ingest(rivals.first, HOOKS).accept(callback(body(), "task-00"))
 
@@ -516,14 +516,14 @@ def test_a_delivery_that_is_dropped_is_not_claimed(rivals: Rivals[Store]) -> Non
 
 
 def _nothing(_: object) -> None:
-    """Drops what a verb returned."""
+    """Discard the result of a store method."""
 
 
-# -- the list above
+# -- the list above is complete
 
 
-def test_each_lock_has_its_tests_here() -> None:
-    """A new lock needs a test in this file, which fails without it."""
+def test_each_lock_is_listed_here() -> None:
+    """A new lock needs a test in this file that fails without it."""
     found = set()
     for module in pkgutil.walk_packages(stores.__path__, f"{stores.__name__}."):
         for name, value in vars(importlib.import_module(module.name)).items():

@@ -1,4 +1,4 @@
-"""A success that lost an output is queried once, and its hooks get what the response contains."""
+"""A success with a lost output is queried once, and its hooks receive the response's outputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sent(images: list[Any], **more: Any) -> Callback:
 
 
 def queried(images: list[Any], at: int = SOON, **more: Any) -> Callback:
-    """The response to a query with these images."""
+    """Return the response to a query with these images."""
     data = json.loads(body(task_result={"images": images}, **more))
     raw = json.dumps({"code": 0, "data": data}).encode()
     return callback(raw, received_at=at, source=Source.QUERY, trust=Trust.QUERIED)
@@ -46,7 +46,7 @@ def ingest(store: Store) -> Ingest:
 
 @pytest.fixture
 def polled(store: Store, ingest: Ingest) -> Ingest:
-    """As `ingest`, while a poller runs."""
+    """Return what `ingest` returns, while a poller runs."""
     store.activity.heartbeat("poller-1", "poller", NOW - 9_000)
     return ingest
 
@@ -56,7 +56,7 @@ def due(store: Store) -> dict[str, int | None]:
 
 
 def urls(store: Store, delivery: Delivery) -> list[str]:
-    """The outputs that this delivery is about now."""
+    """Return the URLs of the current outputs of this delivery."""
     stored = store.outbox.notice_source(delivery).callback
     assert stored is not None
     return [media.url for media in providers.get("kling").parse(stored).media]
@@ -67,12 +67,12 @@ def claim(store: Store, at: int) -> dict[str, Delivery]:
 
 
 def deliver(store: Store, delivery: Delivery, at: int, *files: str) -> None:
-    made = [File(index, f"/files/{index}.png", "00", 1, "image/png") for index in files]
+    downloaded = [File(index, f"/files/{index}.png", "00", 1, "image/png") for index in files]
     attempt = Attempt(delivery.attempts, at, at, "delivered", "ok")
-    assert store.outbox.settle(delivery, attempt, State.DELIVERED, None, made)
+    assert store.outbox.settle(delivery, attempt, State.DELIVERED, None, downloaded)
 
 
-def test_the_success_counts_and_the_task_is_queried_right_away(
+def test_the_success_counts_and_the_task_is_queried_immediately(
     store: Store, ingest: Ingest
 ) -> None:
     assert ingest.accept(sent(HALF)) is Outcome.RECORDED
@@ -81,7 +81,7 @@ def test_the_success_counts_and_the_task_is_queried_right_away(
     assert [task.id for task in store.polling.claim_overdue(NOW, SOON, 5)] == ["task-1"]
 
 
-def test_nothing_waits_where_nobody_asks(store: Store, ingest: Ingest) -> None:
+def test_without_a_poller_nothing_waits(store: Store, ingest: Ingest) -> None:
     store.activity.heartbeat("poller-1", "poller", NOW - 3_600_000)  # it stopped an hour ago
     ingest.accept(sent(HALF))
     assert due(store) == {"archive": NOW, "mail": NOW, "late": None}
@@ -94,11 +94,13 @@ def test_deliveries_wait_briefly_for_the_poller(store: Store, polled: Ingest) ->
         "mail": NOW + WAIT_FOR_OUTPUTS,
         "late": None,
     }
-    claimed = claim(store, NOW + WAIT_FOR_OUTPUTS)  # the provider did not answer in time
+    claimed = claim(store, NOW + WAIT_FOR_OUTPUTS)  # the provider did not respond in time
     assert urls(store, claimed["mail"]) == ["https://cdn.example/0.png"]
 
 
-def test_a_wait_for_files_is_not_longer_because_of_it(store: Store, polled: Ingest) -> None:
+def test_the_wait_for_outputs_does_not_lengthen_a_wait_for_files(
+    store: Store, polled: Ingest
+) -> None:
     limited = subscription("notice", after="archive", wait_ms=120_000)
     replace(polled, subscriptions=[*HOOKS, limited]).accept(sent(HALF))
     assert due(store)["notice"] == NOW + 120_000
@@ -126,7 +128,7 @@ def test_the_response_completes_the_record_and_every_hook_is_called_once(
     "images",
     [[], [WHOLE[1], None], HALF, [None, None], [{"index": 0, "url": ""}]],
 )
-def test_a_response_that_is_no_better_takes_nothing_away(
+def test_a_response_with_fewer_outputs_removes_none(
     store: Store, polled: Ingest, images: list[Any]
 ) -> None:
     three = [*WHOLE, {"index": 2, "url": "https://cdn.example/2.png"}, {"url": ""}]
@@ -137,7 +139,7 @@ def test_a_response_that_is_no_better_takes_nothing_away(
     assert len(urls(store, claim(store, SOON)["mail"])) == 3
 
 
-def test_the_same_success_again_is_no_reason_to_query_again(store: Store, polled: Ingest) -> None:
+def test_a_repeated_success_is_not_queried_again(store: Store, polled: Ingest) -> None:
     for at in (NOW, NOW + 1):
         polled.accept(sent(HALF, received_at=at))
     polled.accept(queried(HALF))
@@ -146,9 +148,7 @@ def test_the_same_success_again_is_no_reason_to_query_again(store: Store, polled
     assert store.polling.next_deadline_at() is None
 
 
-def test_the_same_response_twice_settles_the_question_both_times(
-    store: Store, ingest: Ingest
-) -> None:
+def test_a_repeated_response_settles_the_query_both_times(store: Store, ingest: Ingest) -> None:
     ingest.accept(sent(HALF))
     ingest.accept(queried(HALF))
     store.polling.query_at("task-1", SOON)
@@ -156,7 +156,7 @@ def test_the_same_response_twice_settles_the_question_both_times(
     assert store.polling.next_deadline_at() is None
 
 
-def test_a_success_that_a_query_brought_is_queried_once_more_a_little_later(
+def test_an_incomplete_success_from_a_query_is_queried_once_more_after_a_delay(
     store: Store, ingest: Ingest
 ) -> None:
     assert ingest.accept(queried(HALF)) is Outcome.RECORDED
@@ -165,7 +165,7 @@ def test_a_success_that_a_query_brought_is_queried_once_more_a_little_later(
     assert store.polling.next_deadline_at() is None
 
 
-def test_a_late_response_lets_only_hooks_that_keep_files_run_again(
+def test_a_late_response_calls_only_hooks_that_store_files_again(
     store: Store, ingest: Ingest
 ) -> None:
     ingest.accept(sent(HALF))
@@ -177,15 +177,15 @@ def test_a_late_response_lets_only_hooks_that_keep_files_run_again(
     again = claim(store, SOON)
     assert list(again) == ["archive"]
     assert len(urls(store, again["archive"])) == 2
-    made = store.outbox.notice_source(again["archive"]).notice.made
-    assert [file.media_index for file in made] == ["0"]  # only the other one is missing
+    earlier = store.outbox.notice_source(again["archive"]).notice.made
+    assert [file.media_index for file in earlier] == ["0"]  # only the other one is missing
     deliver(store, again["archive"], SOON, "1")
     assert claim(store, SOON + 3_600_000) == {}
     files = store.queries.history("task-1").files[again["archive"].id]
     assert [file.media_index for file in files] == ["0", "1"]
 
 
-def test_a_late_response_that_is_no_better_lets_no_hook_run_again(
+def test_a_late_response_without_more_outputs_calls_no_hook_again(
     store: Store, ingest: Ingest
 ) -> None:
     ingest.accept(sent(HALF))
@@ -216,7 +216,7 @@ def test_a_success_that_lost_all_outputs_does_not_count_until_queried(
         {"task_result": {"audios": [{"url_mp3": None, "url_wav": "https://cdn.example/a.wav"}]}},
     ],
 )
-def test_an_oddity_without_a_lost_output_is_no_reason_to_query(
+def test_an_invalid_field_without_a_lost_output_causes_no_query(
     store: Store, ingest: Ingest, odd: dict[str, Any]
 ) -> None:
     assert ingest.accept(callback(body(**odd))) is Outcome.RECORDED
@@ -229,10 +229,10 @@ def test_a_failure_is_not_queried_for_outputs(store: Store, ingest: Ingest) -> N
 
 
 def test_a_replayed_success_is_queried_now(store: Store, ingest: Ingest) -> None:
-    store.inbox.quarantine(sent(HALF), "not understood then")
-    (kept,) = store.lists.callbacks()
+    store.inbox.quarantine(sent(HALF), "it could not be parsed")
+    (quarantined,) = store.lists.callbacks()
     replay: Callable[[int], Outcome] = ingest.replay
-    assert replay(kept.id) is Outcome.RECORDED
+    assert replay(quarantined.id) is Outcome.RECORDED
     deadline_at = store.polling.next_deadline_at()
     assert deadline_at is not None
     assert deadline_at > NOW

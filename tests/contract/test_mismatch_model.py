@@ -1,4 +1,4 @@
-"""Messages of two provider tasks with one callback URL, in any order: the right result wins."""
+"""Messages of two provider tasks with one callback URL end in the right result, in any order."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def called(named: str, status: str, number: int) -> Callback:
 
 
 def answered(named: str, status: str, source: Source, number: int) -> Callback:
-    said = called(named, status, number)
-    raw = b'{"code": 0, "data": ' + said.body + b"}"
-    return replace(said, body=raw, source=source, trust=Trust.QUERIED)
+    response = called(named, status, number)
+    raw = b'{"code": 0, "data": ' + response.body + b"}"
+    return replace(response, body=raw, source=source, trust=Trust.QUERIED)
 
 
 CALLBACKS = st.builds(
@@ -50,12 +50,12 @@ def frozen(history: TaskHistory) -> tuple[object, ...]:
     return (task, history.transitions, history.deliveries)
 
 
-def take(store: Store, ingest: Ingest, said: Callback) -> None:
-    """Record one message, and check what it did to its task."""
+def take(store: Store, ingest: Ingest, message: Callback) -> None:
+    """Record one message, and check its effects on the task."""
     before = store.queries.history("task-1")
-    outcome = ingest.accept(said)
+    outcome = ingest.accept(message)
     after = store.queries.history("task-1")
-    named = PROVIDERS["kling"].parse(said).provider_task_id
+    named = PROVIDERS["kling"].parse(message).provider_task_id
     if outcome is Outcome.MISMATCH:
         assert frozen(after) == frozen(before)
         assert named != after.task.provider_task_id
@@ -67,7 +67,7 @@ def take(store: Store, ingest: Ingest, said: Callback) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(CALLBACKS, max_size=8), CREATED, st.lists(CALLBACKS, max_size=8))
-def test_whatever_came_before_the_query_tells_the_end(
+def test_the_query_decides_the_final_status_whatever_came_before(
     early: list[Callback], created: Callback, late: list[Callback]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -76,15 +76,15 @@ def test_whatever_came_before_the_query_tells_the_end(
             store.migrate()
             ingest = Ingest(store, [subscription("mail")])
             store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
-            for said in (*early, created, *late):
-                take(store, ingest, said)
+            for message in (*early, created, *late):
+                take(store, ingest, message)
             take(store, ingest, answered(RIGHT, "succeed", Source.QUERY, 99))
             history = store.queries.history("task-1")
             assert (history.task.status, history.task.trust) == (Status.SUCCEEDED, Trust.QUERIED)
             (delivery,) = [one for one in history.deliveries if one.status == "succeeded"]
-            told = store.outbox.notice_source(delivery).callback
-            assert told is not None
-            assert b"right.png" in told.body
+            delivered = store.outbox.notice_source(delivery).callback
+            assert delivered is not None
+            assert b"right.png" in delivered.body
             assert store.polling.next_deadline_at() is None
         finally:
             store.close()

@@ -1,4 +1,4 @@
-"""One provider task per task: a message that names another one changes nothing, in every store."""
+"""In every store, a message that names a different provider task changes nothing in the task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.samples import body, callback, subscription
 NOW = 1_765_519_851_000
 MINUTE = 60_000
 OURS, OTHER = "828338674605220001", "828338674605220002"
-CALLERS = [name for name, room in PROVIDERS.items() if room.has_callbacks]
+CALLERS = [name for name, adapter in PROVIDERS.items() if adapter.has_callbacks]
 callers = pytest.mark.parametrize("provider", CALLERS)
 
 
@@ -53,7 +53,7 @@ def put(store: Store, provider: str = "kling", **more: Any) -> None:
 
 
 def called(status: str = "succeed", named: str = OURS, **more: Any) -> Callback:
-    """A callback; `changes` go into its body."""
+    """Return a callback whose body contains `changes`."""
     changes = more.pop("changes", {})
     provider = more.pop("provider", "kling")
     task_id = more.pop("task_id", "task-1")
@@ -63,7 +63,7 @@ def called(status: str = "succeed", named: str = OURS, **more: Any) -> Callback:
 def answered(
     status: str = "submitted", named: str = OURS, source: Source = Source.CREATE, **more: Any
 ) -> Callback:
-    """The response to our create request, or to a query."""
+    """Return the response to our create request or to a query."""
     provider = more.pop("provider", "kling")
     if provider == "modellix":
         words = {"submitted": "pending", "succeed": "success"}
@@ -72,8 +72,8 @@ def answered(
     else:
         document = json.loads(body(status, named, **more.pop("changes", {})))
         raw = json.dumps({"code": 0, "data": document}).encode()
-    made = callback(raw, source=source, trust=Trust.QUERIED, **more)
-    return replace(made, provider=provider)
+    response = callback(raw, source=source, trust=Trust.QUERIED, **more)
+    return replace(response, provider=provider)
 
 
 def queried(status: str = "succeed", named: str = OURS, **more: Any) -> Callback:
@@ -102,8 +102,8 @@ def delivered(store: Store) -> list[tuple[str, str, str]]:
     )
 
 
-def told_body(store: Store) -> bytes:
-    """What a hook is told of the task's end."""
+def delivered_body(store: Store) -> bytes:
+    """Return the body of the message to which a delivery of the task refers."""
     delivery = store.lists.deliveries(task_id="task-1")[0]
     found = store.outbox.notice_source(delivery).callback
     assert found is not None
@@ -122,7 +122,7 @@ def the_mismatch(store: Store) -> StoredCallback:
     return found
 
 
-# -- what a mismatch does, and does not
+# -- the effects of a mismatch
 
 
 @pytest.mark.parametrize("status", ["submitted", "processing", "succeed", "failed"])
@@ -144,7 +144,7 @@ def test_a_mismatch_is_stored_and_counted_and_changes_nothing(
     assert mismatches(store) == 1
 
 
-def test_a_second_tasks_picture_is_never_the_first_ones_result(
+def test_the_picture_of_a_second_provider_task_never_becomes_the_result(
     store: Store, ingest: Ingest
 ) -> None:
     put(store)
@@ -155,7 +155,7 @@ def test_a_second_tasks_picture_is_never_the_first_ones_result(
         ("mail", "succeeded", "pending"),
         ("slack", "succeeded", "pending"),
     ]
-    assert b"a.png" in told_body(store)
+    assert b"a.png" in delivered_body(store)
     assert outcomes(store) == ["recorded", "mismatch", "recorded"]
 
 
@@ -170,7 +170,7 @@ def test_the_same_bytes_again_are_counted_and_not_stored_again(
     assert mismatches(store) == 1
 
 
-def test_a_dropped_field_is_named_beside_the_other_id(store: Store, ingest: Ingest) -> None:
+def test_the_problem_of_a_mismatch_also_names_dropped_fields(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     ingest.accept(called("processing", OTHER, changes={"updated_at": "when?"}))
@@ -181,7 +181,7 @@ def test_a_dropped_field_is_named_beside_the_other_id(store: Store, ingest: Inge
 
 
 @callers
-def test_with_a_url_of_ours_alone_the_first_callback_decides(
+def test_with_only_a_callback_url_the_first_callback_decides(
     store: Store, ingest: Ingest, provider: str
 ) -> None:
     put(store, provider)  # as `receiver url` does
@@ -193,16 +193,14 @@ def test_with_a_url_of_ours_alone_the_first_callback_decides(
 
 
 @callers
-def test_an_adopted_task_keeps_the_id_that_it_was_adopted_with(
-    store: Store, ingest: Ingest, provider: str
-) -> None:
+def test_an_adopted_task_keeps_its_first_id(store: Store, ingest: Ingest, provider: str) -> None:
     assert ingest.accept(called("processing", "a", provider=provider)) is Outcome.RECORDED
     assert ingest.accept(called("succeed", "b", provider=provider)) is Outcome.MISMATCH
     assert store.queries.task("task-1").status is Status.PROCESSING
 
 
 @pytest.mark.parametrize("written", ["7", " 7", "7\r\n"])
-def test_a_signed_callback_without_a_token_finds_its_task_with_spaces_around_the_id(
+def test_spaces_around_the_id_of_a_signed_callback_are_ignored(
     store: Store, ingest: Ingest, written: str
 ) -> None:
     put(store)
@@ -226,17 +224,17 @@ def test_a_signed_callback_without_a_token_finds_its_task_with_spaces_around_the
         ("7", "-7", True),
     ],
 )
-def test_ids_are_the_same_as_integers_or_strings_and_in_one_letter_case(
+def test_ids_are_equal_as_integers_or_strings_and_compared_in_one_letter_case(
     store: Store, ingest: Ingest, on_record: str, named: object, is_other: bool
 ) -> None:
     put(store)
     ingest.accept(answered(named=on_record))
-    told = ingest.accept(called("processing", named=named))  # type: ignore[arg-type]
-    assert told is (Outcome.MISMATCH if is_other else Outcome.RECORDED)
+    outcome = ingest.accept(called("processing", named=named))  # type: ignore[arg-type]
+    assert outcome is (Outcome.MISMATCH if is_other else Outcome.RECORDED)
     assert store.queries.task("task-1").provider_task_id == on_record
 
 
-def test_both_dialects_name_the_same_task(store: Store, ingest: Ingest) -> None:
+def test_an_id_is_the_same_in_both_dialects(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     new = {"id": OURS, "status": "processing"}
@@ -245,7 +243,7 @@ def test_both_dialects_name_the_same_task(store: Store, ingest: Ingest) -> None:
     assert ingest.accept(callback(json.dumps(other).encode())) is Outcome.MISMATCH
 
 
-def test_a_signature_does_not_make_another_task_ours(store: Store, ingest: Ingest) -> None:
+def test_a_signature_does_not_prevent_a_mismatch(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     assert ingest.accept(called("succeed", OTHER, trust=Trust.SIGNED)) is Outcome.MISMATCH
@@ -255,7 +253,7 @@ def test_a_signature_does_not_make_another_task_ours(store: Store, ingest: Inges
     assert store.queries.task("task-1").status is Status.SUBMITTED
 
 
-def test_a_signed_callback_without_a_token_is_found_by_the_id_on_record(
+def test_a_signed_callback_without_a_token_is_assigned_by_the_id_on_record(
     store: Store, ingest: Ingest
 ) -> None:
     put(store)
@@ -264,29 +262,29 @@ def test_a_signed_callback_without_a_token_is_found_by_the_id_on_record(
     found = called("succeed", OURS, trust=Trust.SIGNED, task_id=None)
     assert ingest.accept(found) is Outcome.RECORDED
     stranger = called("succeed", OTHER, trust=Trust.SIGNED, task_id=None)
-    assert ingest.accept(stranger) is Outcome.RECORDED  # a task of its own
+    assert ingest.accept(stranger) is Outcome.RECORDED  # a separate task
     assert store.queries.task("task-1").status is Status.SUCCEEDED
     assert len(store.lists.tasks()) == 2
 
 
 @pytest.mark.parametrize("confirm", list(Confirm))
-def test_confirmation_changes_nothing_for_a_mismatch(store: Store, confirm: Confirm) -> None:
+def test_a_mismatch_is_never_confirmed(store: Store, confirm: Confirm) -> None:
     put(store)
     ingest = Ingest(store, [subscription("mail")], confirm)
     ingest.accept(answered())
     assert ingest.accept(called("succeed", OTHER)) is Outcome.MISMATCH
 
 
-def test_a_forgotten_task_keeps_nothing_of_a_mismatch(store: Store, ingest: Ingest) -> None:
+def test_nothing_of_a_mismatch_is_stored_for_a_forgotten_task(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     ingest.accept(called("processing", OTHER))
     store.erasures.close_task("task-1", NOW)
     store.erasures.erase("task-1", NOW)
     assert ingest.accept(called("succeed", OTHER)) is Outcome.STALE
-    kept = store.queries.history("task-1").callbacks
-    assert {stored.callback.body for stored in kept} == {b""}
-    assert {stored.problem for stored in kept} == {None}
+    stored = store.queries.history("task-1").callbacks
+    assert {one.callback.body for one in stored} == {b""}
+    assert {one.problem for one in stored} == {None}
     with pytest.raises(NotFound):
         ingest.replay(the_mismatch(store).id, accept=True)
     assert store.queries.task("task-1").deadline_at is None
@@ -304,10 +302,8 @@ def test_a_mismatch_of_a_task_that_is_being_forgotten_cannot_be_accepted(
     assert store.queries.task("task-1").provider_task_id == OURS
 
 
-def test_callbacks_at_the_same_moment_leave_one_id_and_one_result(
-    store: Store, ingest: Ingest
-) -> None:
-    """Two provider tasks with one callback URL, every status, from eight threads."""
+def test_simultaneous_callbacks_leave_one_id_and_one_result(store: Store, ingest: Ingest) -> None:
+    """Eight threads send every status of two provider tasks to one callback URL."""
     put(store)
     work = [
         called(status, named, changes={"n": number} | picture(named))
@@ -323,19 +319,19 @@ def test_callbacks_at_the_same_moment_leave_one_id_and_one_result(
         name for name, outcome in zip(named, found, strict=True) if outcome is Outcome.MISMATCH
     } == {OURS, OTHER} - {on_record}
     assert Counter(found)[Outcome.MISMATCH] == mismatches(store) == 12
-    assert f"{on_record}.png".encode() in told_body(store)
+    assert f"{on_record}.png".encode() in delivered_body(store)
     assert len(store.lists.deliveries()) == 2
 
 
-def test_messages_of_one_batch_are_judged_one_after_the_other(store: Store, ingest: Ingest) -> None:
+def test_messages_of_one_batch_are_judged_in_order(store: Store, ingest: Ingest) -> None:
     put(store)
-    said = [
+    messages = [
         called("processing", OURS),
         called("succeed", OTHER),
         called("succeed", OTHER),
         called("succeed", OURS),
     ]
-    writes = [ingest.submit(one, parsed(one)) for one in said]
+    writes = [ingest.submit(one, parsed(one)) for one in messages]
     store.database.writer.start()
     assert [write.result(PATIENCE) for write in writes] == [
         Outcome.RECORDED,
@@ -346,11 +342,11 @@ def test_messages_of_one_batch_are_judged_one_after_the_other(store: Store, inge
     assert the_mismatch(store).repeats == 1
 
 
-def parsed(said: Callback) -> Event:
-    return PROVIDERS[said.provider].parse(said)
+def parsed(message: Callback) -> Event:
+    return PROVIDERS[message.provider].parse(message)
 
 
-# -- the provider is asked
+# -- the query after a mismatch
 
 
 def test_a_mismatch_makes_the_task_due_for_a_query(store: Store, ingest: Ingest) -> None:
@@ -361,7 +357,7 @@ def test_a_mismatch_makes_the_task_due_for_a_query(store: Store, ingest: Ingest)
     assert (due.id, due.provider_task_id) == ("task-1", OURS)
 
 
-def test_an_earlier_deadline_stays(store: Store, ingest: Ingest) -> None:
+def test_an_earlier_deadline_is_kept(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     store.polling.query_at("task-1", NOW - 7)
@@ -369,7 +365,7 @@ def test_an_earlier_deadline_stays(store: Store, ingest: Ingest) -> None:
     assert store.queries.task("task-1").deadline_at == NOW - 7
 
 
-def test_a_flood_of_mismatches_costs_one_query_a_minute(store: Store, ingest: Ingest) -> None:
+def test_many_mismatches_cause_one_query_a_minute(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     queries = 0
@@ -382,9 +378,7 @@ def test_a_flood_of_mismatches_costs_one_query_a_minute(store: Store, ingest: In
     assert queries == 5
 
 
-def test_a_final_status_that_we_fetched_ourselves_is_not_asked_about_again(
-    store: Store, ingest: Ingest
-) -> None:
+def test_a_queried_final_status_is_not_queried_again(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     ingest.accept(queried())
@@ -393,21 +387,19 @@ def test_a_final_status_that_we_fetched_ourselves_is_not_asked_about_again(
     assert not store.queries.task("task-1").conflict
 
 
-def test_a_final_status_that_rests_on_less_is_asked_about_once(
-    store: Store, ingest: Ingest
-) -> None:
+def test_a_less_trusted_final_status_is_queried_once(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     ingest.accept(called("succeed"))
     ingest.accept(called("failed", OTHER))
     assert store.polling.next_deadline_at() == NOW
     deliver_all(store, NOW)
-    assert ingest.accept(queried()) is Outcome.DUPLICATE  # it was right: nothing is sent again
+    assert ingest.accept(queried()) is Outcome.DUPLICATE  # it was right, so nothing is sent again
     assert store.polling.next_deadline_at() is None
     assert {state for *_, state in delivered(store)} == {"delivered"}
 
 
-def test_a_task_that_was_given_up_is_not_asked_about(store: Store, ingest: Ingest) -> None:
+def test_a_task_that_was_given_up_is_not_queried(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     store.inbox.give_up("task-1", NOW, [])
@@ -415,14 +407,14 @@ def test_a_task_that_was_given_up_is_not_asked_about(store: Store, ingest: Inges
     assert store.polling.next_deadline_at() is None
 
 
-def test_a_task_that_cannot_be_queried_is_not_asked_about(store: Store, ingest: Ingest) -> None:
-    put(store, "appypie")  # without the response to a create, its only id is that of callbacks
+def test_a_task_that_cannot_be_queried_is_not_due_for_a_query(store: Store, ingest: Ingest) -> None:
+    put(store, "appypie")  # without the response to the create, its only id is that of callbacks
     ingest.accept(called("processing", "a", provider="appypie"))
     ingest.accept(called("succeed", "b", provider="appypie"))
     assert store.polling.next_deadline_at() == NOW + 10 * MINUTE
 
 
-# -- ids that outrank others
+# -- ids that replace others
 
 
 def test_the_id_in_the_create_response_replaces_one_from_a_callback(
@@ -441,7 +433,9 @@ def test_the_id_in_the_create_response_replaces_one_from_a_callback(
     assert ingest.accept(called("succeed")) is Outcome.RECORDED
 
 
-def test_the_same_id_from_both_is_that_of_the_create_response(store: Store, ingest: Ingest) -> None:
+def test_an_equal_id_in_the_create_response_outranks_that_of_a_callback(
+    store: Store, ingest: Ingest
+) -> None:
     put(store)
     ingest.accept(called("processing"))
     ingest.accept(answered())
@@ -450,17 +444,17 @@ def test_the_same_id_from_both_is_that_of_the_create_response(store: Store, inge
     assert ingest.accept(queried("succeed", OTHER)) is Outcome.MISMATCH
 
 
-def test_the_first_callback_may_be_rejected_and_the_true_one_comes_before_the_create_response(
+def test_the_right_callback_may_be_a_mismatch_before_the_create_response(
     store: Store, ingest: Ingest
 ) -> None:
     put(store)
     ingest.accept(called("submitted", OTHER))
     assert ingest.accept(called("succeed", OURS, changes=picture("a"))) is Outcome.MISMATCH
     ingest.accept(answered())
-    assert store.polling.next_deadline_at() == NOW  # what was missed is fetched
+    assert store.polling.next_deadline_at() == NOW  # the rejected success is fetched by a query
     ingest.accept(queried("succeed", changes=picture("a")))
     assert store.queries.task("task-1").status is Status.SUCCEEDED
-    assert b"a.png" in told_body(store)
+    assert b"a.png" in delivered_body(store)
 
 
 def test_a_wrong_success_before_the_create_response_is_flagged_and_corrected_by_a_query(
@@ -482,9 +476,10 @@ def test_a_wrong_success_before_the_create_response_is_flagged_and_corrected_by_
         ("mail", "succeeded", "pending"),
         ("slack", "succeeded", "pending"),
     ]
-    assert b"a.png" in told_body(store)
+    assert b"a.png" in delivered_body(store)
     notice = store.outbox.notice_source(store.lists.deliveries()[0]).notice
-    assert notice.id == "task-1:succeeded:1"  # who remembers the first one does not ignore this one
+    # a new id, so that an endpoint does not ignore it as a repetition
+    assert notice.id == "task-1:succeeded:1"
     assert notice.as_json()["corrected"] is True
     assert {one.due_at for one in store.lists.deliveries()} == {NOW}
     assert store.polling.next_deadline_at() is None
@@ -492,7 +487,7 @@ def test_a_wrong_success_before_the_create_response_is_flagged_and_corrected_by_
 
 
 @pytest.mark.parametrize("wait_ms", [None, 2 * MINUTE])
-def test_a_file_of_the_wrong_task_shows_no_more_and_can_still_be_erased(
+def test_a_file_of_the_wrong_task_is_hidden_but_can_still_be_erased(
     store: Store, wait_ms: int | None
 ) -> None:
     put(store)
@@ -536,7 +531,9 @@ def test_a_wrong_failure_before_the_create_response_is_corrected_too(
     assert moves(store) == ["created", "failed", "succeeded"]
 
 
-def test_a_wrong_end_stands_until_the_provider_says_more(store: Store, ingest: Ingest) -> None:
+def test_a_wrong_final_status_remains_until_a_query_returns_another(
+    store: Store, ingest: Ingest
+) -> None:
     put(store)
     ingest.accept(called("succeed", OTHER))
     ingest.accept(answered())
@@ -544,9 +541,7 @@ def test_a_wrong_end_stands_until_the_provider_says_more(store: Store, ingest: I
     assert store.queries.task("task-1").deadline_at == NOW
 
 
-def test_a_delivery_under_way_is_sent_again_after_a_correction(
-    store: Store, ingest: Ingest
-) -> None:
+def test_a_running_delivery_is_sent_again_after_a_correction(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(called("succeed", OTHER))
     (running,) = store.outbox.claim("w", NOW, NOW + MINUTE, 1)
@@ -557,12 +552,12 @@ def test_a_delivery_under_way_is_sent_again_after_a_correction(
     assert {state for *_, state in delivered(store)} == {"pending"}
 
 
-def test_an_end_that_a_query_of_the_wrong_task_brought_is_corrected(
+def test_a_final_status_from_a_query_of_the_wrong_task_is_corrected(
     store: Store, ingest: Ingest
 ) -> None:
     put(store)
     ingest.accept(called("processing", OTHER))
-    ingest.accept(queried("failed", OTHER))  # asked by the only id that was known
+    ingest.accept(queried("failed", OTHER))  # queried by the only known id
     assert store.queries.task("task-1").trust is Trust.QUERIED
     ingest.accept(answered())
     assert ingest.accept(queried("succeed")) is Outcome.RECORDED
@@ -575,11 +570,13 @@ def test_a_query_by_our_own_id_replaces_an_id_from_a_callback(store: Store, inge
     assert ingest.accept(queried("succeed", OURS, changes=picture("a"))) is Outcome.RECORDED
     task = store.queries.task("task-1")
     assert (task.provider_task_id, task.id_source) == (OURS, IdSource.QUERY)
-    assert b"a.png" in told_body(store)
+    assert b"a.png" in delivered_body(store)
     assert store.polling.next_deadline_at() is None
 
 
-def test_a_late_answer_about_the_replaced_task_is_a_mismatch(store: Store, ingest: Ingest) -> None:
+def test_a_late_response_about_the_replaced_task_is_a_mismatch(
+    store: Store, ingest: Ingest
+) -> None:
     put(store)
     ingest.accept(called("processing", OTHER))
     ingest.accept(answered())
@@ -601,19 +598,21 @@ def test_a_response_that_names_another_task_is_a_mismatch(
     )
 
 
-def test_a_refused_create_names_no_task(store: Store, ingest: Ingest) -> None:
+def test_a_refused_create_contains_no_id(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(called("processing", OTHER))
     raw = b'{"code": 1201, "message": "no"}'
-    said = callback(raw, source=Source.CREATE, trust=Trust.QUERIED)
-    assert ingest.accept(said) is Outcome.RECORDED
+    refusal = callback(raw, source=Source.CREATE, trust=Trust.QUERIED)
+    assert ingest.accept(refusal) is Outcome.RECORDED
     assert store.queries.task("task-1").provider_task_id == OTHER
 
 
 # -- a provider that may use other ids in callbacks
 
 
-def test_ids_of_two_kinds_are_stored_apart_and_never_compared(store: Store, ingest: Ingest) -> None:
+def test_ids_of_callbacks_and_responses_are_stored_separately_and_never_compared(
+    store: Store, ingest: Ingest
+) -> None:
     put(store, "appypie")
     ingest.accept(answered(named="by-appypie", provider="appypie"))
     assert ingest.accept(called("processing", "by-kling", provider="appypie")) is Outcome.RECORDED
@@ -637,20 +636,18 @@ def test_a_callback_before_the_create_response_replaces_nothing(
     assert mismatches(store) == 0
 
 
-def test_callbacks_are_compared_with_callbacks(store: Store, ingest: Ingest) -> None:
+def test_ids_of_callbacks_are_compared_with_each_other(store: Store, ingest: Ingest) -> None:
     put(store, "appypie")
     ingest.accept(answered(named="by-appypie", provider="appypie"))
     ingest.accept(called("processing", "by-kling", provider="appypie"))
     assert ingest.accept(called("succeed", "other", provider="appypie")) is Outcome.MISMATCH
-    # also if it names the task by the id of the create response: which one is right is not known
-    told = ingest.accept(called("succeed", "by-appypie", provider="appypie"))
-    assert told is Outcome.MISMATCH
-    assert store.polling.next_deadline_at() == NOW  # the query tells
+    # even if it contains the id of the create response, because it is unknown which one is right
+    outcome = ingest.accept(called("succeed", "by-appypie", provider="appypie"))
+    assert outcome is Outcome.MISMATCH
+    assert store.polling.next_deadline_at() == NOW  # the query decides
 
 
-def test_where_callbacks_contradict_each_other_only_the_query_counts(
-    store: Store, ingest: Ingest
-) -> None:
+def test_of_contradictory_callbacks_only_the_query_counts(store: Store, ingest: Ingest) -> None:
     put(store, "appypie")
     ingest.accept(answered(named="by-appypie", provider="appypie"))
     ingest.accept(called("processing", "b", provider="appypie"))
@@ -659,10 +656,12 @@ def test_where_callbacks_contradict_each_other_only_the_query_counts(
     assert ingest.accept(wrong) is Outcome.CONFIRMING
     right = queried("succeed", "by-appypie", provider="appypie", changes=picture("a"))
     assert ingest.accept(right) is Outcome.RECORDED
-    assert b"a.png" in told_body(store)
+    assert b"a.png" in delivered_body(store)
 
 
-def test_an_operator_may_decide_between_such_callbacks(store: Store, ingest: Ingest) -> None:
+def test_an_operator_may_decide_between_contradictory_callbacks(
+    store: Store, ingest: Ingest
+) -> None:
     put(store, "appypie")
     ingest.accept(answered(named="by-appypie", provider="appypie"))
     ingest.accept(called("processing", "b", provider="appypie"))
@@ -689,7 +688,7 @@ def test_an_adopted_task_of_such_a_provider_is_found_by_the_id_of_its_callbacks(
 
 
 @callers
-def test_an_accepted_mismatch_is_recorded_and_its_id_is_the_tasks(
+def test_an_accepted_mismatch_is_recorded_and_its_id_replaces_the_old_one(
     store: Store, ingest: Ingest, provider: str
 ) -> None:
     put(store, provider)
@@ -701,7 +700,7 @@ def test_an_accepted_mismatch_is_recorded_and_its_id_is_the_tasks(
     task = store.queries.task("task-1")
     assert (task.status, task.id_at_provider) == (Status.SUCCEEDED, "b")
     assert outcomes(store) == ["mismatch", "recorded"]  # of "a" and of "b"
-    assert b"b.png" in told_body(store)
+    assert b"b.png" in delivered_body(store)
     assert ingest.accept(called("failed", "a", provider=provider)) is Outcome.MISMATCH
     assert ingest.accept(called("succeed", "b", provider=provider, changes={"n": 1})) is (
         Outcome.DUPLICATE
@@ -721,7 +720,7 @@ def test_an_accepted_id_outranks_a_create_response(store: Store, ingest: Ingest)
 @pytest.mark.parametrize("wrong", ["succeed", "failed"])
 @pytest.mark.parametrize("right", ["succeed", "failed"])
 @pytest.mark.parametrize("is_queried", [False, True])
-def test_accepting_an_end_corrects_the_end_of_the_other_task(
+def test_accepting_a_final_status_corrects_that_of_the_other_task(
     store: Store, ingest: Ingest, wrong: str, right: str, is_queried: bool
 ) -> None:
     put(store)
@@ -740,10 +739,10 @@ def test_accepting_an_end_corrects_the_end_of_the_other_task(
         ("mail", task.status.value),
         ("slack", task.status.value),
     }
-    assert b"b.png" in told_body(store)
+    assert b"b.png" in delivered_body(store)
 
 
-def test_only_messages_that_name_another_task_than_the_accepted_one_may_be_accepted(
+def test_only_messages_with_another_id_than_the_accepted_one_may_be_accepted(
     store: Store, ingest: Ingest
 ) -> None:
     put(store)
@@ -762,7 +761,7 @@ def test_only_messages_that_name_another_task_than_the_accepted_one_may_be_accep
         ingest.replay(of_b.id, accept=True)
 
 
-def test_a_decision_can_be_taken_back(store: Store, ingest: Ingest) -> None:
+def test_a_decision_can_be_reversed(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(called("succeed", "a"))
     ingest.accept(called("failed", "b"))
@@ -775,7 +774,7 @@ def test_a_decision_can_be_taken_back(store: Store, ingest: Ingest) -> None:
     assert store.queries.callback(second).outcome is Outcome.MISMATCH
 
 
-def test_accepting_what_is_no_mismatch_is_refused(store: Store, ingest: Ingest) -> None:
+def test_accepting_anything_but_a_mismatch_is_refused(store: Store, ingest: Ingest) -> None:
     put(store)
     ingest.accept(answered())
     ingest.accept(called("processing"))
@@ -797,7 +796,7 @@ def test_a_mismatch_is_accepted_once(store: Store, ingest: Ingest) -> None:
     assert len(store.lists.deliveries()) == 2
 
 
-def test_a_mismatch_whose_id_came_on_record_since_is_recorded_by_a_plain_replay(
+def test_a_mismatch_whose_id_is_on_record_now_is_recorded_by_a_plain_replay(
     store: Store, ingest: Ingest
 ) -> None:
     put(store)
@@ -822,7 +821,7 @@ def test_the_same_bytes_count_once_their_id_is_on_record(store: Store, ingest: I
 
 
 @pytest.mark.parametrize("comes_again", [True, False])
-def test_a_message_that_is_no_mismatch_any_more_is_shown_as_what_it_is(
+def test_a_message_that_is_no_longer_a_mismatch_gets_its_new_outcome(
     store: Store, ingest: Ingest, comes_again: bool
 ) -> None:
     put(store)
@@ -836,20 +835,20 @@ def test_a_message_that_is_no_mismatch_any_more_is_shown_as_what_it_is(
     assert (stored.outcome, stored.problem) == (Outcome.DUPLICATE, None)
 
 
-def test_a_message_in_quarantine_that_names_another_task_is_a_mismatch_once_it_is_understood(
+def test_a_quarantined_message_that_names_another_task_is_a_mismatch_once_it_is_parsed(
     store: Store, ingest: Ingest
 ) -> None:
     put(store)
     ingest.accept(answered())
-    said = called("succeed", OTHER)
-    store.inbox.quarantine(said, "an older release did not understand it")
+    message = called("succeed", OTHER)
+    store.inbox.quarantine(message, "an older release did not understand it")
     (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
     assert ingest.replay(stored.id) is Outcome.MISMATCH
     assert the_mismatch(store).id == stored.id
     assert mismatches(store) == 1
 
 
-def test_confirmation_is_asked_for_before_an_accepted_end_counts(store: Store) -> None:
+def test_an_accepted_final_status_may_have_to_be_confirmed(store: Store) -> None:
     put(store)
     ingest = Ingest(store, [subscription("mail")], Confirm.ALWAYS)
     ingest.accept(answered(named="a"))
@@ -859,7 +858,7 @@ def test_confirmation_is_asked_for_before_an_accepted_end_counts(store: Store) -
     assert ingest.accept(queried("succeed", "b")) is Outcome.RECORDED
 
 
-# -- a record of the release before
+# -- a record of the previous release
 
 
 def as_before(row: dict[str, Any]) -> dict[str, Any]:
@@ -867,34 +866,34 @@ def as_before(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in new}
 
 
-def test_the_migration_keeps_every_message_and_learns_where_each_id_came_from(
+def test_the_migration_keeps_every_message_and_determines_the_source_of_each_id(
     lacking: Callable[..., Store],
 ) -> None:
     lacked = ["0009_provider_tasks", "0013_lists"]  # the latter has an index on the new column
     before, now = lacking(*lacked), lacking()
     ingest = Ingest(now, [subscription("mail")])
-    for name, said in {
+    for name, messages in {
         "created": [answered(), called("succeed")],
         "queried": [queried("processing"), called("succeed")],
         "called": [called("processing"), called("failed"), called("succeed")],
         "nothing": [],
     }.items():
         now.inbox.create_task(Task(name, "kling", Status.CREATED, NOW, NOW))
-        for one in said:
+        for one in messages:
             ingest.accept(replace(one, task_id=name))
     now.inbox.quarantine(replace(called(), body=b"?", task_id="called"), "not JSON")
     tables = ("tasks", "callbacks", "transitions", "deliveries")
     rows = {
-        table: [row for page in Transfer(now.database).dump(table) for row in page]
+        table: [row for page in Transfer(now.database).pages(table) for row in page]
         for table in tables
     }
-    # a create response that named another task than a callback before it, which was only noted
+    # a create response that named another task than an earlier callback, which was only noted
     other = next(row for row in rows["callbacks"] if row["source"] == "create")
     other["problem"] = f"tells of the provider's task {OURS}; on record is {OTHER}"
     for table in tables:
         Transfer(before.database).load(table, [as_before(row) for row in rows[table]])
     assert before.migrate() == lacked
-    after = {row["id"]: row for page in Transfer(before.database).dump("tasks") for row in page}
+    after = {row["id"]: row for page in Transfer(before.database).pages("tasks") for row in page}
     sources = {name: row["id_source"] for name, row in after.items()}
     assert sources == {
         "created": "callback",
@@ -903,8 +902,8 @@ def test_the_migration_keeps_every_message_and_learns_where_each_id_came_from(
         "nothing": None,
     }
     for table in tables[1:]:
-        kept = [{**row} for page in Transfer(before.database).dump(table) for row in page]
-        assert kept == [{**row} for row in rows[table]]
+        remaining = [{**row} for page in Transfer(before.database).pages(table) for row in page]
+        assert remaining == [{**row} for row in rows[table]]
     assert before.lists.page_of_quarantine(before=None, limit=9).rows[0].callback.body == b"?"
     mismatch = {**other, "id": 99, "digest": b"of another body", "outcome": "mismatch"}
     Transfer(before.database).load("callbacks", [mismatch])
@@ -914,9 +913,10 @@ def test_the_migration_keeps_every_message_and_learns_where_each_id_came_from(
 # -- adapters
 
 
-@pytest.mark.parametrize("room", PROVIDERS.values(), ids=lambda room: room.name)
+@pytest.mark.parametrize("adapter", PROVIDERS.values(), ids=lambda adapter: adapter.name)
 def test_each_adapter_declares_whether_callbacks_share_the_ids_of_responses(
-    room: Provider,
+    adapter: Provider,
 ) -> None:
-    assert isinstance(room.shares_ids, bool)
-    assert room.shares_ids is (room.name != "appypie")  # whose page does not say it
+    assert isinstance(adapter.shares_ids, bool)
+    # whose documentation does not say whether it does
+    assert adapter.shares_ids is (adapter.name != "appypie")

@@ -1,4 +1,4 @@
-"""Deliveries for a hook that is missing from the hooks file, and what processes report."""
+"""Deliveries for a hook that is missing from the hooks file, and problems of processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_deliveries_of_a_missing_hook_are_not_claimed_and_delay_no_other_hook(st
     fill(store)
     slots = WorkerSlots(4, is_known=lambda hook: hook != "gone")
     assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 9, 9, slots)] == ["mail"]
-    assert store.outbox.next_due_at(LATER, slots) is None  # nothing that this worker can do
+    assert store.outbox.next_due_at(LATER, slots) is None  # this worker cannot handle them
     assert store.outbox.next_due_at(LATER) is not None
     assert without_hook(store.metrics.delivery_counts(), ["mail", "chat"]) == {"gone": 1}
 
@@ -39,7 +39,7 @@ def test_deliveries_are_claimed_once_the_hook_is_back(store: Store) -> None:
     assert (claimed.hook, claimed.attempts) == ("gone", 1)
 
 
-def test_dropped_deliveries_are_dead_letters_and_what_waited_for_them_is_due(
+def test_dropped_deliveries_are_dead_letters_and_waiting_deliveries_become_due(
     store: Store,
 ) -> None:
     fill(store, 3)
@@ -52,14 +52,14 @@ def test_dropped_deliveries_are_dead_letters_and_what_waited_for_them_is_due(
     assert without_hook(store.metrics.delivery_counts(), ["mail", "chat"]) == {"gone": 1}
 
 
-def test_a_delivery_that_is_under_way_or_has_ended_is_not_dropped(store: Store) -> None:
+def test_a_claimed_or_finished_delivery_is_not_dropped(store: Store) -> None:
     fill(store)
     store.outbox.claim("w", LATER, LATER + 9, 9)
     assert store.repair.drop("gone", LATER) == 0
     assert store.repair.drop("never", LATER) == 0
 
 
-def test_a_problem_is_reported_until_it_is_solved_or_the_process_is_gone(store: Store) -> None:
+def test_a_problem_is_reported_until_it_is_solved_or_the_process_has_ended(store: Store) -> None:
     store.activity.heartbeat("host:1", "worker", NOW)
     assert store.activity.process_problems(0) == []
     store.activity.report_problem("host:1", "worker", "it is wrong", NOW)
@@ -67,7 +67,7 @@ def test_a_problem_is_reported_until_it_is_solved_or_the_process_is_gone(store: 
     assert store.activity.process_problems(NOW - 5) == [
         ProcessProblem("host:1", "worker", "it is wrong", NOW)
     ]
-    store.activity.heartbeat("host:1", "worker", LATER)  # it is still at work
+    store.activity.heartbeat("host:1", "worker", LATER)  # it is still running
     assert [one.seen_at for one in store.activity.process_problems(NOW)] == [LATER]
     store.activity.report_problem("host:1", "worker", None, LATER)
     assert store.activity.process_problems(NOW) == []

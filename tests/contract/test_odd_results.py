@@ -1,4 +1,4 @@
-"""What the sandbox delivers in place of a plain PNG, as the receiver judges it."""
+"""How the receiver classifies the results that the sandbox delivers instead of a plain PNG."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def result() -> bytes:
 
 
 @pytest.mark.parametrize("fault", BODIES)
-def test_binary_files_and_odd_metadata_are_kept_and_the_rest_is_refused(
+def test_binary_files_and_odd_metadata_are_accepted_and_the_rest_is_refused(
     result: bytes, tmp_path: Path, fault: ResultFault
 ) -> None:
     path = tmp_path / "draft"

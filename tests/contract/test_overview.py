@@ -1,4 +1,4 @@
-"""What every store keeps counted, and gives to pages for people."""
+"""The counters of every store, and the lists for the dashboard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
-TOLD_AT = 1_765_519_850_000  # when the provider says it happened
+TOLD_AT = 1_765_519_850_000  # when it happened according to the provider
 EVERYTHING = 10**6
 
 
@@ -67,7 +67,7 @@ def test_an_empty_record_counts_nothing(store: Store) -> None:
     assert store.metrics.overdue_count(NOW) == 0
 
 
-def test_a_task_is_counted_where_it_stands(store: Store) -> None:
+def test_a_task_is_counted_in_its_current_status(store: Store) -> None:
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW))
     assert standing(store) == {("kling", "created"): 1}
     tell(store, "a", "processing")
@@ -78,7 +78,7 @@ def test_a_task_is_counted_where_it_stands(store: Store) -> None:
     assert standing(store) == {("kling", "failed"): 1, ("kling", "succeeded"): 1}
 
 
-def test_a_task_given_up_on_is_no_longer_open_until_it_ends(store: Store) -> None:
+def test_a_task_that_was_given_up_is_not_open_until_it_ends(store: Store) -> None:
     tell(store, "a", "processing")
     store.inbox.give_up("a", NOW, [])
     assert standing(store) == {("kling", "given_up"): 1}
@@ -86,12 +86,12 @@ def test_a_task_given_up_on_is_no_longer_open_until_it_ends(store: Store) -> Non
     assert standing(store) == {("kling", "succeeded"): 1}
 
 
-def test_a_corrected_end_is_counted_once(store: Store) -> None:
+def test_a_corrected_final_status_is_counted_once(store: Store) -> None:
     tell(store, "a", "failed")
-    told = callback(body("succeed", "at-provider-a"), "a")
-    event = providers.get("kling").parse(told)
-    asked = replace(told, source=Source.QUERY, trust=Trust.QUERIED)
-    assert store.inbox.record(asked, event, []) is Outcome.RECORDED
+    message = callback(body("succeed", "at-provider-a"), "a")
+    event = providers.get("kling").parse(message)
+    queried = replace(message, source=Source.QUERY, trust=Trust.QUERIED)
+    assert store.inbox.record(queried, event, []) is Outcome.RECORDED
     assert standing(store) == {("kling", "succeeded"): 1}
 
 
@@ -108,7 +108,7 @@ def test_a_delivery_is_counted_in_its_state(store: Store) -> None:
     assert states(store) == {("chat", "pending"): 1, ("mail", "pending"): 1}
 
 
-def test_the_counters_of_a_forgotten_task_stay(store: Store) -> None:
+def test_the_counters_of_a_forgotten_task_remain(store: Store) -> None:
     tell(store, "a")
     store.erasures.close_task("a", NOW)
     store.erasures.erase("a", NOW)
@@ -116,16 +116,16 @@ def test_the_counters_of_a_forgotten_task_stay(store: Store) -> None:
     assert states(store) == {("chat", "dead"): 1, ("mail", "dead"): 1}
 
 
-def test_callbacks_and_ends_are_counted_by_the_hour(store: Store) -> None:
+def test_callbacks_and_final_statuses_are_counted_by_the_hour(store: Store) -> None:
     tell(store, "a", "processing", received_at=NOW - HOUR)
     tell(store, "a")
-    tell(store, "a")  # a byte-identical repeat
+    tell(store, "a")  # a byte-identical repetition
     tell(store, "b", "failed")
     hour = NOW // HOUR
-    told = {
+    counts = {
         (one.hour, one.series): one.value for one in store.metrics.hours(hour - 1) if not one.bucket
     }
-    assert told == {
+    assert counts == {
         (hour - 1, "callbacks"): 1,
         (hour, "callbacks"): 2,
         (hour, "failed"): 1,
@@ -138,28 +138,28 @@ def test_callbacks_and_ends_are_counted_by_the_hour(store: Store) -> None:
     ("took", "bucket"),
     [(-5_000, 250), (249, 250), (250, 500), (59_999, 60_000), (300_000, SLOWEST)],
 )
-def test_latency_is_from_the_providers_clock_to_our_receipt(
+def test_latency_is_the_time_from_the_providers_clock_to_our_receipt(
     store: Store, took: int, bucket: int
 ) -> None:
     tell(store, "a", received_at=TOLD_AT + took)
     assert [key for key in series(store) if key[0] == "latency"] == [("latency", bucket)]
 
 
-def test_an_hour_takes_the_place_of_the_one_two_days_before(store: Store) -> None:
+def test_an_hour_replaces_the_one_two_days_before(store: Store) -> None:
     last = NOW + 5 * HOURS_KEPT * HOUR
     for day in range(6):
         tell(store, f"task-{day}", received_at=NOW + day * HOURS_KEPT * HOUR)
     tell(store, "another", received_at=last)
     two_days = last // HOUR - HOURS_KEPT + 1
     assert series(store, two_days)["callbacks", 0] == 2
-    tell(store, "late", received_at=NOW)  # such as one from a copy: it takes no newer one's place
+    tell(store, "late", received_at=NOW)  # such as one from a copy, which replaces no newer one
     assert series(store, two_days)["callbacks", 0] == 2
     assert store.metrics.last_callbacks() == {"kling": last}
-    if isinstance(store, SqliteStore):  # PostgreSQL has as many as it has slots
+    if isinstance(store, SqliteStore):  # PostgreSQL may have one row for each slot
         assert series(store)["callbacks", 0] == 2
 
 
-def test_tasks_that_are_overdue_are_counted(store: Store) -> None:
+def test_overdue_tasks_are_counted(store: Store) -> None:
     for number, deadline_at in enumerate((NOW - 1, NOW, NOW + 1, None)):
         store.inbox.create_task(
             Task(f"t{number}", "kling", Status.CREATED, NOW, NOW, deadline_at=deadline_at)
@@ -167,11 +167,13 @@ def test_tasks_that_are_overdue_are_counted(store: Store) -> None:
     assert store.metrics.overdue_count(NOW) == 2
 
 
-def test_counters_are_right_after_a_crowd(store: Store) -> None:
-    """Moves, claims and settlements of many threads at once."""
-    chance = random.Random(7)  # noqa: S311 - to repeat a run, not to keep a secret
-    told = [(f"t{number}", status) for number in range(40) for status in ("processing", "succeed")]
-    chance.shuffle(told)
+def test_counters_are_right_after_concurrent_changes(store: Store) -> None:
+    """Many threads record transitions, claim deliveries and settle them."""
+    chance = random.Random(7)  # noqa: S311 - reproducible, and not a secret
+    messages = [
+        (f"t{number}", status) for number in range(40) for status in ("processing", "succeed")
+    ]
+    chance.shuffle(messages)
 
     def work(one: tuple[str, str]) -> None:
         tell(store, *one)
@@ -181,7 +183,7 @@ def test_counters_are_right_after_a_crowd(store: Store) -> None:
             store.outbox.settle(delivery, attempt, state, NOW if state is State.PENDING else None)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, told))
+        list(pool.map(work, messages))
     assert (Counter(standing(store)), Counter(states(store))) == counted_one_by_one(store)
     assert series(store)["succeeded", 0] == 40
 
@@ -200,7 +202,7 @@ def live_a_little(store: Store) -> None:
         store.outbox.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
 
 
-def test_the_migration_counts_what_is_on_record_already(
+def test_the_migration_counts_the_existing_rows(
     lacking: Callable[..., Store],
 ) -> None:
     counting = ["0003_overview", "0008_economies"]
@@ -234,7 +236,7 @@ def five_tasks(store: Store) -> None:
     tell(store, "t3", "processing")
 
 
-def test_tasks_of_several_statuses_come_in_one_order(store: Store) -> None:
+def test_tasks_of_several_statuses_are_in_one_order(store: Store) -> None:
     five_tasks(store)
     open_ones = (Status.CREATED, Status.SUBMITTED, Status.PROCESSING)
     page = store.lists.page_of_tasks(status=open_ones, before=None, limit=3)
@@ -259,7 +261,7 @@ def test_tasks_of_several_statuses_come_in_one_order(store: Store) -> None:
         (0, 99, ["t4", "t3", "t2", "t1", "t0"]),
     ],
 )
-def test_tasks_of_a_time(
+def test_tasks_are_filtered_by_time(
     store: Store, since: int | None, until: int | None, found: list[str]
 ) -> None:
     five_tasks(store)
@@ -270,7 +272,7 @@ def test_tasks_of_a_time(
     assert (ids(page.rows), page.next) == (found, None)
 
 
-def test_a_time_is_paged_to_its_end(store: Store) -> None:
+def test_filtered_tasks_are_read_page_by_page(store: Store) -> None:
     five_tasks(store)
     page = store.lists.page_of_tasks(
         status=tuple(Status), before=None, limit=2, created=TimeRange(since=NOW + 1)
@@ -282,7 +284,7 @@ def test_a_time_is_paged_to_its_end(store: Store) -> None:
     assert (ids(page.rows), page.next) == (["t2", "t1"], None)
 
 
-def test_what_belongs_to_the_rows_of_a_page(store: Store) -> None:
+def test_related_rows_of_a_page_are_found(store: Store) -> None:
     tell(store, "a")
     tell(store, "b")
     delivery, *_ = store.outbox.claim("w", NOW, NOW + 1, 9)
@@ -310,7 +312,7 @@ def test_what_belongs_to_the_rows_of_a_page(store: Store) -> None:
     assert store.queries.attempts([]) == {}
 
 
-def test_quarantine_is_paged_newest_first(store: Store) -> None:
+def test_quarantine_is_listed_newest_first_page_by_page(store: Store) -> None:
     tell(store, "a")
     for number in range(3):
         store.inbox.quarantine(callback(f"{number}".encode(), "a"), f"problem {number}")

@@ -1,6 +1,6 @@
-"""`forget` and `prune` erase what `stores/sql/personal_data.py` says, in both databases.
+"""`forget` and `prune` erase the columns listed in `stores/sql/personal_data.py` in both databases.
 
-A new column makes the first test fail until somebody has decided whether it can hold personal data.
+A new column makes the first test fail until it is decided whether it can contain personal data.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ KEPT_BY_PRUNE = {
     name: {column for column, one in table.personal.items() if one.kept_because}
     for name, table in personal_data.TABLES.items()
 }
-only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # it looks into the file
+only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # the test reads the file
 
 
-# Tables of libraries: the names of migrations, and ids of deliveries with the names of hooks.
+# Tables of libraries: they contain names of migrations, and ids of deliveries with names of hooks.
 THEIRS = ("sqlite_", "_sqlite_", "procrastinate_", "callback_receiver_migrations")
 
 
 def columns(store: Store) -> dict[str, set[str]]:
-    """The columns of every table of ours in this database, by table."""
+    """Return the columns of each of our tables in this database, by table."""
     found: dict[str, set[str]] = {}
     with store.database.reading() as session:
         if isinstance(store, SqliteStore):
@@ -72,19 +72,19 @@ def columns(store: Store) -> dict[str, set[str]]:
 
 
 def holding(store: Store, words: str) -> dict[str, set[str]]:
-    """The columns in which these words stand in some row of any table, by table."""
+    """Return the columns of every table that contain these words in some row, by table."""
     found: dict[str, set[str]] = {}
     with store.database.reading() as session:
         for table in every_table(store):
             for row in session.execute(f"select * from {table}").fetchall():  # noqa: S608
-                for column in row.keys():  # noqa: SIM118 - a row of SQLite
+                for column in row.keys():  # noqa: SIM118 - SQLite's row is no dict
                     if words in _text(row[column]):
                         found.setdefault(table, set()).add(column)
     return found
 
 
 def every_table(store: Store) -> list[str]:
-    """Also those of libraries."""
+    """Include the tables of libraries."""
     sql = "select tablename as name from pg_tables where schemaname = current_schema()"
     if isinstance(store, SqliteStore):
         sql = "select name from sqlite_master where type = 'table'"
@@ -99,28 +99,28 @@ def _text(value: Any) -> str:
 
 
 def put_on_record(store: Store) -> None:
-    """One ended task, with the name of a person wherever it can get."""
+    """Record one ended task, with the name of a person in every column where it can occur."""
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
     store.inbox.keep_inputs("a", {"human": ANNA.encode()})
     store.inbox.quarantine(callback(ANNA.encode(), "a"), f"{ANNA} is not JSON")
-    told = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})
-    Ingest(store, [subscription("mail"), subscription("chat")]).accept(told)
-    held = store.idempotency.claim(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
-    assert held is not None
-    store.idempotency.settle(held, NOW, StoredResponse(201, json.dumps({"reference": ANNA})))
+    message = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})
+    Ingest(store, [subscription("mail"), subscription("chat")]).accept(message)
+    holder = store.idempotency.claim(f"order of {ANNA}", b"digest", "a", NOW, NOW + 1)
+    assert holder is not None
+    store.idempotency.settle(holder, NOW, StoredResponse(201, json.dumps({"reference": ANNA})))
     delivered, failed = store.outbox.claim("w", LATER, LATER + 10_000, 2)
     picture = File("0", f"/data/{ANNA}.png", "ab" * 32, 3, "image/png", ANNA.encode())
     attempt = Attempt(1, NOW, NOW, "delivered", f"took it for {ANNA}")
     store.outbox.settle(delivered, attempt, State.DELIVERED, None, [picture])
     answer = f"no such customer: {ANNA}"
-    gone = (Endpoint(failed.hook, disabled_at=NOW, said=answer), AlertKind.DISABLED)
+    disabled = (Endpoint(failed.hook, disabled_at=NOW, said=answer), AlertKind.DISABLED)
     attempt = Attempt(1, NOW, NOW, "failed", answer)
-    store.outbox.settle(failed, attempt, State.DELIVERED, None, change=lambda _: gone)
+    store.outbox.settle(failed, attempt, State.DELIVERED, None, change=lambda _: disabled)
     store.activity.add_rejections([Rejection(NOW, ANNA, f"no {ANNA}", ANNA, f"/callbacks/{ANNA}")])
     store.endpoints.request_test("chat", "succeeded", NOW)
     (trial,) = store.endpoints.claim_tests(NOW, NOW + 1)
     store.endpoints.end_test(trial, HookTestOutcome.FAILED, f"unlike the last one, {ANNA}", NOW)
-    # A signed message that was not understood belongs to no task.
+    # A signed message that could not be parsed belongs to no task.
     nobodys = replace(callback(ANNA.encode(), headers={"X-Name": ANNA}), task_id=None)
     store.inbox.quarantine(nobodys, f"{ANNA} is unknown")
 
@@ -137,13 +137,13 @@ def test_every_column_is_classified_once(store: Store) -> None:
     assert columns(store) == listed
 
 
-def test_every_table_is_copied_or_made_anew(store: Store) -> None:
+def test_every_table_is_copied_or_created_anew(store: Store) -> None:
     copied = {name for name, table in personal_data.TABLES.items() if table.is_copied}
     assert set(TABLES) == copied
     assert set(personal_data.TABLES) == set(columns(store))
 
 
-def test_the_name_stands_in_every_personal_column(store: Store) -> None:
+def test_the_name_is_in_every_personal_column(store: Store) -> None:
     put_on_record(store)
     assert holding(store, ANNA) == PERSONAL
 
@@ -155,25 +155,25 @@ def test_forgetting_erases_every_personal_column(store: Store) -> None:
     assert holding(store, ANNA) == {}
 
 
-def test_pruning_erases_every_column_but_those_with_a_reason(store: Store) -> None:
+def test_pruning_erases_every_column_except_those_with_a_reason(store: Store) -> None:
     put_on_record(store)
     list(prune(store, LATER))
     left = {name: columns for name, columns in KEPT_BY_PRUNE.items() if columns}
     assert holding(store, ANNA) == left == {"tasks": {"reference"}, "files": {"url"}}
 
 
-def test_pruning_erases_texts_of_a_task_that_no_message_is_known_of(store: Store) -> None:
+def test_pruning_erases_texts_of_a_task_without_messages(store: Store) -> None:
     store.inbox.create_task(Task("a", "kling", Status.FAILED, NOW, NOW, reason=ANNA))
     list(prune(store, LATER))
     assert store.queries.task("a").reason is None
 
 
-def test_a_copy_takes_every_personal_column_along(store: Store, tmp_path: Path) -> None:
+def test_a_copy_includes_every_personal_column(store: Store, tmp_path: Path) -> None:
     put_on_record(store)
     target = SqliteStore(tmp_path / "copy" / "receiver.db")
     target.migrate()
     for table in TABLES:
-        for found in Transfer(store.database).dump(table):
+        for found in Transfer(store.database).pages(table):
             Transfer(target.database).load(table, found)
     try:
         assert holding(target, ANNA) == PERSONAL
@@ -186,7 +186,7 @@ def test_a_copy_takes_every_personal_column_along(store: Store, tmp_path: Path) 
 
 @pytest.mark.parametrize("verb", ["forget", "prune"])
 @only_sqlite
-def test_no_byte_of_it_is_left_in_the_files_of_the_database(
+def test_no_byte_of_the_name_remains_in_the_files_of_the_database(
     store: Store, tmp_path: Path, verb: str
 ) -> None:
     put_on_record(store)
@@ -198,14 +198,15 @@ def test_no_byte_of_it_is_left_in_the_files_of_the_database(
     else:
         list(prune(store, LATER))
         shown = contents(tmp_path)
-        # The reference is kept, once in the table and once in its index, and the place of the file.
+        # The reference is kept, once in the table and once in its index, and so is the path of the
+        # file.
         assert shown.count(ANNA) == shown.count(f"/data/{ANNA}.png") + 2
     assert store.erasures.unfinished() is None
 
 
 @only_sqlite
 def test_remnants_between_the_rows_of_a_page_are_removed(store: Store, tmp_path: Path) -> None:
-    """As SQLite leaves them when it divides a full page."""
+    """SQLite leaves such remnants when it splits a full page."""
     put_on_record(store)
     store.close()
     file = tmp_path / "receiver.db"
@@ -224,7 +225,7 @@ def test_remnants_between_the_rows_of_a_page_are_removed(store: Store, tmp_path:
 
 
 @only_sqlite
-def test_remnants_are_removed_although_a_reader_held_up_the_erasure(
+def test_remnants_are_removed_although_a_reader_delayed_the_erasure(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_on_record(store)
@@ -274,11 +275,11 @@ def contents(folder: Path) -> str:
         json.dumps({"customer": json.dumps(ANNA)}),
     ],
 )
-def test_forgetting_erases_echoes_in_texts_of_others(store: Store, echo: str) -> None:
+def test_forgetting_erases_repetitions_of_the_name_in_other_texts(store: Store, echo: str) -> None:
     put_on_record(store)
     Ingest(store, [subscription("shop")]).accept(callback(body(), "b"))
     (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
-    answer = f"no room: {echo} came first"
+    answer = f"no place: {echo} came first"
     change = (Endpoint("shop", 5, NOW, 1, NOW, said=answer), AlertKind.PAUSED)
     attempt = Attempt(1, NOW, NOW, "failed", answer)
     store.outbox.settle(failed, attempt, State.DEAD, None, change=lambda _: change)
@@ -290,35 +291,37 @@ def test_forgetting_erases_echoes_in_texts_of_others(store: Store, echo: str) ->
 
 
 @pytest.mark.parametrize("verb", ["forget", "prune"])
-def test_a_text_of_an_endpoint_goes_with_the_task_that_brought_it(store: Store, verb: str) -> None:
-    """The text does not name the person, and the response itself was pruned before."""
+def test_a_text_of_an_endpoint_is_erased_with_the_task_that_caused_it(
+    store: Store, verb: str
+) -> None:
+    """The text does not name the person, and the response itself was pruned earlier."""
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
     (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
-    said = "the lady in the red coat is not welcome"
-    change = (Endpoint("chat", 5, NOW, 1, NOW, said=said), AlertKind.PAUSED)
-    attempt = Attempt(1, NOW, NOW, "failed", said)
+    text = "the lady in the red coat is not welcome"
+    change = (Endpoint("chat", 5, NOW, 1, NOW, said=text), AlertKind.PAUSED)
+    attempt = Attempt(1, NOW, NOW, "failed", text)
     store.outbox.settle(failed, attempt, State.DELIVERED, None, change=lambda _: change)
     if verb == "prune":
         store.retention.prune(LATER)
     else:
         store.erasures.close_task("a", LATER)
         store.erasures.erase("a", LATER)
-    assert holding(store, said) == {}
+    assert holding(store, text) == {}
     assert store.endpoints.of("chat").said.startswith("(erased: ")
 
 
-def test_a_forgotten_idempotency_key_still_makes_no_second_task(store: Store) -> None:
+def test_a_forgotten_idempotency_key_still_prevents_a_second_task(store: Store) -> None:
     put_on_record(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
-    kept = store.idempotency.find(f"order of {ANNA}", NOW + 2)
-    assert kept is not None
-    assert kept.answer is not None
-    assert kept.answer.status == 410
+    found = store.idempotency.find(f"order of {ANNA}", NOW + 2)
+    assert found is not None
+    assert found.answer is not None
+    assert found.answer.status == 410
     assert store.idempotency.claim(f"order of {ANNA}", b"digest", "b", NOW + 2, NOW + 3) is None
 
 
-def test_forgetting_leaves_what_an_endpoint_said_of_other_tasks(store: Store) -> None:
+def test_forgetting_keeps_what_an_endpoint_responded_for_other_tasks(store: Store) -> None:
     Ingest(store, [subscription("chat")]).accept(callback(body(), "b"))
     (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
     change = (Endpoint("chat", 5, NOW, 1, NOW, said="answered 503"), AlertKind.PAUSED)
@@ -334,7 +337,7 @@ def test_forgetting_leaves_what_an_endpoint_said_of_other_tasks(store: Store) ->
 def test_the_migration_assigns_texts_of_endpoints_to_their_tasks(
     lacking: Callable[..., Store], answer: str
 ) -> None:
-    """A text whose answer was erased before, by `prune`, is erased by the migration."""
+    """A text whose response was already erased by `prune` is erased by the migration."""
     store = lacking("0015_personal_data")
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a"))
     (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
@@ -353,8 +356,8 @@ def test_the_migration_assigns_texts_of_endpoints_to_their_tasks(
     assert store.endpoints.of("chat").said.startswith("(erased: ")
 
 
-def test_pruning_leaves_what_is_needed_for_a_day(store: Store) -> None:
-    """A key, so that the same request creates no second task, and an alert, so that it is sent."""
+def test_pruning_keeps_what_is_needed_for_a_day(store: Store) -> None:
+    """A key is kept to prevent a second task, and an alert is kept until it is sent."""
     now = now_ms()
     Ingest(store, [subscription("chat")]).accept(callback(body(), "a", received_at=now))
     (failed,) = store.outbox.claim("w", now, now + 10_000, 1)

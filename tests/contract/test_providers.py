@@ -1,4 +1,4 @@
-"""What every provider adapter of the receiver promises; each runs through the same cases."""
+"""What every provider adapter of the receiver promises; all adapters run through the same cases."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def message(adapter: Provider, raw: bytes, source: Source) -> Callback:
 
 
 @every(ADAPTERS)
-def test_it_is_registered_under_its_name(adapter: Provider) -> None:
+def test_an_adapter_is_registered_under_its_name(adapter: Provider) -> None:
     assert PROVIDERS[adapter.name] is adapter
     assert re.fullmatch("[a-z][a-z0-9_]*", adapter.name)  # for URLs and names of settings
     assert samples_of(adapter.name).created
@@ -54,20 +54,20 @@ def test_the_submitter_has_an_adapter_with_the_same_facts(adapter: Provider) -> 
     assert (submitting.callback_place is not None) is adapter.has_callbacks
 
 
-def test_no_adapter_is_left_out() -> None:
+def test_no_adapter_is_omitted() -> None:
     assert PROVIDERS.problems == []
     assert submitter_providers.PROVIDERS.problems == []
 
 
 @every(ADAPTERS)
-def test_its_statuses_are_in_lower_case_and_include_both_ends(adapter: Provider) -> None:
+def test_statuses_are_in_lower_case_and_include_both_final_ones(adapter: Provider) -> None:
     assert all(spelling == spelling.lower() for spelling in adapter.statuses)
     assert {Status.SUCCEEDED, Status.FAILED} <= set(adapter.statuses.values())
     assert all(status_for(spelling.upper()) for spelling in adapter.statuses)
 
 
 @every(ADAPTERS)
-def test_a_success_has_a_picture_and_names_the_provider(adapter: Provider) -> None:
+def test_a_success_contains_a_picture_and_the_provider(adapter: Provider) -> None:
     event = adapter.parse(message(adapter, samples_of(adapter.name).succeeded, Source.QUERY))
     assert (event.provider, event.status) == (adapter.name, Status.SUCCEEDED)
     assert [media.kind for media in event.media] == ["image"]
@@ -75,7 +75,7 @@ def test_a_success_has_a_picture_and_names_the_provider(adapter: Provider) -> No
 
 
 @every(ADAPTERS)
-def test_a_result_expires_when_the_adapter_says(adapter: Provider) -> None:
+def test_a_result_expires_at_the_time_that_the_adapter_states(adapter: Provider) -> None:
     event = adapter.parse(message(adapter, samples_of(adapter.name).succeeded, Source.QUERY))
     ends_at = event.occurred_at + adapter.results_kept_for
     assert adapter.results_kept_for > 0
@@ -97,7 +97,7 @@ def test_parsing_is_pure(adapter: Provider) -> None:
 
 
 @every(ADAPTERS)
-def test_a_refused_create_ends_the_task_and_says_why(adapter: Provider) -> None:
+def test_a_refused_create_ends_the_task_with_the_reason(adapter: Provider) -> None:
     raw = samples_of(adapter.name).refused
     event = adapter.parse(message(adapter, raw, Source.CREATE))
     assert (event.status, event.provider_task_id) == (Status.FAILED, "")
@@ -132,7 +132,7 @@ def test_a_body_that_is_not_json_is_refused(adapter: Provider, source: Source, r
         b'{"a": 1, "a": 2}',
     ],
 )
-def test_a_body_without_a_status_is_refused_or_is_a_refusal(
+def test_a_body_without_a_status_is_refused_or_means_a_refusal(
     adapter: Provider, source: Source, raw: bytes
 ) -> None:
     try:
@@ -143,7 +143,7 @@ def test_a_body_without_a_status_is_refused_or_is_a_refusal(
 
 
 @every(ADAPTERS)
-def test_callbacks_are_parsed_only_if_the_provider_has_them(adapter: Provider) -> None:
+def test_callbacks_are_parsed_only_if_the_provider_sends_them(adapter: Provider) -> None:
     samples = samples_of(adapter.name)
     assert (samples.callback is not None) is adapter.has_callbacks
     if samples.callback is not None:
@@ -155,7 +155,7 @@ def test_callbacks_are_parsed_only_if_the_provider_has_them(adapter: Provider) -
 
 
 @every(WITH_CALLBACKS)
-def test_a_schema_describes_its_callbacks(adapter: Provider) -> None:
+def test_a_schema_describes_the_callbacks(adapter: Provider) -> None:
     samples = samples_of(adapter.name)
     assert samples.callback is not None
     dropped: list[str] = []
@@ -190,7 +190,7 @@ def test_any_bytes_are_parsed_or_refused(adapter: Provider, raw: bytes, source: 
 
 
 @every(ADAPTERS)
-def test_its_reference_clock_is_a_url(adapter: Provider) -> None:
+def test_the_reference_clock_is_a_url(adapter: Provider) -> None:
     if adapter.clock is not None:
         assert adapter.clock.url.startswith("https://")
         assert adapter.clock.setting.startswith(f"{adapter.name.upper()}_")
@@ -214,7 +214,7 @@ def test_a_signed_callback_is_verified(adapter: Provider) -> None:
 
 
 @every(SIGNING)
-def test_another_body_secret_or_time_is_not_verified(adapter: Provider) -> None:
+def test_another_body_secret_or_time_is_refused(adapter: Provider) -> None:
     samples = samples_of(adapter.name)
     verification = adapter.verification
     assert verification is not None
@@ -240,7 +240,7 @@ def test_another_body_secret_or_time_is_not_verified(adapter: Provider) -> None:
 
 
 def other(adapter: Provider) -> tuple[str, ...]:
-    """Return secrets in the adapter's format that have signed nothing: the last letter differs."""
+    """Return secrets in the adapter's format that signed nothing: the last letter differs."""
     assert adapter.verification is not None
     text = samples_of(adapter.name).secrets
     last = max(index for index, letter in enumerate(text) if letter.isalnum())
@@ -249,7 +249,7 @@ def other(adapter: Provider) -> tuple[str, ...]:
 
 
 @every(SIGNING)
-def test_headers_of_other_requests_are_no_signature(adapter: Provider) -> None:
+def test_headers_of_other_requests_are_not_a_signature(adapter: Provider) -> None:
     assert adapter.verification is not None
     headers = {"content-type": "application/json", "user-agent": "x", "authorization": "Bearer x"}
     assert not adapter.verification.is_signed({})
@@ -257,7 +257,7 @@ def test_headers_of_other_requests_are_no_signature(adapter: Provider) -> None:
 
 
 @every(SIGNING)
-def test_its_setting_rejects_an_unusable_secret_without_repeating_it(adapter: Provider) -> None:
+def test_the_error_for_an_unusable_secret_does_not_contain_it(adapter: Provider) -> None:
     assert adapter.verification is not None
     setting = adapter.verification.setting
     assert setting.name.startswith(f"{adapter.name.upper()}_")
@@ -269,7 +269,7 @@ def test_its_setting_rejects_an_unusable_secret_without_repeating_it(adapter: Pr
 
 
 @every(WITH_CALLBACKS)
-def test_a_callback_is_admitted_with_the_trust_that_it_proves(adapter: Provider) -> None:
+def test_a_callback_is_accepted_with_the_trust_that_it_proves(adapter: Provider) -> None:
     samples = samples_of(adapter.name)
     verification = adapter.verification
     assert samples.callback is not None
@@ -296,7 +296,7 @@ def test_a_callback_is_admitted_with_the_trust_that_it_proves(adapter: Provider)
 
 
 @every(ADAPTERS)
-def test_its_secret_fields_are_not_stored(adapter: Provider) -> None:
+def test_secret_fields_are_not_stored(adapter: Provider) -> None:
     samples = samples_of(adapter.name)
     assert bool(adapter.secret_fields) is bool(samples.secret)
     messages = [(samples.created, Source.CREATE)]
@@ -314,7 +314,7 @@ def test_its_secret_fields_are_not_stored(adapter: Provider) -> None:
             assert stored is received
 
 
-def test_a_status_is_known_in_any_spelling() -> None:
+def test_a_status_is_recognised_in_any_spelling() -> None:
     assert status_for("succeed") == status_for("SUCCESS") == status_for("succeeded") == "succeeded"
     assert status_for("pending") == "submitted"
     assert status_for("nonsense") is None

@@ -1,6 +1,6 @@
 """Every field of a stored record is read as it was written: as a row, as JSON, and as a schema.
 
-The records are made from the fields of their classes. A new field fails these tests until it is
+The records are created from the fields of their classes. A new field fails these tests until it is
 stored, and until it is shown as JSON or is listed below as one that is not shown.
 """
 
@@ -33,7 +33,7 @@ from receiver.text.display import rfc3339
 from tests.support.filled_records import NOW, filled
 from tests.support.samples import subscription
 
-# The names in JSON of fields that have other names there.
+# The JSON names of fields that have different names there.
 RENAMED = {
     Task: {"asked": "queries"},
     Callback: {"task_id": "task"},
@@ -52,7 +52,7 @@ NOT_SHOWN = {
 _OLD_TASK = f"""
 insert into tasks (id, provider, account, status, trust, created_at, updated_at)
 values ('old', 'kling', 'default', 'created', 'token', {NOW}, {NOW})
-"""  # noqa: S608 - of this file
+"""  # noqa: S608 - names from this file
 
 
 def assert_shown(record: Any, document: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def assert_described(schema: Schema, document: dict[str, Any]) -> None:
     loaded = schema.load(document)
     for name, field in schema.fields.items():
         if isinstance(field, List) and isinstance(field.inner, Nested):
-            assert document[name], f"there is none of the {name} to compare"
+            assert document[name], f"there is no {name} to compare"
             for one in document[name]:
                 assert_described(field.inner.schema, one)
         elif isinstance(loaded[name], datetime):
@@ -98,14 +98,14 @@ def _event_texts() -> dict[str, Any]:
 
 
 def message(**more: Any) -> Callback:
-    """Return a message; fields that are not in `more` differ from their defaults."""
+    """Return a message whose fields differ from their defaults, except those in `more`."""
     body = '{"a": "é"}'.encode()
     sent = filled(Callback, provider="kling", task_id="t", body=body, headers={"A": "é"})
     return replace(sent, **more)
 
 
 def a_history(store: Store) -> TaskHistory:
-    """Return the history of a task with one of everything."""
+    """Return the history of a task with one row of each kind."""
     store.inbox.create_task(Task("t", "kling", Status.CREATED, NOW, NOW))
     store.inbox.record(message(), event(Status.FAILED), [subscription("mail")])
     claim_and_settle(store, State.DELIVERED)
@@ -285,7 +285,7 @@ def test_the_problem_of_a_process_is_read_as_it_was_written(store: Store) -> Non
     assert store.activity.process_problems(0) == [problem]
 
 
-def test_activity_names_its_task(store: Store) -> None:
+def test_activity_contains_its_task(store: Store) -> None:
     task = filled(Task, id="t", provider="kling", status=Status.PROCESSING, id_source="query")
     task = replace(task, provider_task_id=None, id_source=None, conflict=False)
     store.inbox.create_task(task)
@@ -299,11 +299,13 @@ def test_activity_names_its_task(store: Store) -> None:
 
 
 def test_an_idempotency_key_is_read_as_it_was_written(store: Store) -> None:
-    held = filled(IdempotencyRecord, answer=filled(StoredResponse))
-    claimed = store.idempotency.claim(held.key, held.digest, held.task_id, NOW, held.held_until)
-    assert claimed == replace(held, answer=None)
-    store.idempotency.settle(claimed, held.held_until, held.answer)
-    assert store.idempotency.find(held.key, NOW) == held
+    written = filled(IdempotencyRecord, answer=filled(StoredResponse))
+    claimed = store.idempotency.claim(
+        written.key, written.digest, written.task_id, NOW, written.held_until
+    )
+    assert claimed == replace(written, answer=None)
+    store.idempotency.settle(claimed, written.held_until, written.answer)
+    assert store.idempotency.find(written.key, NOW) == written
 
 
 def test_refused_attempts_and_samples_are_read_as_they_were_written(store: Store) -> None:

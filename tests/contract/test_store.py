@@ -1,4 +1,4 @@
-"""What every store promises; each store room runs through the same cases."""
+"""What every store promises; all stores run through the same cases."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def ingest(store: Store) -> Ingest:
 
 
 def task(task_id: str = "task-1", **more: object) -> Task:
-    made = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=NOW + 90_000)
-    return replace(made, **more)  # type: ignore[arg-type]
+    new_task = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=NOW + 90_000)
+    return replace(new_task, **more)  # type: ignore[arg-type]
 
 
 def ended(delivery: Delivery, outcome: str = "delivered", at: int = NOW + 5) -> Attempt:
@@ -47,29 +47,29 @@ def claim_one(store: Store, now: int = LATER) -> Delivery:
     return delivery
 
 
-# -- the way in
+# -- receiving callbacks
 
 
-def test_a_new_task_is_on_record_before_anything_else(store: Store) -> None:
+def test_a_new_task_is_recorded_before_anything_else(store: Store) -> None:
     store.inbox.create_task(task(reference="ORDER-7", account="shop2"))
     found = store.queries.task("task-1")
     assert (found.status, found.reference, found.account) == (Status.CREATED, "ORDER-7", "shop2")
     assert [move.status for move in store.queries.history("task-1").transitions] == ["created"]
 
 
-def test_a_task_id_is_taken_once(store: Store) -> None:
+def test_a_task_id_is_used_once(store: Store) -> None:
     store.inbox.create_task(task())
     with pytest.raises(ValueError, match="task-1"):
         store.inbox.create_task(task(reference="other"))
     assert store.queries.task("task-1").reference is None
 
 
-def test_the_whole_life_of_a_task_is_recorded(store: Store, ingest: Ingest) -> None:
+def test_all_transitions_of_a_task_are_recorded(store: Store, ingest: Ingest) -> None:
     store.inbox.create_task(task())
-    told = [
+    outcomes = [
         ingest.accept(callback(body(status))) for status in ("submitted", "processing", "succeed")
     ]
-    assert told == [Outcome.RECORDED] * 3
+    assert outcomes == [Outcome.RECORDED] * 3
     history = store.queries.history("task-1")
     assert history.task.status is Status.SUCCEEDED
     assert history.task.provider_task_id == "828338674605220001"
@@ -86,11 +86,11 @@ def test_second_succeed_is_recorded_once(store: Store, ingest: Ingest) -> None:
     history = store.queries.history("task-1")
     assert [move.status for move in history.transitions] == ["succeeded"]
     assert len(history.deliveries) == 2
-    # identical bytes are counted, differing ones kept
+    # identical bytes are counted, different ones stored
     assert [stored.repeats for stored in history.callbacks] == [1, 0]
 
 
-def test_a_late_callback_is_kept_and_moves_nothing(store: Store, ingest: Ingest) -> None:
+def test_a_late_callback_is_stored_and_changes_nothing(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("succeed")))
     assert ingest.accept(callback(body("processing"))) is Outcome.STALE
     history = store.queries.history("task-1")
@@ -98,7 +98,7 @@ def test_a_late_callback_is_kept_and_moves_nothing(store: Store, ingest: Ingest)
     assert [stored.outcome for stored in history.callbacks] == [Outcome.RECORDED, Outcome.STALE]
 
 
-def test_a_contradiction_is_flagged_and_moves_nothing(store: Store, ingest: Ingest) -> None:
+def test_a_conflict_is_flagged_and_changes_nothing(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("succeed")))
     assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
     history = store.queries.history("task-1")
@@ -107,7 +107,7 @@ def test_a_contradiction_is_flagged_and_moves_nothing(store: Store, ingest: Inge
     assert len(history.deliveries) == 2
 
 
-def test_a_queried_answer_corrects_once_and_its_hooks_fire(store: Store, ingest: Ingest) -> None:
+def test_a_queried_response_corrects_once_and_calls_the_hooks(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("failed", task_status_msg="why")))
     answer = b'{"code": 0, "data": ' + body("succeed") + b"}"
     queried = callback(answer, source=Source.QUERY, trust=Trust.QUERIED)
@@ -126,7 +126,9 @@ def test_an_unknown_task_is_adopted(store: Store, ingest: Ingest) -> None:
     assert (found.status, found.reference) == (Status.SUCCEEDED, "ORDER-7")
 
 
-def test_what_is_not_understood_is_kept_and_can_be_replayed(store: Store, ingest: Ingest) -> None:
+def test_a_callback_that_cannot_be_parsed_is_stored_and_can_be_replayed(
+    store: Store, ingest: Ingest
+) -> None:
     with pytest.raises(NotTheProtocol):
         ingest.accept(callback(body("completed")))
     (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
@@ -134,19 +136,20 @@ def test_what_is_not_understood_is_kept_and_can_be_replayed(store: Store, ingest
     assert stored.problem is not None
     assert "task_status" in stored.problem
     assert store.queries.task("task-1").status is Status.CREATED
-    with pytest.raises(NotTheProtocol):  # still not understood
+    with pytest.raises(NotTheProtocol):  # it still cannot be parsed
         ingest.replay(stored.id)
-    event = providers.get("kling").parse(callback(body("succeed")))  # as a mended room would
+    # as an improved adapter would parse it
+    event = providers.get("kling").parse(callback(body("succeed")))
     assert store.inbox.reopen(stored, event, ingest.subscriptions) is Outcome.RECORDED
     assert store.queries.callback(stored.id).outcome is Outcome.RECORDED
     assert store.queries.task("task-1").status is Status.SUCCEEDED
     assert len(store.lists.deliveries()) == 2
 
 
-def test_the_second_of_two_replays_at_once_keeps_the_outcome_of_the_first(
+def test_the_second_of_two_simultaneous_replays_keeps_the_outcome_of_the_first(
     store: Store, ingest: Ingest
 ) -> None:
-    """Both read the callback while it was in quarantine."""
+    """Both replays read the callback while it was in quarantine."""
     with pytest.raises(NotTheProtocol):
         ingest.accept(callback(body("completed")))
     (stored,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
@@ -157,7 +160,7 @@ def test_the_second_of_two_replays_at_once_keeps_the_outcome_of_the_first(
     assert len(store.lists.deliveries()) == len(ingest.subscriptions)
 
 
-def test_replay_of_what_is_on_record_changes_nothing(store: Store, ingest: Ingest) -> None:
+def test_a_replay_of_a_recorded_callback_changes_nothing(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body("succeed")))
     (stored,) = store.lists.callbacks()
     assert ingest.replay(stored.id) is Outcome.DUPLICATE
@@ -165,7 +168,7 @@ def test_replay_of_what_is_on_record_changes_nothing(store: Store, ingest: Inges
     assert len(store.lists.deliveries()) == 2
 
 
-def test_the_raw_message_is_kept_byte_for_byte(store: Store, ingest: Ingest) -> None:
+def test_the_raw_message_is_stored_byte_for_byte(store: Store, ingest: Ingest) -> None:
     raw = b" " + body() + b"\r\n"
     ingest.accept(callback(raw, headers={"User-Agent": "Apache", "X": "é"}))
     (stored,) = store.lists.callbacks()
@@ -173,7 +176,7 @@ def test_the_raw_message_is_kept_byte_for_byte(store: Store, ingest: Ingest) -> 
     assert stored.callback.headers == {"User-Agent": "Apache", "X": "é"}
 
 
-def test_a_task_of_another_provider_is_not_touched(store: Store, ingest: Ingest) -> None:
+def test_a_task_of_another_provider_is_not_changed(store: Store, ingest: Ingest) -> None:
     store.inbox.create_task(task(provider="modellix"))
     with pytest.raises(NotTheProtocol, match="modellix"):
         ingest.accept(callback(body()))
@@ -181,7 +184,7 @@ def test_a_task_of_another_provider_is_not_touched(store: Store, ingest: Ingest)
 
 
 def test_concurrent_callbacks_are_recorded_once(store: Store, ingest: Ingest) -> None:
-    """8 threads, 40 tasks, every status three times, out of order."""
+    """Eight threads send every status of 40 tasks three times, out of order."""
     work = [
         (f"task-{number}", status)
         for status in ("succeed", "submitted", "processing")
@@ -201,8 +204,8 @@ def test_concurrent_callbacks_are_recorded_once(store: Store, ingest: Ingest) ->
 # -- the outbox
 
 
-def test_only_hooks_that_hear_get_a_delivery(store: Store) -> None:
-    heard = [
+def test_only_subscribed_hooks_get_a_delivery(store: Store) -> None:
+    subscriptions = [
         subscription("all"),
         subscription("modellix", providers=frozenset({"modellix"})),
         subscription("orders", match="ORDER-*"),
@@ -210,7 +213,7 @@ def test_only_hooks_that_hear_get_a_delivery(store: Store) -> None:
         replace(subscription("failures"), on=frozenset({"failed"})),
     ]
     store.inbox.create_task(task(reference="ORDER-7"))
-    Ingest(store, heard).accept(callback(body()))
+    Ingest(store, subscriptions).accept(callback(body()))
     assert {delivery.hook for delivery in store.lists.deliveries()} == {"all", "orders"}
 
 
@@ -223,7 +226,8 @@ def test_a_delivery_is_claimed_by_one_worker(store: Store, ingest: Ingest) -> No
                 lambda name: store.outbox.claim(f"w{name}", LATER, LATER + 10_000, 5), range(8)
             )
         )
-    # Where claims run side by side one may pass over what another looks at; the next gets it.
+    # With concurrent claims, one may skip a row that another one has locked; the next claim gets
+    # it.
     passed_over = store.outbox.claim("next", LATER, LATER + 10_000, 20)
     assert not (passed_over and isinstance(store, SqliteStore))
     batches.append(passed_over)
@@ -231,13 +235,13 @@ def test_a_delivery_is_claimed_by_one_worker(store: Store, ingest: Ingest) -> No
     assert len(ids) == len(set(ids)) == 20
 
 
-def test_what_is_not_due_is_not_claimed(store: Store, ingest: Ingest) -> None:
+def test_a_delivery_that_is_not_due_is_not_claimed(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
     assert store.outbox.claim("w", NOW - 1, LATER, 5) == []
     assert store.outbox.next_due_at(NOW) == NOW
 
 
-def test_the_oldest_is_claimed_first(store: Store, ingest: Ingest) -> None:
+def test_the_oldest_delivery_is_claimed_first(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback(body(), "young", received_at=NOW + 100))
     ingest.accept(callback(body(), "old", received_at=NOW))
     assert claim_one(store).task_id == "old"
@@ -252,8 +256,8 @@ def test_a_delivered_delivery_stays_delivered(store: Store, ingest: Ingest) -> N
     assert store.queries.history("task-1").attempts[delivery.id] == (ended(delivery),)
 
 
-class Asked:
-    """Slots for deliveries of these hooks alone; `candidates` is what was asked for."""
+class RecordingSlots:
+    """Slots for deliveries of these hooks only, which remember the `candidates`."""
 
     def __init__(self, *hooks: str, takes_abandoned: bool = True) -> None:
         self.hooks = hooks
@@ -269,18 +273,18 @@ class Asked:
         return True
 
 
-def test_a_hook_without_a_slot_is_left(store: Store) -> None:
+def test_a_delivery_without_a_slot_is_not_claimed(store: Store) -> None:
     hooks = [subscription("mail"), subscription("slow")]
     Ingest(store, hooks).accept(callback())
-    assert store.outbox.claim("w", LATER, LATER + 10_000, 5, Asked("other")) == []
-    asked = Asked("mail")
-    assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 10_000, 5, asked)] == [
+    assert store.outbox.claim("w", LATER, LATER + 10_000, 5, RecordingSlots("other")) == []
+    slots = RecordingSlots("mail")
+    assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 10_000, 5, slots)] == [
         "mail"
     ]
-    assert asked.candidates == [Candidate(1, "mail", timed_out=False, abandoned=False)]
+    assert slots.candidates == [Candidate(1, "mail", timed_out=False, abandoned=False)]
 
 
-def test_a_candidate_says_what_is_known_of_its_last_attempts(store: Store) -> None:
+def test_a_candidate_describes_its_last_attempts(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
     for task in ("lost", "late", "fresh"):
         ingest.accept(callback(body(), task))
@@ -291,13 +295,13 @@ def test_a_candidate_says_what_is_known_of_its_last_attempts(store: Store) -> No
     failed = ended(late, "failed", after)
     assert store.outbox.settle(late, failed, State.PENDING, after, change=lambda _: (slow, None))
     assert store.endpoints.of(lost.hook) == slow
-    asked = Asked(lost.hook)
-    store.outbox.claim("w", after, after + 10_000, 5, asked)
-    known = {found.id: (found.timed_out, found.abandoned) for found in asked.candidates}
+    slots = RecordingSlots(lost.hook)
+    store.outbox.claim("w", after, after + 10_000, 5, slots)
+    known = {found.id: (found.timed_out, found.abandoned) for found in slots.candidates}
     assert known == {lost.id: (True, True), late.id: (True, False)}
 
 
-def test_deliveries_that_were_abandoned_hide_no_others(store: Store) -> None:
+def test_abandoned_deliveries_do_not_hide_others(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
     for number in range(5):
         ingest.accept(callback(body(), f"lost-{number}"))
@@ -305,8 +309,8 @@ def test_deliveries_that_were_abandoned_hide_no_others(store: Store) -> None:
     for lost in store.outbox.claim("w", LATER, LATER + 10_000, 5):
         assert store.outbox.settle(lost, ended(lost, "abandoned", after), State.PENDING, after)
     ingest.accept(callback(body(), "fresh", received_at=after))
-    asked = Asked("mail", takes_abandoned=False)
-    found = store.outbox.claim("w", after, after + 10_000, 2, asked)
+    slots = RecordingSlots("mail", takes_abandoned=False)
+    found = store.outbox.claim("w", after, after + 10_000, 2, slots)
     assert [delivery.task_id for delivery in found] == ["fresh"]
 
 
@@ -326,15 +330,17 @@ def test_a_lost_claim_changes_nothing(store: Store, ingest: Ingest) -> None:
 
 def test_a_renewed_claim_is_not_abandoned(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
-    held = claim_one(store)
+    renewed = claim_one(store)
     after = LATER + 20_000
-    store.outbox.renew([held], after + 10_000)
+    store.outbox.renew([renewed], after + 10_000)
     assert store.outbox.expired(after) == []
-    assert not store.outbox.settle(held, ended(held, "abandoned", after), State.PENDING, after)
-    assert store.outbox.settle(held, ended(held), State.DELIVERED, None)
+    assert not store.outbox.settle(
+        renewed, ended(renewed, "abandoned", after), State.PENDING, after
+    )
+    assert store.outbox.settle(renewed, ended(renewed), State.DELIVERED, None)
 
 
-def test_a_worker_that_lost_its_claim_does_not_renew_that_of_another(
+def test_a_worker_that_lost_its_claim_does_not_renew_another_claim(
     store: Store, ingest: Ingest
 ) -> None:
     ingest.accept(callback())
@@ -348,33 +354,34 @@ def test_a_worker_that_lost_its_claim_does_not_renew_that_of_another(
     assert store.queries.delivery(lost.id).due_at == retried.due_at == after + 10_000
 
 
-def test_a_hook_waits_for_the_one_it_comes_after(store: Store) -> None:
+def test_a_hook_waits_for_the_hook_named_by_after(store: Store) -> None:
     hooks = [subscription("pictures"), subscription("mail", after="pictures")]
     Ingest(store, hooks).accept(callback())
     (first,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert first.hook == "pictures"
     store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER)
-    (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)  # a failed attempt is not the end
+    # a failed attempt does not end the wait
+    (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert again.hook == "pictures"
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
-    store.outbox.settle(again, ended(again), State.DELIVERED, None, [made])
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    store.outbox.settle(again, ended(again), State.DELIVERED, None, [file])
     (second,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
-    assert store.outbox.notice_source(second).notice.files == (made,)
+    assert store.outbox.notice_source(second).notice.files == (file,)
 
 
-def test_files_of_a_failed_attempt_are_told_to_those_who_wait(store: Store) -> None:
+def test_files_of_a_failed_attempt_are_passed_to_waiting_hooks(store: Store) -> None:
     hooks = [subscription("pictures"), subscription("mail", after="pictures")]
     Ingest(store, hooks).accept(callback())
     (first,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
-    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [file])
     (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
     (second,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
-    assert store.outbox.notice_source(second).notice.files == (made,)
-    assert store.queries.history("task-1").files == {first.id: (made,)}
+    assert store.outbox.notice_source(second).notice.files == (file,)
+    assert store.queries.history("task-1").files == {first.id: (file,)}
 
 
 def test_a_lost_claim_records_no_files(store: Store) -> None:
@@ -383,31 +390,31 @@ def test_a_lost_claim_records_no_files(store: Store) -> None:
     store.outbox.settle(
         lost, ended(lost, "abandoned", LATER + 20_000), State.PENDING, LATER + 20_000
     )
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    assert not store.outbox.settle(lost, ended(lost, "failed"), State.PENDING, LATER, [made])
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    assert not store.outbox.settle(lost, ended(lost, "failed"), State.PENDING, LATER, [file])
     assert store.queries.history("task-1").files == {}
 
 
-def test_a_hook_knows_its_own_files_since_the_last_redelivery(store: Store) -> None:
+def test_a_hook_receives_its_own_files_since_the_last_redelivery(store: Store) -> None:
     Ingest(store, [subscription("a"), subscription("b")]).accept(callback())
     first, other = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [made])
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [file])
     assert store.outbox.notice_source(other).notice.made == ()  # of another hook
     (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    assert store.outbox.notice_source(again).notice.made == (made,)
+    assert store.outbox.notice_source(again).notice.made == (file,)
     store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
     store.outbox.redeliver(first.id, LATER)
     (afresh,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    told = store.outbox.notice_source(afresh).notice
-    assert (told.files, told.made) == ((made,), ())
-    newer = replace(made, sha256="cd" * 32)
+    notice = store.outbox.notice_source(afresh).notice
+    assert (notice.files, notice.made) == ((file,), ())
+    newer = replace(file, sha256="cd" * 32)
     store.outbox.settle(afresh, ended(afresh, "failed"), State.PENDING, LATER, [newer])
     (last,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert store.outbox.notice_source(last).notice.made == (newer,)
 
 
-def test_files_of_before_the_migration_stay_and_are_fetched_again(
+def test_files_from_before_the_migration_are_kept_and_downloaded_again(
     lacking: Callable[..., Store],
 ) -> None:
     store = lacking("0011_file_attempts")
@@ -416,12 +423,12 @@ def test_files_of_before_the_migration_stay_and_are_fetched_again(
     row = {"delivery": delivery.id, "media_index": "0", "url": "/data/0.png", "sha256": "ab" * 32}
     Transfer(store.database).load("files", [{**row, "size": 3, "content_type": "image/png"}])
     assert store.migrate() == ["0011_file_attempts"]
-    told = store.outbox.notice_source(delivery).notice
-    assert told.files == (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
-    assert told.made == ()
+    notice = store.outbox.notice_source(delivery).notice
+    assert notice.files == (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
+    assert notice.made == ()
 
 
-def test_a_dead_download_does_not_hold_the_mail_back(store: Store) -> None:
+def test_a_dead_download_does_not_delay_the_mail(store: Store) -> None:
     hooks = [subscription("pictures"), subscription("mail", after="pictures")]
     Ingest(store, hooks).accept(callback())
     (first,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
@@ -434,7 +441,7 @@ LIMITED = [subscription("pictures"), subscription("mail", after="pictures", wait
 
 
 def claim_pictures(store: Store) -> Delivery:
-    """Record a success that mail waits for at most WAIT, and claim the download's delivery."""
+    """Record a success for which mail waits at most WAIT, and claim the download's delivery."""
     Ingest(store, LIMITED).accept(callback(received_at=NOW))
     (pictures,) = store.outbox.claim("w", NOW, NOW + 10_000, 10)
     assert pictures.hook == "pictures"
@@ -455,13 +462,13 @@ def test_a_limited_wait_ends_although_the_awaited_hook_keeps_failing(store: Stor
     assert hooks_claimed(store, NOW + WAIT) == ["mail"]
 
 
-def test_what_was_recorded_before_a_limited_wait_ends_is_in_the_notice(store: Store) -> None:
+def test_files_recorded_before_a_limited_wait_ends_are_in_the_notice(store: Store) -> None:
     pictures = claim_pictures(store)
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"jpeg")
     later = NOW + 43_200_000
-    store.outbox.settle(pictures, ended(pictures, "failed"), State.PENDING, later, [made])
+    store.outbox.settle(pictures, ended(pictures, "failed"), State.PENDING, later, [file])
     (mail,) = store.outbox.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
-    assert store.outbox.notice_source(mail).notice.files == (made,)
+    assert store.outbox.notice_source(mail).notice.files == (file,)
 
 
 @pytest.mark.parametrize(
@@ -478,8 +485,8 @@ def test_a_limited_wait_ends_with_the_awaited_delivery(
     assert hooks_claimed(store, NOW + 5) == ["mail"]
 
 
-def test_the_end_of_the_awaited_delivery_never_postpones_or_repeats(store: Store) -> None:
-    """Mail that is overdue stays due; its retries and its success stay as they are."""
+def test_the_end_of_the_awaited_delivery_neither_postpones_nor_repeats(store: Store) -> None:
+    """Overdue mail stays due; its retries and its success are not changed."""
     pictures = claim_pictures(store)
     (mail,) = store.outbox.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
     at, again_at = NOW + WAIT + 1, NOW + WAIT + 600_000
@@ -495,7 +502,7 @@ def test_the_end_of_the_awaited_delivery_never_postpones_or_repeats(store: Store
     assert store.queries.delivery(mail.id).state is State.DELIVERED
 
 
-def test_an_overdue_notification_keeps_its_place_when_the_awaited_delivery_ends(
+def test_an_overdue_notification_keeps_its_due_time_when_the_awaited_delivery_ends(
     store: Store,
 ) -> None:
     pictures = claim_pictures(store)
@@ -503,14 +510,14 @@ def test_an_overdue_notification_keeps_its_place_when_the_awaited_delivery_ends(
     assert store.lists.deliveries(hook="mail")[0].due_at == NOW + WAIT
 
 
-def test_a_limited_wait_ends_although_the_awaited_hook_is_held(store: Store) -> None:
+def test_a_limited_wait_ends_although_the_awaited_hook_is_paused(store: Store) -> None:
     store.endpoints.pause("pictures", NOW)
     Ingest(store, LIMITED).accept(callback(received_at=NOW))
     assert store.outbox.next_due_at(NOW) == NOW + WAIT
     assert hooks_claimed(store, NOW + WAIT) == ["mail"]
 
 
-def test_waiting_for_a_hook_that_does_not_hear_the_event_is_no_wait(store: Store) -> None:
+def test_a_hook_does_not_wait_for_one_that_is_not_subscribed_to_the_event(store: Store) -> None:
     hooks = [
         replace(subscription("pictures"), on=frozenset({"succeeded"})),
         subscription("mail", after="pictures"),
@@ -519,7 +526,7 @@ def test_waiting_for_a_hook_that_does_not_hear_the_event_is_no_wait(store: Store
     assert [found.hook for found in store.outbox.claim("w", LATER, LATER + 10_000, 10)] == ["mail"]
 
 
-def test_a_dead_letter_is_kept_and_redelivered_with_fresh_retries(
+def test_a_dead_letter_is_kept_and_redelivered_with_all_retries(
     store: Store, ingest: Ingest
 ) -> None:
     ingest.accept(callback())
@@ -534,7 +541,7 @@ def test_a_dead_letter_is_kept_and_redelivered_with_fresh_retries(
     assert (again.attempts, again.retries_from) == (2, 1)
 
 
-def test_redeliver_of_what_has_not_ended_is_refused(store: Store, ingest: Ingest) -> None:
+def test_redelivering_an_unfinished_delivery_is_refused(store: Store, ingest: Ingest) -> None:
     ingest.accept(callback())
     with pytest.raises(NotFound):
         store.outbox.redeliver(store.lists.deliveries()[0].id, NOW)
@@ -542,21 +549,21 @@ def test_redeliver_of_what_has_not_ended_is_refused(store: Store, ingest: Ingest
         store.outbox.redeliver(99, NOW)
 
 
-def test_a_delivery_knows_what_it_is_about(store: Store, ingest: Ingest) -> None:
+def test_a_delivery_contains_its_task_and_callback(store: Store, ingest: Ingest) -> None:
     store.inbox.create_task(task(reference="ORDER-7"))
     ingest.accept(callback())
-    told = store.outbox.notice_source(claim_one(store))
-    assert told.notice.id == "task-1:succeeded"
-    assert told.notice.task.reference == "ORDER-7"
-    assert told.callback is not None
-    assert told.callback.body == body()
+    source = store.outbox.notice_source(claim_one(store))
+    assert source.notice.id == "task-1:succeeded"
+    assert source.notice.task.reference == "ORDER-7"
+    assert source.callback is not None
+    assert source.callback.body == body()
 
 
-def test_a_commit_wakes_who_waits(store: Store, ingest: Ingest) -> None:
+def test_a_commit_wakes_a_waiting_thread(store: Store, ingest: Ingest) -> None:
     stop, has_looked, woken = threading.Event(), threading.Event(), threading.Event()
 
     def wait() -> None:
-        store.database.wait_for_commit(0.1, stop)  # what was before
+        store.database.wait_for_commit(0.1, stop)  # an earlier commit
         has_looked.set()
         store.database.wait_for_commit(10 * PATIENCE, stop)
         woken.set()
@@ -572,7 +579,7 @@ def test_a_commit_wakes_who_waits(store: Store, ingest: Ingest) -> None:
         waiter.join(PATIENCE)
 
 
-def test_a_commit_between_look_and_wait_is_not_missed(store: Store, ingest: Ingest) -> None:
+def test_a_commit_between_check_and_wait_is_not_missed(store: Store, ingest: Ingest) -> None:
     stop = threading.Event()
     store.database.wait_for_commit(0.05, stop)
     ingest.accept(callback())
@@ -583,7 +590,7 @@ def test_a_commit_between_look_and_wait_is_not_missed(store: Store, ingest: Inge
     assert not stop.is_set()
 
 
-# -- looking
+# -- queries
 
 
 def test_lists_are_newest_first_and_filtered(store: Store, ingest: Ingest) -> None:
@@ -597,7 +604,7 @@ def test_lists_are_newest_first_and_filtered(store: Store, ingest: Ingest) -> No
     assert len(store.lists.callbacks(task_id="task-1")) == 1
 
 
-def test_what_is_not_there_is_not_found(store: Store) -> None:
+def test_missing_rows_raise_not_found(store: Store) -> None:
     with pytest.raises(NotFound):
         store.queries.task("nobody")
     with pytest.raises(NotFound):
@@ -606,7 +613,7 @@ def test_what_is_not_there_is_not_found(store: Store) -> None:
         store.queries.callback(7)
 
 
-def test_a_worker_is_seen(store: Store) -> None:
+def test_the_heartbeat_of_a_worker_is_recorded(store: Store) -> None:
     assert store.activity.last_seen("worker") is None
     store.activity.heartbeat("w1", "worker", NOW)
     store.activity.heartbeat("w1", "worker", NOW + 1)
@@ -614,7 +621,7 @@ def test_a_worker_is_seen(store: Store) -> None:
     assert store.activity.last_seen("worker") == NOW + 1
 
 
-def test_a_callback_that_names_another_task_of_the_provider_shows(
+def test_a_callback_that_names_another_provider_task_has_a_problem(
     store: Store, ingest: Ingest
 ) -> None:
     store.inbox.create_task(task())

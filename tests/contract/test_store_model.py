@@ -1,4 +1,4 @@
-"""Any sequence of callbacks leaves the record as a model of ten lines says."""
+"""Any sequence of callbacks leaves the record in the state that a model of ten lines predicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OURS = {"succeed": "succeeded"}
 
 
 class AnyCallbacks(RuleBasedStateMachine):
-    """Callbacks of three tasks in any order and number, against the model."""
+    """Callbacks of three tasks in any order and number, compared with the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class AnyCallbacks(RuleBasedStateMachine):
         status=st.sampled_from(["submitted", "processing", "succeed", "failed"]),
         variant=st.integers(0, 1),
     )
-    def a_callback_comes(self, task: str, status: str, variant: int) -> None:
+    def a_callback_arrives(self, task: str, status: str, variant: int) -> None:
         raw = body(status, updated_at=1_765_519_850_000 + variant)
         moves = self.moves.setdefault(task, [])
         current = moves[-1] if moves else "created"
@@ -51,7 +51,7 @@ class AnyCallbacks(RuleBasedStateMachine):
         assert (outcome is Outcome.RECORDED) is moved
 
     @invariant()
-    def the_record_is_what_the_model_says(self) -> None:
+    def the_record_equals_the_model(self) -> None:
         for task, moves in self.moves.items():
             history = self.store.queries.history(task)
             expected = [OURS.get(status, status) for status in moves]

@@ -1,4 +1,4 @@
-"""A callback that is handed over without waiting: its future says what `record` would."""
+"""A callback that is submitted without waiting: its future has the result that `record` returns."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def submit(store: Store, one: Callback, **more: Any) -> Future[Outcome]:
     return store.inbox.submit(one, get("kling").parse(one), HOOKS, **more)
 
 
-def test_its_result_is_the_outcome_and_it_is_on_record_then(store: Store) -> None:
+def test_the_result_is_the_outcome_and_is_on_record_then(store: Store) -> None:
     write = submit(store, callback())
     assert store.lists.tasks() == []
-    assert store.database.writer.waiting == 1  # it is not begun before the caller says so
+    assert store.database.writer.waiting == 1  # it does not begin before the caller starts it
     store.database.writer.start()
     assert write.result(PATIENCE) is Outcome.RECORDED
     history = store.queries.history("task-1")
-    assert [kept.callback.body for kept in history.callbacks] == [body()]
+    assert [stored.callback.body for stored in history.callbacks] == [body()]
     assert [move.status for move in history.transitions] == ["succeeded"]
     assert [delivery.hook for delivery in store.lists.deliveries()] == ["mail"]
 
 
-def test_what_is_submitted_in_one_go_is_recorded_in_its_order(store: Store) -> None:
+def test_callbacks_submitted_together_are_recorded_in_order(store: Store) -> None:
     writes = [submit(store, callback(body(status))) for status in ("succeed", "succeed", "failed")]
     store.database.writer.start()
     outcomes = [write.result(PATIENCE) for write in writes]
@@ -51,7 +51,7 @@ def test_what_is_submitted_in_one_go_is_recorded_in_its_order(store: Store) -> N
     assert store.queries.task("task-1").status is Status.SUCCEEDED
 
 
-def test_what_must_be_confirmed_is_not_the_end_of_its_task(store: Store) -> None:
+def test_a_callback_that_must_be_confirmed_does_not_end_its_task(store: Store) -> None:
     write = submit(store, callback(), confirm=True)
     store.database.writer.start()
     by_record = callback(task_id="task-2")
@@ -61,8 +61,8 @@ def test_what_must_be_confirmed_is_not_the_end_of_its_task(store: Store) -> None
     assert store.lists.deliveries() == []
 
 
-def test_a_refusal_is_its_exception_and_nothing_of_it_is_recorded(store: Store) -> None:
-    """On PostgreSQL the future may only say that nothing was done; `record` says why."""
+def test_a_refusal_raises_its_exception_and_records_nothing(store: Store) -> None:
+    """On PostgreSQL, the future may only report that nothing was done; `record` reports why."""
     store.inbox.create_task(replace(TASK, provider="appypie"))
     refused = callback()
     write = submit(store, refused)
@@ -74,34 +74,34 @@ def test_a_refusal_is_its_exception_and_nothing_of_it_is_recorded(store: Store) 
     assert store.queries.task("task-1").status is Status.CREATED
 
 
-def test_whose_exception_is_no_fault_of_the_callback_is_recorded_by_record(store: Store) -> None:
+def test_a_callback_in_an_undone_batch_can_be_recorded_with_record(store: Store) -> None:
     store.inbox.create_task(replace(TASK, provider="appypie"))
     one = callback(task_id="task-2")
     _, write = submit(store, callback()), submit(store, one)
     store.database.writer.start()
     if write.exception(PATIENCE) is not None:
         assert store.inbox.record(one, get("kling").parse(one), HOOKS) is Outcome.RECORDED
-    (kept,) = store.queries.history("task-2").callbacks
-    assert kept.repeats == 0
+    (stored,) = store.queries.history("task-2").callbacks
+    assert stored.repeats == 0
 
 
 def test_a_withdrawn_callback_is_never_recorded(store: Store) -> None:
-    withdrawn, kept = submit(store, callback()), submit(store, callback(task_id="task-2"))
+    withdrawn, other = submit(store, callback()), submit(store, callback(task_id="task-2"))
     assert withdrawn.cancel()
     store.database.writer.start()
-    assert kept.result(PATIENCE) is Outcome.RECORDED
+    assert other.result(PATIENCE) is Outcome.RECORDED
     assert [task.id for task in store.lists.tasks()] == ["task-2"]
 
 
-def test_a_message_without_a_task_is_not_taken(store: Store) -> None:
-    """Which task it is about has to be looked up first."""
+def test_a_message_without_a_task_is_not_accepted(store: Store) -> None:
+    """The task of the message has to be looked up first."""
     signed = replace(callback(), task_id=None, trust=Trust.SIGNED)
     with pytest.raises(ValueError, match="without a task id"):
         submit(store, signed)
     assert store.database.writer.waiting == 0
 
 
-def test_a_store_that_is_closed_takes_none(store: Store) -> None:
+def test_a_closed_store_accepts_no_callback(store: Store) -> None:
     store.close()
     with pytest.raises(StoreUnavailable, match="closing"):
         submit(store, callback())

@@ -1,4 +1,4 @@
-"""What every provider adapter of the submitter promises; each runs through the same cases."""
+"""What every provider adapter of the submitter promises; all run through the same cases."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.support.providers.base import Reply as ReplySample
 from tests.support.providers.base import Samples, samples_of
 from tests.support.scripted_provider import TOKEN, Asked, Reply, Scripted, once_reached, serving
 
-# Its clock stands still, so that a busy machine does not shorten the number of tries.
+# The clock is stopped, so that a busy machine does not reduce the number of attempts.
 QUICK = Patience(delays=(0.01, 0.02), total=5, clock=lambda: 0.0)
 PERSON, GARMENT = "https://x.example/human.jpg", "https://x.example/garment.jpg"
 PICTURE = "iVBORw0KGgpoZWxsbw=="  # the beginning of a PNG, as Base64
@@ -103,15 +103,15 @@ def query(server: Scripted, samples: Samples, **headers: str) -> list[Reply]:
     return [server.say(body, 200, **headers) for body in samples.queried]
 
 
-def callback_url(provider: Provider, asked: Asked) -> str | None:
+def callback_url(provider: Provider, request: Asked) -> str | None:
     """Return the callback URL in a create request, from the place that the adapter states."""
     place = provider.callback_place
     if place is None:
         return None
     if place.parameter:
-        (url,) = parse_qs(urlsplit(asked.path).query).get(place.parameter, [None])
+        (url,) = parse_qs(urlsplit(request.path).query).get(place.parameter, [None])
         return url
-    found: Any = asked.json
+    found: Any = request.json
     for key in place.keys:
         found = found.get(key, {})
     return found or None
@@ -133,7 +133,7 @@ def heard(store: Store) -> list[str]:
     return [delivery.status for delivery in store.lists.deliveries()]
 
 
-def test_its_facts_are_those_of_the_receiver(adapter: Adapters) -> None:
+def test_an_adapter_agrees_with_that_of_the_receiver(adapter: Adapters) -> None:
     provider = adapter()
     receiving = receiver_providers.get(provider.name)
     assert provider.has_callbacks is receiving.has_callbacks
@@ -141,7 +141,7 @@ def test_its_facts_are_those_of_the_receiver(adapter: Adapters) -> None:
     assert provider.default_model is not None or not provider.combining
 
 
-def test_its_keys_are_read_from_the_settings_that_it_names(
+def test_keys_are_read_from_the_settings_that_the_adapter_names(
     adapter: Adapters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = type(adapter())
@@ -160,7 +160,7 @@ def test_its_keys_are_read_from_the_settings_that_it_names(
     )
 
 
-def test_a_create_that_is_accepted_is_submitted(
+def test_an_accepted_create_is_submitted(
     server: Scripted, make_creator: Creators, samples: Samples
 ) -> None:
     server.will(server.say(samples.created))
@@ -168,11 +168,11 @@ def test_a_create_that_is_accepted_is_submitted(
     task = send(creator)
     assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
     assert (task.provider_task_id, task.reference) == (samples.created_id, "ORDER-7")
-    (asked,) = server.asked
-    assert asked.method == "POST"
+    (request,) = server.asked
+    assert request.method == "POST"
     inputs = inputs_for(creator.adapter)
     for picture in (inputs.human, inputs.cloth):
-        assert json.dumps(creator.adapter.pictures.encoded(picture)) in asked.body.decode()
+        assert json.dumps(creator.adapter.pictures.encoded(picture)) in request.body.decode()
 
 
 def test_pictures_are_sent_in_the_form_that_the_provider_accepts(adapter: Adapters) -> None:
@@ -204,10 +204,10 @@ def test_the_callback_url_is_at_the_place_that_the_adapter_states(
     assert "/callbacks/" not in unquote(server.asked[0].path) + server.asked[0].body.decode()
 
 
-def test_the_first_question_waits_until_no_create_can_be_under_way(
+def test_the_first_query_waits_until_no_create_can_be_running(
     server: Scripted, make_creator: Creators, samples: Samples
 ) -> None:
-    """Else a task that is known by the provider's id alone would be given up on too soon."""
+    """Otherwise a task that is known only by the provider's id would be given up too soon."""
     server.will(server.say(samples.created))
     behind_nat = make_creator()
     inputs = inputs_for(behind_nat.adapter)
@@ -220,7 +220,7 @@ def test_the_first_question_waits_until_no_create_can_be_under_way(
     assert submitted.deadline_at - created.created_at < 30_000
 
 
-def test_wrong_input_is_refused_and_the_task_failed(
+def test_wrong_input_is_refused_and_the_task_fails(
     server: Scripted, make_creator: Creators, store: Store, samples: Samples
 ) -> None:
     server.will(replied(server, samples.wrong_input))
@@ -234,7 +234,7 @@ def test_wrong_input_is_refused_and_the_task_failed(
     assert (len(server.asked), heard(store)) == (1, ["failed"])
 
 
-def test_a_wrong_key_is_told_with_the_setting_and_no_retry(
+def test_the_error_for_a_wrong_key_names_the_setting_and_is_not_retried(
     server: Scripted, make_creator: Creators, adapter: Adapters, store: Store, samples: Samples
 ) -> None:
     server.will(replied(server, samples.wrong_key))
@@ -246,7 +246,7 @@ def test_a_wrong_key_is_told_with_the_setting_and_no_retry(
         adapter().fetch(provider_task_id="8")
 
 
-def test_a_create_that_is_limited_is_refused_in_the_end(
+def test_a_rate_limited_create_is_refused_in_the_end(
     server: Scripted, make_creator: Creators, store: Store, samples: Samples
 ) -> None:
     server.will(replied(server, samples.limited))
@@ -257,7 +257,7 @@ def test_a_create_that_is_limited_is_refused_in_the_end(
     assert was_not_accepted(only_task(store))
 
 
-def test_a_limit_that_names_a_wait_is_told(
+def test_a_requested_delay_is_passed_to_the_caller(
     server: Scripted, adapter: Adapters, samples: Samples
 ) -> None:
     reset = int(time.time()) + 4000
@@ -275,10 +275,10 @@ def test_a_limit_that_names_a_wait_is_told(
             adapter().fetch(provider_task_id="8")
         assert caught.value.retry_after is not None
         assert wait(time.time()) <= caught.value.retry_after <= wait(asked_at)
-        assert len(server.asked) == 1  # it is longer than a question waits
+        assert len(server.asked) == 1  # the delay is longer than the patience of a query
 
 
-def test_a_question_that_is_limited_is_asked_again(
+def test_a_rate_limited_query_is_repeated(
     server: Scripted, adapter: Adapters, samples: Samples
 ) -> None:
     server.will(replied(server, samples.limited), *query(server, samples))
@@ -286,7 +286,7 @@ def test_a_question_that_is_limited_is_asked_again(
     assert len(server.asked) == 1 + len(samples.queried)
 
 
-def test_the_quota_reaches_the_caller(
+def test_the_quota_is_passed_to_the_caller(
     server: Scripted, adapter: Adapters, samples: Samples
 ) -> None:
     left: dict[str, Any] = {"X_RateLimit_Limit": "100", "X_RateLimit_Remaining": "7"}
@@ -310,17 +310,17 @@ def test_a_create_with_a_lost_outcome_is_never_sent_twice(
     creator = make_creator(create_within=0.5)
     with pytest.raises(OutcomeUnknown, match="do not submit it again without checking") as caught:
         send(creator)
-    creates = [asked for asked in server.asked if PERSON.encode() in asked.body]
+    creates = [request for request in server.asked if PERSON.encode() in request.body]
     task = only_task(store)
     assert (len(creates), caught.value.task_id) == (1, task.id)
     assert task.status is Status.CREATED
     assert not was_not_accepted(task)
-    # Where nothing can bring the outcome any more, the record says so.
+    # When no response or callback can report the outcome any more, the record shows it.
     assert (task.given_up_at is None) is creator.adapter.finds_by_our_id
     assert heard(store) == ([] if creator.adapter.finds_by_our_id else [GIVEN_UP])
 
 
-def test_a_lost_outcome_that_a_callback_may_bring_is_not_given_up(
+def test_a_task_is_not_given_up_while_a_callback_may_report_its_outcome(
     server: Scripted, make_creator: Creators, store: Store, samples: Samples
 ) -> None:
     server.will(server.hang_up, replied(server, samples.unknown_id))
@@ -330,7 +330,7 @@ def test_a_lost_outcome_that_a_callback_may_bring_is_not_given_up(
     assert (only_task(store).given_up_at is None) is public.adapter.has_callbacks
 
 
-def test_a_refused_connection_was_never_reached(make_creator: Creators, store: Store) -> None:
+def test_a_refused_connection_means_never_reached(make_creator: Creators, store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(NeverReached, match="Connection refused"):
@@ -340,7 +340,7 @@ def test_a_refused_connection_was_never_reached(make_creator: Creators, store: S
     assert was_not_accepted(task)
 
 
-def test_an_unknown_id_is_an_error_of_the_question_and_moves_nothing(
+def test_an_unknown_id_is_an_error_of_the_query_and_changes_nothing(
     server: Scripted, make_creator: Creators, store: Store, samples: Samples
 ) -> None:
     server.will(server.say(samples.created), replied(server, samples.unknown_id))
@@ -351,7 +351,7 @@ def test_an_unknown_id_is_an_error_of_the_question_and_moves_nothing(
     assert store.queries.task(task.id) == task
 
 
-def test_our_own_id_is_asked_for_where_the_provider_finds_by_it(
+def test_a_provider_is_queried_by_our_own_id_if_it_supports_that(
     server: Scripted, adapter: Adapters, samples: Samples
 ) -> None:
     server.will(replied(server, samples.unknown_id))
@@ -361,7 +361,7 @@ def test_our_own_id_is_asked_for_where_the_provider_finds_by_it(
     assert len(server.asked) == (1 if one.finds_by_our_id else 0)
 
 
-def test_an_answer_about_another_task_is_refused(
+def test_a_response_about_another_task_is_refused(
     server: Scripted, adapter: Adapters, samples: Samples
 ) -> None:
     server.will(*query(server, samples))
@@ -370,13 +370,13 @@ def test_an_answer_about_another_task_is_refused(
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"code": "0"}', b'{"code": NaN}', b""])
-def test_what_is_no_answer_of_the_protocol_is_told(
+def test_an_unexpected_response_is_reported(
     server: Scripted, adapter: Adapters, make_creator: Creators, body: bytes
 ) -> None:
     server.will(server.say(body))
     with pytest.raises(UnexpectedAnswer, match="_BASE_URL"):
         adapter().fetch(provider_task_id="8")
-    with pytest.raises(OutcomeUnknown):  # a create that was answered like that may be accepted
+    with pytest.raises(OutcomeUnknown):  # a create with such a response may have been accepted
         send(make_creator())
     server.will(server.say(body, 404))
     for call in (lambda: adapter().fetch(provider_task_id="8"), lambda: send(make_creator())):
@@ -385,7 +385,7 @@ def test_what_is_no_answer_of_the_protocol_is_told(
 
 
 @pytest.mark.parametrize("drip", ["drip", "drip_a_whole_answer"])
-def test_a_dripping_server_cannot_hold_a_question(
+def test_a_slow_response_cannot_block_a_query(
     server: Scripted, adapter: Adapters, drip: str
 ) -> None:
     server.will(getattr(server, drip))
@@ -397,24 +397,24 @@ def test_a_dripping_server_cannot_hold_a_question(
     once_reached(fetch)
 
 
-def test_a_question_is_asked_again_after_5xx_and_no_answer(
+def test_a_query_is_repeated_after_5xx_and_without_a_response(
     server: Scripted, adapter: Adapters, samples: Samples
 ) -> None:
     server.will(replied(server, samples.server_error), server.hang_up, *query(server, samples))
     assert fetched_id(adapter(), samples) == samples.queried_id
 
 
-def test_the_provider_s_id_cannot_leave_its_place(
+def test_the_providers_id_is_escaped_in_the_request(
     server: Scripted, adapter: Adapters, samples: Samples
 ) -> None:
     server.will(replied(server, samples.unknown_id))
     with pytest.raises(NotFoundAtProvider):
         adapter().fetch(provider_task_id="a/b?c#d")
-    asked = server.asked[0]
-    assert "a%2Fb%3Fc%23d" in asked.path or '"a/b?c#d"' in asked.body.decode()
+    request = server.asked[0]
+    assert "a%2Fb%3Fc%23d" in request.path or '"a/b?c#d"' in request.body.decode()
 
 
-def test_the_list_is_served_or_refused_before_any_request(
+def test_the_list_is_returned_or_refused_before_any_request(
     server: Scripted, adapter: Adapters, samples: Samples
 ) -> None:
     server.will(server.say(samples.empty_list))
@@ -434,17 +434,17 @@ def test_the_keys_are_in_one_header_and_in_no_error_log_or_row(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    told = []
+    errors = []
     for reply in (server.hang_up, replied(server, samples.wrong_key), server.say(b"<", 502)):
         server.will(reply)
         with pytest.raises(ProviderError) as caught:
             send(make_creator(answer_within=0.3))
         link: BaseException | None = caught.value
         while link is not None:
-            told.append(repr(link) + str(link) + repr(vars(link)))
+            errors.append(repr(link) + str(link) + repr(vars(link)))
             link = link.__cause__ or link.__context__
     rows = repr([(stored.callback, stored.problem) for stored in store.lists.callbacks()])
-    assert TOKEN not in "".join(told) + caplog.text + rows + repr(store.lists.tasks())
-    for asked in server.asked:
-        assert sum(TOKEN in value for value in asked.headers.values()) == 1
-        assert TOKEN not in asked.path + asked.body.decode()
+    assert TOKEN not in "".join(errors) + caplog.text + rows + repr(store.lists.tasks())
+    for request in server.asked:
+        assert sum(TOKEN in value for value in request.headers.values()) == 1
+        assert TOKEN not in request.path + request.body.decode()

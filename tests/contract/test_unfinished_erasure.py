@@ -1,4 +1,4 @@
-"""A reader of an older snapshot keeps erased data in the files, and that is reported."""
+"""A reader of an older snapshot keeps erased data in the files, which is reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.samples import body, callback
 NOW = 1_765_519_851_000
 LATER = NOW + 60_000
 ANNA = "Anna of Example Street"
-only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # it looks into the file
+only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # the test reads the file
 Erase = Callable[[Store], object]
 ERASE: dict[str, Erase] = {
     "forget": lambda store: forget(store, "a", readers_end_within=0),
@@ -41,7 +41,7 @@ def erase(request: pytest.FixtureRequest) -> Erase:
 
 @contextmanager
 def older_snapshot(store: Store) -> Iterator[None]:
-    """A reader in a transaction that began before anything was erased."""
+    """Hold a transaction that began to read before anything was erased."""
     with store.database.reading() as session:
         kind = "" if isinstance(store, SqliteStore) else " isolation level repeatable read"
         session.execute(f"begin{kind}")
@@ -49,33 +49,33 @@ def older_snapshot(store: Store) -> Iterator[None]:
         try:
             yield
             (row,) = session.execute("select reference from tasks").fetchall()
-            assert row["reference"] == ANNA  # it still sees what was erased
+            assert row["reference"] == ANNA  # it still sees the erased rows
         finally:
             session.execute("rollback")
 
 
 def put_on_record(store: Store) -> None:
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
-    raw = body("failed", task_status_msg="a reason that names somebody")
+    raw = body("failed", task_status_msg="a reason that names a person")
     Ingest(store).accept(callback(raw, "a"))
 
 
 def holds(store: Store, tmp_path: Path, words: str) -> bool:
-    """Whether the words are in the files of the database; of a server's files nothing is known."""
+    """Return whether the words are in the database files; the files of a server cannot be read."""
     if not isinstance(store, SqliteStore):
         return False
     files = tmp_path.glob("receiver.db*")
     return any(words.encode() in file.read_bytes() for file in files)
 
 
-def test_without_readers_nothing_is_left_to_do(store: Store, erase: Erase) -> None:
+def test_without_readers_the_erasure_is_finished(store: Store, erase: Erase) -> None:
     put_on_record(store)
     erase(store)
     assert store.erasures.unfinished() is None
     assert store.database.finish_erasure()
 
 
-def test_an_older_snapshot_is_reported_and_a_worker_finishes(
+def test_an_older_snapshot_is_reported_and_a_worker_finishes_the_erasure(
     store: Store, erase: Erase, tmp_path: Path
 ) -> None:
     put_on_record(store)
@@ -83,26 +83,27 @@ def test_an_older_snapshot_is_reported_and_a_worker_finishes(
     with older_snapshot(store), capture_logs() as lines:
         with pytest.raises(NotErased, match=r"still in the database's files.*A worker finishes"):
             erase(store)
-        assert holds(store, tmp_path, "names somebody") is isinstance(store, SqliteStore)
+        assert holds(store, tmp_path, "names a person") is isinstance(store, SqliteStore)
         assert not store.database.finish_erasure()
         chore.round()
         chore.round()  # reported once, not every few seconds
     assert [line["event"] for line in lines] == ["an erasure is not finished"]
     assert lines[0]["log_level"] == "warning"
-    assert store.erasures.unfinished() is not None  # on record: the reader has ended, no worker ran
+    # on record: the reader has ended, but no worker has run
+    assert store.erasures.unfinished() is not None
     with capture_logs() as lines:
         chore.round()
         chore.round()
     assert [line["event"] for line in lines] == ["an erasure is finished"]
     assert store.erasures.unfinished() is None
-    assert not holds(store, tmp_path, "names somebody")
+    assert not holds(store, tmp_path, "names a person")
 
 
 @only_sqlite
-def test_another_process_finishes_what_a_dead_one_began(
+def test_another_process_finishes_the_erasure_of_a_dead_one(
     store: Store, erase: Erase, tmp_path: Path
 ) -> None:
-    """The commit of the erasure says that it is unfinished; nothing in memory is needed."""
+    """The commit of the erasure records that it is unfinished; nothing in memory is needed."""
     put_on_record(store)
     with older_snapshot(store), pytest.raises(NotErased):
         erase(store)
@@ -113,7 +114,7 @@ def test_another_process_finishes_what_a_dead_one_began(
         assert other.erasures.unfinished() is None
     finally:
         other.close()
-    assert not holds(other, tmp_path, "names somebody")
+    assert not holds(other, tmp_path, "names a person")
 
 
 def test_doctor_and_the_dashboard_show_an_unfinished_erasure(store: Store, erase: Erase) -> None:
@@ -131,7 +132,9 @@ def test_doctor_and_the_dashboard_show_an_unfinished_erasure(store: Store, erase
         assert where in shown
 
 
-def test_a_repeated_run_says_so_again_and_succeeds_at_last(store: Store, erase: Erase) -> None:
+def test_a_repeated_run_reports_it_again_and_succeeds_in_the_end(
+    store: Store, erase: Erase
+) -> None:
     put_on_record(store)
     with older_snapshot(store):
         for _ in range(2):
@@ -145,7 +148,7 @@ def test_a_repeated_run_says_so_again_and_succeeds_at_last(store: Store, erase: 
 def test_a_reader_that_began_after_the_erasure_matters_only_to_sqlite(
     store: Store, erase: Erase, younger: bool
 ) -> None:
-    """SQLite cannot truncate the log under any reader, and the log has the older pages."""
+    """SQLite cannot truncate the log, which has the older pages, while there is any reader."""
     put_on_record(store)
     reader: AbstractContextManager[None] = nullcontext()
     if younger:
@@ -163,7 +166,7 @@ def test_a_reader_that_began_after_the_erasure_matters_only_to_sqlite(
 
 @contextmanager
 def _younger_snapshot(store: Store) -> Iterator[None]:
-    """A reader of another table, which cannot see what is erased, but holds a snapshot."""
+    """Hold a snapshot by reading another table, which cannot show the erased rows."""
     if not isinstance(store, SqliteStore):
         yield
         return

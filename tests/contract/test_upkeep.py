@@ -1,4 +1,4 @@
-"""What every store promises besides the way in and out: endpoints, repair, refusals, retention."""
+"""The other promises of every store: about endpoints, repair, rejections and retention."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.samples import body, callback, subscription
 NOW = 1_765_519_851_000
 LATER = NOW + 60_000
 DAY = 86_400_000
-only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # it looks into the file
+only_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # the test reads the file
 
 
 def succeed(store: Store, *tasks: str, hooks: tuple[str, ...] = ("mail",), at: int = NOW) -> None:
@@ -51,7 +51,7 @@ def end_all(store: Store, state: State = State.DELIVERED) -> None:
 
 
 def make(store: Store, endpoint: Endpoint, alert: AlertKind | None = None) -> None:
-    """Put the endpoint on record, by an attempt at a delivery of a task made for it."""
+    """Record the endpoint by an attempt at a delivery of a new task."""
     Ingest(store, [subscription(endpoint.hook)]).accept(callback(body(), f"of-{endpoint.hook}"))
     store.endpoints.resume(endpoint.hook)
     (delivery,) = [found for found in claim(store, 99) if found.hook == endpoint.hook]
@@ -65,18 +65,18 @@ OPEN = Endpoint("slow", 5, NOW, 1, LATER + 30_000, said="no answer")
 # -- endpoints
 
 
-def test_a_hook_of_which_nothing_is_known_works(store: Store) -> None:
+def test_an_unknown_endpoint_has_a_closed_circuit(store: Store) -> None:
     assert store.endpoints.all() == []
     assert store.endpoints.of("mail").circuit(NOW) is Circuit.CLOSED
 
 
-def test_an_endpoint_is_kept_as_the_attempt_left_it(store: Store) -> None:
+def test_an_endpoint_is_stored_as_the_attempt_left_it(store: Store) -> None:
     make(store, OPEN)
     assert store.endpoints.all() == [OPEN]
     assert store.endpoints.of("slow") == OPEN
 
 
-def test_deliveries_of_an_open_circuit_wait_and_cost_no_attempt(store: Store) -> None:
+def test_deliveries_with_an_open_circuit_wait_without_attempts(store: Store) -> None:
     make(store, OPEN)
     succeed(store, "a", "b", hooks=("slow", "mail"))
     assert {found.hook for found in claim(store)} == {"mail"}
@@ -89,7 +89,7 @@ def test_deliveries_of_an_open_circuit_wait_and_cost_no_attempt(store: Store) ->
     assert store.outbox.next_due_at(LATER) == OPEN.retry_at
 
 
-def test_a_half_open_circuit_lets_one_delivery_through_at_a_time(store: Store) -> None:
+def test_a_half_open_circuit_allows_one_delivery_at_a_time(store: Store) -> None:
     make(store, OPEN)
     succeed(store, "a", "b", "c", hooks=("slow",))
     probed_at = LATER + 30_000
@@ -99,7 +99,7 @@ def test_a_half_open_circuit_lets_one_delivery_through_at_a_time(store: Store) -
     assert len(claim(store, now=probed_at + 2)) == 1
 
 
-def test_what_is_paused_by_hand_waits_until_it_is_resumed(store: Store) -> None:
+def test_deliveries_of_a_paused_endpoint_wait_until_it_is_resumed(store: Store) -> None:
     succeed(store, "a")
     store.endpoints.pause("mail", NOW)
     assert claim(store) == []
@@ -109,14 +109,14 @@ def test_what_is_paused_by_hand_waits_until_it_is_resumed(store: Store) -> None:
     assert len(claim(store)) == 1
 
 
-def test_a_paused_hook_is_in_nobodys_way_however_much_waits(store: Store) -> None:
+def test_waiting_deliveries_of_a_paused_hook_delay_no_other_hook(store: Store) -> None:
     succeed(store, *(f"task-{number}" for number in range(60)), hooks=("slow",))
     store.endpoints.pause("slow", NOW)
     succeed(store, "last", hooks=("mail",))
     assert [found.hook for found in claim(store, 4)] == ["mail"]
 
 
-def test_deliveries_held_by_a_pause_or_a_circuit_are_no_backlog(store: Store) -> None:
+def test_deliveries_held_by_a_pause_or_a_circuit_are_not_backlog(store: Store) -> None:
     make(store, OPEN)
     succeed(store, "a", "b", hooks=("slow", "paused"))
     store.endpoints.pause("paused", NOW)
@@ -126,7 +126,7 @@ def test_deliveries_held_by_a_pause_or_a_circuit_are_no_backlog(store: Store) ->
     assert store.metrics.backlog(LATER, ["mail", "slow"]) == Backlog(5, 1, NOW + 1000, held=4)
 
 
-def test_deliveries_whose_hook_is_not_in_the_file_are_no_backlog(store: Store) -> None:
+def test_deliveries_of_a_missing_hook_are_not_backlog(store: Store) -> None:
     succeed(store, "a", "b", hooks=("gone",))
     succeed(store, "c", hooks=("mail",), at=NOW + 1000)
     assert store.metrics.backlog(LATER) == Backlog(3, 0, NOW, held=0)
@@ -134,8 +134,8 @@ def test_deliveries_whose_hook_is_not_in_the_file_are_no_backlog(store: Store) -
     assert store.metrics.backlog(LATER, []) == Backlog(3, 0, None, held=3)
 
 
-def test_a_probe_that_nobody_makes_is_a_backlog_from_the_time_it_was_due(store: Store) -> None:
-    """A circuit that nobody probes shows that no worker runs; how long it was open says nothing."""
+def test_a_missing_probe_is_backlog_from_its_due_time(store: Store) -> None:
+    """A missing probe means that no worker runs; the time for which a circuit is open does not."""
     make(store, OPEN)
     succeed(store, "a", "b", hooks=("slow",))
     probed_at = LATER + 30_000
@@ -147,7 +147,7 @@ def test_a_probe_that_nobody_makes_is_a_backlog_from_the_time_it_was_due(store: 
     assert store.metrics.backlog(probed_at + 10) == Backlog(1, 1, NOW, held=0)
 
 
-def test_a_record_has_a_size(store: Store) -> None:
+def test_the_size_of_a_record_is_known(store: Store) -> None:
     space = store.database.space()
     assert space.used > 10_000
     is_sqlite = isinstance(store, SqliteStore)
@@ -155,15 +155,15 @@ def test_a_record_has_a_size(store: Store) -> None:
     assert space.free is None or space.free > 0
 
 
-def test_a_hook_with_much_to_do_leaves_room_for_the_others(store: Store) -> None:
-    """Its older deliveries hold two of three places; the next free one is another hook's."""
+def test_a_hook_with_many_deliveries_leaves_slots_for_others(store: Store) -> None:
+    """Its older deliveries use two of three slots; the next free one belongs to another hook."""
     succeed(store, *"abcdef", hooks=("slow",), at=NOW - 1000)
     claim(store, 2)
     succeed(store, "g", hooks=("mail",))
     assert [found.hook for found in claim(store, 1)] == ["mail"]
 
 
-def test_an_alert_is_given_until_it_was_sent(store: Store) -> None:
+def test_an_alert_is_returned_until_it_was_sent(store: Store) -> None:
     make(store, OPEN, AlertKind.PAUSED)
     (alert,) = store.endpoints.take_alerts(LATER, LATER + 60_000)
     assert (alert.hook, alert.kind, alert.said) == ("slow", AlertKind.PAUSED, "no answer")
@@ -173,7 +173,7 @@ def test_an_alert_is_given_until_it_was_sent(store: Store) -> None:
     assert store.endpoints.take_alerts(LATER + 999_999, LATER) == []
 
 
-def test_no_two_alerts_have_one_id(store: Store) -> None:
+def test_alerts_have_different_ids(store: Store) -> None:
     seen = set()
     for hook in ("a", "b", "c"):
         make(store, replace(OPEN, hook=hook), AlertKind.PAUSED)
@@ -183,7 +183,7 @@ def test_no_two_alerts_have_one_id(store: Store) -> None:
     assert len(seen) == 3
 
 
-def test_an_attempt_whose_claim_was_lost_says_nothing_of_the_endpoint(store: Store) -> None:
+def test_an_attempt_whose_claim_was_lost_does_not_change_the_endpoint(store: Store) -> None:
     succeed(store, "a")
     (lost,) = claim(store)
     settle(store, lost, State.DEAD)
@@ -197,7 +197,7 @@ def test_an_attempt_whose_claim_was_lost_says_nothing_of_the_endpoint(store: Sto
 # -- repair
 
 
-def test_dead_letters_are_redelivered_by_filter_and_the_rest_is_left(store: Store) -> None:
+def test_dead_letters_are_redelivered_by_filter_and_others_are_not(store: Store) -> None:
     succeed(store, "a", "b", hooks=("mail", "slack"))
     end_all(store, State.DEAD)
     dry = store.repair.redeliver_all(DeliverySelection(hook="mail"), LATER, dry_run=True)
@@ -206,11 +206,11 @@ def test_dead_letters_are_redelivered_by_filter_and_the_rest_is_left(store: Stor
     assert store.repair.redeliver_all(DeliverySelection(hook="mail"), LATER) == dry
     due = claim(store)
     assert [(found.task_id, found.hook) for found in due] == [("a", "mail"), ("b", "mail")]
-    assert [found.retries_from for found in due] == [1, 1]  # a fresh set of retries
+    assert [found.retries_from for found in due] == [1, 1]  # a full set of retries
 
 
 @pytest.mark.parametrize(
-    ("wanted", "tasks"),
+    ("selection", "tasks"),
     [
         (DeliverySelection(), ["old", "new"]),
         (DeliverySelection(since=NOW), ["new"]),
@@ -222,41 +222,43 @@ def test_dead_letters_are_redelivered_by_filter_and_the_rest_is_left(store: Stor
         (DeliverySelection(state=State.DELIVERED), []),
     ],
 )
-def test_what_a_filter_means(store: Store, wanted: DeliverySelection, tasks: list[str]) -> None:
+def test_which_deliveries_a_filter_selects(
+    store: Store, selection: DeliverySelection, tasks: list[str]
+) -> None:
     succeed(store, "old", at=NOW - DAY)
     succeed(store, "new")
     end_all(store, State.DEAD)
-    assert store.repair.redeliver_all(wanted, LATER).changed == len(tasks)
+    assert store.repair.redeliver_all(selection, LATER).changed == len(tasks)
     assert [found.task_id for found in claim(store)] == tasks
 
 
-def test_redelivery_goes_in_steps_and_meets_nothing_twice(store: Store) -> None:
+def test_redelivery_proceeds_in_steps_and_selects_nothing_twice(store: Store) -> None:
     succeed(store, *"abcde")
     end_all(store, State.DEAD)
     step, changed = store.repair.redeliver_all(DeliverySelection(), LATER, limit=2), []
     while True:
         changed.append(step.changed)
-        end_all(store, State.DEAD)  # a worker that is quick, and a hook that still refuses
+        end_all(store, State.DEAD)  # a fast worker, and a hook that still refuses
         if step.next is None:
             break
         step = store.repair.redeliver_all(DeliverySelection(), LATER, after=step.next, limit=2)
     assert changed == [2, 2, 1]
 
 
-def test_a_hook_added_later_gets_what_it_never_had(store: Store) -> None:
+def test_a_new_hook_gets_missing_deliveries(store: Store) -> None:
     succeed(store, "too-old", at=NOW - DAY)
     succeed(store, "a", "b")
-    succeed(store, "c", hooks=("mail", "later"))  # it was there already
+    succeed(store, "c", hooks=("mail", "later"))  # it existed already
     end_all(store)
-    wanted = subscription("later")
-    assert store.repair.catch_up(wanted, NOW, LATER, dry_run=True).changed == 2
+    new_hook = subscription("later")
+    assert store.repair.catch_up(new_hook, NOW, LATER, dry_run=True).changed == 2
     assert store.lists.deliveries(hook="later", state=State.PENDING) == []
-    assert store.repair.catch_up(wanted, NOW, LATER).changed == 2
+    assert store.repair.catch_up(new_hook, NOW, LATER).changed == 2
     assert {found.task_id for found in claim(store)} == {"a", "b"}
-    assert store.repair.catch_up(wanted, NOW, LATER).changed == 0
+    assert store.repair.catch_up(new_hook, NOW, LATER).changed == 0
 
 
-def test_it_gets_only_what_it_hears(store: Store) -> None:
+def test_a_new_hook_gets_only_subscribed_events(store: Store) -> None:
     store.inbox.create_task(Task("ours", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
     succeed(store, "ours", "a")
     narrow = subscription("later", match="ORDER-*")
@@ -264,7 +266,7 @@ def test_it_gets_only_what_it_hears(store: Store) -> None:
     assert [found.task_id for found in store.lists.deliveries(hook="later")] == ["ours"]
 
 
-def test_catching_up_goes_in_steps(store: Store) -> None:
+def test_catching_up_proceeds_in_steps(store: Store) -> None:
     succeed(store, *(f"task-{number}" for number in range(7)))
     step = store.repair.catch_up(subscription("later"), NOW, LATER, limit=3)
     created, rounds = step.changed, 1
@@ -275,7 +277,7 @@ def test_catching_up_goes_in_steps(store: Store) -> None:
     assert rounds >= 3
 
 
-def test_what_is_caught_up_waits_only_for_a_delivery_that_is_still_to_come(store: Store) -> None:
+def test_a_caught_up_delivery_waits_only_for_a_pending_delivery(store: Store) -> None:
     succeed(store, "a", "b", hooks=("pictures",))
     (first, _) = claim(store)
     settle(store, first, State.DELIVERED)
@@ -287,25 +289,25 @@ def test_what_is_caught_up_waits_only_for_a_delivery_that_is_still_to_come(store
     assert waits == {"a": LATER, "b": LATER + 120_000}
 
 
-# -- refusals
+# -- rejections
 
 
 def rejection(number: int) -> Rejection:
     return Rejection(NOW + number, "203.0.113.9", "wrong token", "POST", "/callbacks/kling/…/…", 3)
 
 
-def test_refused_requests_are_kept_newest_first(store: Store) -> None:
+def test_rejections_are_listed_newest_first(store: Store) -> None:
     store.activity.add_rejections([rejection(1), rejection(2)])
     assert store.activity.rejections() == [rejection(2), rejection(1)]
     assert store.activity.rejections(1) == [rejection(2)]
 
 
-def test_only_the_newest_thousand_are_kept(store: Store) -> None:
+def test_only_the_newest_thousand_rejections_are_kept(store: Store) -> None:
     for start in range(0, 2400, 600):
         store.activity.add_rejections([rejection(start + number) for number in range(600)])
-    kept = store.activity.rejections(9999)
-    assert len(kept) == 1000
-    assert kept[-1] == rejection(1400)
+    stored = store.activity.rejections(9999)
+    assert len(stored) == 1000
+    assert stored[-1] == rejection(1400)
 
 
 # -- retention
@@ -315,7 +317,7 @@ def bodies(store: Store, task: str) -> list[bytes]:
     return [stored.callback.body for stored in store.lists.callbacks(task_id=task)]
 
 
-def test_a_payload_goes_and_its_key_stays(store: Store) -> None:
+def test_a_payload_is_pruned_and_its_key_remains(store: Store) -> None:
     succeed(store, "a")
     end_all(store)
     step = store.retention.prune(NOW + 1)
@@ -329,7 +331,7 @@ def test_a_payload_goes_and_its_key_stays(store: Store) -> None:
     assert claim(store) == []
 
 
-def test_answers_and_thumbnails_go_with_it(store: Store) -> None:
+def test_responses_and_thumbnails_are_pruned_with_the_payload(store: Store) -> None:
     succeed(store, "a")
     (delivery,) = claim(store)
     picture = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"small")
@@ -337,9 +339,9 @@ def test_answers_and_thumbnails_go_with_it(store: Store) -> None:
     store.outbox.settle(delivery, attempt, State.DELIVERED, None, [picture])
     store.retention.prune(NOW + 1)
     history = store.queries.history("a")
-    assert [made.answer for made in history.attempts[delivery.id]] == [""]
-    (kept,) = history.files[delivery.id]
-    assert kept == replace(picture, thumbnail=None)  # the file itself is the user's
+    assert [attempt.answer for attempt in history.attempts[delivery.id]] == [""]
+    (stored,) = history.files[delivery.id]
+    assert stored == replace(picture, thumbnail=None)  # the file itself belongs to the user
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.CLAIMED, State.DEAD])
@@ -356,7 +358,7 @@ def test_nothing_undelivered_is_pruned(store: Store, state: State) -> None:
     assert dead_too == (1 if state is State.DEAD else 0)
 
 
-def test_an_open_task_is_not_pruned_one_given_up_is(store: Store) -> None:
+def test_an_open_task_is_not_pruned_but_a_given_up_one_is(store: Store) -> None:
     Ingest(store).accept(callback(body("processing"), "open"))
     Ingest(store).accept(callback(body("processing"), "given-up"))
     store.inbox.give_up("given-up", NOW, [])
@@ -365,7 +367,7 @@ def test_an_open_task_is_not_pruned_one_given_up_is(store: Store) -> None:
     assert bodies(store, "given-up") == [b""]
 
 
-def test_pruning_goes_in_steps_past_what_it_leaves(store: Store) -> None:
+def test_pruning_proceeds_in_steps_and_skips_what_is_needed(store: Store) -> None:
     for number in range(9):
         status = "processing" if number % 3 == 0 else "succeed"
         Ingest(store).accept(
@@ -381,19 +383,19 @@ def test_pruning_goes_in_steps_past_what_it_leaves(store: Store) -> None:
     assert rounds == 5
 
 
-def test_what_is_young_is_not_pruned(store: Store) -> None:
+def test_recent_payloads_are_not_pruned(store: Store) -> None:
     succeed(store, "a")
     end_all(store)
     assert store.retention.prune(NOW).callbacks == 0
 
 
-def test_a_message_of_no_task_is_pruned_by_its_age(store: Store) -> None:
+def test_a_message_without_a_task_is_pruned_by_its_age(store: Store) -> None:
     store.inbox.quarantine(replace(callback(b"{}"), task_id=None), "not the protocol")
     assert store.retention.prune(NOW + 1).callbacks == 1
     assert [stored.callback.body for stored in store.lists.callbacks()] == [b""]
 
 
-def test_a_redelivery_of_something_pruned_says_so(store: Store) -> None:
+def test_a_pruned_event_cannot_be_delivered_again(store: Store) -> None:
     succeed(store, "a")
     end_all(store)
     store.retention.prune(NOW + 1)
@@ -404,7 +406,7 @@ def test_a_redelivery_of_something_pruned_says_so(store: Store) -> None:
 
 
 @only_sqlite
-def test_space_is_given_back_to_the_file_system(store: Store, tmp_path: Path) -> None:
+def test_space_is_returned_to_the_file_system(store: Store, tmp_path: Path) -> None:
     for number in range(40):
         large = body("succeed", padding="x" * 50_000)
         Ingest(store).accept(callback(large, f"task-{number}"))
@@ -427,7 +429,7 @@ SECRET_WORDS = b"Anna of Example Street"
 
 
 def known_customer(store: Store) -> Delivery:
-    """A task with everything that may tell of a person."""
+    """Record a task with everything that may identify a person."""
     reference = SECRET_WORDS.decode()
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=reference))
     raw = body("failed", task_status_msg=reference)
@@ -443,36 +445,36 @@ def known_customer(store: Store) -> Delivery:
 
 
 @only_sqlite
-def test_of_a_forgotten_task_no_word_stays_in_the_file(store: Store, tmp_path: Path) -> None:
+def test_no_word_of_a_forgotten_task_remains_in_the_file(store: Store, tmp_path: Path) -> None:
     known_customer(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
-    kept = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
-    assert SECRET_WORDS not in kept
-    assert store.queries.history("a").forgotten_at == LATER  # that it was done stays
+    content = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
+    assert SECRET_WORDS not in content
+    assert store.queries.history("a").forgotten_at == LATER  # the time of the erasure remains
 
 
 @only_sqlite
-def test_the_word_was_there_before(store: Store, tmp_path: Path) -> None:
+def test_the_words_are_in_the_file_before_forgetting(store: Store, tmp_path: Path) -> None:
     known_customer(store)
-    kept = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
-    assert SECRET_WORDS in kept
+    content = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("receiver.db*")))
+    assert SECRET_WORDS in content
 
 
-def test_no_verb_tells_a_word_of_a_forgotten_task(store: Store) -> None:
+def test_no_method_returns_a_word_of_a_forgotten_task(store: Store) -> None:
     known_customer(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
-    told = (
+    results = (
         store.queries.history("a"),
         store.lists.tasks(),
         store.lists.callbacks(),
         store.idempotency.find("key", NOW + 2),
     )
-    assert SECRET_WORDS.decode() not in repr(told)
+    assert SECRET_WORDS.decode() not in repr(results)
 
 
-def test_keys_statuses_and_files_to_remove_are_known(store: Store) -> None:
+def test_keys_statuses_and_files_of_a_forgotten_task_are_known(store: Store) -> None:
     known_customer(store)
     erasure = store.erasures.close_task("a", LATER)
     assert [file.url for file in erasure.files] == ["/data/0.png"]
@@ -485,7 +487,7 @@ def test_keys_statuses_and_files_to_remove_are_known(store: Store) -> None:
     assert (history.task.reference, history.task.reason) == (None, None)
 
 
-def test_what_waits_for_a_forgotten_task_is_cancelled(store: Store) -> None:
+def test_waiting_deliveries_of_a_forgotten_task_are_cancelled(store: Store) -> None:
     known_customer(store)
     store.erasures.close_task("a", LATER)
     assert claim(store) == []
@@ -497,7 +499,7 @@ def test_what_waits_for_a_forgotten_task_is_cancelled(store: Store) -> None:
     assert store.repair.catch_up(subscription("later"), 0, LATER).changed == 0
 
 
-def test_an_attempt_under_way_is_waited_for_and_never_made_again(store: Store) -> None:
+def test_a_running_attempt_is_waited_for_and_never_repeated(store: Store) -> None:
     succeed(store, "a")
     (running,) = claim(store)
     assert store.erasures.close_task("a", LATER).under_way == 1
@@ -506,7 +508,7 @@ def test_an_attempt_under_way_is_waited_for_and_never_made_again(store: Store) -
     assert store.lists.deliveries()[0].state is State.DEAD
 
 
-def test_nothing_is_told_of_a_forgotten_task(store: Store) -> None:
+def test_a_forgotten_task_has_no_notice(store: Store) -> None:
     succeed(store, "a")
     (running,) = claim(store)
     store.erasures.close_task("a", LATER)
@@ -515,7 +517,9 @@ def test_nothing_is_told_of_a_forgotten_task(store: Store) -> None:
 
 
 @pytest.mark.parametrize("source", [Source.CALLBACK, Source.QUERY])
-def test_what_comes_later_keeps_no_body_and_fires_nothing(store: Store, source: Source) -> None:
+def test_a_late_callback_is_stored_without_its_body_and_calls_no_hook(
+    store: Store, source: Source
+) -> None:
     Ingest(store).accept(callback(body("processing"), "a"))
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
@@ -530,7 +534,7 @@ def test_what_comes_later_keeps_no_body_and_fires_nothing(store: Store, source: 
     assert store.lists.deliveries() == []
 
 
-def test_a_late_body_that_is_not_understood_is_not_kept_either(store: Store) -> None:
+def test_a_late_body_that_cannot_be_parsed_is_not_stored_either(store: Store) -> None:
     Ingest(store).accept(callback(body("processing"), "a"))
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
@@ -539,41 +543,41 @@ def test_a_late_body_that_is_not_understood_is_not_kept_either(store: Store) -> 
     assert {stored.problem for stored in store.lists.callbacks(task_id="a")} == {None}
 
 
-def test_a_forgotten_task_is_not_asked_about(store: Store) -> None:
+def test_a_forgotten_task_is_not_queried(store: Store) -> None:
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     store.erasures.close_task("a", NOW)
     assert store.polling.claim_overdue(LATER, LATER + 1, 5) == []
-    store.polling.query_at("a", NOW)  # as an attempt does whose result has expired
+    store.polling.query_at("a", NOW)  # as an attempt requests when the result has expired
     assert store.polling.claim_overdue(LATER, LATER + 1, 5) == []
 
 
-def test_a_replay_moves_nothing_once_forgetting_has_begun(store: Store) -> None:
+def test_a_replay_changes_nothing_once_forgetting_has_begun(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
-    store.inbox.quarantine(callback(body(), "a"), "not understood then")
+    store.inbox.quarantine(callback(body(), "a"), "it could not be parsed")
     store.erasures.close_task("a", LATER)
     assert ingest.replay(store.lists.callbacks()[0].id) is Outcome.STALE
     assert store.lists.deliveries() == []
     assert store.queries.task("a").status is Status.CREATED
 
 
-def test_a_request_for_a_forgotten_task_makes_no_second_one(store: Store) -> None:
+def test_a_repeated_request_for_a_forgotten_task_creates_no_second_one(store: Store) -> None:
     known_customer(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
-    kept = store.idempotency.find("key", NOW + 2)
-    assert kept is not None
-    assert kept.answer is not None
-    assert kept.answer.status == 410
+    found = store.idempotency.find("key", NOW + 2)
+    assert found is not None
+    assert found.answer is not None
+    assert found.answer.status == 410
 
 
-def test_forgetting_what_is_not_on_record_says_so(store: Store) -> None:
+def test_forgetting_an_unknown_task_raises_not_found(store: Store) -> None:
     for verb in (store.erasures.close_task, store.erasures.erase):
         with pytest.raises(NotFound, match="nobody"):
             verb("nobody", NOW)
 
 
 @only_sqlite
-def test_the_file_is_sound_after_all_of_it(store: Store, tmp_path: Path) -> None:
+def test_the_file_is_intact_afterwards(store: Store, tmp_path: Path) -> None:
     known_customer(store)
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
@@ -586,7 +590,7 @@ def test_the_file_is_sound_after_all_of_it(store: Store, tmp_path: Path) -> None
 # -- the quarantine, parsed again
 
 
-def test_the_quarantine_is_listed_oldest_first_in_pages(store: Store) -> None:
+def test_the_quarantine_is_listed_oldest_first_page_by_page(store: Store) -> None:
     for number in range(5):
         store.inbox.quarantine(
             callback(b'["x"]', f"task-{number}", received_at=NOW + number), "odd"
@@ -602,11 +606,11 @@ def test_the_quarantine_is_listed_oldest_first_in_pages(store: Store) -> None:
 
 def test_a_dry_run_of_a_replay_returns_the_outcome_and_writes_nothing(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
-    store.inbox.quarantine(callback(body()), "not understood then")
-    (kept,) = store.lists.callbacks()
-    assert ingest.replay(kept.id, dry_run=True) is Outcome.RECORDED
-    assert store.lists.callbacks() == [kept]
+    store.inbox.quarantine(callback(body()), "it could not be parsed")
+    (quarantined,) = store.lists.callbacks()
+    assert ingest.replay(quarantined.id, dry_run=True) is Outcome.RECORDED
+    assert store.lists.callbacks() == [quarantined]
     assert store.queries.task("task-1").status is Status.CREATED
     assert store.lists.deliveries() == []
-    assert ingest.replay(kept.id) is Outcome.RECORDED
+    assert ingest.replay(quarantined.id) is Outcome.RECORDED
     assert len(store.lists.deliveries()) == 1

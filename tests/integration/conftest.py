@@ -1,4 +1,4 @@
-"""Real Flask on a real SQLite file."""
+"""Flask on a real SQLite file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ to = "b@shop.example"
 
 @pytest.fixture
 def settings(tmp_path: Path, store: SqliteStore) -> Settings:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text(HOOKS)
     return Settings(
         database_url=f"sqlite:///{tmp_path / 'receiver.db'}",

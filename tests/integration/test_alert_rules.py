@@ -1,4 +1,4 @@
-"""Prometheus accepts docs/alerts.yml, and its alerts fire and stay silent as intended."""
+"""Prometheus accepts docs/alerts.yml, and its alerts fire only when they should."""
 
 from __future__ import annotations
 

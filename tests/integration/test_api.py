@@ -1,4 +1,4 @@
-"""The record over HTTP: who may ask, pages that miss and repeat nothing, and repair."""
+"""The API: authentication, pagination without gaps or repetitions, and repair."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def put(store: SqliteStore, reference: str, **more: Any) -> Task:
 
 
 def delivered(store: SqliteStore) -> int:
-    """A delivery that has ended."""
+    """Return a delivery that has ended."""
     Ingest(store, [subscription("mail")]).accept(callback(body("succeed")))
     (delivery,) = store.outbox.claim("w", NOW + 10_000, NOW + 20_000, 1)
     store.outbox.settle(delivery, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
@@ -80,7 +80,7 @@ AUTH = [
 
 
 @pytest.mark.parametrize(("token", "said", "status"), AUTH)
-def test_only_the_token_opens_the_api(
+def test_the_api_requires_the_token(
     made: Made, token: str | None, said: str | None, status: int
 ) -> None:
     client = made(token).test_client()
@@ -88,7 +88,7 @@ def test_only_the_token_opens_the_api(
     assert client.get("/api/tasks", headers=headers).status_code == status
 
 
-def test_every_route_of_the_api_asks_for_the_token(app: Flask) -> None:
+def test_every_route_of_the_api_requires_the_token(app: Flask) -> None:
     client = app.test_client()
     routes = [rule for rule in app.url_map.iter_rules() if re.match("/(api|metrics)", rule.rule)]
     assert len(routes) > 5
@@ -98,7 +98,7 @@ def test_every_route_of_the_api_asks_for_the_token(app: Flask) -> None:
             assert client.open(path, method=method).status_code == 401, (method, rule.rule)
 
 
-def test_unset_and_wrong_are_answered_alike(made: Made) -> None:
+def test_an_unset_and_a_wrong_token_get_the_same_response(made: Made) -> None:
     answers = set()
     for token in (None, TOKEN):
         for path in ("/api/tasks", "/api/nothing", "/api"):
@@ -109,7 +109,7 @@ def test_unset_and_wrong_are_answered_alike(made: Made) -> None:
     assert len(answers) == 1
 
 
-def test_other_routes_ask_for_no_token(app: Flask) -> None:
+def test_other_routes_require_no_token(app: Flask) -> None:
     assert app.test_client().get("/healthz").status_code == 200
 
 
@@ -144,7 +144,7 @@ def test_filters_narrow_the_list(
     assert found["next"] is None
 
 
-def test_a_providers_spelling_of_a_status_finds_the_same(
+def test_a_providers_spelling_of_a_status_finds_the_same_tasks(
     api: FlaskClient, store: SqliteStore
 ) -> None:
     delivered(store)
@@ -169,21 +169,21 @@ def test_a_providers_spelling_of_a_status_finds_the_same(
         ("status=created&status=failed", "status"),
     ],
 )
-def test_a_bad_value_is_named(api: FlaskClient, query: str, field: str) -> None:
+def test_an_invalid_value_is_named(api: FlaskClient, query: str, field: str) -> None:
     answer = api.get(f"/api/tasks?{query}")
     assert answer.status_code == 422
     assert answer.mimetype == "application/problem+json"
     assert [error["field"] for error in answer.get_json()["errors"]] == [field]
 
 
-def test_every_bad_value_is_named_at_once(api: FlaskClient) -> None:
+def test_all_invalid_values_are_named_together(api: FlaskClient) -> None:
     answer = api.get("/api/tasks?limit=0&status=done&cursor=x&provider=p&colour=red")
     named = [error["field"] for error in answer.get_json()["errors"]]
     assert named == ["colour", "cursor", "limit", "provider", "status"]
 
 
 def pages(api: FlaskClient, path: str, key: str, name: str) -> list[str]:
-    """All that the pages show, from the newest to the oldest."""
+    """Return everything on all pages, from the newest to the oldest."""
     found: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -193,7 +193,7 @@ def pages(api: FlaskClient, path: str, key: str, name: str) -> list[str]:
     return found
 
 
-def test_pages_miss_and_repeat_nothing_while_tasks_are_added(
+def test_pages_skip_and_repeat_nothing_while_tasks_are_added(
     api: FlaskClient, store: SqliteStore
 ) -> None:
     before = [put(store, f"old-{number}").id for number in range(60)]
@@ -215,7 +215,7 @@ def test_pages_miss_and_repeat_nothing_while_tasks_are_added(
         adding.join()
 
 
-def test_deliveries_come_in_pages_too(api: FlaskClient, store: SqliteStore) -> None:
+def test_deliveries_are_paginated_too(api: FlaskClient, store: SqliteStore) -> None:
     ingest = Ingest(store, [subscription("mail"), subscription("pictures")])
     for number in range(10):
         ingest.accept(callback(body("succeed"), task_id=f"task-{number}"))
@@ -228,13 +228,13 @@ def test_deliveries_come_in_pages_too(api: FlaskClient, store: SqliteStore) -> N
     assert api.get("/api/deliveries?state=odd").status_code == 422
 
 
-def test_a_page_that_is_exactly_full_is_the_last(api: FlaskClient, store: SqliteStore) -> None:
+def test_an_exactly_full_last_page_has_no_successor(api: FlaskClient, store: SqliteStore) -> None:
     for number in range(7):
         put(store, f"{number}")
     assert api.get("/api/tasks?limit=7").get_json()["next"] is None
 
 
-def test_a_delivery_that_ended_is_due_again_once(api: FlaskClient, store: SqliteStore) -> None:
+def test_an_ended_delivery_is_redelivered_once(api: FlaskClient, store: SqliteStore) -> None:
     path = f"/api/deliveries/{delivered(store)}/redeliver"
     answer = api.post(path)
     assert (answer.status_code, answer.get_json()["state"]) == (202, "pending")
@@ -242,7 +242,7 @@ def test_a_delivery_that_ended_is_due_again_once(api: FlaskClient, store: Sqlite
 
 
 @pytest.mark.parametrize("number", ["99", str(2**63 - 1), str(2**63), "9" * 400, "x", "-1"])
-def test_what_is_not_there_is_not_found(api: FlaskClient, number: str) -> None:
+def test_unknown_objects_are_not_found(api: FlaskClient, number: str) -> None:
     assert api.post(f"/api/deliveries/{number}/redeliver").status_code == 404
     assert api.post(f"/api/callbacks/{number}/replay").status_code == 404
 
@@ -273,7 +273,7 @@ def test_a_mismatch_is_accepted(api: FlaskClient, store: SqliteStore) -> None:
     assert api.post(f"{path}?accept=maybe").status_code == 422
 
 
-def test_the_id_of_callbacks_alone_is_shown(api: FlaskClient, store: SqliteStore) -> None:
+def test_an_id_that_only_callbacks_contain_is_shown(api: FlaskClient, store: SqliteStore) -> None:
     said = replace(callback(body("processing", "by-kling")), provider="appypie")
     Ingest(store).accept(said)
     history = api.get("/api/tasks/task-1").get_json()
@@ -294,7 +294,7 @@ def dead(store: SqliteStore, *tasks: str) -> None:
         store.outbox.settle(delivery, Attempt(1, NOW, NOW, "failed", "no"), State.DEAD, None)
 
 
-def test_many_are_redelivered_by_filter_after_a_dry_run(
+def test_matching_deliveries_are_redelivered_after_a_dry_run(
     api: FlaskClient, store: SqliteStore
 ) -> None:
     dead(store, "a", "b")
@@ -311,7 +311,7 @@ def test_many_are_redelivered_by_filter_after_a_dry_run(
 @pytest.mark.parametrize(
     ("sent", "field"),
     [
-        (b"{", "body"),  # a broken body must not mean everything
+        (b"{", "body"),  # an invalid body must not mean "all"
         (b"", "body"),
         (b"[]", "body"),
         (b'{"hok": "mail"}', "hok"),
@@ -324,7 +324,7 @@ def test_many_are_redelivered_by_filter_after_a_dry_run(
         (b'{"since": ' + b"1" * 5_000 + b"}", "body"),
     ],
 )
-def test_a_filter_that_is_not_understood_redelivers_nothing(
+def test_an_invalid_filter_redelivers_nothing(
     api: FlaskClient, store: SqliteStore, sent: bytes, field: str
 ) -> None:
     dead(store, "a")

@@ -1,4 +1,4 @@
-"""A copy made while callbacks are taken, as docs/deploy.md tells, is a record again."""
+"""A backup made while callbacks arrive, as docs/deploy.md describes, can be restored."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ DOCS = (ROOT / "docs" / "deploy.md").read_text()
 
 
 def statement(folder: Path) -> str:
-    """What the page tells sqlite3 to do."""
+    """Return the statement for sqlite3 on the page."""
     (told,) = set(re.findall(rf"sqlite3 {PLACE}/receiver\.db \"(.*)\"$", DOCS, re.MULTILINE))
     return str(told).replace(PLACE, str(folder))
 
 
 def restore(folder: Path) -> None:
-    """The commands of the page that move files, run here."""
+    """Run the page's commands that move files."""
     block = DOCS.split("**Restore.**")[1].split("```")[1]
     moves = [line for line in block.splitlines() if " install " in line or "'mv " in line]
     assert len(moves) == 3
@@ -41,7 +41,7 @@ def restore(folder: Path) -> None:
 
 @contextmanager
 def cut_off(folder: Path, store: SqliteStore) -> Iterator[None]:
-    """Close the record as a power cut does: with commits that are only in the -wal file."""
+    """Close the record as a power cut would: with commits that are only in the -wal file."""
     with closing(sqlite3.connect(folder / "receiver.db")) as other:
         other.execute("select count(*) from callbacks").fetchone()
         store.close()
@@ -54,7 +54,7 @@ def accept(store: SqliteStore, task: str) -> None:
 
 
 def made_while_busy(folder: Path, store: SqliteStore) -> set[str]:
-    """Copy the record while a thread takes callbacks; the tasks that it held before."""
+    """Copy the record while a thread sends callbacks; return the tasks that it had before."""
     stop = threading.Event()
     taken: list[str] = []
 
@@ -77,7 +77,7 @@ def made_while_busy(folder: Path, store: SqliteStore) -> set[str]:
     return before
 
 
-def test_it_is_restored_whole(tmp_path: Path, store: SqliteStore) -> None:
+def test_a_backup_is_restored_completely(tmp_path: Path, store: SqliteStore) -> None:
     before = made_while_busy(tmp_path, store)
     with cut_off(tmp_path, store):
         restore(tmp_path)
@@ -93,7 +93,7 @@ def test_it_is_restored_whole(tmp_path: Path, store: SqliteStore) -> None:
         restored.close()
 
 
-def test_it_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStore) -> None:
+def test_a_backup_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStore) -> None:
     made_while_busy(tmp_path, store)
     with cut_off(tmp_path, store):
         restore(tmp_path)
@@ -110,7 +110,7 @@ def test_it_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStore) -> 
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 command here")
-def test_the_command_says_the_same(tmp_path: Path, store: SqliteStore) -> None:
+def test_the_command_prints_the_same(tmp_path: Path, store: SqliteStore) -> None:
     accept(store, "task-1")
     command = [str(shutil.which("sqlite3")), str(tmp_path / "receiver.db"), statement(tmp_path)]
     subprocess.run(command, check=True, timeout=PATIENCE)

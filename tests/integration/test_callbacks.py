@@ -1,4 +1,4 @@
-"""`POST /callbacks/…`: every answer of the contract, over a real record."""
+"""`POST /callbacks/…`: every response of the contract, on a real record."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def post(client: FlaskClient, where: str, raw: bytes, **more: Any) -> tuple[int,
         ([body("succeed"), body("failed")], "conflict"),
     ],
 )
-def test_the_answer_says_what_became_of_it(
+def test_the_response_says_what_became_of_the_callback(
     client: FlaskClient, raws: list[bytes], outcome: str
 ) -> None:
     answers = [post(client, url(), raw) for raw in raws]
     assert answers[-1] == (200, {"outcome": outcome})
 
 
-def test_an_answer_is_these_bytes(client: FlaskClient) -> None:
+def test_the_response_is_exact_to_the_byte(client: FlaskClient) -> None:
     answer = client.post(url(), data=body(), content_type=JSON)
     assert answer.data == b'{"outcome":"recorded"}\n'
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_a_recorded_callback_with_its_recorded_headers(
+def test_a_real_callback_with_its_headers_is_accepted(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     headers = json.loads(payload("kling/callback-video-succeed.headers.json"))
@@ -78,7 +78,9 @@ def test_a_recorded_callback_with_its_recorded_headers(
     assert stored.callback.headers["User-Agent"] == headers["User-Agent"]
 
 
-def test_fifty_times_eight_at_once_is_one_transition(app: Flask, store: SqliteStore) -> None:
+def test_fifty_times_eight_concurrent_copies_are_one_transition_each(
+    app: Flask, store: SqliteStore
+) -> None:
     def send(_: int) -> tuple[int, dict[str, Any]]:
         return post(app.test_client(), url(), body("succeed"))
 
@@ -124,12 +126,12 @@ def test_a_wrong_token_is_indistinguishable_from_an_unknown_path(
     assert store.lists.tasks() == []
 
 
-def test_a_wrong_token_is_refused_before_the_body_is_looked_at(client: FlaskClient) -> None:
+def test_a_wrong_token_is_refused_before_the_body_is_read(client: FlaskClient) -> None:
     answer = client.post(url()[:-1], data=b"not json", content_type="text/plain")
     assert answer.status_code == 404
 
 
-def test_not_json_is_400_and_kept(client: FlaskClient, store: SqliteStore) -> None:
+def test_a_body_that_is_not_json_is_400_and_stored(client: FlaskClient, store: SqliteStore) -> None:
     status, problem = post(client, url(), b'{"task_id": "1"')
     assert status == 400
     assert "not JSON" in problem["detail"]
@@ -137,7 +139,7 @@ def test_not_json_is_400_and_kept(client: FlaskClient, store: SqliteStore) -> No
     assert stored.callback.body == b'{"task_id": "1"'
 
 
-def test_an_unknown_status_is_422_and_kept(client: FlaskClient, store: SqliteStore) -> None:
+def test_an_unknown_status_is_422_and_stored(client: FlaskClient, store: SqliteStore) -> None:
     status, problem = post(client, url(), body("completed"))
     assert status == 422
     assert "task_status" in problem["detail"]
@@ -153,7 +155,7 @@ def test_a_body_that_is_too_long_is_413(
     raw = body(padding="")
     raw = body(padding="x" * (MAX_BODY + 1 - len(raw)))
     assert len(raw) == MAX_BODY + 1
-    if chunked:  # no Content-Length: gunicorn says that the stream ends by itself
+    if chunked:  # no Content-Length: gunicorn reports the end of the stream
         environ = {"wsgi.input_terminated": True}
         stream = BytesIO(raw)
         answer = client.post(url(), input_stream=stream, content_type=JSON, environ_base=environ)
@@ -170,12 +172,12 @@ def test_another_method_is_405(client: FlaskClient, method: str) -> None:
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
 
-def test_what_could_not_be_stored_is_503_and_heals(
+def test_a_callback_that_could_not_be_stored_is_503_until_the_store_recovers(
     client: FlaskClient, store: SqliteStore, tmp_path: Path
 ) -> None:
     lock = tmp_path / "receiver.db-lock"
     lock.unlink()
-    lock.mkdir()  # no lock, no write
+    lock.mkdir()  # nothing can be written without the lock
     answer = client.post(url(), data=body(), content_type=JSON)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
@@ -184,7 +186,7 @@ def test_what_could_not_be_stored_is_503_and_heals(
     assert post(client, url(), body()) == (200, {"outcome": "recorded"})
 
 
-def test_problems_are_problem_documents(client: FlaskClient) -> None:
+def test_errors_are_problem_documents(client: FlaskClient) -> None:
     answer = client.post(url(), data=b"[]", content_type=JSON)
     assert answer.mimetype == "application/problem+json"
     assert answer.get_json() == {
@@ -194,7 +196,7 @@ def test_problems_are_problem_documents(client: FlaskClient) -> None:
     }
 
 
-def test_no_token_reaches_the_log(client: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_token_is_logged(client: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     post(client, url(), body())
     post(client, url("task-2")[:-1], body())
@@ -205,7 +207,7 @@ def test_no_token_reaches_the_log(client: FlaskClient, capfd: pytest.CaptureFixt
         assert mint(SECRET, "kling", task)[:-1] not in out + err
 
 
-def test_secrets_in_headers_are_not_kept(client: FlaskClient, store: SqliteStore) -> None:
+def test_secrets_in_headers_are_not_stored(client: FlaskClient, store: SqliteStore) -> None:
     headers = {"Authorization": "Bearer canary", "Cookie": "canary=1", "X-Kept": "yes"}
     post(client, url(), body(), headers=headers)
     (stored,) = store.lists.callbacks()
@@ -218,11 +220,11 @@ AUTH = {"Authorization": "Bearer a-token-for-the-tests"}
 
 @pytest.fixture
 def open_api(settings: Settings, make_app: MakeApp) -> FlaskClient:
-    """A client of an application with an API token."""
+    """Return a client of an application with an API token."""
     return make_app(replace(settings, api_token="a-token-for-the-tests")).test_client()
 
 
-def test_alive_and_ready(open_api: FlaskClient, store: SqliteStore) -> None:
+def test_healthz_and_readyz(open_api: FlaskClient, store: SqliteStore) -> None:
     assert open_api.get("/healthz").get_json() == {"status": "ok"}
     ready = open_api.get("/readyz", headers=AUTH)
     assert ready.status_code == 200
@@ -246,7 +248,7 @@ def test_alive_and_ready(open_api: FlaskClient, store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize("scheme", [None, "Basic YTpi", "Digest x", "a-token-for-the-tests"])
-def test_without_the_token_a_probe_learns_the_status_alone(
+def test_without_the_token_readyz_shows_only_the_status(
     open_api: FlaskClient, client: FlaskClient, scheme: str | None
 ) -> None:
     post(open_api, url(), body())
@@ -254,16 +256,16 @@ def test_without_the_token_a_probe_learns_the_status_alone(
     for served in (open_api, client):
         answer = served.get("/readyz", headers=headers)
         assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
-    # Without a token set there is nothing to guess.
+    # Without a configured token there is nothing to guess.
     assert client.get("/readyz", headers=AUTH).get_json() == {"status": "ok"}
 
 
-def test_a_wrong_token_is_refused_by_the_probe_as_well(open_api: FlaskClient) -> None:
+def test_readyz_refuses_a_wrong_token(open_api: FlaskClient) -> None:
     wrong = {"Authorization": "Bearer a-guess"}
     assert open_api.get("/readyz", headers=wrong).status_code == 401
 
 
-def test_many_probes_commit_once(
+def test_many_readiness_checks_commit_once(
     client: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "CHECK_INTERVAL", 1e9)
@@ -299,7 +301,7 @@ KLING = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 
 @pytest.fixture
 def signing_app(app: Flask, tmp_path: Path, make_app: MakeApp) -> Flask:
-    """The same record, with Kling's webhook secret set."""
+    """The application with Kling's webhook secret."""
     assert app.testing is False
     settings = Settings(
         database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
@@ -334,10 +336,10 @@ def test_a_signed_callback_with_a_token_is_trusted_by_its_signature(
     assert store.queries.task("task-1").trust == "signed"
 
 
-def test_an_unsigned_callback_with_a_token_is_still_taken(
+def test_an_unsigned_callback_with_a_token_is_still_accepted(
     signing_app: Flask, store: SqliteStore
 ) -> None:
-    """Deleting all secrets at Kling unsigns the callbacks of running tasks too."""
+    """When all secrets are deleted at Kling, the callbacks of running tasks become unsigned too."""
     assert post(signing_app.test_client(), url(), body())[0] == 200
     assert store.queries.task("task-1").trust == "token"
 
@@ -354,7 +356,7 @@ def test_an_unsigned_callback_with_a_token_is_still_taken(
         {"webhook-id": "\u00e9\u00ff"},
     ],
 )
-def test_a_wrong_signature_is_401_and_nothing_is_kept(
+def test_a_wrong_signature_is_401_and_nothing_is_stored(
     signing_app: Flask, store: SqliteStore, where: str, change: dict[str, str]
 ) -> None:
     headers = {**signature(body()), **change}
@@ -362,7 +364,7 @@ def test_a_wrong_signature_is_401_and_nothing_is_kept(
     assert store.lists.callbacks() == []
 
 
-def test_signature_is_checked_before_the_body_is_parsed(signing_app: Flask) -> None:
+def test_the_signature_is_checked_before_the_body_is_parsed(signing_app: Flask) -> None:
     raw = b"not json at all"
     forged = {**signature(raw), "webhook-signature": "v1,AAAA"}
     assert post(signing_app.test_client(), "/callbacks/kling", raw, headers=forged)[0] == 401
@@ -381,7 +383,7 @@ def test_unsigned_without_a_token_is_401(signing_app: Flask) -> None:
 
 
 @pytest.mark.parametrize("provider", ["kling", "appypie", "modellix", "nobody"])
-def test_without_a_secret_there_is_no_address_without_a_token(
+def test_without_a_secret_the_url_without_a_token_does_not_exist(
     client: FlaskClient, provider: str
 ) -> None:
     where = f"/callbacks/{provider}"
@@ -390,7 +392,7 @@ def test_without_a_secret_there_is_no_address_without_a_token(
     assert answer.get_data() == nothing_here(client)
 
 
-def test_a_provider_without_callbacks_has_no_address(client: FlaskClient) -> None:
+def test_a_provider_without_callbacks_has_no_callback_url(client: FlaskClient) -> None:
     assert post(client, url(provider="modellix"), body())[0] == 404
     assert post(client, url(provider="appypie"), body())[0] == 200
 
@@ -403,7 +405,7 @@ def test_a_provider_without_callbacks_has_no_address(client: FlaskClient) -> Non
         (b'{"task_id": "1", "status": "COMPLETED", "generated": []}', "Freepik"),
     ],
 )
-def test_relatives_of_the_protocol_are_told_what_was_expected(
+def test_similar_protocols_are_told_what_was_expected(
     client: FlaskClient, store: SqliteStore, raw: bytes, names: str
 ) -> None:
     status, problem = post(client, url(), raw)
@@ -413,10 +415,10 @@ def test_relatives_of_the_protocol_are_told_what_was_expected(
     assert [stored.callback.body for stored in store.lists.callbacks()] == [raw]
 
 
-def test_the_same_bytes_count_once_they_are_understood(
+def test_a_repeated_body_is_recorded_once_it_can_be_parsed(
     client: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A provider that repeats what was refused is heard after the update that understands it."""
+    """A provider that repeats a refused callback succeeds after an update that can parse it."""
     raw = body("brand-new")
     assert post(client, url(), raw)[0] == 422
     event = providers.get("kling").parse(callback(body("succeed")))
@@ -426,7 +428,7 @@ def test_the_same_bytes_count_once_they_are_understood(
     assert (stored.outcome, stored.problem, stored.repeats) == ("recorded", None, 1)
 
 
-# -- found by trying to break it
+# -- found in attempts to break it
 
 
 @pytest.mark.parametrize(
@@ -438,7 +440,7 @@ def test_the_same_bytes_count_once_they_are_understood(
     ],
     ids=["surrogate in utf-8", "surrogate in utf-16", "byte order mark"],
 )
-def test_what_could_not_be_stored_as_text_is_replaced_and_its_bytes_kept(
+def test_text_that_cannot_be_stored_is_replaced_and_its_bytes_are_kept(
     client: FlaskClient, store: SqliteStore, raw: bytes
 ) -> None:
     assert post(client, url(), raw) == (200, {"outcome": "recorded"})
@@ -447,7 +449,7 @@ def test_what_could_not_be_stored_as_text_is_replaced_and_its_bytes_kept(
     assert reason in (None, "\ufffd", "x\ufffd\ufffd\ufffdy")
 
 
-def test_absurd_amounts_are_no_500(client: FlaskClient, store: SqliteStore) -> None:
+def test_absurd_amounts_cause_no_500(client: FlaskClient, store: SqliteStore) -> None:
     charge = {"charge_type": "unit", "amount": "9e999999"}
     raw = json.dumps({"id": "p", "status": "failed", "billing": [charge, charge]}).encode()
     assert post(client, url(), raw) == (200, {"outcome": "recorded"})
@@ -455,7 +457,7 @@ def test_absurd_amounts_are_no_500(client: FlaskClient, store: SqliteStore) -> N
     assert store.lists.callbacks()[0].problem == "billing.amount: expected decimal strings"
 
 
-def test_thousands_of_outputs_are_cut(client: FlaskClient, store: SqliteStore) -> None:
+def test_thousands_of_outputs_are_limited(client: FlaskClient, store: SqliteStore) -> None:
     images = [{"index": chr(0x4E00 + n), "url": "https://a"} for n in range(5_000)]
     status, _ = post(client, url(), body(task_result={"images": images}))
     assert status == 200
@@ -525,13 +527,11 @@ def test_a_database_that_is_removed_or_replaced_is_not_written_behind_our_back(
     SqliteStore(tmp_path / "receiver.db").migrate()
     assert post(client, url(), body()) == (200, {"outcome": "recorded"})
     with closing(SqliteStore(tmp_path / "receiver.db")) as other:
-        assert [task.id for task in other.lists.tasks()] == [
-            "task-1"
-        ]  # in the file that is there now
+        assert [task.id for task in other.lists.tasks()] == ["task-1"]  # in the present file
 
 
 class _Stream(BytesIO):
-    """A body on its way in, which may break off."""
+    """The stream of a request body, which may end early."""
 
     def __init__(self, raw: bytes, error: Exception | None = None) -> None:
         super().__init__(raw)

@@ -1,4 +1,4 @@
-"""What is taken without Flask is taken by the rules of the Flask view; the rest is left to it."""
+"""Callbacks accepted without Flask follow the rules of the Flask view; it gets all others."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def make(settings: Settings, store: SqliteStore) -> Make:
 def take(
     callbacks: CallbackHandler, *requests: tuple[CallbackRequest, bytes]
 ) -> list[CallbackResponse | None]:
-    """Take them all at the same time."""
+    """Submit them all at the same time."""
 
     async def scenario() -> list[CallbackResponse | None]:
         callbacks.serve_in(asyncio.get_running_loop())
@@ -99,13 +99,13 @@ def signed(raw: bytes | None = None, key: str = KEY) -> CallbackRequest:
 
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    """The lines that were logged since the last call."""
+    """Return the lines that were logged since the last call."""
     logs.configure(form=logs.JSON)
     return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
-    """What any meter is given, without the times that are measured."""
+    """Return what any meter counts, without measured times."""
     found: list[tuple[str, tuple[str, ...]]] = []
 
     def count(_: MetricBuffer, measure: MetricDefinition, *labels: str, **__: float) -> None:
@@ -195,14 +195,17 @@ def test_many_at_once_are_one_transition(make: Make, store: SqliteStore) -> None
         (SENT, b"no JSON"),
         (SENT, b""),
         (SENT, b'{"not": "the protocol"}'),
-        (SENT, body(padding="x" * MAX_PARSED_IN_LOOP)),  # parsing it would take too long here
+        (
+            SENT,
+            body(padding="x" * MAX_PARSED_IN_LOOP),
+        ),  # parsing it would block the event loop
     ],
 )
 def test_what_would_be_refused_is_left_alone(
     make: Make, store: SqliteStore, sent: CallbackRequest, raw: bytes
 ) -> None:
     assert take_one(make(), sent, raw) is None
-    assert store.lists.callbacks() == []  # nor is it in quarantine: the view will see to it
+    assert store.lists.callbacks() == []  # it is not quarantined either: the view will do that
 
 
 @pytest.mark.parametrize("content_type", [None, "", "text/plain", "multipart/form-data", "a,b;c"])
@@ -224,11 +227,11 @@ def test_a_long_callback_is_taken_up_to_its_limit(make: Make, store: SqliteStore
 def test_a_signature_counts_where_there_is_a_key(make: Make, store: SqliteStore) -> None:
     with_key = make(webhook_secrets={"kling": (KEY,)})
     taken(take_one(with_key, signed()))
-    taken(take_one(with_key, SENT, body("failed")))  # by its token
+    taken(take_one(with_key, SENT, body("failed")))  # accepted by its token
     assert [kept.callback.trust for kept in store.lists.callbacks()] == [Trust.TOKEN, Trust.SIGNED]
     assert take_one(with_key, signed(body("processing"))) is None
     assert take_one(with_key, signed(key=OTHER_KEY)) is None
-    taken(take_one(make(), signed(key=OTHER_KEY)))  # without one it says nothing
+    taken(take_one(make(), signed(key=OTHER_KEY)))  # without a secret, a signature is ignored
 
 
 @pytest.mark.parametrize("error", [BatchUndone(), NotTheProtocol("x"), KeyError("x")])
@@ -243,7 +246,7 @@ def test_what_cannot_be_recorded_now_is_left_to_the_view(
 
 
 def failing(store: SqliteStore, error: Exception) -> Callable[..., Write[Any, Any]]:
-    """A way into the record whose batch fails."""
+    """An `Ingest` whose batch fails."""
 
     def submit(*_: object, **__: object) -> Write[Any, Any]:
         def fails(_: object) -> None:
@@ -264,7 +267,7 @@ def test_what_the_record_cannot_take_is_answered_as_by_the_view(
     printed: Printed,
     is_prompt: bool,
 ) -> None:
-    """It is not tried again: that would not help."""
+    """It is not retried, because that would not help."""
     error = StoreUnavailable("the disk is full", 7)
 
     def fails(*_: object, **__: object) -> Any:
@@ -306,7 +309,7 @@ def test_a_commit_that_does_not_come_is_a_503(
     assert answer.status == 503
     assert re.fullmatch(r"[1-9]\d*", answer.headers["retry-after"])
     store.database.writer.start()
-    assert store.lists.callbacks() == []  # what nobody waits for is not recorded later
+    assert store.lists.callbacks() == []  # what no client waits for is not recorded later
 
 
 @pytest.mark.parametrize(("proxies", "is_taken"), [(0, True), (1, False)])

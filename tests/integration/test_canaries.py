@@ -1,4 +1,4 @@
-"""What a hook is given in secret never comes back in a dead letter, an alert or a log line."""
+"""A hook's secrets never appear in a dead letter, an alert or a log line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ allow_private = true
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with everything it was told, as some error pages do."""
+    """A server that repeats the request in its response, as some error pages do."""
 
     def do_POST(self) -> None:
         told = self.rfile.read(int(self.headers["Content-Length"]))
@@ -64,11 +64,11 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(said)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: what the test looks at is our log."""
+        """Log nothing: the test examines our log."""
 
 
 class Broken:
-    """A hook with a mistake in it, which raises what it was told."""
+    """A hook with a bug, which raises everything that it receives."""
 
     name = "broken"
 
@@ -107,7 +107,7 @@ def test_no_secret_stays_with_a_delivery_that_failed(
     history = store.queries.history("task-1")
     answers = [made.answer for row in history.attempts.values() for made in row]
     assert len(answers) == 2 * len(hooks)
-    assert any("answered 500" in answer for answer in answers)  # what was said is there
+    assert any("answered 500" in answer for answer in answers)  # the response is stored
     assert any("OSError: cannot open https://cdn.example" in answer for answer in answers)
     alerts = [
         f"{alert.title} {alert.text}" for alert in store.endpoints.take_alerts(now_ms(), now_ms())

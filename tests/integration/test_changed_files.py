@@ -52,7 +52,7 @@ def replaces(suffix: str, content: bytes) -> Change:
 
 
 def is_opened_anew(database: Path) -> None:
-    """A program that starts after the files were removed creates new ones."""
+    """Replace the files as a program does that starts after they were removed."""
     removes("-wal", "-shm")(database)
     for suffix in ("-wal", "-shm"):
         Path(f"{database}{suffix}").touch()
@@ -74,7 +74,7 @@ changes = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 
 @pytest.fixture
 def database(store: SqliteStore, tmp_path: Path) -> Path:
-    """The file of a store that has connections of both kinds, and commits that are in the log."""
+    """The file of a store with connections of both kinds, and commits in the log."""
     for number in range(BEFORE):
         store.activity.heartbeat(f"before-{number}", "web", 1 << 50)
     assert store.activity.last_seen("web")
@@ -196,7 +196,7 @@ def test_several_stores_restore_the_files_once(
 def test_an_emptied_log_is_noticed_before_the_next_batch(
     store: SqliteStore, database: Path
 ) -> None:
-    """What was only in the log is lost; what is acknowledged from then on is not."""
+    """What was only in the log is lost; everything acknowledged afterwards is kept."""
     os.truncate(f"{database}-wal", 0)
     store.activity.heartbeat("later", "web", 1 << 50)
     assert "later" in named(database)

@@ -1,4 +1,4 @@
-"""What a worker does beside deliveries: it goes on whatever a chore raises, and ends with it."""
+"""A worker's background tasks continue after errors, and end with the worker."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_pruning_takes_callbacks_meanwhile_and_returns_the_space(
         Ingest(store).accept(callback(body(), f"new-{steps}", received_at=now_ms()))
         taken += step.callbacks
     assert taken == 450
-    assert steps == 4  # of 200, and one for pictures that were sent
+    assert steps == 4  # of 200, and one for stored inputs
     assert (tmp_path / "receiver.db").stat().st_size < before / 4
     assert store.lists.callbacks(task_id="new-1")[0].callback.body
 
@@ -79,7 +79,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 
 def erase_under_a_reader(store: Store, task: str) -> None:
-    """Erase a task while a reader keeps it in the database's files; then the reader ends."""
+    """Erase a task while a reader keeps the old data in the files; then end the reader."""
     Ingest(store).accept(callback(body(), task))
     with store.database.reading() as session:
         session.execute("begin")

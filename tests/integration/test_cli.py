@@ -1,4 +1,4 @@
-"""The `receiver` command: what it prints, and what a mistake gets."""
+"""The `receiver` command: its output and its errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_unmigrated_database_is_one_clear_line(command: str) -> None:
     assert "run: receiver migrate" in done.output
 
 
-def test_all_bad_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_settings_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://x")
     monkeypatch.setenv("PUBLIC_URL", "x")
     done = run("migrate")
@@ -101,7 +101,7 @@ def test_an_empty_record_says_so(store: SqliteStore) -> None:
 
 @pytest.fixture
 def filled(store: SqliteStore) -> SqliteStore:
-    """One task that succeeded, one that failed, one delivery dead, one callback in quarantine."""
+    """A record with a succeeded and a failed task, a dead delivery, and a quarantined callback."""
     ingest = Ingest(store, [subscription("mail")])
     ingest.accept(callback(body("succeed"), "task-1"))
     ingest.accept(callback(body("failed", task_status_msg="no human [/b]\x1b[2J"), "task-2"))
@@ -122,7 +122,7 @@ def test_lists_and_their_filters() -> None:
     assert failed["id"] == "task-2"
     shown = run("tasks").output
     assert "no human [/b]" in shown
-    assert "\x1b" not in shown  # nobody else steers our terminal
+    assert "\x1b" not in shown  # no text may control the terminal
     (dead,) = json.loads(run("deliveries", "--state", "dead", "--json").output)
     assert (dead["hook"], dead["attempts"], dead["due_at"]) == ("mail", 1, None)
     (kept,) = json.loads(run("callbacks", "--outcome", "quarantined", "--json").output)
@@ -181,7 +181,7 @@ def test_replay_says_whether_it_is_understood_now(
     assert filled.queries.task("task-3").status == "succeeded"
 
 
-def test_a_mismatch_is_shown_with_what_to_do_and_accepted(filled: SqliteStore) -> None:
+def test_a_mismatch_is_shown_with_instructions_and_can_be_accepted(filled: SqliteStore) -> None:
     Ingest(filled).accept(callback(body("processing", "first"), "task-9"))
     assert Ingest(filled).accept(callback(body("succeed", "second"), "task-9")) == "mismatch"
     assert "processing (mismatch)" in run("tasks", "--limit", "1").output
@@ -217,7 +217,7 @@ def test_a_bare_gunicorn_tells_a_mistake_without_a_traceback(tmp_path: Path) -> 
     assert "Traceback" not in done.stderr
 
 
-# -- a callback URL for a task that somebody else creates
+# -- a callback URL for a task that is created elsewhere
 
 
 def test_a_callback_url_comes_with_its_task(

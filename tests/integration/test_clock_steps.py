@@ -1,4 +1,4 @@
-"""What people and the other parts of the product notice of a clock that is set."""
+"""What users and other parts of the product see of a clock step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HOUR, DAY = 3_600_000, 86_400_000  # ms
 
 
 class Clock:
-    """The machine's clock, which a test sets; the time since boot is the real one."""
+    """The machine's clock, set by a test; the time since boot is the real one."""
 
     def __init__(self) -> None:
         self.real, self.by_ms = time.time_ns, 0
@@ -90,25 +90,25 @@ def fail_once(store: SqliteStore, delay: int) -> None:
     store.outbox.settle(delivery, Attempt(1, now, now, "failed", "no"), State.PENDING, now + delay)
 
 
-# -- what people see
+# -- what users see
 
 
-def test_readyz_corrects_a_step_or_says_that_it_is_not_corrected(
+def test_readyz_corrects_a_step_or_reports_that_it_is_not_corrected(
     app: Flask, machine_clock: Clock, monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
     client = app.test_client()
     assert "clock" not in client.get("/readyz").text
     machine_clock.by_ms = -HOUR
     with monkeypatch.context() as broken:
-        broken.setattr(ClockWatch, "look", lambda _: None)  # as if it could not
+        broken.setattr(ClockWatch, "look", lambda _: None)  # as if correction were impossible
         document: Any = client.get("/readyz", headers=ALLOWED).json
         assert document["clock"] == "the clock was set back by 3600 s"
         assert client.get("/readyz").json == {"status": "ok", "clock": CLOCK_WAS_SET}
-    wait_until(lambda: "clock" not in client.get("/readyz").text)  # it looks once a second
+    wait_until(lambda: "clock" not in client.get("/readyz").text)  # it checks once a second
     assert len(store.clocks.clock_steps(0)) == 1
 
 
-def test_a_worker_that_was_seen_in_the_future_is_not_at_work(
+def test_a_worker_last_seen_in_the_future_is_not_running(
     app: Flask, machine_clock: Clock, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.activity.heartbeat("host:1", "worker", clock.now_ms())
@@ -186,7 +186,7 @@ def test_a_process_follows_the_clock_of_its_database_server(
     fresh: Callable[[], str], machine_clock: Clock
 ) -> None:
     store = PostgresStore(fresh())
-    machine_clock.by_ms = -HOUR  # only this machine's
+    machine_clock.by_ms = -HOUR  # only this machine's clock is wrong
     ClockWatch(store).look()
     apart = clock.now_ms() - clock.wall_ms()
     assert HOUR - 60_000 < apart < HOUR + 60_000

@@ -1,4 +1,4 @@
-"""Completion of the commands by a shell: by bash itself, and by what the other shells ask."""
+"""Shell completion: with bash itself, and the requests of other shells."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROGRAM = (
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Both programs on the PATH, as an installation puts them there."""
+    """The environment of an installation: both programs are on the PATH."""
     for name in ("receiver", "submitter"):
         program = tmp_path / name
         program.write_text(PROGRAM.format(python=sys.executable, name=name))
@@ -66,7 +66,7 @@ MAIN = {"receiver": receiver.cli.main, "submitter": submitter.cli.main}
         (["receiver", "deliveries", "--hook", "x"], []),
     ],
 )
-def test_what_bash_asks_is_answered(
+def test_completions_for_bash(
     environment: dict[str, str], tmp_path: Path, words: list[str], completions: list[str]
 ) -> None:
     program = words[0]
@@ -103,7 +103,7 @@ def test_bash_completes(
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_what_other_shells_ask_is_answered(environment: dict[str, str], shell: str) -> None:
+def test_completions_for_other_shells(environment: dict[str, str], shell: str) -> None:
     script = run(environment, "receiver", "completion", shell)
     assert f"_RECEIVER_COMPLETE={shell}_complete" in script
     asked = {
@@ -117,13 +117,13 @@ def test_what_other_shells_ask_is_answered(environment: dict[str, str], shell: s
     assert "doctor" not in answer
 
 
-def test_help_tells_where_it_goes() -> None:
+def test_help_says_where_to_put_the_completion() -> None:
     done = CliRunner().invoke(submitter.cli.main, ["completion", "--help"], prog_name="submitter")
     for line in INSTRUCTIONS.values():
         assert line.format(program="submitter") in done.stdout
 
 
-def test_an_unknown_shell_is_a_mistake_of_usage() -> None:
+def test_an_unknown_shell_is_a_usage_error() -> None:
     done = CliRunner().invoke(receiver.cli.main, ["completion", "tcsh"])
     assert done.exit_code == 2
     assert "'tcsh' is not one of" in done.stderr

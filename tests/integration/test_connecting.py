@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL that could not be made leaves no socket behind."""
+"""A failed connection to PostgreSQL leaves no socket open."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.patience import PATIENCE
 
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
-    """A server that takes connections and says nothing; what lies in cycles stays meanwhile."""
+    """A server that accepts connections and never responds, with garbage collection off."""
     gc.disable()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
@@ -29,7 +29,7 @@ def url(server: socket.socket) -> str:
 
 
 def is_left(server: socket.socket) -> bool:
-    """Has the client of the next connection closed it?"""
+    """Return whether the client of the next connection has closed it."""
     client, _ = server.accept()
     return is_closed(client)
 
@@ -37,19 +37,19 @@ def is_left(server: socket.socket) -> bool:
 def is_closed(client: socket.socket) -> bool:
     with client:
         client.settimeout(PATIENCE)
-        while client.recv(4096):  # what it asked
+        while client.recv(4096):  # its request
             pass
     return True
 
 
-def test_one_that_is_given_up(silent: socket.socket) -> None:
+def test_a_connection_that_is_given_up_is_closed(silent: socket.socket) -> None:
     with pytest.raises(psycopg.errors.ConnectionTimeout) as held:
         Connection.connect(url(silent), connect_timeout=2)
     assert is_left(silent)
     assert held.value is not None
 
 
-def test_one_that_is_given_up_in_an_event_loop(silent: socket.socket) -> None:
+def test_a_connection_given_up_in_an_event_loop_is_closed(silent: socket.socket) -> None:
     with pytest.raises(psycopg.errors.ConnectionTimeout) as held:
         asyncio.run(_connect(url(silent)))
     assert is_left(silent)
@@ -60,7 +60,7 @@ async def _connect(to: str) -> None:
     await AsyncConnection.connect(to, connect_timeout=2)
 
 
-def test_one_that_is_cancelled(silent: socket.socket) -> None:
+def test_a_cancelled_connection_is_closed(silent: socket.socket) -> None:
     async def cancel() -> list[BaseException | None]:
         task = asyncio.create_task(_connect(url(silent)))
         client, _ = await asyncio.to_thread(silent.accept)

@@ -1,4 +1,4 @@
-"""Secrets are compared in constant time: the time of an answer tells nothing about them."""
+"""Secrets are compared in constant time, so response times reveal nothing about them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPARE = hmac.compare_digest
 
 @pytest.fixture
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
-    """What was compared in constant time so far."""
+    """The values that were compared in constant time so far."""
     pairs: list[tuple[bytes, bytes]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -38,7 +38,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
 
 @pytest.fixture
 def settings(tmp_path: Path, store: SqliteStore) -> Settings:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text("")
     return Settings(
         database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
@@ -49,7 +49,7 @@ def settings(tmp_path: Path, store: SqliteStore) -> Settings:
 
 @pytest.fixture
 def secured(settings: Settings, make_app: MakeApp) -> Flask:
-    """With an API and a dashboard."""
+    """An application with an API and a dashboard."""
     return make_app(replace(settings, api_token="the-right", dashboard_password="the-right"))
 
 
@@ -80,7 +80,7 @@ def test_a_signature_is_compared_with_that_of_every_secret(
 
 
 @pytest.mark.parametrize("token", ["the-right", "the-wrong", ""])
-def test_the_token_of_the_api_is(
+def test_the_api_token_is_compared_in_constant_time(
     compared: list[tuple[bytes, bytes]], secured: Flask, token: str
 ) -> None:
     header = {"Authorization": f"Bearer {token}"}
@@ -89,7 +89,7 @@ def test_the_token_of_the_api_is(
     assert (token.encode(), b"the-right") in compared
 
 
-def test_without_a_token_the_api_compares_as_well(
+def test_without_a_configured_token_the_api_compares_as_well(
     compared: list[tuple[bytes, bytes]], settings: Settings, make_app: MakeApp
 ) -> None:
     header = {"Authorization": "Bearer guessed"}
@@ -99,7 +99,7 @@ def test_without_a_token_the_api_compares_as_well(
 
 
 @pytest.mark.parametrize("password", ["the-right", "the-wrong"])
-def test_the_password_of_the_dashboard_is(
+def test_the_dashboard_password_is_compared_in_constant_time(
     compared: list[tuple[bytes, bytes]], secured: Flask, password: str
 ) -> None:
     answer = log_in(secured.test_client(), password)

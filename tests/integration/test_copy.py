@@ -1,14 +1,16 @@
-"""`receiver copy`: a grown record arrives whole in PostgreSQL, and goes on growing there."""
+"""`receiver copy`: a full record is copied completely to PostgreSQL, and can be used there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from receiver.cli import copy as cli_copy
 from receiver.cli import main
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
@@ -16,9 +18,10 @@ from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql import transfer
 from receiver.stores.sql.activity import ActivityKind, Rejection
 from receiver.stores.sql.sessions import Allowance, Usage
-from receiver.stores.sql.transfer import TABLES, Transfer
+from receiver.stores.sql.transfer import TABLES, Page, Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
 from tests.support.filled_records import filled
@@ -49,9 +52,9 @@ def run(*arguments: str) -> Result:
 
 
 def grown(store: SqliteStore) -> None:
-    """Something in every table."""
+    """A record with rows in every table."""
     ingest = Ingest(store, [subscription("mail"), subscription("slack", after="mail")])
-    for number in range(700):  # more than is read at once
+    for number in range(700):  # more than one read returns
         raw = body("succeed", f"p-{number}", padding="é\U0001f9e5" * (number % 7))
         ingest.accept(callback(raw, f"task-{number}", headers={"X-Name": "é"}))
     store.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
@@ -84,7 +87,24 @@ def grown(store: SqliteStore) -> None:
         store.clocks.correct_clock("boot", offset, NOW)
 
 
-def test_a_grown_record_arrives_whole(
+COUNTS = {
+    "task_counts": "provider, status",
+    "delivery_counts": "hook, state",
+    "hours": "provider, series, bucket, hour",
+}
+
+
+def counted(store: Store) -> list[set[tuple[object, ...]]]:
+    """Return what triggers counted, without the slots in which they counted it."""
+    found = []
+    with store.database.reading() as session:
+        for table, of in COUNTS.items():
+            sql = f"select {of}, sum(value) from {table} group by {of} having sum(value) <> 0"  # noqa: S608
+            found.append({tuple(dict(row).values()) for row in session.execute(sql).fetchall()})
+    return found
+
+
+def test_a_full_record_is_copied_completely(
     store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
 ) -> None:
     grown(store)
@@ -100,9 +120,10 @@ def test_a_grown_record_arrives_whole(
     for task in ("task-0", "task-9", "task-699", "open", "full"):
         assert target.queries.history(task) == store.queries.history(task)
     assert target.queries.inputs("open") == store.queries.inputs("open") != {}
+    assert counted(target) == counted(store)
 
 
-def test_it_goes_on_where_it_was(
+def test_the_copy_continues_where_the_record_was(
     store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
 ) -> None:
     grown(store)
@@ -114,7 +135,7 @@ def test_it_goes_on_where_it_was(
     ]
     with psycopg.connect(url) as connection:
         jobs = connection.execute("select queueing_lock from procrastinate_jobs").fetchall()
-    assert sorted(name for (name,) in jobs) == sorted(waiting)  # what waits is announced
+    assert sorted(name for (name,) in jobs) == sorted(waiting)  # waiting deliveries have jobs
     ingest = Ingest(target, [subscription("mail")])
     assert ingest.accept(callback(body("succeed", "p-5"), "task-5")) is Outcome.DUPLICATE
     assert ingest.accept(callback(body(), "new")) is Outcome.RECORDED
@@ -127,6 +148,62 @@ def test_it_goes_on_where_it_was(
     assert target.activity.newest(ActivityKind.ATTEMPT)[0].at == NOW + 5
     target.activity.add_rejections([Rejection(NOW, "203.0.113.9", "again", "POST", "/x")])
     assert target.activity.rejections(1)[0].reason == "again"
+
+
+class Interruption(Exception):
+    """The copy was interrupted."""
+
+
+def test_an_interrupted_copy_is_completed_by_the_same_command(
+    store: SqliteStore,
+    target: PostgresStore,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grown(store)
+    arguments = ("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    monkeypatch.setattr(transfer, "PAGE", 100)
+    load, calls = Transfer.load, count(1)
+
+    def interrupted(self: Transfer, table: str, page: Page) -> None:
+        if next(calls) == 12:
+            raise Interruption
+        load(self, table, page)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Transfer, "load", interrupted)
+        assert isinstance(run(*arguments).exception, Interruption)
+    assert 0 < Transfer(target.database).count("callbacks") < 700
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith("both databases are the same\n")
+    assert counted(target) == counted(store)
+    assert run(*arguments).output == done.output  # a complete copy is only compared
+
+
+def test_a_target_that_differs_from_the_source_is_not_completed(
+    store: SqliteStore, target: PostgresStore, url: str, tmp_path: Path
+) -> None:
+    Ingest(store).accept(callback(body(), "ours"))
+    arguments = ("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert run(*arguments).exit_code == 0
+    Ingest(target).accept(callback(body("succeed"), "ours"))
+    Ingest(store).accept(callback(body(task_id="p-2"), "second"))
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert "the target is not empty" in done.output
+    assert [task.id for task in target.lists.tasks()] == ["ours"]
+
+
+def test_progress_is_printed_without_a_terminal_too(
+    store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ingest(store).accept(callback(body(), "ours"))
+    monkeypatch.setattr(cli_copy, "REPORT_EVERY", 0)
+    done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
+    assert "copy: 1 of 1 tasks copied\n" in done.stderr
+    assert "copy: 1 of 1 tasks compared\n" in done.stderr
 
 
 def test_an_empty_record_can_be_copied_too(store: SqliteStore, url: str, tmp_path: Path) -> None:
@@ -150,7 +227,7 @@ def test_a_target_that_is_not_empty_is_refused(
     assert [task.id for task in target.lists.tasks()] == ["theirs"]
 
 
-def test_a_difference_is_found(
+def test_a_difference_is_reported(
     store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Ingest(store).accept(callback(body(), "ours"))
@@ -166,19 +243,19 @@ def test_a_difference_is_found(
     assert "the table callbacks is not the same in both" in done.output
 
 
-def test_a_source_that_still_works_is_said(
+def test_a_source_that_is_still_in_use_is_reported(
     store: SqliteStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that were copied later refer to a task that was added after its table was copied."""
+    """Rows copied later refer to a task that was added after its table had been copied."""
     Ingest(store).accept(callback(body(), "early"))
-    count = Transfer.count
+    count_rows = Transfer.count
 
-    def counted(self: Transfer, table: str) -> int:
+    def counted_late(self: Transfer, table: str) -> int:
         if table == "transitions":
             Ingest(store).accept(callback(body(task_id="late"), "late"))
-        return count(self, table)
+        return count_rows(self, table)
 
-    monkeypatch.setattr(Transfer, "count", counted)
+    monkeypatch.setattr(Transfer, "count", counted_late)
     source = f"sqlite:///{tmp_path / 'receiver.db'}"
     for target in (f"sqlite:///{tmp_path / 'target.db'}", url):
         done = run("--from", source, "--to", target)
@@ -187,7 +264,9 @@ def test_a_source_that_still_works_is_said(
         assert "Traceback" not in done.output
 
 
-def test_what_the_target_cannot_hold_is_said(store: SqliteStore, url: str, tmp_path: Path) -> None:
+def test_data_that_the_target_cannot_store_is_reported(
+    store: SqliteStore, url: str, tmp_path: Path
+) -> None:
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference="a\0b"))
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 1
@@ -195,7 +274,7 @@ def test_what_the_target_cannot_hold_is_said(store: SqliteStore, url: str, tmp_p
     assert "Traceback" not in done.output
 
 
-def test_a_source_that_is_not_there_is_said(url: str, tmp_path: Path) -> None:
+def test_a_missing_source_is_reported(url: str, tmp_path: Path) -> None:
     done = run("--from", f"sqlite:///{tmp_path / 'nothing.db'}", "--to", url)
     assert done.exit_code == 1
     assert "does not exist yet" in done.output

@@ -1,4 +1,4 @@
-"""A database that a test has used is emptied, or dropped, before another test uses it."""
+"""A used database is emptied or dropped before another test gets it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def databases(postgres_url: str) -> Iterator[Databases]:
 
 
 def left_by(databases: Databases, statement: str) -> bool:
-    """Whether the next test gets the database in which a test has run this statement."""
+    """Return whether the next test gets the database in which a test ran this statement."""
     url = databases.take()
-    connection = psycopg.connect(url, autocommit=True)  # stays open: a test may forget that
+    connection = psycopg.connect(url, autocommit=True)  # stays open, as a test may forget it
     connection.execute(statement.replace("DATABASE", url.rpartition("/")[2]))
     databases.give_back(url)
     connection.close()

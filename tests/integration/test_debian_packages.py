@@ -1,4 +1,4 @@
-"""Debian packages are unpacked without root's rights, once, and a failure is reported once.
+"""Debian packages are unpacked once and without root, and a failure is reported once.
 
 The packages come from a repository in a folder, so the tests need apt-get, but no network.
 """
@@ -30,7 +30,7 @@ print(unpacked("tests-tool", cache=Path(sys.argv[1]), options=sys.argv[2:]))
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a repository with packages of ours; its list of sources."""
+    """Make a repository with our own packages; return its list of sources."""
     for program in ("apt-get", "dpkg-deb"):
         if not shutil.which(program):
             pytest.skip(f"no {program}")
@@ -71,7 +71,7 @@ def options(repository: Path) -> list[str]:
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put an apt-get before the real one that notes each call in this file."""
+    """Put an apt-get first on the PATH that records each call in this file."""
     folder, notes = tmp_path / "bin", tmp_path / "calls"
     folder.mkdir()
     (folder / "apt-get").write_text(
@@ -82,7 +82,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return notes
 
 
-def test_a_package_is_unpacked_with_what_it_needs(tmp_path: Path, options: list[str]) -> None:
+def test_a_package_is_unpacked_with_its_dependencies(tmp_path: Path, options: list[str]) -> None:
     folder = unpacked("tests-tool", cache=tmp_path / "cache", options=options)
     program = folder / "usr/bin/tests-tool"
     assert subprocess.check_output([program], text=True) == "tests-tool\n"
@@ -94,7 +94,7 @@ def test_a_package_is_unpacked_with_what_it_needs(tmp_path: Path, options: list[
     assert variables["LD_LIBRARY_PATH"] == str(folder / "usr/lib")
 
 
-def test_processes_that_ask_together_fetch_once(
+def test_concurrent_processes_fetch_a_package_once(
     tmp_path: Path, options: list[str], calls: Path
 ) -> None:
     children = [
@@ -129,7 +129,7 @@ def test_a_failure_is_remembered_until_the_next_test_run(
     assert not (tmp_path / "cache" / package).exists()
 
 
-def test_a_mirror_that_cannot_be_reached_is_tried_once(
+def test_an_unreachable_mirror_is_tried_once(
     tmp_path: Path, options: list[str], calls: Path, repository: Path
 ) -> None:
     gone = repository.with_name("gone.list")
@@ -141,7 +141,7 @@ def test_a_mirror_that_cannot_be_reached_is_tried_once(
     assert [line.split()[-1] for line in calls.read_text().splitlines()].count("update") == 1
 
 
-def test_a_mirror_that_never_answers_is_given_up(
+def test_a_mirror_that_never_responds_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "apt-get").write_text("#!/bin/sh\nexec sleep 1000\n")

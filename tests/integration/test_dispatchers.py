@@ -1,4 +1,4 @@
-"""Every dispatcher: survives what hooks raise, leaves failing endpoints alone, stops cleanly."""
+"""Every dispatcher survives exceptions of hooks, spares failing endpoints, and stops cleanly."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def start(store: Store) -> Iterator[Start]:
         yield started
 
 
-def test_what_a_hook_raises_is_a_failed_attempt(store: Store, start: Start) -> None:
+def test_an_exception_of_a_hook_is_a_failed_attempt(store: Store, start: Start) -> None:
     def send(_: Notice) -> Done:
         raise ZeroDivisionError("a mistake of ours")
 
@@ -67,7 +67,7 @@ def test_what_a_hook_raises_is_a_failed_attempt(store: Store, start: Start) -> N
     wait_until(lambda: len(store.lists.deliveries(state=State.DEAD)) == 2)
 
 
-def test_deliveries_run_side_by_side(store: Store, start: Start) -> None:
+def test_deliveries_run_concurrently(store: Store, start: Start) -> None:
     together = threading.Barrier(4, timeout=PATIENCE)
 
     def send(_: Notice) -> Done:
@@ -80,7 +80,7 @@ def test_deliveries_run_side_by_side(store: Store, start: Start) -> None:
     wait_until(lambda: delivered(store) == 4)
 
 
-def test_a_hook_that_delivers_uses_all_slots_but_one(store: Store, start: Start) -> None:
+def test_a_working_hook_uses_all_slots_but_one(store: Store, start: Start) -> None:
     together = threading.Barrier(3, timeout=PATIENCE)
 
     def send(notice: Notice) -> Done:
@@ -99,7 +99,7 @@ def test_a_hook_that_delivers_uses_all_slots_but_one(store: Store, start: Start)
 def test_a_slow_hook_keeps_its_lease(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hook takes three leases; a second worker, which looks all the while, takes other work."""
+    """The hook takes three leases; a second worker meanwhile takes only other work."""
     monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.02)
     monkeypatch.setattr("receiver.delivery.leases.LONGEST_NAP", 0.02)
     lease, now = LEASE, [now_ms()]
@@ -127,7 +127,7 @@ def test_a_slow_hook_keeps_its_lease(
     assert outcomes == ["delivered"]
 
 
-def test_what_a_dead_worker_held_is_delivered_by_another(
+def test_the_deliveries_of_a_dead_worker_are_made_by_another(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.05)
@@ -141,10 +141,10 @@ def test_what_a_dead_worker_held_is_delivered_by_another(
     assert outcomes == ["abandoned", "delivered"]
 
 
-def test_a_notification_goes_out_while_the_download_that_it_waits_for_keeps_failing(
+def test_a_notification_is_sent_while_its_download_keeps_failing(
     store: Store, start: Start
 ) -> None:
-    """The wait of two minutes is over one second from now."""
+    """The wait of two minutes ends one second from now."""
     wait_ms, received_at = 120_000, now_ms() - 119_000
     hooks = [subscription("slow"), subscription("mail", after="slow", wait_ms=wait_ms)]
 
@@ -161,7 +161,7 @@ def test_a_notification_goes_out_while_the_download_that_it_waits_for_keeps_fail
     assert history.attempts[mail.id][0].started_at >= received_at + wait_ms
 
 
-def test_stopping_lets_what_runs_end(store: Store, start: Start) -> None:
+def test_stopping_waits_for_running_attempts(store: Store, start: Start) -> None:
     entered, go = threading.Semaphore(0), threading.Event()
 
     def send(_: Notice) -> Done:
@@ -181,7 +181,7 @@ def test_stopping_lets_what_runs_end(store: Store, start: Start) -> None:
         assert running.signal.was_seen.wait(PATIENCE)
         go.set()
         assert running.stop() is True
-    assert delivered(store) == 2  # and nothing new was begun
+    assert delivered(store) == 2  # no new attempt began
     assert len(store.lists.deliveries(state=State.PENDING)) == 4
 
 
@@ -203,8 +203,8 @@ def test_an_attempt_that_does_not_end_is_left_to_its_lease(store: Store, start: 
         go.set()
 
 
-def test_an_endpoint_that_hangs_does_not_starve_the_others(store: Store, start: Start) -> None:
-    """Forty deliveries wait for an endpoint that fails or hangs; another hook's goes out."""
+def test_an_endpoint_that_hangs_does_not_block_the_others(store: Store, start: Start) -> None:
+    """Forty deliveries wait for an endpoint that fails or hangs; another hook's is sent."""
     begun: list[str] = []
     failures, is_over = threading.Semaphore(3), threading.Event()
 
@@ -236,7 +236,7 @@ def accept(store: Store, hook: str, deliveries: int) -> None:
 
 
 def test_two_hooks_that_hang_do_not_delay_a_third(store: Store, start: Start) -> None:
-    """They hang at their first attempts, before any time-out shows that they do."""
+    """They hang at their first attempts, before a timeout can show it."""
     begun, is_over = threading.Semaphore(0), threading.Event()
 
     def hang(_: Notice) -> Done:
@@ -253,14 +253,14 @@ def test_two_hooks_that_hang_do_not_delay_a_third(store: Store, start: Start) ->
             assert begun.acquire(timeout=PATIENCE)
         accept(store, "other", 6)
         wait_until(lambda: delivered(store) == 6)
-        assert len(store.lists.deliveries(state=State.CLAIMED)) == 3  # they hang all the while
+        assert len(store.lists.deliveries(state=State.CLAIMED)) == 3  # they still hang
     finally:
         running.signal.set()
         is_over.set()
 
 
 def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: Start) -> None:
-    """All its deliveries are made all the same, and side by side once it works."""
+    """All its deliveries are made nevertheless, and concurrently once it works."""
     begun, may_end = threading.Semaphore(0), threading.Semaphore(0)
     works = threading.Event()
 
@@ -284,7 +284,7 @@ def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: St
         for number in range(6):
             Ingest(store, [subscription("mail")]).accept(callback(body(), f"more-{number}"))
         accept(store, "other", 3)
-        wait_until(lambda: delivered(store) == 3)  # it looked for work, and began no other attempt
+        wait_until(lambda: delivered(store) == 3)  # it looked for work and began no other attempt
         assert not begun.acquire(blocking=False)
         works.set()
         may_end.release(99)
@@ -295,10 +295,8 @@ def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: St
         may_end.release(99)
 
 
-def test_a_healthy_delivery_is_not_delayed_by_those_that_were_abandoned(
-    store: Store, start: Start
-) -> None:
-    """One that kills its worker would be among them: they begin one after the other."""
+def test_a_healthy_delivery_is_not_delayed_by_abandoned_ones(store: Store, start: Start) -> None:
+    """A delivery that kills its worker would be abandoned; such deliveries begin one by one."""
     begun, may_end = threading.Semaphore(0), threading.Event()
 
     def hang(notice: Notice) -> Done:
@@ -327,7 +325,7 @@ def test_a_healthy_delivery_is_not_delayed_by_those_that_were_abandoned(
 
 
 def test_a_circuit_opens_and_closes_with_one_alert_each(store: Store, start: Start) -> None:
-    """The endpoint fails until its circuit is open, and works from then on."""
+    """The endpoint fails until its circuit opens, and works from then on."""
     works = threading.Event()
 
     def send(_: Notice) -> Done:
@@ -340,13 +338,13 @@ def test_a_circuit_opens_and_closes_with_one_alert_each(store: Store, start: Sta
         Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
     # Four attempts run at a time, so that three that fail late do not open it a second time.
     start(send, breaker=Breaker(failures=4, seconds=0, pauses=(0.3,)))
-    wait_until(lambda: delivered(store) == 8)  # the pause cost them no attempt
+    wait_until(lambda: delivered(store) == 8)  # the pause cost no attempt
     assert store.endpoints.all() == []
     alerts = store.endpoints.take_alerts(now_ms(), now_ms() + 60_000)
     assert [alert.kind for alert in alerts] == [AlertKind.PAUSED, AlertKind.RECOVERED]
 
 
-def test_a_hook_that_is_gone_is_told_nothing_more(store: Store, start: Start) -> None:
+def test_a_removed_hook_is_not_called_any_more(store: Store, start: Start) -> None:
     calls: list[str] = []
 
     def send(notice: Notice) -> Done:
@@ -367,15 +365,15 @@ def test_a_hook_that_is_gone_is_told_nothing_more(store: Store, start: Start) ->
 def test_deliveries_of_a_missing_hook_wait_until_it_is_back(store: Store, start: Start) -> None:
     Ingest(store, [subscription("removed"), subscription("mail")]).accept(callback())
     run = start(lambda _: Done("ok"))
-    wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 1)  # other hooks go on
+    wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 1)  # others go on
     (waiting,) = store.lists.deliveries(state=State.PENDING)
     assert (waiting.hook, waiting.attempts) == ("removed", 0)
     run.hooks["removed"] = run.hooks["mail"]
     wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 2)
 
 
-def test_what_a_hook_says_is_kept_however_odd_it_is(store: Store, start: Start) -> None:
-    """PostgreSQL takes no NUL, and neither takes half a character."""
+def test_any_response_text_of_a_hook_can_be_stored(store: Store, start: Start) -> None:
+    """PostgreSQL stores neither NUL nor an unpaired surrogate."""
 
     def send(_: Notice) -> Done:
         raise ValueError("a\0b\ud800c")

@@ -1,4 +1,4 @@
-"""`receiver doctor`: what it says of a sound installation, and of each way to be broken."""
+"""`receiver doctor`: its findings for a correct installation and for each fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ allow_private = true
 
 @dataclass
 class Doctor:
-    """The command, and an installation that it looks at."""
+    """The command, and the installation that it checks."""
 
     folder: Path
     set: Callable[[str, str], None]
@@ -51,7 +51,7 @@ class Doctor:
         return done
 
     def findings(self, *arguments: str) -> dict[str, tuple[str, str, str]]:
-        """The last finding of each check: verdict, what was said, what to do."""
+        """The last finding of each check: verdict, text, and advice."""
         found = json.loads(self.run("--json", *arguments).stdout)
         return {one["check"]: (one["verdict"], one["said"], one["todo"]) for one in found}
 
@@ -92,10 +92,12 @@ def write_hooks(doctor: Doctor, site: Site) -> None:
     (doctor.folder / "hooks.toml").write_text(text)
 
 
-# -- a sound installation
+# -- a correct installation
 
 
-def test_all_is_well(doctor: Doctor, app: Flask, store: SqliteStore, site: Site) -> None:
+def test_a_correct_installation_passes(
+    doctor: Doctor, app: Flask, store: SqliteStore, site: Site
+) -> None:
     write_hooks(doctor, site)
     store.activity.heartbeat("w", "worker", now_ms())
     store.activity.heartbeat("p", "poller", now_ms())
@@ -110,13 +112,13 @@ def test_all_is_well(doctor: Doctor, app: Flask, store: SqliteStore, site: Site)
     assert [found[check][0] for check in ("settings", "clock", "disk", "database")] == ["ok"] * 4
     assert [found[check][0] for check in ("worker", "poller", "hook shop")] == ["ok"] * 3
     verdict, said, _ = found["public URL"]
-    assert verdict == "warning"  # loopback: no provider gets there
+    assert verdict == "warning"  # loopback, which no provider reaches
     assert "pong" in said
     assert "127.0.0.1 is not public" in said
     assert [request.path for request in site.requests if request.path == "/in"] == []
 
 
-def test_nothing_is_recorded_of_it(client: FlaskClient, store: SqliteStore) -> None:
+def test_the_self_check_records_nothing(client: FlaskClient, store: SqliteStore) -> None:
     nonce = "0123456789abcdef"
     path = f"/callbacks/doctor/{nonce}/{mint(SECRET, 'doctor', nonce)}"
     answer = client.post(path, data=body(), content_type="application/json")
@@ -125,20 +127,20 @@ def test_nothing_is_recorded_of_it(client: FlaskClient, store: SqliteStore) -> N
     assert client.get(path).status_code == 405
 
 
-def test_a_wrong_token_is_an_unknown_path(client: FlaskClient) -> None:
+def test_a_wrong_token_gets_the_response_of_an_unknown_path(client: FlaskClient) -> None:
     unknown = client.post("/no/such/path", json={})
     path = f"/callbacks/doctor/0123456789abcdef/{mint(OTHER_SECRET, 'doctor', 'x')}"
     answer = client.post(path, json={})
     assert (answer.status_code, answer.data) == (404, unknown.data)
 
 
-def test_a_task_token_opens_no_doctor_and_the_reverse(client: FlaskClient) -> None:
+def test_a_task_token_does_not_work_for_the_self_check_and_vice_versa(client: FlaskClient) -> None:
     of_task, of_doctor = mint(SECRET, "kling", "task-1"), mint(SECRET, "doctor", "task-1")
     assert client.post(f"/callbacks/doctor/task-1/{of_task}", json={}).status_code == 404
     assert client.post(f"/callbacks/kling/task-1/{of_doctor}", json={}).status_code == 404
 
 
-# -- where the way in breaks
+# -- faults between provider and receiver
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_a_task_token_opens_no_doctor_and_the_reverse(client: FlaskClient) -> No
         (Page(b"<h1>Welcome</h1>", 200), "the path", "not a response of the receiver"),
     ],
 )
-def test_what_stands_in_front_is_told_apart(
+def test_servers_in_front_of_the_receiver_are_distinguished(
     doctor: Doctor, store: SqliteStore, page: Page, where: str, says: str
 ) -> None:
     store.check_schema()
@@ -174,7 +176,9 @@ def test_what_stands_in_front_is_told_apart(
     ("url", "where"),
     [("https://no-such-name.invalid", "DNS"), ("http://127.0.0.1:{closed}", "TCP")],
 )
-def test_a_way_that_ends_early(doctor: Doctor, store: SqliteStore, url: str, where: str) -> None:
+def test_a_path_that_does_not_reach_the_receiver(
+    doctor: Doctor, store: SqliteStore, url: str, where: str
+) -> None:
     store.check_schema()
     doctor.set("PUBLIC_URL", url.format(closed=free_port()))
     done = doctor.run()
@@ -182,7 +186,7 @@ def test_a_way_that_ends_early(doctor: Doctor, store: SqliteStore, url: str, whe
     assert f"broke at {where}:" in done.output
 
 
-def test_a_certificate_that_nobody_trusts(doctor: Doctor, store: SqliteStore) -> None:
+def test_an_untrusted_certificate(doctor: Doctor, store: SqliteStore) -> None:
     store.check_schema()
     with Site(tls=True) as front:
         doctor.set("PUBLIC_URL", front.url)
@@ -190,14 +194,14 @@ def test_a_certificate_that_nobody_trusts(doctor: Doctor, store: SqliteStore) ->
     assert said.startswith("broke at TLS: the certificate:")
 
 
-def test_a_port_that_speaks_no_tls(doctor: Doctor, store: SqliteStore, site: Site) -> None:
+def test_a_port_without_tls(doctor: Doctor, store: SqliteStore, site: Site) -> None:
     store.check_schema()
     doctor.set("PUBLIC_URL", site.url.replace("http:", "https:"))
     _, said, _ = doctor.findings()["public URL"]
     assert said.startswith("broke at TLS: no handshake")
 
 
-def test_a_connection_that_is_never_answered(doctor: Doctor, store: SqliteStore) -> None:
+def test_a_connection_without_a_response(doctor: Doctor, store: SqliteStore) -> None:
     store.check_schema()
     with dripping(b"", then_wait=False) as port:
         doctor.set("PUBLIC_URL", f"http://127.0.0.1:{port}")
@@ -217,7 +221,9 @@ def test_a_prefix_that_the_proxy_does_not_strip(
     assert "PUBLIC_URL" in todo
 
 
-def test_a_secret_that_web_does_not_have(doctor: Doctor, app: Flask, store: SqliteStore) -> None:
+def test_a_secret_that_the_web_process_does_not_have(
+    doctor: Doctor, app: Flask, store: SqliteStore
+) -> None:
     store.check_schema()
     doctor.set("CALLBACK_SECRETS", OTHER_SECRET)
     with served(app) as url:
@@ -227,14 +233,14 @@ def test_a_secret_that_web_does_not_have(doctor: Doctor, app: Flask, store: Sqli
     assert "CALLBACK_SECRETS" in todo
 
 
-def test_another_installation_answers(
+def test_a_response_of_another_installation(
     doctor: Doctor,
     app: Flask,
     tmp_path: Path,
     migrated: Callable[[Path], SqliteStore],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("receiver.doctor.reach.NOTED_WITHIN", 0.5)  # nobody notes it
+    monkeypatch.setattr("receiver.doctor.reach.NOTED_WITHIN", 0.5)  # nothing is recorded
     doctor.set("CALLBACK_SECRETS", OTHER_SECRET)
     (tmp_path / "own").mkdir()
     migrated(tmp_path / "own" / "receiver.db").close()
@@ -248,7 +254,7 @@ def test_another_installation_answers(
 # -- settings, database, disk, clock, processes
 
 
-def test_wrong_settings_are_told_and_the_rest_goes_on(doctor: Doctor, site: Site) -> None:
+def test_invalid_settings_are_reported_and_the_checks_continue(doctor: Doctor, site: Site) -> None:
     doctor.set("DATABASE_URL", "mysql://root:secret@x/y")
     doctor.set("WORKER_CONCURRENCY", "many")
     write_hooks(doctor, site)
@@ -275,7 +281,7 @@ def test_wrong_settings_are_told_and_the_rest_goes_on(doctor: Doctor, site: Site
         ("CALLBACK_SECRETS", "short"),
     ],
 )
-def test_whatever_is_broken_is_a_finding(
+def test_every_exception_is_a_finding(
     doctor: Doctor, store: SqliteStore, name: str, value: str
 ) -> None:
     store.check_schema()
@@ -295,27 +301,27 @@ def test_a_clock_that_cannot_be_compared_is_a_warning(
     assert (verdict, said.startswith("not compared")) == ("warning", True)
 
 
-def test_no_database_is_told(doctor: Doctor) -> None:
+def test_a_missing_database_is_reported(doctor: Doctor) -> None:
     done = doctor.run()
     assert done.exit_code == 1
     assert "does not exist yet; run: receiver migrate" in done.output
 
 
-def test_no_folder_is_told(doctor: Doctor) -> None:
+def test_a_missing_folder_is_reported(doctor: Doctor) -> None:
     doctor.set("DATABASE_URL", f"sqlite:///{doctor.folder}/none/receiver.db")
     verdict, said, todo = doctor.findings()["disk"]
     assert (verdict, todo) == ("failed", "run: receiver migrate")
     assert "none does not exist" in said
 
 
-def test_a_file_that_is_no_database_is_told(doctor: Doctor) -> None:
+def test_a_file_that_is_not_a_database_is_reported(doctor: Doctor) -> None:
     (doctor.folder / "receiver.db").write_bytes(b"not a database" * 1000)
     verdict, said, _ = doctor.findings()["database"]
     assert verdict == "failed"
     assert "not a database" in said
 
 
-def test_a_clock_that_is_off_is_told(doctor: Doctor, store: SqliteStore) -> None:
+def test_a_wrong_clock_is_reported(doctor: Doctor, store: SqliteStore) -> None:
     store.check_schema()
     old = b"HTTP/1.1 200 OK\r\nDate: Fri, 12 Dec 2025 06:10:51 GMT\r\nContent-Length: 0\r\n\r\n"
     with dripping(old, pause=0) as port:
@@ -326,7 +332,7 @@ def test_a_clock_that_is_off_is_told(doctor: Doctor, store: SqliteStore) -> None
     assert "timedatectl" in todo
 
 
-def test_who_is_not_at_work_is_told(doctor: Doctor, store: SqliteStore) -> None:
+def test_processes_that_do_not_run_are_reported(doctor: Doctor, store: SqliteStore) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body()))
     store.activity.heartbeat("p", "poller", now_ms() - 3_600_000)
     found = doctor.findings()
@@ -338,7 +344,7 @@ def test_who_is_not_at_work_is_told(doctor: Doctor, store: SqliteStore) -> None:
 # -- hooks
 
 
-def test_a_hook_that_is_missing_and_a_rejected_file_are_warnings(
+def test_a_missing_hook_and_a_rejected_file_are_warnings(
     doctor: Doctor, store: SqliteStore
 ) -> None:
     Ingest(store, [subscription("gone")]).accept(callback())
@@ -352,7 +358,7 @@ def test_a_hook_that_is_missing_and_a_rejected_file_are_warnings(
     assert "rejected at the last SIGHUP by the poller" in doctor.run().stdout
 
 
-def test_a_hook_that_cannot_be_built_is_told(doctor: Doctor, store: SqliteStore) -> None:
+def test_a_hook_that_cannot_be_built_is_reported(doctor: Doctor, store: SqliteStore) -> None:
     store.check_schema()
     (doctor.folder / "hooks.toml").write_text(
         '[[hook]]\nname = "chat"\ntype = "slack"\nurl = "${NO_SUCH_NAME}"\n'
@@ -362,7 +368,7 @@ def test_a_hook_that_cannot_be_built_is_told(doctor: Doctor, store: SqliteStore)
     assert "NO_SUCH_NAME is not set" in said
 
 
-def test_a_hook_that_was_disabled_is_told(doctor: Doctor, store: SqliteStore, site: Site) -> None:
+def test_a_disabled_hook_is_reported(doctor: Doctor, store: SqliteStore, site: Site) -> None:
     write_hooks(doctor, site)
     Ingest(store, [subscription("shop")]).accept(callback(body()))
     (delivery,) = store.outbox.claim("w", now_ms(), now_ms() + 1000, 1)
@@ -379,7 +385,7 @@ def test_a_hook_that_was_disabled_is_told(doctor: Doctor, store: SqliteStore, si
     assert "receiver endpoints resume shop" in todo
 
 
-def test_only_send_sends_and_what_it_sends_is_marked(
+def test_only_send_sends_events_and_they_are_marked_as_tests(
     doctor: Doctor, store: SqliteStore, site: Site
 ) -> None:
     write_hooks(doctor, site)
@@ -395,7 +401,7 @@ def test_only_send_sends_and_what_it_sends_is_marked(
     assert (store.lists.tasks(), store.lists.deliveries()) == ([], [])
 
 
-def test_a_test_event_tells_the_time_where_people_are(
+def test_a_test_event_shows_times_in_the_local_time_zone(
     doctor: Doctor, store: SqliteStore, site: Site
 ) -> None:
     store.check_schema()
@@ -408,9 +414,7 @@ def test_a_test_event_tells_the_time_where_people_are(
     assert b"+0545" in sent.body
 
 
-def test_a_test_event_that_fails_is_status_1(
-    doctor: Doctor, store: SqliteStore, site: Site
-) -> None:
+def test_a_failed_test_event_exits_with_1(doctor: Doctor, store: SqliteStore, site: Site) -> None:
     store.check_schema()
     write_hooks(doctor, site)
     site.pages["/in"] = Page(b"no", 500)
@@ -419,7 +423,7 @@ def test_a_test_event_that_fails_is_status_1(
     assert "the test event failed" in done.output
 
 
-def test_a_download_is_tried_and_leaves_nothing(doctor: Doctor, store: SqliteStore) -> None:
+def test_a_test_download_leaves_no_file(doctor: Doctor, store: SqliteStore) -> None:
     store.check_schema()
     pictures = doctor.folder / "pictures"
     (doctor.folder / "hooks.toml").write_text(
@@ -431,7 +435,7 @@ def test_a_download_is_tried_and_leaves_nothing(doctor: Doctor, store: SqliteSto
     assert list(pictures.rglob("*")) == [pictures / "kling"]  # as after a result, but without it
 
 
-def test_a_test_letter_has_the_picture_in_it(doctor: Doctor, store: SqliteStore) -> None:
+def test_a_test_message_contains_the_picture(doctor: Doctor, store: SqliteStore) -> None:
     store.check_schema()
     with smtp_server() as box:
         (doctor.folder / "hooks.toml").write_text(

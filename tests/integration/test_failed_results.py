@@ -1,4 +1,4 @@
-"""Results that fail, from the attempt to the record: what is held up, and what is not."""
+"""Failed results, from the attempt to the record: what is delayed and what is not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def site() -> Iterator[Site]:
 
 
 class Shop:
-    """A record with a download and a mail that waits for it; the clock is the test's."""
+    """A record with a download and an email that waits for it; the test sets the clock."""
 
     def __init__(self, store: SqliteStore, site: Site, folder: Path) -> None:
         self.store, self.site, self.now = store, site, NOW
@@ -40,7 +40,7 @@ class Shop:
         self.deliver = DeliveryWorker(store, {"pictures": hook}, clock=lambda: self.now)
 
     def succeed(self, task: str, *paths: str, **more: Any) -> Outcome:
-        """The provider says that the task succeeded, with outputs at these paths."""
+        """Report that the task succeeded, with outputs at these paths."""
         images = [{"index": n, "url": f"{self.site.url}{path}"} for n, path in enumerate(paths)]
         raw = body(task_id=f"provider's {task}", task_result={"images": images})
         if more.get("source") is Source.QUERY:
@@ -48,7 +48,7 @@ class Shop:
         return self.ingest.accept(callback(raw, task, received_at=self.now, **more))
 
     def attempt(self) -> State:
-        """The next attempt of the download that is due."""
+        """Make the next attempt of the download that is due."""
         return self.deliver.attempt(self.claimed())
 
     def claimed(self) -> Delivery:
@@ -93,7 +93,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
-def test_unusable_results_hold_up_no_other_customer(shop: Shop, kind: str) -> None:
+def test_unusable_results_do_not_block_other_customers(shop: Shop, kind: str) -> None:
     shop.site.pages |= {"/bad": UNUSABLE[kind], "/page": UNUSABLE["page"]}
     for number in range(6):
         shop.succeed(f"bad-{number}", "/bad")
@@ -108,7 +108,7 @@ def test_unusable_results_hold_up_no_other_customer(shop: Shop, kind: str) -> No
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
-def test_a_server_that_cannot_answer_opens_the_circuit(shop: Shop, status: int) -> None:
+def test_an_unavailable_server_opens_the_circuit(shop: Shop, status: int) -> None:
     shop.site.pages["/bad"] = Page(b"", status)
     for number in range(5):
         shop.succeed(f"bad-{number}", "/bad")
@@ -119,7 +119,7 @@ def test_a_server_that_cannot_answer_opens_the_circuit(shop: Shop, status: int) 
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_what_was_downloaded_is_recorded_and_only_the_rest_is_fetched_again(
+def test_downloaded_files_are_recorded_and_only_the_rest_is_fetched_again(
     shop: Shop, missing: int
 ) -> None:
     paths = ["/good", "/good?second"]
@@ -140,7 +140,7 @@ def test_what_was_downloaded_is_recorded_and_only_the_rest_is_fetched_again(
     assert shop.files("two") == ["0", "1"]
 
 
-def test_the_mail_is_told_what_was_downloaded_although_the_download_is_dead(shop: Shop) -> None:
+def test_the_email_lists_the_downloaded_files_although_the_download_is_dead(shop: Shop) -> None:
     shop.succeed("two", "/good", "/gone")
     while shop.attempt() is State.PENDING:
         shop.wait_until_due()
@@ -151,12 +151,12 @@ def test_the_mail_is_told_what_was_downloaded_although_the_download_is_dead(shop
     assert [notice.file_of(media) is not None for media in notice.media] == [True, False]
 
 
-def test_what_is_redelivered_is_fetched_whole(shop: Shop) -> None:
+def test_a_redelivery_fetches_all_outputs(shop: Shop) -> None:
     shop.succeed("two", "/good", "/gone")
     while shop.attempt() is State.PENDING:
         shop.wait_until_due()
     (dead,) = shop.store.lists.deliveries(hook="pictures")
-    shop.store.outbox.claim("w", shop.now, NOW + 10**9, 1)  # the mail
+    shop.store.outbox.claim("w", shop.now, NOW + 10**9, 1)  # the email
     shop.paths_asked()
     shop.store.outbox.redeliver(dead.id, shop.now)
     assert shop.attempt() is State.PENDING
@@ -167,9 +167,7 @@ def test_what_is_redelivered_is_fetched_whole(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_a_refused_url_is_replaced_by_a_fresh_one_for_what_is_missing(
-    shop: Shop, status: int
-) -> None:
+def test_a_refused_url_is_replaced_for_the_missing_outputs(shop: Shop, status: int) -> None:
     shop.site.pages["/expired"] = Page(b"<Error><Code>ExpiredToken</Code></Error>", status)
     shop.succeed("two", "/good", "/expired")
     assert shop.store.polling.next_deadline_at() is None
@@ -187,7 +185,7 @@ def test_a_refused_url_is_replaced_by_a_fresh_one_for_what_is_missing(
     assert shop.store.endpoints.all() == []
 
 
-def test_forgetting_a_task_knows_the_files_of_its_failed_attempts(shop: Shop) -> None:
+def test_forgetting_a_task_removes_the_files_of_failed_attempts(shop: Shop) -> None:
     shop.succeed("two", "/good", "/gone")
     shop.attempt()
     (file,) = shop.store.erasures.close_task("two", shop.now).files

@@ -1,4 +1,4 @@
-"""The file lock of SQLite: whatever writes to the file holds it, and nobody else can."""
+"""The file lock of SQLite: every writer holds it, one at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.stores.sqlite.writer import connect
 
 
 def is_held(path: Path) -> bool:
-    """Does somebody hold the lock of the writers of this file?"""
+    """Return whether the writers' lock of this file is held."""
     with Path(f"{path}-lock").open("rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,7 +37,7 @@ def is_held(path: Path) -> bool:
         (writer, lambda store: store.endpoints.pause("mail", 1), "commit"),
     ],
 )
-def test_whatever_writes_or_checkpoints_holds_the_lock(
+def test_every_writer_and_checkpoint_holds_the_lock(
     store: SqliteStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -59,8 +59,8 @@ def test_whatever_writes_or_checkpoints_holds_the_lock(
     assert {held for sql, held in seen if sql == statement} == {True}
 
 
-def test_only_our_user_can_open_the_lock(tmp_path: Path) -> None:
-    """Another user who could open it could also hold it, and so stop every writer."""
+def test_only_our_user_can_open_the_lock_file(tmp_path: Path) -> None:
+    """Another user who could open it could also hold it, and so block every writer."""
     before = os.umask(0)
     try:
         SqliteStore(tmp_path / "receiver.db").migrate()

@@ -1,4 +1,4 @@
-"""`forget` and `prune` find what attempts left on the disk, whether or not it is on record."""
+"""`forget` and `prune` find what attempts left on the disk, recorded or not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def site() -> Iterator[Site]:
 
 
 class Shop:
-    """A record, and a download hook that puts files in a folder."""
+    """A record, and a download hook that stores files in a folder."""
 
     def __init__(self, store: SqliteStore, site: Site, folder: Path, path: str = DEFAULT) -> None:
         self.store, self.site, self.folder = store, site, folder
@@ -46,7 +46,7 @@ class Shop:
         self.deliver = DeliveryWorker(store, {"pictures": self.hook})
 
     def succeed(self, task: str, content: bytes, reference: str | None = ANNA) -> State:
-        """The task succeeds with this result, which is downloaded once."""
+        """Let the task succeed with this result, which is downloaded once."""
         self.store.inbox.create_task(
             Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference)
         )
@@ -71,7 +71,7 @@ class Shop:
         return forget(self.store, task, [self.hook])
 
     def contents(self) -> list[str]:
-        """Files and directories."""
+        """Return files and directories."""
         found = self.folder.rglob("*")
         return sorted(str(path.relative_to(self.folder)) for path in found)
 
@@ -81,7 +81,7 @@ def shop(store: SqliteStore, site: Site, tmp_path: Path) -> Shop:
     return Shop(store, site, tmp_path / "pictures")
 
 
-def test_the_directory_of_the_task_goes_with_its_file(shop: Shop) -> None:
+def test_the_directory_of_the_task_is_removed_with_its_file(shop: Shop) -> None:
     assert shop.succeed("task-1", picture()) is State.DELIVERED
     assert shop.succeed("task-2", picture()) is State.DELIVERED
     assert shop.forget("task-1") == 1
@@ -91,7 +91,7 @@ def test_the_directory_of_the_task_goes_with_its_file(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("with_hook", [True, False])
-def test_the_directory_of_the_customer_goes_as_well(
+def test_the_directory_of_the_customer_is_removed_as_well(
     store: SqliteStore, site: Site, tmp_path: Path, with_hook: bool
 ) -> None:
     shop = Shop(store, site, tmp_path / "pictures", "{reference}/{task}/{index}.{extension}")
@@ -105,10 +105,10 @@ def test_the_directory_of_the_customer_goes_as_well(
     ]
     forget(store, "task-2", [shop.hook] if with_hook else [])
     assert shop.contents() == []
-    assert shop.folder.is_dir()  # the hook's own directory is the operator's
+    assert shop.folder.is_dir()  # the hook's own directory belongs to the operator
 
 
-def test_directories_between_those_of_a_customer_and_of_a_task_go_as_well(
+def test_directories_between_customer_and_task_are_removed_as_well(
     store: SqliteStore, site: Site, tmp_path: Path
 ) -> None:
     path = "{reference}/{provider}/{task}/{index}.{extension}"
@@ -127,14 +127,14 @@ def test_a_redelivery_of_another_type_leaves_no_unrecorded_file(shop: Shop) -> N
     assert {Path(url).name for url in urls} == {"0.png", "0.jpg", "0.webp"}
     (delivery,) = shop.store.lists.deliveries(task_id="task-1")
     notice = shop.deliver.notice(delivery)
-    assert [Path(file.url).name for file in notice.files] == ["0.webp"]  # hooks get the newest
+    assert [Path(file.url).name for file in notice.files] == ["0.webp"]  # hooks get the newest file
     assert shop.store.queries.pictures(["task-1"])["task-1"][0].has_thumbnail
     forget(shop.store, "task-1")  # also without the hooks file
     assert shop.contents() == ["kling"]
 
 
 def test_files_that_are_not_on_record_are_found(shop: Shop) -> None:
-    """A worker was killed between storing a file and recording it, or by a release before."""
+    """A worker was killed between storing a file and recording it, or an older release left it."""
     shop.succeed("task-1", picture("PNG"))
     folder = shop.folder / "kling" / "task-1"
     for name in ("0.jpg", "0-2.png", "1.png", "vid-1.mp4", f".0.{PART}.part", f".1.{PART}.part"):
@@ -143,7 +143,7 @@ def test_files_that_are_not_on_record_are_found(shop: Shop) -> None:
     assert shop.contents() == ["kling"]
 
 
-def test_a_second_run_finds_what_appeared_meanwhile(shop: Shop) -> None:
+def test_a_second_run_finds_files_that_appeared_meanwhile(shop: Shop) -> None:
     shop.succeed("task-1", picture())
     shop.forget("task-1")
     folder = shop.folder / "kling" / "task-1"
@@ -169,7 +169,7 @@ def test_a_second_run_finds_what_appeared_meanwhile(shop: Shop) -> None:
         ("{reference}.{task}.{extension}", f"{ANNA.replace(' ', '_')}.task-1.b.png"),
     ],
 )
-def test_files_of_others_stay(
+def test_other_files_stay(
     store: SqliteStore, site: Site, tmp_path: Path, path: str, theirs: str
 ) -> None:
     shop = Shop(store, site, tmp_path / "pictures", path)
@@ -186,7 +186,7 @@ def test_a_failed_download_leaves_no_directory_named_after_the_task(shop: Shop) 
     assert shop.contents() == []
 
 
-def test_prune_tidies_and_leaves_the_pictures(shop: Shop) -> None:
+def test_prune_removes_leftovers_and_keeps_the_pictures(shop: Shop) -> None:
     shop.succeed("task-1", picture())
     folder = shop.folder / "kling" / "task-1"
     stale, fresh = folder / f".0.{PART}.part", folder / f".1.{PART}.part"
@@ -199,12 +199,12 @@ def test_prune_tidies_and_leaves_the_pictures(shop: Shop) -> None:
 
 def test_prune_removes_an_empty_directory_named_after_the_task(shop: Shop) -> None:
     shop.succeed("task-1", picture())
-    (shop.folder / "kling" / "task-1" / "0.png").unlink()  # by its owner
+    (shop.folder / "kling" / "task-1" / "0.png").unlink()  # created by its owner
     list(prune(shop.store, now_ms(), [shop.hook]))
     assert shop.contents() == ["kling"]
 
 
-def test_a_hook_without_its_folder_is_no_fault(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_missing_download_folder_is_not_an_error(store: SqliteStore, tmp_path: Path) -> None:
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
     for path in (DEFAULT, "{task}.{extension}"):
         hook = Download("pictures", {"to": str(tmp_path / "nowhere"), "path": path})

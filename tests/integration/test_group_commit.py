@@ -1,4 +1,4 @@
-"""The group-commit writer: nobody is answered before the commit, and one bad item fails alone."""
+"""The group-commit writer: no caller returns before the commit, and a bad write fails alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
 Work = Callable[[sqlite3.Connection], int]
-FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
+FOR_EVER = 10 * PATIENCE  # seconds; a test that waits this long has failed before
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def insert(n: int) -> Work:
 
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Grows with each batch: the writer takes the file lock once for each."""
+    """The number of batches: the writer takes the file lock once for each."""
     taken: list[Path] = []
 
     def counted(path: Path) -> AbstractContextManager[None]:
@@ -79,7 +79,7 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def waits_for_lock(path: Path) -> bool:
-    """Whether a thread or process waits for the file lock: the kernel marks it with an arrow."""
+    """Return whether anything waits for the file lock; the kernel marks it with an arrow."""
     inode = Path(f"{path}-lock").stat().st_ino
     lines = Path("/proc/locks").read_text().splitlines()
     return any("->" in line and f":{inode} " in line for line in lines)
@@ -99,9 +99,9 @@ def full(_: sqlite3.Connection) -> int:
 
 @contextmanager
 def held(writer: SqliteWriter) -> Iterator[Future[int]]:
-    """The writer is at work on a batch of its own within the block; what comes waits for the next.
+    """Within the block, the writer is busy with one batch; new writes wait for the next.
 
-    Returns the write that holds it up, which has begun.
+    Yields the write that keeps it busy, which has begun.
     """
     entered, go = threading.Event(), threading.Event()
 
@@ -119,7 +119,7 @@ def held(writer: SqliteWriter) -> Iterator[Future[int]]:
 
 
 def held_batch(writer: SqliteWriter, works: list[Work]) -> list[object]:
-    """Run the works so that all of them share one batch; each result or error, in order."""
+    """Run the work so that it shares one batch; return each result or error, in order."""
 
     def run(work: Work) -> object:
         try:
@@ -134,19 +134,19 @@ def held_batch(writer: SqliteWriter, works: list[Work]) -> list[object]:
         return [future.result(PATIENCE) for future in futures]
 
 
-def test_every_connection_that_writes_syncs_fully(writer: SqliteWriter) -> None:
+def test_every_writing_connection_syncs_fully(writer: SqliteWriter) -> None:
     found = writer.run(lambda connection: connection.execute("pragma synchronous").fetchone()[0])
     assert found == 2  # FULL
     assert writer.run(lambda c: c.execute("pragma secure_delete").fetchone()[0]) == 1
 
 
-def test_pieces_that_are_undone_need_no_room_in_tmp(writer: SqliteWriter) -> None:
+def test_savepoints_need_no_space_in_tmp(writer: SqliteWriter) -> None:
     memory = 2
     assert writer.run(lambda c: c.execute("pragma temp_store").fetchone()[0]) == memory
 
 
-def test_nobody_is_answered_before_the_commit(writer: SqliteWriter, path: Path) -> None:
-    """What run() returned is in the file for every other connection."""
+def test_no_caller_returns_before_the_commit(writer: SqliteWriter, path: Path) -> None:
+    """When `run` returns, the data is visible to every other connection."""
     with ThreadPoolExecutor(8) as pool:
         seen = pool.map(
             lambda n: n in rows(path) if writer.run(insert(n)) == n else False, range(200)
@@ -171,11 +171,13 @@ def test_a_future_is_done_only_once_its_write_is_in_the_file(
 
 
 @pytest.mark.parametrize("is_settled_by", ["its commit", "an error of another", "a full disk"])
-def test_what_is_settled_holds_its_work_no_more(writer: SqliteWriter, is_settled_by: str) -> None:
-    """The work holds a callback; the future, and an error of another's work, may be held longer."""
+def test_a_finished_write_does_not_keep_its_work_in_memory(
+    writer: SqliteWriter, is_settled_by: str
+) -> None:
+    """The work contains a callback; the future, or another write's error, may live longer."""
 
     class Body:
-        """What a callback holds in memory."""
+        """Stands for the memory of a callback."""
 
     def fails(_: sqlite3.Connection) -> int:
         raise ValueError("mine alone")
@@ -196,7 +198,7 @@ def test_what_is_settled_holds_its_work_no_more(writer: SqliteWriter, is_settled
         gc.enable()
 
 
-def test_the_traceback_of_an_error_shows_the_work_that_raised_it(writer: SqliteWriter) -> None:
+def test_the_traceback_of_an_error_shows_its_work(writer: SqliteWriter) -> None:
     def work(_: sqlite3.Connection) -> int:
         raise ValueError("mine alone")
 
@@ -206,12 +208,12 @@ def test_the_traceback_of_an_error_shows_the_work_that_raised_it(writer: SqliteW
         assert raised.traceback[-1].name == "work"
 
 
-def test_waiting_items_share_one_commit(writer: SqliteWriter, commits: list[Path]) -> None:
+def test_waiting_writes_share_one_commit(writer: SqliteWriter, commits: list[Path]) -> None:
     assert held_batch(writer, [insert(n) for n in range(20)]) == list(range(20))
-    assert len(commits) == 2  # the batch that was held up, and the one of all twenty
+    assert len(commits) == 2  # the first batch, and the one of all twenty
 
 
-def test_one_bad_item_fails_alone(writer: SqliteWriter, path: Path) -> None:
+def test_one_failing_write_fails_alone(writer: SqliteWriter, path: Path) -> None:
     def breaks(connection: sqlite3.Connection) -> int:
         connection.execute("insert into t values (500)")
         raise ValueError("mine alone")
@@ -229,7 +231,7 @@ Gather = Callable[[Work], "Future[int]"]
 
 @pytest.fixture
 def gathered(writer: SqliteWriter) -> Gather:
-    """Hands work to the writer, as an event loop does, which says itself when it is to start."""
+    """Submits work as an event loop does, which itself decides when it starts."""
     return partial(writer.submit, start=False)
 
 
@@ -238,11 +240,11 @@ def never() -> None:
 
 
 @pytest.mark.parametrize("starts_by", ["start", "start_and_wait"])
-def test_what_gathers_is_committed_when_the_front_says_so(
+def test_gathered_writes_are_committed_when_the_event_loop_says_so(
     writer: SqliteWriter, gathered: Gather, path: Path, commits: list[Path], starts_by: str
 ) -> None:
     start = partial(writer.start_and_wait, never)
-    start()  # nothing is there, and nothing happens
+    start()  # nothing has been submitted
     futures = [gathered(insert(n)) for n in (1, 2)]
     assert rows(path) == []
     assert writer.waiting == 2
@@ -251,10 +253,10 @@ def test_what_gathers_is_committed_when_the_front_says_so(
     start()
     assert [future.result(PATIENCE) for future in futures] == [1, 2]
     assert rows(path) == [1, 2]
-    assert len(commits) == 1  # neither was committed before the other had come
+    assert len(commits) == 1  # neither was committed before the other was submitted
 
 
-def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
+def test_the_event_loop_waits_for_the_statements_and_not_for_the_commit(
     writer: SqliteWriter, gathered: Gather, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stands_still, may_commit = threading.Event(), threading.Event()
@@ -262,7 +264,7 @@ def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
     seen: list[list[int]] = []
 
     class Gate:
-        """A lock that reports when the front begins to wait for it."""
+        """A lock that reports when the event loop begins to wait for it."""
 
         def __init__(self) -> None:
             self._lock = threading.Lock()
@@ -297,7 +299,7 @@ def test_the_front_stands_still_for_the_statements_and_not_for_the_commit(
     assert seen == [[]]
 
 
-def test_the_front_goes_on_when_a_batch_fails(
+def test_the_event_loop_continues_when_a_batch_fails(
     writer: SqliteWriter, gathered: Gather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
@@ -306,7 +308,7 @@ def test_the_front_goes_on_when_a_batch_fails(
     assert isinstance(future.exception(PATIENCE), StoreUnavailable)
 
 
-def test_the_front_does_not_stand_still_for_long(writer: SqliteWriter, gathered: Gather) -> None:
+def test_the_event_loop_does_not_wait_long(writer: SqliteWriter, gathered: Gather) -> None:
     go = threading.Event()
     future = gathered(lambda _: int(go.wait(PATIENCE)))
     writer.start_and_wait(never)
@@ -315,7 +317,7 @@ def test_the_front_does_not_stand_still_for_long(writer: SqliteWriter, gathered:
     assert future.result(PATIENCE) == 1
 
 
-def test_a_busy_writer_says_when_it_is_free(writer: SqliteWriter, gathered: Gather) -> None:
+def test_a_busy_writer_reports_when_it_is_free(writer: SqliteWriter, gathered: Gather) -> None:
     is_free = threading.Event()
     with held(writer) as first:
         second = gathered(insert(2))
@@ -328,13 +330,17 @@ def test_a_busy_writer_says_when_it_is_free(writer: SqliteWriter, gathered: Gath
     assert second.result(PATIENCE) == 2
 
 
-def test_a_thread_takes_along_what_gathers(writer: SqliteWriter, gathered: Gather) -> None:
+def test_a_writing_thread_includes_the_gathered_writes(
+    writer: SqliteWriter, gathered: Gather
+) -> None:
     future = gathered(insert(1))
     assert writer.run(insert(2)) == 2
     assert future.result(PATIENCE) == 1
 
 
-def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: SqliteWriter, path: Path) -> None:
+def test_a_failed_commit_fails_the_whole_batch_and_the_writer_recovers(
+    writer: SqliteWriter, path: Path
+) -> None:
     found = held_batch(writer, [insert(1), full, insert(2)])
     assert all(isinstance(one, StoreUnavailable) for one in found)
     assert rows(path) == []
@@ -342,8 +348,10 @@ def test_a_failed_commit_fails_the_whole_batch_and_heals(writer: SqliteWriter, p
     assert rows(path) == [3]
 
 
-def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: SqliteWriter, path: Path) -> None:
-    """Whatever stops the writer between the items and the commit, no result gets out."""
+def test_a_batch_that_ends_unexpectedly_acknowledges_nothing(
+    writer: SqliteWriter, path: Path
+) -> None:
+    """Whatever stops the writer between the work and the commit, no result is returned."""
 
     class Broken(BaseException):
         pass
@@ -369,7 +377,7 @@ def test_a_batch_that_ends_unforeseen_acknowledges_nobody(writer: SqliteWriter, 
     assert rows(path) == [2]
 
 
-def test_where_no_thread_can_be_started_the_caller_commits(
+def test_without_a_new_thread_the_caller_commits(
     writer: SqliteWriter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -423,7 +431,7 @@ def test_a_writer_waits_for_the_lock_of_another_process(writer: SqliteWriter, pa
 
 
 def test_two_processes_write_at_once(writer: SqliteWriter, path: Path) -> None:
-    """No busy error reaches anybody: the file lock queues the batches."""
+    """No caller gets a busy error, because the file lock queues the batches."""
     program = (
         "import sys; from pathlib import Path\n"
         "from receiver.stores.sqlite.writer import SqliteWriter\n"
@@ -439,7 +447,7 @@ def test_two_processes_write_at_once(writer: SqliteWriter, path: Path) -> None:
     assert rows(path) == [*range(200), *range(500, 700)]
 
 
-def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
+def test_waiting_writes_are_committed_before_the_store_closes(path: Path) -> None:
     writer = SqliteWriter(path)
     entered, go = threading.Event(), threading.Event()
 
@@ -459,16 +467,16 @@ def test_what_waits_is_committed_before_it_closes(path: Path) -> None:
         assert (first.result(PATIENCE), second.result(PATIENCE)) == (1, 2)
         closing.result(PATIENCE)
     assert rows(path) == [1, 2]
-    writer.close()  # again is no mistake
+    writer.close()  # closing twice is allowed
     with pytest.raises(StoreUnavailable):
         writer.run(insert(3))
 
 
-def test_what_nobody_waits_for_any_more_is_not_done(writer: SqliteWriter, path: Path) -> None:
-    """It was answered 503: the sender will come again."""
+def test_an_abandoned_write_is_not_done(writer: SqliteWriter, path: Path) -> None:
+    """Its request got a 503, so the sender will retry."""
 
     def wait_in_vain(n: int, seconds: float) -> None:
-        """Run out of patience as soon as the writer waits for the file lock."""
+        """Time out as soon as the writer waits for the file lock."""
         write = writer.submit(insert(n))
         wait_until(lambda: waits_for_lock(path))
         assert write.patience == seconds
@@ -479,11 +487,11 @@ def test_what_nobody_waits_for_any_more_is_not_done(writer: SqliteWriter, path: 
     writer.run(insert(1))
     with file_lock(path):
         wait_in_vain(2, FOR_EVER)
-        wait_in_vain(3, group_commit.PATIENCE_WHEN_STUCK)  # no second request waits as long
-        assert writer.waiting == 0  # nor is anything of it kept, however long that lasts
+        wait_in_vain(3, group_commit.PATIENCE_WHEN_STUCK)  # a second request does not wait as long
+        assert writer.waiting == 0  # and nothing of it is kept, however long this takes
     assert writer.run(insert(4)) == 4
     with file_lock(path):
-        wait_in_vain(5, FOR_EVER)  # the writer is not stuck any more
+        wait_in_vain(5, FOR_EVER)  # the writer works again
     assert writer.run(insert(6)) == 6
     assert rows(path) == [1, 4, 6]
 
@@ -491,10 +499,10 @@ def test_what_nobody_waits_for_any_more_is_not_done(writer: SqliteWriter, path: 
 def test_one_bad_callback_fails_alone_among_many(
     store: SqliteStore, tmp_path: Path, commits: list[Path]
 ) -> None:
-    """Requests from many threads, some of which fail in the middle of their work: one commit."""
+    """Many threads submit, and some of their work fails in the middle: one commit."""
 
     class Breaks:
-        """A subscription that fails once callback, task and transition are written."""
+        """A subscription that fails after callback, task and transition are written."""
 
         hook = "mail"
 
@@ -532,20 +540,20 @@ def test_one_bad_callback_fails_alone_among_many(
             wait_until(lambda: store.database.writer.waiting == len(works))
         first.result(PATIENCE)
         outcomes = [future.result(PATIENCE) for future in found]
-    assert len(commits) == 2  # the heartbeat, and all others together
+    assert len(commits) == 2  # the heartbeat, and all other writes together
     assert outcomes == ["recorded", ZeroDivisionError, NotTheProtocol, ValueError] * 8
     assert {task.id for task in store.lists.tasks()} == {"taken", *(f"good-{n}" for n in range(8))}
     assert len(store.lists.callbacks(limit=100)) == 9
     assert len(store.lists.deliveries(limit=100)) == 9
 
 
-def test_nobody_waits_for_ever(
+def test_no_caller_waits_for_ever(
     writer: SqliteWriter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer.run(insert(1))
     monkeypatch.setattr(group_commit, "PATIENCE", 0.1)
     with file_lock(path):
-        for n in (2, 3):  # one that a batch has, and one that waits for the next
+        for n in (2, 3):  # one in a batch, and one that waits for the next
             with pytest.raises(StoreUnavailable, match="no commit"):
                 writer.run(insert(n))
         assert writer.waiting == 0

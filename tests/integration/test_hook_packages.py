@@ -1,4 +1,4 @@
-"""Hook types of other packages: installed, named in the hooks file, and used like built-in ones."""
+"""Hook types of other packages are installed, configured and used like built-in ones."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Package = Callable[..., None]
 
 @pytest.fixture
 def package(tmp_path: Path) -> Iterator[Package]:
-    """Installs a package with these hook types, for this process only."""
+    """Return a function that installs a package with these hook types, for this process only."""
     with site_packages(tmp_path / "site") as site:
 
         def installed(name: str, types: Mapping[str, str], source: str = SHOP_HOOKS) -> None:
@@ -117,7 +117,7 @@ def test_a_worker_delivers_through_the_hook_of_an_installed_package(
     assert "of the package broken-hooks 1.0 cannot be loaded: SyntaxError" in log.read_text()
 
 
-def test_a_test_event_is_sent_through_it(tmp_path: Path, package: Package) -> None:
+def test_a_test_event_can_be_sent_through_it(tmp_path: Path, package: Package) -> None:
     package("shop-hooks", {"board": "shop_hooks:Board"})
     done = run("hooks", "test", "pins")
     assert done.stdout == "pins accepted the test event (succeeded): pinned to the board\n"
@@ -207,9 +207,7 @@ def test_a_built_in_type_cannot_be_replaced(tmp_path: Path, package: Package) ->
     assert finding["said"] == '"command" is built in, and cannot be replaced by shop-hooks 1.0'
 
 
-def test_an_unknown_type_is_answered_with_all_that_are_known(
-    tmp_path: Path, package: Package
-) -> None:
+def test_an_unknown_type_is_reported_with_all_known_types(tmp_path: Path, package: Package) -> None:
     package("shop-hooks", {"board": "shop_hooks:Board"})
     write_hooks(tmp_path, "", "bord")
     assert '"bord" is not a hook type; use apprise, ' in (said := run("hooks", "list").stderr)
@@ -223,10 +221,10 @@ def test_its_hooks_may_store_files(package: Package) -> None:
     assert not hooks.stores_files("command")
 
 
-def test_built_in_types_do_not_look_for_packages(
+def test_built_in_types_do_not_load_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command that uses only built-in types, or none, reads no metadata of packages."""
+    """A command that uses only built-in types, or none, reads no package metadata."""
 
     def fail(*_: object) -> None:
         raise AssertionError("packages were searched")

@@ -1,4 +1,4 @@
-"""`receiver hooks`: what stands in the hooks file, and whether a hook works."""
+"""`receiver hooks`: the hooks in the hooks file, and whether one works."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_what_is_logged_about_a_test_event_shows_no_secret(
+def test_log_lines_about_a_test_event_show_no_secret(
     monkeypatch: pytest.MonkeyPatch, log_format: str
 ) -> None:
-    """The path alone, which no rule recognises as a secret."""
+    """Not even the path alone, which no rule recognises as a secret."""
 
     def send(*_: object) -> Done:
         structlog.get_logger().warning("the response is odd", path=PATH)
@@ -79,7 +79,7 @@ def test_what_is_logged_about_a_test_event_shows_no_secret(
     assert PATH not in shown
 
 
-def test_the_list_tells_who_hears_what() -> None:
+def test_the_list_shows_the_subscriptions() -> None:
     done = run("list")
     assert done.exit_code == 0
     chat, night = done.stdout.splitlines()[1:]
@@ -106,19 +106,19 @@ def test_the_list_shows_how_long_a_notification_waits_for_files(tmp_path: Path) 
     assert "wait_for_files" not in night | files
 
 
-def test_the_list_tells_which_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_shows_unusable_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLACK_WEBHOOK_URL")
     done = run("list")
     assert done.exit_code == 1
     assert "SLACK_WEBHOOK_URL is not set" in done.stdout
 
 
-def test_an_empty_hooks_file_is_no_hooks(tmp_path: Path) -> None:
+def test_an_empty_hooks_file_has_no_hooks(tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").write_text("")
     assert (run("list").exit_code, run("list").stderr) == (0, "No hooks.\n")
 
 
-def test_without_a_setting_a_missing_default_file_is_no_hooks(
+def test_without_a_setting_a_missing_default_file_has_no_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -131,7 +131,7 @@ def test_without_a_setting_a_missing_default_file_is_no_hooks(
         assert (run("list").exit_code, run("list").stderr) == (0, "No hooks.\n")
 
 
-def test_a_test_event_is_sent_once_and_answered(slack: Site) -> None:
+def test_a_test_event_is_sent_once_and_its_response_is_shown(slack: Site) -> None:
     done = run("test", "chat")
     assert done.exit_code == 0
     assert done.stdout == "chat accepted the test event (succeeded): Slack answered 200 ok\n"
@@ -141,7 +141,7 @@ def test_a_test_event_is_sent_once_and_answered(slack: Site) -> None:
     assert all(block["type"] != "image" for block in message["blocks"])  # Slack would fetch it
 
 
-def test_a_test_event_tells_the_time_where_people_are(
+def test_a_test_event_shows_times_in_the_local_time_zone(
     slack: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIMEZONE", "Asia/Kathmandu")
@@ -149,7 +149,7 @@ def test_a_test_event_tells_the_time_where_people_are(
     assert b"+0545" in slack.requests[0].body
 
 
-def test_the_status_may_be_chosen(slack: Site) -> None:
+def test_the_status_can_be_chosen(slack: Site) -> None:
     document = json.loads(run("test", "chat", "--status", "failed", "--json").stdout)
     assert document == {
         "hook": "chat",
@@ -160,7 +160,7 @@ def test_the_status_may_be_chosen(slack: Site) -> None:
     assert json.loads(slack.requests[0].body)["text"] == "TEST failed (kling)"
 
 
-def test_a_hook_that_fails_is_status_1_with_its_answer(slack: Site) -> None:
+def test_a_failing_hook_exits_with_1_and_shows_the_response(slack: Site) -> None:
     slack.pages[PATH] = Page(b"no_such_channel\x1b[2J", 404)
     done = run("test", "chat")
     assert (done.exit_code, done.stdout) == (1, "")
@@ -169,7 +169,7 @@ def test_a_hook_that_fails_is_status_1_with_its_answer(slack: Site) -> None:
     assert json.loads(run("test", "chat", "--json").stdout)["delivered"] is False
 
 
-def test_without_a_status_it_is_told_one_that_it_hears() -> None:
+def test_without_a_status_one_of_its_subscription_is_sent() -> None:
     done = run("test", "night", "--json")
     assert done.exit_code == 1
     document = json.loads(done.stdout)
@@ -177,7 +177,7 @@ def test_without_a_status_it_is_told_one_that_it_hears() -> None:
     assert '"test": true' in document["answer"]
 
 
-def test_a_hook_that_is_not_there_is_a_mistake_of_usage(slack: Site) -> None:
+def test_an_unknown_hook_is_a_usage_error(slack: Site) -> None:
     done = run("test", "mail")
     assert done.exit_code == 2
     assert "'mail' is not in the hooks file; its hooks are: chat, night" in done.stderr
@@ -185,7 +185,7 @@ def test_a_hook_that_is_not_there_is_a_mistake_of_usage(slack: Site) -> None:
     assert slack.requests == []
 
 
-def test_options_that_are_wrong_are_told(monkeypatch: pytest.MonkeyPatch, slack: Site) -> None:
+def test_invalid_options_are_reported(monkeypatch: pytest.MonkeyPatch, slack: Site) -> None:
     monkeypatch.delenv("SLACK_WEBHOOK_URL")
     done = run("test", "chat")
     assert done.exit_code == 2

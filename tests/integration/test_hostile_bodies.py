@@ -1,4 +1,4 @@
-"""Whatever stands in a body: 200 or a refusal, never a 500; what was taken comes back as sent."""
+"""Every body gets 200 or a refusal, never a 500; accepted data is returned as it was sent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
 
 
 def raw(case: dict[str, Any]) -> bytes:
-    """The body of a case: its parts, some of them many times, in its encoding."""
+    """Return the body of a case: its parts, some of them repeated, in its encoding."""
     parts = [part if isinstance(part, str) else part[0] * part[1] for part in case["body"]]
     encoding = case.get("encoding", "utf-8")
     if "insert" in case:
@@ -61,12 +61,12 @@ def post(
     headers = {"Content-Type": "application/json", **more}
     answer = client.post(where, data=sent, headers=headers)
     assert answer.is_json
-    assert len(answer.get_data()) < 10_000  # what was sent does not come back at any length
+    assert len(answer.get_data()) < 10_000  # a response never repeats the request at length
     return answer.status_code
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_a_body_is_taken_or_refused(
+def test_every_body_is_accepted_or_refused(
     client: FlaskClient, store: SqliteStore, case: dict[str, Any]
 ) -> None:
     sent = raw(case)
@@ -74,14 +74,14 @@ def test_a_body_is_taken_or_refused(
     stored = store.lists.callbacks()
     assert [one.callback.body for one in stored] == [sent]  # also in quarantine, byte for byte
     assert (stored[0].outcome == "quarantined") is (case["status"] != 200)
-    if case["status"] == 200:  # a field that was not used is named; nothing else is a problem
+    if case["status"] == 200:  # an ignored field is named; nothing else is a problem
         assert stored[0].problem == case.get("problem")
     else:
         assert case.get("problem", "") in str(stored[0].problem)
 
 
 @pytest.mark.parametrize("index", ["", "x" * 65, 10**80, True, None, 1.5, [0], {}])
-def test_an_index_that_could_not_name_a_file_is_the_position(index: object) -> None:
+def test_an_index_that_could_not_name_a_file_is_replaced_by_the_position(index: object) -> None:
     given = [
         ("image", ("url",), 3, "images[3]", {"index": index, "url": "https://a.example/3.png"})
         for index in (index, "x" * 64)
@@ -130,7 +130,7 @@ OF_APPYPIE = ("task_id", "external_task_id", "task_status_msg", "url")  # Kling'
     ("provider", "field"),
     [*(("kling", field) for field in FIELDS), *(("appypie", field) for field in OF_APPYPIE)],
 )
-def test_a_text_comes_back_as_it_was_sent(
+def test_a_text_is_returned_as_it_was_sent(
     client: FlaskClient, store: SqliteStore, provider: str, field: str
 ) -> None:
     taken = 0
@@ -145,13 +145,13 @@ def test_a_text_comes_back_as_it_was_sent(
     assert taken > len(STRINGS) / 2 or field in ("task_status", "status", "two charges")
 
 
-STORED_AS = {"provider_task_id": "id_at_provider"}  # stored apart for some providers
+STORED_AS = {"provider_task_id": "id_at_provider"}  # stored separately for some providers
 
 
 def comes_back(
     client: FlaskClient, store: SqliteStore, task: str, sent: dict[str, Any], body: bytes
 ) -> None:
-    """The record and the API hold what was sent."""
+    """Check that the record and the API contain what was sent."""
     history = store.queries.history(task)
     assert [stored.callback.body for stored in history.callbacks] == [body]
     shown = client.get(f"/api/tasks/{task}", headers=ALLOWED).get_json()

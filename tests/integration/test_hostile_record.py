@@ -1,4 +1,4 @@
-"""Whatever text and timestamp is on record: every page, API response and command shows it."""
+"""Every page, API response and command shows any text and timestamp on record."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ API_TOKEN = "a-token-for-the-tests"
 AUTH = {"Authorization": f"Bearer {API_TOKEN}"}
 HOOKS = '[[hook]]\nname = "pictures"\ntype = "download"\nto = "data/pictures"\n'
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-# They run until they are stopped, send something, or change the record for good.
+# These run until they are stopped, send something, or change the record permanently.
 OTHER_COMMANDS = {
     *("serve", "worker", "tail", "doctor", "copy", "completion", "migrate", "forget", "prune"),
     *("hooks test", "submit", "batch", "list", "reconcile"),
@@ -70,7 +70,7 @@ OTHER_COMMANDS = {
 
 @dataclass
 class Site:
-    """A web application on a record, and what its routes can be asked for."""
+    """A web application on a record, and the requests to its routes."""
 
     app: Flask
     store: Store
@@ -85,7 +85,7 @@ class Site:
         self.callbacks = [one.id for one in self.store.lists.callbacks(limit=99)]
 
     def values(self, name: str) -> list[Any]:
-        """What a part of a path can be. A new kind of part has to be added here."""
+        """Return the values of a path parameter. A new kind of parameter has to be added here."""
         known: dict[str, list[Any]] = {
             "task_id": self.tasks,
             "delivery_id": self.deliveries,
@@ -103,7 +103,7 @@ class Site:
         return known[name][:20] or ["1"]
 
     def visit(self) -> None:
-        """Ask for everything that can be read."""
+        """Request everything that can be read."""
         for rule in self.app.url_map.iter_rules():
             if "GET" not in (rule.methods or ()):
                 continue
@@ -129,12 +129,12 @@ class Site:
         if kind.endswith("json"):
             _check_json(response.text)
         elif kind.startswith("text/"):
-            response.data.decode()  # whole characters
+            response.data.decode()  # no truncated characters
         response.close()
 
 
 def _check_json(text: str) -> None:
-    """Every parser accepts it: it has no NaN, and no half of a character."""
+    """Check that every parser accepts it: it has no NaN and no unpaired surrogate."""
     document = json.loads(text, parse_constant=pytest.fail)
     json.dumps(document, ensure_ascii=False).encode()
 
@@ -162,7 +162,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def database(store: SqliteStore, tmp_path: Path) -> Path:
-    """A rich record, whose columns may take any text: SQLite's checks guard only some."""
+    """A full record, most of whose columns accept any text, because SQLite checks only some."""
     fill(store, tmp_path / "pictures", now_ms())
     store.inbox.keep_inputs("task-processing", {"human": b"small"})
     store.metrics.add([Sample("callbacks", ("kling", "succeeded", "recorded"), 1)], [])
@@ -202,14 +202,14 @@ def test_every_page_shows_every_timestamp(visit: Visit, database: Path, turn: in
 def test_the_overview_shows_callbacks_of_every_hour(
     settings: Settings, make_app: MakeApp, store: SqliteStore, tmp_path: Path, hours: int
 ) -> None:
-    """Also those recorded while the clock was ahead."""
+    """This includes those recorded while the clock was ahead."""
     fill(store, tmp_path / "pictures", now_ms() + hours * 3_600_000)
     browser = make_app(settings).test_client()
     log_in(browser, PASSWORD)
     assert browser.get("/dashboard/").status_code == 200
 
 
-def test_postgres_is_shown_as_well(
+def test_a_postgres_record_is_shown_as_well(
     settings: Settings,
     make_app: MakeApp,
     fresh: Callable[[], str],
@@ -225,7 +225,7 @@ def test_postgres_is_shown_as_well(
     assert site.faults == []
 
 
-# -- what requests say
+# -- hostile requests
 
 
 def _fields(value: object) -> dict[str, object]:
@@ -237,7 +237,7 @@ SAID = ["\ud800", "a\udfff\ud800", "\0", TEXT, "x" * 100_000, 1e308, 10**400, [[
 
 
 @pytest.mark.parametrize("said", SAID, ids=lambda said: repr(said)[:20])
-def test_no_request_breaks_what_responds(
+def test_no_request_breaks_a_response(
     settings: Settings, make_app: MakeApp, database: Path, said: object
 ) -> None:
     with closing(SqliteStore(database)) as store:
@@ -330,9 +330,7 @@ def _run(name: str, program: click.Command, arguments: list[str]) -> None:
         _check_json(done.stdout)
 
 
-def test_what_happens_is_shown_whatever_it_says(
-    database: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tail_shows_every_text(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As `receiver tail` shows it."""
     poisoned(database)
     moved(database)
@@ -347,7 +345,7 @@ def test_what_happens_is_shown_whatever_it_says(
                 _check_json(line)
 
 
-def test_every_command_is_run_or_known_not_to_be() -> None:
+def test_every_command_is_run_or_excluded_with_a_reason() -> None:
     found = {arguments[0] for program in PROGRAMS.values() for arguments in _commands(program)}
     assert {"tasks", "callbacks", "deliveries", "rejections", "costs", "status"} <= found
 
@@ -381,7 +379,7 @@ SENT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("turn", range(0, len(MOMENTS), 4))
-def test_every_message_for_people_shows_every_text_and_timestamp(database: Path, turn: int) -> None:
+def test_every_notification_shows_every_text_and_timestamp(database: Path, turn: int) -> None:
     poisoned(database, turn)
     moved(database, turn)
     with closing(SqliteStore(database)) as opened:

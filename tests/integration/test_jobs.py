@@ -1,4 +1,4 @@
-"""Deliveries as Procrastinate's jobs: announced in the commit, made up for when lost."""
+"""Deliveries as Procrastinate jobs: created in the same commit, and restored when lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOUR = 3_600_000  # ms
 
 
 class Record(PostgresStore):
-    """A store that names its database to the test's own connections."""
+    """A store and the URL of its database, for the test's own connections."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -66,7 +66,7 @@ def sql(store: Record, statement: str, *values: object) -> list[tuple[Any, ...]]
 
 
 def jobs(store: Record) -> dict[int, int]:
-    """When the jobs that wait begin (0: at once), by delivery."""
+    """Return when the waiting jobs begin (0: at once), by delivery."""
     found = sql(
         store,
         "select (args->>'delivery_id')::int, coalesce(extract(epoch from scheduled_at), 0) "
@@ -118,7 +118,7 @@ def test_a_delivery_and_its_job_are_one_commit(store: Record) -> None:
     assert [task.id for task in store.lists.tasks()] == ["task-1"]  # nothing of it is on record
 
 
-def test_what_is_due_again_is_announced_for_then(store: Record) -> None:
+def test_a_retry_has_a_job_for_its_due_time(store: Record) -> None:
     record(store)
     lose_jobs(store)
     due_at = now_ms() + HOUR
@@ -126,7 +126,7 @@ def test_what_is_due_again_is_announced_for_then(store: Record) -> None:
     assert jobs(store) == {1: due_at}
 
 
-def test_a_job_that_waits_follows_its_delivery(store: Record) -> None:
+def test_a_waiting_job_follows_its_delivery(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
     sooner = now_ms() + 60_000
@@ -134,7 +134,7 @@ def test_a_job_that_waits_follows_its_delivery(store: Record) -> None:
     assert jobs(store) == {1: sooner}
 
 
-def test_what_waited_for_another_is_announced_when_that_ends(store: Record) -> None:
+def test_a_delivery_that_waited_for_another_gets_a_job_when_that_ends(store: Record) -> None:
     waiting = subscription("slack", after="mail")
     Ingest(store, [subscription("mail"), waiting]).accept(callback(received_at=now_ms()))
     assert list(jobs(store)) == [1]
@@ -143,7 +143,7 @@ def test_what_waited_for_another_is_announced_when_that_ends(store: Record) -> N
     assert list(jobs(store)) == [2]
 
 
-def test_a_limited_wait_is_announced_for_its_end_until_the_awaited_delivery_ends(
+def test_a_limited_wait_has_a_job_for_its_end(
     store: Record,
 ) -> None:
     waiting = subscription("slack", after="mail", wait_ms=HOUR)
@@ -151,14 +151,14 @@ def test_a_limited_wait_is_announced_for_its_end_until_the_awaited_delivery_ends
     Ingest(store, [subscription("mail"), waiting]).accept(callback(received_at=at))
     assert jobs(store) == {1: at, 2: at + HOUR}
     lose_jobs(store)
-    store.jobs.announce_missing(at + HOUR)  # a job that was lost is announced when the wait is over
+    store.jobs.announce_missing(at + HOUR)  # a lost job is restored when the wait is over
     assert 2 in jobs(store)
     settle(store, claimed(store), State.DELIVERED, None)
     assert jobs(store)[2] == store.queries.delivery(2).due_at
     assert jobs(store)[2] < at + HOUR
 
 
-def test_every_kind_of_redelivery_is_announced(store: Record) -> None:
+def test_every_kind_of_redelivery_gets_a_job(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.DEAD, None)
     lose_jobs(store)
@@ -173,18 +173,18 @@ def test_every_kind_of_redelivery_is_announced(store: Record) -> None:
     assert list(jobs(store)) == [2]
 
 
-def test_an_endpoint_that_works_again_has_its_deliveries_announced(store: Record) -> None:
+def test_the_deliveries_of_a_recovered_endpoint_get_jobs(store: Record) -> None:
     record(store)
     store.endpoints.pause("mail", now_ms())
     lose_jobs(store)
     assert store.jobs.take(1, "test", now_ms(), now_ms() + HOUR) is None
     store.jobs.announce_missing(now_ms())
-    assert jobs(store) == {}  # it is left alone
+    assert jobs(store) == {}  # it is skipped
     assert store.endpoints.resume("mail")
     assert list(jobs(store)) == [1]
 
 
-def test_one_probe_at_a_time_is_taken(store: Record) -> None:
+def test_one_probe_is_claimed_at_a_time(store: Record) -> None:
     for number in range(3):
         record(store, f"task-{number}")
     now = now_ms()
@@ -203,7 +203,7 @@ def test_one_probe_at_a_time_is_taken(store: Record) -> None:
 
 
 def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
-    """They would delay the jobs of other hooks, each by as long as it takes to refuse it."""
+    """Each would delay the jobs of other hooks by the time it takes to refuse it."""
     slots = WorkerSlots(4)
     for number in range(5):
         record(store, f"task-{number}")
@@ -212,12 +212,12 @@ def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
     for delivery in (1, 2):
         assert take(store, slots, delivery) is not None
     assert take(store, slots, 3) is None
-    # Left are those of deliveries that were taken, one that is not due, and the other hook's.
+    # The jobs of claimed deliveries, of one that is not due, and of the other hook remain.
     assert list(jobs(store)) == [1, 2, 5, 6]
     assert take(store, slots, 6) is not None
 
 
-def test_a_hook_with_a_slot_again_has_its_oldest_deliveries_announced(store: Record) -> None:
+def test_a_hook_with_a_free_slot_gets_jobs_for_its_oldest_deliveries(store: Record) -> None:
     for number in range(3):
         record(store, f"task-{number}")
     lose_jobs(store)
@@ -228,10 +228,10 @@ def test_a_hook_with_a_slot_again_has_its_oldest_deliveries_announced(store: Rec
     assert not store.jobs.announce_next("slow", now_ms(), 2)
 
 
-def test_each_attempt_that_ends_announces_the_next_of_its_hook(
+def test_each_ended_attempt_gives_the_next_delivery_of_its_hook_a_job(
     store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most of the jobs are removed, because the hook has no slot for them; no sweep runs."""
+    """Most jobs are removed, because the hook has no slot for them; no sweep runs."""
     monkeypatch.setattr(dispatch, "EVERY", "0 0 1 1 * 0")  # on New Year's Day
     may_end = threading.Event()
 
@@ -243,20 +243,20 @@ def test_each_attempt_that_ends_announces_the_next_of_its_hook(
         record(store, f"task-{number}")
     start(send, concurrency=4)
     try:
-        wait_until(lambda: len(attempts_announced(store)) == 2)  # of those that run
+        wait_until(lambda: len(attempts_announced(store)) == 2)  # of running ones
     finally:
         may_end.set()
     wait_until(lambda: delivered(store) == 20)
 
 
-def test_the_sweep_leaves_hooks_without_a_slot(store: Record) -> None:
+def test_the_sweep_skips_hooks_without_a_slot(store: Record) -> None:
     record(store, "task-1", "mail", "slow")
     lose_jobs(store)
     assert store.jobs.announce_missing(now_ms(), ["mail"]) == 1
     assert list(jobs(store)) == [2]
 
 
-def test_no_delivery_of_a_paused_hook_is_announced_next(store: Record) -> None:
+def test_no_delivery_of_a_paused_hook_gets_a_job(store: Record) -> None:
     record(store)
     store.endpoints.pause("mail", now_ms())
     lose_jobs(store)
@@ -264,7 +264,7 @@ def test_no_delivery_of_a_paused_hook_is_announced_next(store: Record) -> None:
     assert jobs(store) == {}
 
 
-def test_two_deliveries_that_were_abandoned_do_not_begin_together(store: Record) -> None:
+def test_two_abandoned_deliveries_do_not_begin_together(store: Record) -> None:
     slots = WorkerSlots(4)
     for number, hook in enumerate(("mail", "slow"), start=1):
         record(store, f"task-{number}", hook)
@@ -281,13 +281,13 @@ def test_two_deliveries_that_were_abandoned_do_not_begin_together(store: Record)
     assert take(store, slots, 2) is not None
 
 
-def test_a_delivery_that_is_not_due_yet_is_not_taken(store: Record) -> None:
+def test_a_delivery_that_is_not_due_is_not_claimed(store: Record) -> None:
     record(store)
     settle(store, claimed(store), State.PENDING, now_ms() + HOUR)
     assert store.jobs.take(1, "test", now_ms(), now_ms() + HOUR) is None
 
 
-def test_with_its_jobs_deleted_everything_still_arrives(store: Record, start: Start) -> None:
+def test_without_any_jobs_everything_is_delivered_nevertheless(store: Record, start: Start) -> None:
     for number in range(20):
         record(store, f"task-{number}", "mail", "slow")
     lose_jobs(store)
@@ -295,7 +295,7 @@ def test_with_its_jobs_deleted_everything_still_arrives(store: Record, start: St
     wait_until(lambda: delivered(store) == 40)
 
 
-def test_what_a_dead_worker_held_is_announced(store: Record, start: Start) -> None:
+def test_the_deliveries_of_a_dead_worker_get_jobs(store: Record, start: Start) -> None:
     record(store)
     claimed(store, lease=1)
     lose_jobs(store)
@@ -305,8 +305,8 @@ def test_what_a_dead_worker_held_is_announced(store: Record, start: Start) -> No
     assert outcomes == ["abandoned", "delivered"]
 
 
-def test_the_jobs_of_a_worker_that_is_gone_are_given_to_others(store: Record, start: Start) -> None:
-    """Also where another job of the same delivery waits already."""
+def test_the_jobs_of_a_dead_worker_are_given_to_others(store: Record, start: Start) -> None:
+    """This includes deliveries that already have another waiting job."""
     record(store)
     record(store, "task-2")
     sql(store, "insert into procrastinate_workers (last_heartbeat) values (now() - interval '1 h')")
@@ -327,7 +327,7 @@ def rescue(store: Record) -> None:
     asyncio.run(work())
 
 
-def test_of_two_jobs_of_one_delivery_the_stalled_one_goes(store: Record) -> None:
+def test_of_two_jobs_of_one_delivery_the_stalled_one_is_deleted(store: Record) -> None:
     record(store)
     sql(store, "update procrastinate_jobs set status = 'doing'")
     assert store.jobs.announce_missing(now_ms()) == 1
@@ -340,7 +340,7 @@ def test_a_job_is_rescued_a_limited_number_of_times(store: Record) -> None:
     sql(store, "update procrastinate_jobs set status = 'doing', attempts = %s", dispatch.RESCUES)
     rescue(store)
     assert sql(store, "select id from procrastinate_jobs") == []
-    assert store.jobs.announce_missing(now_ms()) == 1  # nothing is lost with it
+    assert store.jobs.announce_missing(now_ms()) == 1  # no delivery is lost with it
 
 
 def test_finished_jobs_leave_no_rows(store: Record, start: Start) -> None:
@@ -354,9 +354,7 @@ def test_finished_jobs_leave_no_rows(store: Record, start: Start) -> None:
     assert events < 10
 
 
-def test_a_server_that_says_nothing_is_given_up(
-    store: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_is_given_up(store: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     original = AsyncConnection.connect
 

@@ -1,4 +1,4 @@
-"""The worker of SQLite: it wakes at a commit, writes nothing when idle, outlives the record."""
+"""The SQLite worker wakes at a commit, writes nothing when idle, and survives store errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start(store: SqliteStore) -> Iterator[Start]:
 
 
 class Naps:
-    """Counts the naps of the worker: each begins once it has found nothing to do."""
+    """Counts the waits of the worker: each begins when it has found nothing to do."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = self.ended = 0
@@ -52,7 +52,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> Naps:
 def test_a_commit_of_another_process_wakes_the_worker(
     store: SqliteStore, start: Start, tmp_path: Path, naps: Naps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The deliveries are made although a nap would outlast the patience of the test."""
+    """The deliveries are made although a single wait would exceed the patience of the test."""
     monkeypatch.setattr(leases, "LONGEST_NAP", 10 * PATIENCE)
     monkeypatch.setattr(attempt, "UPKEEP_EVERY", 10 * PATIENCE)
     start(lambda _: Done("ok"))
@@ -64,10 +64,10 @@ def test_a_commit_of_another_process_wakes_the_worker(
     other.close()
 
 
-def test_an_idle_worker_writes_next_to_nothing(
+def test_an_idle_worker_writes_almost_nothing(
     start: Start, naps: Naps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fifty times it looks for work and renews leases, and it commits only that it was seen."""
+    """It looks for work and renews leases fifty times, and commits only its heartbeat."""
     monkeypatch.setattr(leases, "LONGEST_NAP", 0.01)
     monkeypatch.setattr(attempt, "UPKEEP_EVERY", 0)
     monkeypatch.setattr(attempt, "SEEN_EVERY", 10 * PATIENCE)
@@ -80,10 +80,10 @@ def test_an_idle_worker_writes_next_to_nothing(
     monkeypatch.setattr(writer, "file_lock", counted)
     start(lambda _: Done("ok"))
     wait_until(lambda: naps.ended > 50)
-    assert len(commits) == 1  # that it was seen
+    assert len(commits) == 1  # the heartbeat
 
 
-def test_the_worker_outlives_an_unavailable_record(
+def test_the_worker_survives_an_unavailable_record(
     store: SqliteStore, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, failures = Outbox.next_due_at, [StoreUnavailable("gone")] * 2

@@ -1,4 +1,4 @@
-"""A worker that stops renews the leases of what it still runs: nobody else may begin it again."""
+"""A worker that stops renews the leases of running attempts, so that no other begins them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(
     made.close()
 
 
-def test_what_runs_keeps_its_lease_while_the_worker_stops(
+def test_a_running_attempt_keeps_its_lease_while_the_worker_stops(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
@@ -48,7 +48,7 @@ def test_what_runs_keeps_its_lease_while_the_worker_stops(
 
     def is_renewed() -> bool:
         ends.add(store.lists.deliveries()[0].due_at)
-        return len(ends) > 3  # the round in which it was told to stop renews once at most
+        return len(ends) > 3  # the round in which it was stopped renews once at most
 
     Ingest(store, [subscription("mail")]).accept(callback())
     running = Running(store, send)

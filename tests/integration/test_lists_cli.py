@@ -1,4 +1,4 @@
-"""The lists of the `receiver` command: narrowed down, and page by page."""
+"""The lists of the `receiver` command: filters and pagination."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def filled(store: SqliteStore) -> SqliteStore:
-    """Three tasks that succeeded, the older the lower their number."""
+    """Three tasks that succeeded; the lower the number, the older the task."""
     ingest = Ingest(store, [subscription("mail")])
     for number, account in enumerate(["default", "shop2", "shop2"], 1):
         at = NOW - (3 - number) * DAY - 1000
@@ -67,14 +67,12 @@ def tasks_of(*arguments: str) -> list[str]:
         (("--limit", "1"), [3]),
     ],
 )
-def test_a_list_is_narrowed_down(
-    command: str, options: tuple[str, ...], numbers: list[int]
-) -> None:
+def test_a_list_can_be_filtered(command: str, options: tuple[str, ...], numbers: list[int]) -> None:
     assert tasks_of(command, *options) == [f"task-{number}" for number in numbers]
 
 
 @pytest.mark.parametrize("command", LISTS)
-def test_a_full_page_tells_how_to_go_on(command: str) -> None:
+def test_a_full_page_says_how_to_continue(command: str) -> None:
     done = run(command, "--limit", "2", "--json")
     assert len(json.loads(done.stdout)) == 2
     hint = done.stderr.strip()
@@ -88,13 +86,13 @@ def test_a_full_page_tells_how_to_go_on(command: str) -> None:
     "wrong",
     [("--since", "yesterday"), ("--limit", "0"), ("--cursor", "x"), ("--provider", "piapi")],
 )
-def test_a_wrong_filter_is_a_mistake_of_usage(command: str, wrong: tuple[str, str]) -> None:
+def test_an_invalid_filter_is_a_usage_error(command: str, wrong: tuple[str, str]) -> None:
     done = run(command, *wrong)
     assert done.exit_code == 2
     assert wrong[0] in done.stderr
 
 
-def test_endpoints_by_their_circuit(filled: SqliteStore, tmp_path: Path) -> None:
+def test_endpoints_are_filtered_by_their_circuit(filled: SqliteStore, tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").write_text(
         "".join(
             f'[[hook]]\nname = "{name}"\ntype = "slack"\nurl = "https://hooks.example/x"\n'
@@ -112,7 +110,7 @@ def test_endpoints_by_their_circuit(filled: SqliteStore, tmp_path: Path) -> None
     assert run("endpoints", "--circuit", "broken").exit_code == 2
 
 
-def test_the_deliveries_show_what_they_wait_for_and_until_when(store: SqliteStore) -> None:
+def test_deliveries_show_what_they_wait_for_and_until_when(store: SqliteStore) -> None:
     hooks = [subscription("files"), subscription("chat", after="files", wait_ms=DAY)]
     Ingest(store, hooks).accept(callback(body(task_id="at-9"), "task-9", received_at=NOW))
     (until,) = [

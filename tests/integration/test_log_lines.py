@@ -1,4 +1,4 @@
-"""Every line says whom it concerns: request, task, delivery; and none has a stranger's words."""
+"""Every log line names its request, task and delivery, and none repeats untrusted text."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ def app(make: Callable[[int], Flask]) -> Flask:
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
-    """What was logged since it was last asked for."""
+    """Return the lines that were logged since the last call."""
     logs.configure(form="json")
     structlog.contextvars.clear_contextvars()
     yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     structlog.contextvars.clear_contextvars()
 
 
-def test_an_answer_names_its_request_as_the_log_does(
+def test_a_response_has_the_request_id_of_the_log(
     app: Flask, lines: Lines, store: SqliteStore, tmp_path: Path
 ) -> None:
-    store.activity.heartbeat("w", "worker", 1)  # the lock file is there
+    store.activity.heartbeat("w", "worker", 1)  # the lock file exists
     (tmp_path / "receiver.db-lock").unlink()
     (tmp_path / "receiver.db-lock").mkdir()
     client = app.test_client()
@@ -82,13 +82,13 @@ def test_an_answer_names_its_request_as_the_log_does(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/nothing", "/api/tasks", "/callbacks/kling/t/x"])
-def test_every_answer_has_an_id_of_its_own(app: Flask, path: str) -> None:
+def test_every_response_has_its_own_request_id(app: Flask, path: str) -> None:
     client = app.test_client()
     found = {client.get(path).headers["X-Request-Id"] for _ in range(3)}
     assert len(found) == 3
 
 
-def test_one_request_leaves_nothing_to_the_next(app: Flask, lines: Lines) -> None:
+def test_a_request_leaves_nothing_to_the_next(app: Flask, lines: Lines) -> None:
     client = app.test_client()
     client.post(URL, data=body(), content_type="application/json")
     lines()
@@ -98,15 +98,15 @@ def test_one_request_leaves_nothing_to_the_next(app: Flask, lines: Lines) -> Non
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/nothing", "/api/tasks/t", "/callbacks/kling/t/x"])
-def test_a_thread_is_bound_to_no_request_after_its_response(app: Flask, path: str) -> None:
-    """A gthread worker logs on that thread what is not HTTP."""
+def test_a_thread_has_no_request_context_after_its_response(app: Flask, path: str) -> None:
+    """A gthread worker logs errors outside of HTTP on that thread."""
     app.test_client().get(path, headers=AUTH)
     assert structlog.contextvars.get_contextvars() == {}
 
 
 SANE = "7f3a:01-ab_c.Z"
 GIVEN = [
-    (0, SANE, False),  # nobody is trusted
+    (0, SANE, False),  # no proxy is trusted
     (1, SANE, True),
     (1, "short", False),
     (1, "x" * 65, False),
@@ -115,12 +115,12 @@ GIVEN = [
     (1, 'quoted"12345', False),
     (1, "é1234567", False),
     (1, "", False),
-    (1, mint(SECRET, "kling", "task-1"), False),  # a secret that slipped in
+    (1, mint(SECRET, "kling", "task-1"), False),  # a secret that got in by mistake
 ]
 
 
 @pytest.mark.parametrize(("proxies", "given", "is_taken"), GIVEN)
-def test_only_a_trusted_proxy_names_a_request_and_only_sanely(
+def test_only_a_trusted_proxy_sets_the_request_id_and_only_a_valid_one(
     make: Callable[[int], Flask], lines: Lines, proxies: int, given: str, is_taken: bool
 ) -> None:
     client = make(proxies).test_client()
@@ -131,7 +131,7 @@ def test_only_a_trusted_proxy_names_a_request_and_only_sanely(
     assert line["request_id"] == answer.headers["X-Request-Id"]
 
 
-def test_the_api_names_what_a_request_is_about(app: Flask, lines: Lines) -> None:
+def test_the_lines_of_an_api_request_name_its_subject(app: Flask, lines: Lines) -> None:
     client = app.test_client()
     asked: list[tuple[str, str, dict[str, Any]]] = [
         ("get", "/api/tasks/task-1", {"task": "task-1"}),
@@ -151,7 +151,7 @@ def test_the_api_names_what_a_request_is_about(app: Flask, lines: Lines) -> None
         }
 
 
-def test_what_a_stranger_names_is_in_no_line(app: Flask, lines: Lines) -> None:
+def test_names_from_unauthenticated_requests_are_not_logged(app: Flask, lines: Lines) -> None:
     client = app.test_client()
     client.get("/api/tasks/canary")
     client.post("/callbacks/kling/canary/wrong", data=b"{}", content_type="application/json")
@@ -159,7 +159,7 @@ def test_what_a_stranger_names_is_in_no_line(app: Flask, lines: Lines) -> None:
 
 
 class Careless:
-    """Makes a library complain, then breaks."""
+    """A hook that makes a library log a warning, and then fails."""
 
     name = "careless"
 
@@ -187,7 +187,7 @@ def test_every_line_of_a_delivery_names_it(store: SqliteStore, lines: Lines) -> 
 
 
 class Curious:
-    """Looks what a line written now would say."""
+    """A hook that records the context of a line logged now."""
 
     name = "mail"
 
@@ -196,7 +196,7 @@ class Curious:
         return Done("ok")
 
 
-def test_whoever_dispatches_a_delivery_its_lines_name_it(store: SqliteStore) -> None:
+def test_the_lines_of_a_delivery_name_it_with_every_dispatcher(store: SqliteStore) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body()))
     hook = Curious()
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1)

@@ -1,4 +1,4 @@
-"""`/metrics`: what is counted where it happens, shown to whoever knows the token."""
+"""`/metrics`: counters and values of the record, for requests with the token."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 def scraped(client: FlaskClient) -> dict[str, float]:
-    """Every sample as `name{label=value,…}`, without the prefix."""
+    """Return every sample as `name{label=value,…}`, without the prefix."""
     answer = client.get("/metrics", headers=AUTH)
     assert answer.status_code == 200
     assert answer.mimetype == "text/plain"
@@ -73,11 +73,11 @@ def send(client: FlaskClient, raw: bytes, task: str = "task-1", token: str | Non
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}])
-def test_only_the_token_opens_it(client: FlaskClient, header: dict[str, str]) -> None:
+def test_metrics_require_the_token(client: FlaskClient, header: dict[str, str]) -> None:
     assert client.get("/metrics", headers=header).status_code == 401
 
 
-def test_what_is_shown_is_what_is_declared(client: FlaskClient) -> None:
+def test_all_exported_metrics_are_declared(client: FlaskClient) -> None:
     text = client.get("/metrics", headers=AUTH).get_data(as_text=True)
     lines = [line.split() for line in text.splitlines() if line.startswith("# TYPE")]
     assert {(name, kind) for _, _, name, kind in lines} == {
@@ -85,7 +85,7 @@ def test_what_is_shown_is_what_is_declared(client: FlaskClient) -> None:
     }
 
 
-def test_callbacks_are_counted_by_what_became_of_them(client: FlaskClient) -> None:
+def test_callbacks_are_counted_by_outcome(client: FlaskClient) -> None:
     for raw in (body("processing"), body("succeed"), body("succeed"), body("submitted")):
         assert send(client, raw) == 200
     assert send(client, body("failed")) == 200
@@ -103,13 +103,13 @@ def test_callbacks_are_counted_by_what_became_of_them(client: FlaskClient) -> No
         assert found[name] == 1, name
     assert found["callback_seconds_count{answer=200}"] == 5
     assert found["callback_seconds_count{answer=422}"] == 1
-    assert found["callback_lag_seconds_count{provider=kling}"] == 2  # those that moved the task
+    assert found["callback_lag_seconds_count{provider=kling}"] == 2  # those that changed a status
     assert found["callback_lag_seconds_bucket{le=+Inf,provider=kling}"] == 2
     assert found["last_callback_timestamp_seconds{provider=kling}"] > NOW / 1000
     assert found["conflicts_total{provider=kling}"] == 1
 
 
-def test_buckets_hold_those_below_them(client: FlaskClient, store: SqliteStore) -> None:
+def test_buckets_are_cumulative(client: FlaskClient, store: SqliteStore) -> None:
     rows = [("0.001", 3), ("0.005", 2), ("+Inf", 1), ("sum", 9.5)]
     store.metrics.add(
         [Sample("callback_seconds", ("200", word), value) for word, value in rows], []
@@ -124,8 +124,8 @@ def test_buckets_hold_those_below_them(client: FlaskClient, store: SqliteStore) 
     assert found[f"{name}_sum{{answer=200}}"] == 9.5
 
 
-def test_who_proves_nothing_is_counted_by_reason(client: FlaskClient) -> None:
-    """From 0: Prometheus would miss the first burst of a series that begins with it."""
+def test_rejected_requests_are_counted_by_reason(client: FlaskClient) -> None:
+    """The series begin at 0, because Prometheus would miss the first increase of a new one."""
     before = scraped(client)
     assert all(
         before[f"verification_failures_total{{reason={one}}}"] == 0 for one in metrics.REASONS
@@ -139,18 +139,18 @@ def test_who_proves_nothing_is_counted_by_reason(client: FlaskClient) -> None:
         assert found[f"verification_failures_total{{reason={reason}}}"] == 1
 
 
-def test_strangers_choose_no_label(client: FlaskClient, store: SqliteStore) -> None:
+def test_requests_cannot_create_label_values(client: FlaskClient, store: SqliteStore) -> None:
     before = len(scraped(client))
     for number in range(30):
         for path in (f"/callbacks/p{number}/t/x", f"/callbacks/kling/t{number}/x", f"/{number}"):
             client.post(path, data=b"{}", content_type="application/json")
         client.open("/callbacks/kling", method=f"M{number}")
-    most = 4 * 15 + 3  # the histogram of four answers, and three reasons
+    most = 4 * 15 + 3  # the histogram of four responses, and three reasons
     assert len(scraped(client)) - before <= most
     assert len(store.metrics.samples()) < 30
 
 
-def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: SqliteStore) -> None:
+def test_the_record_is_read_for_present_values(client: FlaskClient, store: SqliteStore) -> None:
     store.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     Ingest(store, [subscription("mail")]).accept(callback(body("succeed")))
     seen_at = now_ms()
@@ -160,7 +160,7 @@ def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: Sqli
     assert found["tasks_open{provider=modellix}"] == 0
     assert found["tasks_awaiting_callback{provider=kling}"] == 0
     assert found["last_callback_timestamp_seconds{provider=kling}"] == 0
-    assert "last_callback_timestamp_seconds{provider=modellix}" not in found  # it never calls
+    assert "last_callback_timestamp_seconds{provider=modellix}" not in found  # no callbacks
     assert found["deliveries_due{}"] == 1
     assert found["oldest_due_delivery_age_seconds{}"] > 60
     assert found["deliveries_dead{}"] == 0
@@ -170,7 +170,7 @@ def test_the_record_is_read_for_what_stands_now(client: FlaskClient, store: Sqli
     assert found["store_writable{}"] == 1
 
 
-def test_a_record_that_cannot_be_written_is_told(
+def test_a_record_that_cannot_be_written_is_reported(
     client: FlaskClient, store: SqliteStore, tmp_path: Path
 ) -> None:
     store.activity.heartbeat("w", "worker", NOW)
@@ -187,7 +187,7 @@ def test_a_record_that_cannot_be_written_is_told(
 
 
 class Hook:
-    """Fails as often as it is told to, then makes a file of 70 bytes."""
+    """Fails a given number of times, then stores a file of 70 bytes."""
 
     name = "pictures"
 
@@ -201,7 +201,7 @@ class Hook:
         return Done("ok", (File("0", "/data/0.png", "ab" * 32, 70, "image/png"),))
 
 
-def test_the_worker_s_counts_are_shown_by_the_web_process(
+def test_the_counts_of_the_worker_are_exported_by_the_web_process(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     Ingest(store, [subscription("pictures"), subscription("gone")]).accept(callback(body()))
@@ -223,7 +223,7 @@ def test_the_worker_s_counts_are_shown_by_the_web_process(
     assert 1 <= found["delivery_seconds_sum{hook=pictures}"] < 60
     assert found["deliveries_dead{}"] == 0
     assert found["deliveries_without_hook{}"] == 1
-    assert found["deliveries_held{}"] >= 1  # the same: it is no backlog of the worker
+    assert found["deliveries_held{}"] >= 1  # unchanged: it is not in the worker's backlog
     assert found["oldest_due_delivery_age_seconds{}"] == 0
 
 
@@ -263,12 +263,12 @@ def test_circuits_and_space_are_shown(
     assert found["deliveries_held{}"] == 0
 
 
-def test_rows_of_another_release_are_left_out(client: FlaskClient, store: SqliteStore) -> None:
+def test_rows_of_another_release_are_ignored(client: FlaskClient, store: SqliteStore) -> None:
     store.metrics.add([Sample("callbacks", ("kling",), 5), Sample("gone", (), 1)], [])
     assert not [name for name in scraped(client) if name.startswith(("callbacks_total", "gone"))]
 
 
-def test_a_callback_waits_for_no_count_to_be_written(
+def test_no_callback_waits_for_a_metric_to_be_written(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = threading.current_thread()

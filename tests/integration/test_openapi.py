@@ -1,4 +1,4 @@
-"""`/openapi.json` tells of every route, and each answers as it tells, whatever is sent."""
+"""`/openapi.json` describes every route, and each responds as described to any request."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def record(folder: Path) -> Iterator[SqliteStore]:
-    """A task with a past, and deliveries in several states."""
+    """A task with a history, and deliveries in several states."""
     made = SqliteStore(folder / "receiver.db")
     made.migrate()
     ingest = Ingest(made, [subscription("mail"), subscription("pictures")])
@@ -90,7 +90,7 @@ def record(folder: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture(scope="module")
 def described(record: SqliteStore, folder: Path, server: Scripted) -> Iterator[Flask]:
-    """The application as wsgi.py makes it, with a provider that takes everything."""
+    """The application as wsgi.py makes it, with a provider that accepts everything."""
     for error, status in api.STATUS.items():
         problems.register(error, status)
 
@@ -124,7 +124,7 @@ def test_the_document_is_openapi(document: dict[str, Any]) -> None:
     validate(document)
 
 
-def test_every_route_is_in_it_with_its_methods(described: Flask, document: dict[str, Any]) -> None:
+def test_every_route_and_method_is_documented(described: Flask, document: dict[str, Any]) -> None:
     served = {
         (re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in described.url_map.iter_rules()
@@ -135,7 +135,7 @@ def test_every_route_is_in_it_with_its_methods(described: Flask, document: dict[
     assert {("/api/tasks", "post"), ("/callbacks/{provider}", "post"), ("/metrics", "get")} <= told
 
 
-def test_what_machines_use_is_told_in_full(described: Flask) -> None:
+def test_the_routes_for_programs_are_documented_in_full(described: Flask) -> None:
     silent = {
         rule.rule
         for rule in described.url_map.iter_rules()
@@ -145,7 +145,7 @@ def test_what_machines_use_is_told_in_full(described: Flask) -> None:
     assert [rule for rule in silent if rule.startswith(machines)] == []
 
 
-def test_what_is_closed_says_so(described: Flask, document: dict[str, Any]) -> None:
+def test_protected_routes_say_so(described: Flask, document: dict[str, Any]) -> None:
     client = described.test_client()
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -155,7 +155,7 @@ def test_what_is_closed_says_so(described: Flask, document: dict[str, Any]) -> N
 
 
 def strictly(document: dict[str, Any], name: str) -> Draft202012Validator:
-    """A validator that takes no member that is not told of."""
+    """Return a validator that accepts no undocumented member."""
     text = json.dumps(document["components"]).replace(
         '"additionalProperties": true', '"additionalProperties": false'
     )
@@ -176,7 +176,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("method", "path", "sent", "status", "name"), ANSWERS)
-def test_an_answer_has_the_members_that_are_told_and_no_others(
+def test_a_response_has_exactly_the_documented_members(
     client: FlaskClient, document: dict[str, Any], method: str, path: str, sent: Any,
     status: int, name: str,
 ) -> None:  # fmt: skip
@@ -186,16 +186,14 @@ def test_an_answer_has_the_members_that_are_told_and_no_others(
     assert found == []
 
 
-def test_a_history_shows_every_shape(client: FlaskClient) -> None:
+def test_a_task_with_a_history_has_every_documented_member(client: FlaskClient) -> None:
     found = client.get("/api/tasks/task-1", headers=AUTH).get_json()
     assert found["transitions"]
     assert found["callbacks"]
     assert any(delivery["files"] and delivery["answers"] for delivery in found["deliveries"])
 
 
-def test_a_task_that_was_created_is_as_it_is_told(
-    client: FlaskClient, document: dict[str, Any]
-) -> None:
+def test_a_created_task_matches_its_schema(client: FlaskClient, document: dict[str, Any]) -> None:
     wanted = {"provider": "kling", "human": "https://x.example/h", "cloth": "https://x.example/c"}
     answer = client.post("/api/tasks", headers=AUTH, json=wanted)
     assert answer.status_code == 201
@@ -203,14 +201,14 @@ def test_a_task_that_was_created_is_as_it_is_told(
     assert answer.headers["Location"] == f"/api/tasks/{answer.get_json()['id']}"
 
 
-def test_an_event_is_as_it_is_told(document: dict[str, Any], record: Store) -> None:
+def test_an_event_matches_its_schema(document: dict[str, Any], record: Store) -> None:
     for delivery in record.lists.deliveries():
         event = DeliveryWorker(record, {}).notice(delivery).as_json()
         assert event["media"]
         assert list(strictly(document, "Event").iter_errors(event)) == []
 
 
-def test_the_page_names_every_route_and_brings_no_script(
+def test_the_page_lists_every_route_and_has_no_script(
     client: FlaskClient, document: dict[str, Any]
 ) -> None:
     answer = client.get("/docs")
@@ -224,7 +222,7 @@ def test_the_page_names_every_route_and_brings_no_script(
     assert not re.search(r"<script|<link|<img|\bon\w+=|style=|https?://", page)
 
 
-# -- whatever is sent
+# -- any request
 
 CHECKS: list[CheckFunction] = [
     status_code_conformance,
@@ -232,9 +230,9 @@ CHECKS: list[CheckFunction] = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 40  # of each operation in each mode
+EXAMPLES = 40  # for each operation in each mode
 STATUSES = ("submitted", "processing", "succeed", "succeeded", "failed")
-PARTS = 4  # of the operations, which several processes can try at the same time
+PARTS = 4  # groups of operations, which several processes can test at the same time
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -253,7 +251,7 @@ def test_whatever_is_sent_is_answered_as_told(
             deadline=None,
             database=None,
             derandomize=True,  # the same requests each time
-            phases=[Phase.explicit, Phase.generate],  # to make a failing one small takes minutes
+            phases=[Phase.explicit, Phase.generate],  # shrinking a failing example takes minutes
             suppress_health_check=list(HealthCheck),
         )
         def try_out(case: Any) -> None:
@@ -269,7 +267,7 @@ def test_whatever_is_sent_is_answered_as_told(
         operations = [operation for operation in operations if can_be_wrong(operation)]
     operations = operations[part::PARTS]
     for operation in operations:
-        with suppress(Unsatisfiable):  # nothing wrong can be sent to a route that takes nothing
+        with suppress(Unsatisfiable):  # a route without parameters has no invalid requests
             tell(operation)
     labels = {operation.label for operation in operations}
     expected = labels if mode is GenerationMode.POSITIVE else labels & {"POST /api/tasks"}
@@ -277,7 +275,7 @@ def test_whatever_is_sent_is_answered_as_told(
 
 
 def can_be_wrong(operation: APIOperation[Any, Any, Any, Any]) -> bool:
-    """Whether it takes anything besides text in its path, where any text is valid."""
+    """Return whether it has parameters other than text in its path, where any text is valid."""
     definition = operation.definition.raw
     parameters = definition.get("parameters", [])
     return "requestBody" in definition or any(
@@ -287,12 +285,12 @@ def can_be_wrong(operation: APIOperation[Any, Any, Any, Any]) -> bool:
 
 
 def answered_as_told(case: Any, mode: GenerationMode) -> None:
-    if "{token}" in case.path and case.path_parameters:  # past the door, where bodies are read
+    if "{token}" in case.path and case.path_parameters:  # with the token, so that bodies are read
         case.path_parameters |= {"provider": "kling", "task_id": "t"}
         case.path_parameters["token"] = mint(SECRET, "kling", "t")
     for name, value in (case.path_parameters or {}).items():
         if isinstance(value, int) and mode is GenerationMode.POSITIVE:
-            case.path_parameters[name] = value % 6  # where something is
+            case.path_parameters[name] = value % 6  # where something exists
     answer = case.call(headers=AUTH)
     assert answer.status_code != 500
     parts = case.meta.components.items()
@@ -305,7 +303,7 @@ def answered_as_told(case: Any, mode: GenerationMode) -> None:
 
 
 def tells_identity_and_status(document: object) -> bool:
-    """Of a callback no more than this has to be as it is described."""
+    """A callback only has to match the documented identity and status."""
     if not isinstance(document, dict):
         return False
     return any(

@@ -1,4 +1,4 @@
-"""What a test run starts ends with the run, also if a signal ends the run."""
+"""Processes started by a test run end with it, even if a signal ends the run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_prints_its_process_id_and_waits():
 
 @contextmanager
 def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A Python process, and the process id that it, or one it started, prints first."""
+    """Start a Python process; yield it, and the process id that it or its child prints first."""
     command = [sys.executable, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -59,7 +59,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether the process is gone, or has ended and its parent has not noticed yet."""
+    """Return whether the process has ended, or is a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

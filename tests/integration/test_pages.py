@@ -1,4 +1,4 @@
-"""A page costs the same however long the record is, and whatever it is filtered by."""
+"""A page costs the same for any length of the record and any filter."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from receiver.tasks import Outcome, Status
 
 ROWS = 4_000
 STEPS = 50  # of SQLite's virtual machine, at a time
-MOST = 60  # times so many; a look at every row takes a few hundred
-RARE = (7, 8)  # the oldest rows are the odd ones: a page looks for them last
+MOST = 60  # times so many; a full scan takes a few hundred
+RARE = (7, 8)  # the matching rows are the oldest, so a page finds them last
 KLING_FAILED = 5
 APART = 600_000  # ms between two rows
 
@@ -47,13 +47,13 @@ DELIVERIES = """n, n, case n when 7 then 'old' else 'mail' end,
 
 
 def span(since: int | None = None, until: int | None = None) -> TimeRange:
-    """From the row with this number on, and before the row with that one."""
+    """Return a filter from this row on, and before that one."""
     return TimeRange(since and since * APART, None if until is None else until * APART)
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows while any connection works."""
+    """The number of steps of all connections."""
     seen: list[int] = []
     original = writer.connect
 
@@ -68,7 +68,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def long(store: SqliteStore, tmp_path: Path, steps: list[int]) -> SqliteStore:
-    """A long record whose odd rows are its oldest."""
+    """A long record whose matching rows are its oldest."""
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection, connection:
         for table, columns, values in (
             ("tasks", TASK_COLUMNS, TASKS),
@@ -78,7 +78,7 @@ def long(store: SqliteStore, tmp_path: Path, steps: list[int]) -> SqliteStore:
         ):
             sql = FILL.format(table=table, columns=columns, values=values)
             connection.execute(sql, {"rows": ROWS})
-    store.queries.task("task-1")  # opens the connection
+    store.queries.task("task-1")  # open the connection
     steps.clear()
     return store
 
@@ -200,7 +200,7 @@ def test_a_page_of_callbacks_looks_at_few_rows(
 def test_each_outcome_is_found_beneath_a_long_record_of_another(
     long: SqliteStore, steps: list[int], tmp_path: Path, outcome: Outcome
 ) -> None:
-    """Also what is recorded, beneath what is not."""
+    """This includes recorded callbacks below unrecorded ones."""
     other = Outcome.STALE if outcome is Outcome.RECORDED else Outcome.RECORDED
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection, connection:
         connection.execute("update callbacks set outcome = ? where id > 9", (other,))
@@ -252,6 +252,6 @@ def test_the_next_page_begins_before_the_row_named(
     assert len(long.lists.page_of_deliveries(before=row, limit=3, state=state).rows) == 0
 
 
-def test_a_look_at_every_row_would_be_found(long: SqliteStore, steps: list[int]) -> None:
+def test_a_full_scan_would_be_detected(long: SqliteStore, steps: list[int]) -> None:
     assert len(long.lists.page_of_tasks(before=None, limit=ROWS).rows) == ROWS
     assert len(steps) > MOST

@@ -1,4 +1,4 @@
-"""PgBouncer before PostgreSQL: nothing depends on which server executes a transaction."""
+"""PgBouncer in front of PostgreSQL: any server connection may execute a transaction."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def server() -> Iterator[Place]:
 
 @pytest.fixture
 def pooled(server: Place, fresh: Callable[[], str]) -> Iterator[str]:
-    """The URL of an empty database behind a pooler that has fewer servers than we connections."""
+    """The URL of an empty database behind a pooler with fewer connections than we open."""
     with pgbouncer(server, fresh(), "transaction", settings="default_pool_size = 3") as url:
         yield url
 
@@ -64,7 +64,7 @@ def test_deliveries_are_made_without_notifications(
 
 
 def test_a_lock_for_all_machines_excludes_the_others(pooled: str) -> None:
-    """It is not left behind at a server of the pooler either."""
+    """The lock does not stay at a server connection of the pooler either."""
     order: list[str] = []
     is_held, may_end = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""PostgreSQL as the record: its schema, and what happens when it goes away."""
+"""The PostgreSQL store: its schema, and outages of the server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.postgres_server import Server, started
 from tests.support.samples import body, callback, subscription
 
 OURS = [name for name, _ in migrations("postgres")]
-FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
+FOR_EVER = 10 * PATIENCE  # seconds; a test that waits this long has failed before
 SENDERS = 4
 _numbers = itertools.count(1)
 
@@ -42,7 +42,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def url(postgres_url: str) -> str:
-    """Of an empty database, on the server of all tests."""
+    """The URL of an empty database on the shared server."""
     name = f"empty_{os.getpid()}_{next(_numbers)}"  # several processes share the server
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"create database {name}")
@@ -66,7 +66,7 @@ def test_the_second_migration_applies_nothing(store: PostgresStore) -> None:
     store.check_schema()
 
 
-def test_six_releases_at_once_apply_it_once(url: str) -> None:
+def test_six_concurrent_migrations_apply_each_once(url: str) -> None:
     stores = [PostgresStore(url) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         applied = list(pool.map(PostgresStore.migrate, stores))
@@ -110,7 +110,7 @@ def test_upgrades_of_procrastinate_are_applied(
         store.check_schema()
     assert store.migrate() == ["procrastinate 99.00.00_01_pre_later"]
     newer[1].write_text("drop table of_a_later_release")
-    store.check_schema()  # what may follow later is not waited for
+    store.check_schema()  # optional migrations are not waited for
     assert store.migrate() == ["procrastinate 99.00.00_50_post_later"]
     with psycopg.connect(url) as connection:
         assert connection.execute("select to_regclass('of_a_later_release')").fetchone() == (None,)
@@ -152,7 +152,7 @@ def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(server: Serv
                 return
 
     def each_goes_on() -> None:
-        """Wait until every sender has had 15 more callbacks acknowledged: none of them hangs."""
+        """Wait until every sender has had 15 more callbacks acknowledged."""
         wanted = [len(tasks) + 15 for tasks in acknowledged]
         wait_until(lambda: all(map(operator.ge, map(len, acknowledged), wanted)))
 
@@ -163,7 +163,7 @@ def test_what_was_acknowledged_outlives_a_crash_and_the_store_heals(server: Serv
             server.stop(at_once=True)
             assert refused.wait(PATIENCE)
             server.start()
-            each_goes_on()  # the same store, without a word to it
+            each_goes_on()  # the same store, without being reopened
         finally:
             stop.set()
         for sender in senders:
@@ -194,7 +194,7 @@ def test_no_connection_left_is_said_in_time(
 
 
 def waiting_for_locks(url: str) -> int:
-    """How many connections to this database wait for a lock."""
+    """Return how many connections to this database wait for a lock."""
     statement = (
         "select count(*) from pg_stat_activity "
         "where datname = current_database() and wait_event_type = 'Lock'"
@@ -220,12 +220,12 @@ def test_what_fails_at_the_commit_is_not_acknowledged(store: PostgresStore, url:
     assert store.lists.tasks() == []
     with psycopg.connect(url) as connection:
         connection.execute("drop trigger at_commit on tasks")
-    Ingest(store, []).accept(callback())  # the connection is as good as before
+    Ingest(store, []).accept(callback())  # the connection can be used as before
     assert len(store.lists.tasks()) == 1
 
 
 def test_a_callback_costs_few_round_trips(store: PostgresStore, url: str) -> None:
-    """To a server on another machine, waiting is what a callback costs."""
+    """With a server on another machine, round trips are most of a callback's cost."""
     store.migrate()
     port = urlsplit(url).port
     assert port
@@ -233,15 +233,15 @@ def test_a_callback_costs_few_round_trips(store: PostgresStore, url: str) -> Non
     far = PostgresStore(url.replace(str(port), str(between.port)))
     ingest = Ingest(far, [subscription("mail"), subscription("slack")])
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, 1, 1))
-    for number in range(7):  # what is asked often is prepared
+    for number in range(7):  # frequent statements are prepared
         ingest.accept(callback(body(), f"task-0-{number}"))
     before = between.count
     assert ingest.accept(callback()) is Outcome.RECORDED
-    # Which task; is the message new; its move, deliveries, jobs, commit.
+    # Find the task; detect duplicates; transition, deliveries, jobs, commit.
     assert between.count - before <= 3
     before = between.count
     assert ingest.accept(callback(body(), "task-of-others")) is Outcome.RECORDED
-    assert between.count - before <= 4  # and the task is put on record
+    assert between.count - before <= 4  # and the task is recorded
     far.close()
     between.close()
 
@@ -253,7 +253,7 @@ def test_a_closed_store_connects_no_more(store: PostgresStore, url: str) -> None
         store.lists.tasks()
     connected = "select pid from pg_stat_activity where datname = current_database()"
     with psycopg.connect(url, autocommit=True) as connection:
-        wait_until(lambda: len(connection.execute(connected).fetchall()) == 1)  # this one
+        wait_until(lambda: len(connection.execute(connected).fetchall()) == 1)  # this connection
 
 
 def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:
@@ -266,7 +266,7 @@ def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:
 def test_a_server_that_is_not_there_is_said_at_once(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pool would go on trying until its patience ends."""
+    """A pool would try until its timeout ends."""
     monkeypatch.setattr(postgres_database, "PATIENCE", FOR_EVER)
     nobody = PostgresStore(f"postgresql://user:password@127.0.0.1:{free_port()}/receiver")
     with pytest.raises(StoreUnavailable, match="Connection refused") as caught:

@@ -1,4 +1,4 @@
-"""Callbacks that are committed together on PostgreSQL: each is on record as if it were alone."""
+"""Callbacks committed together on PostgreSQL are recorded as if each were alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.postgres_proxy import Between
 from tests.support.samples import body, callback, subscription
 
 T = TypeVar("T")
-FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
+FOR_EVER = 10 * PATIENCE  # seconds; a test that waits this long has failed before
 NEW = Task("task-05", "kling", Status.CREATED, 1, 1)
 HOOKS = [subscription("mail"), subscription("slack")]
 
@@ -59,7 +59,7 @@ def between(url: str) -> Iterator[Between]:
 
 @pytest.fixture
 def far_url(url: str, between: Between) -> str:
-    """The database as it is reached through the proxy."""
+    """The URL of the database through the proxy."""
     port = str(psycopg.conninfo.conninfo_to_dict(url)["port"])
     return url.replace(f":{port}/", f":{between.port}/")
 
@@ -72,7 +72,7 @@ def store(far_url: str) -> Iterator[PostgresStore]:
 
 
 class Together:
-    """What is handed in while the writer is held up, so that it meets in one batch."""
+    """Submits while the writer is busy, so that all work is in one batch."""
 
     def __init__(self, store: PostgresStore) -> None:
         self.store = store
@@ -95,7 +95,7 @@ class Together:
 
 @contextmanager
 def together(store: PostgresStore) -> Iterator[Together]:
-    """The writer is held up within the block, before it takes what waits."""
+    """Keep the writer busy within the block, before it takes waiting work."""
     is_held, may_go = threading.Event(), threading.Event()
 
     def hold(_: Session) -> None:
@@ -115,7 +115,7 @@ def told(number: int, status: str = "succeed") -> Callback:
     return callback(body(status, f"theirs-{number}"), f"task-{number:02}")
 
 
-def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str) -> None:
+def test_waiting_callbacks_share_a_transaction(store: PostgresStore, url: str) -> None:
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in range(12)]
     assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 12
@@ -129,7 +129,7 @@ def test_callbacks_that_wait_share_a_transaction(store: PostgresStore, url: str)
         assert len(store.lists.deliveries(task_id=f"task-{number:02}")) == 2
 
 
-def test_a_batch_takes_no_more_round_trips_than_one_callback(
+def test_a_batch_takes_as_many_round_trips_as_one_callback(
     store: PostgresStore, far_url: str, between: Between
 ) -> None:
     for number in range(12):
@@ -137,7 +137,7 @@ def test_a_batch_takes_no_more_round_trips_than_one_callback(
     far = wire.Wire(far_url)
     about_to_commit: list[int] = []
     before = between.count
-    for status in ("submitted", "succeed"):  # the first time each statement is prepared
+    for status in ("submitted", "succeed"):  # each statement is prepared the first time
         works = [_recording(told(number, status)) for number in range(12)]
         before = between.count
         about_to_commit.clear()
@@ -148,7 +148,7 @@ def test_a_batch_takes_no_more_round_trips_than_one_callback(
     far.close()
 
 
-def test_the_front_does_not_stand_still_for_the_commit(
+def test_the_event_loop_does_not_wait_for_the_commit(
     store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
@@ -170,8 +170,8 @@ def _recording(one: Callback) -> Callable[[Session], Outcome]:
     return lambda session: Recording(session, HOOKS).record(one, event)
 
 
-def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
-    """Then two processes whose batches hold the same tasks wait in no ring."""
+def test_a_batch_locks_its_tasks_in_order(store: PostgresStore) -> None:
+    """Otherwise two processes with the same tasks in their batches could deadlock."""
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(number)) for number in (3, 1, 2)]
     assert [answer.result(PATIENCE) for answer in answers] == [Outcome.RECORDED] * 3
@@ -182,10 +182,10 @@ def test_a_batch_takes_its_tasks_in_order(store: PostgresStore) -> None:
     ]  # newest first
 
 
-def test_what_is_not_waited_for_in_a_thread_is_not_done_alone(
+def test_slow_work_is_not_done_on_the_event_loop(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event loop of a web process submits: a thread has to do what may take long."""
+    """The event loop of a web process submits; slow work has to be done on a thread."""
 
     def fails(*_: object) -> None:
         raise psycopg.Error("whose fault it was is not known")
@@ -200,7 +200,7 @@ def test_what_is_not_waited_for_in_a_thread_is_not_done_alone(
     assert ingest.accept(one) is Outcome.RECORDED
 
 
-def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
+def test_a_failing_callback_fails_alone_in_a_batch(store: PostgresStore) -> None:
     store.inbox.create_task(NEW)
     with together(store) as batch_of_many:
         before = batch_of_many.accept(told(1))
@@ -214,10 +214,10 @@ def test_what_fails_in_a_batch_fails_alone(store: PostgresStore) -> None:
     assert {task.id for task in store.lists.tasks()} == {"task-01", "task-05", "task-07", "task-09"}
     for task_id in ("task-01", "task-09"):
         (kept,) = store.queries.history(task_id).callbacks
-        assert kept.repeats == 0  # what was done again is there once
+        assert kept.repeats == 0  # repeated work is stored once
 
 
-def test_what_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
+def test_a_callback_that_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
     with together(store) as batch_of_many:
         before = batch_of_many.accept(told(1))
         no_text = batch_of_many.create(replace(NEW, reference="a\0b"))
@@ -227,7 +227,7 @@ def test_what_cannot_be_sent_fails_alone(store: PostgresStore) -> None:
         no_text.result(PATIENCE)
 
 
-def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, url: str) -> None:
+def test_a_callback_that_the_server_refuses_fails_alone(store: PostgresStore, url: str) -> None:
     for number in range(3):
         store.inbox.create_task(replace(NEW, id=f"task-{number:02}"))
     with psycopg.connect(url) as connection:
@@ -241,7 +241,7 @@ def test_what_the_server_refuses_in_a_batch_fails_alone(store: PostgresStore, ur
     assert [[one.repeats for one in each] for each in kept] == [[0], [], [0]]
 
 
-def test_after_a_batch_that_failed_callbacks_share_a_transaction_again(
+def test_after_a_failed_batch_callbacks_share_a_transaction_again(
     store: PostgresStore, url: str
 ) -> None:
     store.inbox.create_task(NEW)
@@ -254,12 +254,12 @@ def test_after_a_batch_that_failed_callbacks_share_a_transaction_again(
 
 
 def _transactions(url: str) -> int:
-    """In how many the callbacks on record were committed."""
+    """Return the number of transactions in which the callbacks were committed."""
     with psycopg.connect(url) as connection:
         return len(connection.execute("select distinct xmin::text from callbacks").fetchall())
 
 
-def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
+def test_callbacks_of_one_task_are_recorded_in_order(store: PostgresStore) -> None:
     with together(store) as batch_of_many:
         ended = batch_of_many.accept(told(1))
         late = batch_of_many.accept(told(1, "processing"))
@@ -270,8 +270,8 @@ def test_callbacks_of_one_task_follow_each_other(store: PostgresStore) -> None:
     assert store.queries.task("task-01").status is Status.SUCCEEDED
 
 
-def test_a_batch_holds_one_callback_of_a_task(store: PostgresStore) -> None:
-    """Both would read the task before either moves it."""
+def test_a_batch_contains_one_callback_per_task(store: PostgresStore) -> None:
+    """Both would read the task before either changes it."""
     store.inbox.create_task(NEW)
     with together(store) as batch_of_many:
         ended = batch_of_many.accept(told(5))
@@ -282,7 +282,7 @@ def test_a_batch_holds_one_callback_of_a_task(store: PostgresStore) -> None:
     assert [move.status for move in moves] == ["created", "succeeded"]
 
 
-def test_a_task_that_somebody_holds_holds_up_no_other(store: PostgresStore, url: str) -> None:
+def test_a_locked_task_does_not_delay_the_others(store: PostgresStore, url: str) -> None:
     for number in (1, 2):
         store.inbox.create_task(replace(NEW, id=f"task-{number:02}"))
     with psycopg.connect(url) as holder:
@@ -294,7 +294,7 @@ def test_a_task_that_somebody_holds_holds_up_no_other(store: PostgresStore, url:
     assert held.result(PATIENCE) is Outcome.RECORDED
 
 
-def test_a_connection_that_ended_unnoticed_refuses_nobody(store: PostgresStore, url: str) -> None:
+def test_an_unnoticed_disconnection_fails_no_callback(store: PostgresStore, url: str) -> None:
     ingest = Ingest(store, HOOKS)
     ingest.accept(told(1))
     with psycopg.connect(url, autocommit=True) as connection:
@@ -305,7 +305,7 @@ def test_a_connection_that_ended_unnoticed_refuses_nobody(store: PostgresStore, 
     assert ingest.accept(told(2)) is Outcome.RECORDED
 
 
-def test_whose_commit_was_not_answered_is_not_acknowledged(
+def test_a_commit_without_a_response_is_not_acknowledged(
     store: PostgresStore, between: Between
 ) -> None:
     ingest = Ingest(store, HOOKS)
@@ -313,12 +313,12 @@ def test_whose_commit_was_not_answered_is_not_acknowledged(
     with pytest.raises(StoreUnavailable, match="the connection was lost during the commit"):
         ingest.accept(told(1))
     between.cuts_behind = None
-    assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time it had been committed
+    assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time it was committed
     (kept,) = store.queries.history("task-01").callbacks
-    assert kept.repeats == 1  # and was not sent again behind the caller's back
+    assert kept.repeats == 1  # and was not repeated without the caller's knowledge
 
 
-def test_a_server_that_falls_silent_is_said_in_time(
+def test_a_silent_server_is_reported_in_time(
     store: PostgresStore, between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingest = Ingest(store, HOOKS)
@@ -329,12 +329,12 @@ def test_a_server_that_falls_silent_is_said_in_time(
         patched.setattr(wire, "ANSWERS_WITHIN", 0.3)
         with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s"):
             ingest.accept(told(1))
-        wait_until(lambda: not store.database.writer.is_busy)  # the connection was given up as well
+        wait_until(lambda: not store.database.writer.is_busy)  # the connection was abandoned, too
     between.is_silent.clear()
     assert ingest.accept(told(2)) is Outcome.RECORDED
 
 
-def test_what_was_handed_in_is_committed_before_the_store_closes(store: PostgresStore) -> None:
+def test_submitted_callbacks_are_committed_before_the_store_closes(store: PostgresStore) -> None:
     with together(store) as batch_of_many:
         answers = [batch_of_many.accept(told(1, status)) for status in ("submitted", "succeed")]
         closing = threading.Thread(target=store.close)

@@ -1,4 +1,4 @@
-"""PostgreSQL reads few rows for a page, also by plans that it made for average values."""
+"""PostgreSQL reads few rows for a page, even with plans made for average values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tests.support.databases import Databases
 
 pytestmark = pytest.mark.usefixtures("postgres_url")
 ROWS = 20_000
-MOST = 3_000  # rows that a page may look at; a look at every row would be many more
+MOST = 3_000  # rows that a page may read; a full scan would read many more
 APART = 600_000  # ms between two rows
-RARE = "n in (7, 8)"  # the oldest rows are the odd ones: a page looks for them last
+RARE = "n in (7, 8)"  # the matching rows are the oldest, so a page finds them last
 FILL = f"""
 insert into tasks (id, provider, account, reference, status, trust, created_at, updated_at)
 select 'task-' || n, case when {RARE} then 'modellix' else 'kling' end,
@@ -90,7 +90,7 @@ def long(request: pytest.FixtureRequest) -> Iterator[PostgresStore]:
 
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """The rows that each statement's plan for average values looks at."""
+    """Return the number of rows that each statement's generic plan reads."""
     counts: dict[str, int] = {}
     execute = PostgresReadingSession.execute
 
@@ -107,7 +107,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 class Rows(list[Any]):
-    """The rows that a statement found, as it gives them."""
+    """The rows returned by a statement, and those that it read."""
 
     def fetchall(self) -> list[Any]:
         return self
@@ -133,7 +133,7 @@ def _rows(connection: psycopg.Connection[Any], sql: str, values: Any) -> int:
 
 
 def _of_plan(plan: dict[str, Any]) -> int:
-    """The rows that the scans of a plan gave, and those that they looked at in vain."""
+    """Return the rows that the scans of a plan returned, and those that they discarded."""
     own = 0
     if "Scan" in plan["Node Type"] and "Relation Name" in plan:
         removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
@@ -141,7 +141,7 @@ def _of_plan(plan: dict[str, Any]) -> int:
     return own + sum(map(_of_plan, plan.get("Plans", ())))
 
 
-def test_a_page_looks_at_few_rows(long: PostgresStore, looked_at: dict[str, int]) -> None:
+def test_a_page_reads_few_rows(long: PostgresStore, looked_at: dict[str, int]) -> None:
     for kind, wanted, found in LISTS:
         looked_at.clear()
         page = getattr(long.lists, f"page_of_{kind}")(before=None, limit=2, **wanted)
@@ -149,7 +149,7 @@ def test_a_page_looks_at_few_rows(long: PostgresStore, looked_at: dict[str, int]
         assert sum(looked_at.values()) < MOST, (kind, wanted, looked_at)
 
 
-def test_a_look_at_every_row_would_be_found(long: PostgresStore, looked_at: dict[str, int]) -> None:
+def test_a_full_scan_would_be_detected(long: PostgresStore, looked_at: dict[str, int]) -> None:
     with long.database.reading() as session:
         session.execute("select count(*) from callbacks where received_at = ?", (7,)).fetchone()
     assert sum(looked_at.values()) > MOST

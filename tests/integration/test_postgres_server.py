@@ -1,4 +1,4 @@
-"""The server that tests bring along: from Debian's binaries, and from the wheel's."""
+"""The PostgreSQL server of the tests: with Debian's binaries, and with the wheel's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.postgres_server import postgres  # noqa: E402
 
 
 @pytest.mark.parametrize("wheel", [False, True])
-def test_it_serves_and_is_gone_afterwards(wheel: bool) -> None:
+def test_the_server_works_and_is_gone_afterwards(wheel: bool) -> None:
     with postgres(wheel=wheel) as url, psycopg.connect(url) as connection:
         (version,) = connection.execute("show server_version_num").fetchone()
         assert int(version) >= 140_000
@@ -19,6 +19,6 @@ def test_it_serves_and_is_gone_afterwards(wheel: bool) -> None:
         psycopg.connect(url, connect_timeout=2)
 
 
-def test_a_durable_one_waits_for_the_disk() -> None:
+def test_a_durable_server_waits_for_the_disk() -> None:
     with postgres(durable=True) as url, psycopg.connect(url) as connection:
         assert connection.execute("show fsync").fetchone() == ("on",)

@@ -23,7 +23,7 @@ UMASKS = (0o000, 0o002, 0o022, 0o077, 0o177, 0o777)
 
 @pytest.fixture(params=UMASKS, ids=oct)
 def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
-    """The umask of the process during the test."""
+    """Set the umask of the process during the test."""
     tmp_path.chmod(0o755)
     before = os.umask(request.param)
     yield request.param
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def modes(folder: Path) -> dict[str, int]:
-    """The mode of everything below the directory."""
+    """Return the mode of everything below the directory."""
     return {
         str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode)
         for path in folder.rglob("*")
@@ -65,7 +65,7 @@ def test_migrate_creates_everything_for_its_owner_alone(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("umask")
-def test_files_beside_the_database_are_as_private(folder: Path) -> None:
+def test_files_beside_the_database_are_private_too(folder: Path) -> None:
     store = SqliteStore(folder / "shop" / "data" / "receiver.db")
     store.migrate()
     Ingest(store).accept(callback(body(), "a"))  # the log exists while the store is open
@@ -80,13 +80,13 @@ def test_files_beside_the_database_are_as_private(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("umask")
-def test_the_secret_and_the_directory_that_is_made_for_it(folder: Path) -> None:
+def test_the_secret_and_its_directory_are_private(folder: Path) -> None:
     own_secret(f"sqlite:///{folder}/shop/data/receiver.db")
     assert_private(folder / "shop")
 
 
 @pytest.mark.usefixtures("umask")
-def test_a_copy_is_as_private(folder: Path) -> None:
+def test_a_copy_is_private_too(folder: Path) -> None:
     source = SqliteStore(folder / "receiver.db")
     source.migrate()
     Ingest(source).accept(callback(body(), "a"))
@@ -96,7 +96,7 @@ def test_a_copy_is_as_private(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o750])
-def test_a_directory_that_exists_stays_as_it_is_and_doctor_warns(folder: Path, mode: int) -> None:
+def test_an_existing_directory_stays_as_it_is_and_doctor_warns(folder: Path, mode: int) -> None:
     data = folder / "data"
     data.mkdir()
     data.chmod(mode)
@@ -114,7 +114,7 @@ def test_a_directory_that_exists_stays_as_it_is_and_doctor_warns(folder: Path, m
 
 
 @pytest.mark.parametrize("name", ["receiver.db", "receiver.db-lock", "callback-secret"])
-def test_doctor_warns_of_a_file_that_others_may_read(folder: Path, name: str) -> None:
+def test_doctor_warns_about_a_file_that_others_may_read(folder: Path, name: str) -> None:
     CliRunner().invoke(main, ["migrate"])
     assert doctor_said("permissions").startswith("ok")
     (folder / "data" / name).chmod(0o644)
@@ -123,7 +123,7 @@ def test_doctor_warns_of_a_file_that_others_may_read(folder: Path, name: str) ->
     assert f"chmod 600 data/{name}" in said
 
 
-def test_migrate_closes_a_database_that_an_older_release_left_open_to_all(folder: Path) -> None:
+def test_migrate_makes_a_database_of_an_older_release_private(folder: Path) -> None:
     CliRunner().invoke(main, ["migrate"])
     for file in (folder / "data").iterdir():
         file.chmod(0o644)
@@ -131,7 +131,7 @@ def test_migrate_closes_a_database_that_an_older_release_left_open_to_all(folder
     assert_private(folder / "data")
 
 
-def test_access_that_was_given_to_a_group_stays_and_doctor_says_so(folder: Path) -> None:
+def test_access_granted_to_a_group_stays_and_doctor_reports_it(folder: Path) -> None:
     CliRunner().invoke(main, ["migrate"])
     file = folder / "data" / "receiver.db"
     file.chmod(0o640)

@@ -1,4 +1,4 @@
-"""Long work shows how far it is on a terminal, and only there."""
+"""Long operations show progress on a terminal, and only there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = [
 
 @pytest.fixture
 def environment(store: SqliteStore, tmp_path: Path) -> dict[str, str]:
-    """A task that ended, whose delivery was made; and a callback that was not understood."""
+    """The environment of a record with an ended task, a delivery, and a quarantined callback."""
     Ingest(store, [subscription("mail")]).accept(callback(body(), received_at=NOW))
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
     store.outbox.settle(
@@ -50,7 +50,7 @@ def environment(store: SqliteStore, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("command", "doing", "result"), LONG)
-def test_a_terminal_sees_it_and_results_go_elsewhere(
+def test_a_terminal_shows_progress_and_results_go_to_stdout(
     environment: dict[str, str], command: tuple[str, ...], doing: str, result: str
 ) -> None:
     ours, theirs = pty.openpty()
@@ -75,7 +75,7 @@ def test_a_terminal_sees_it_and_results_go_elsewhere(
 
 
 @pytest.mark.parametrize(("command", "doing", "result"), LONG)
-def test_elsewhere_there_is_only_the_result(
+def test_without_a_terminal_only_the_result_is_printed(
     environment: dict[str, str], command: tuple[str, ...], doing: str, result: str
 ) -> None:
     program = [sys.executable, "-m", "receiver", *command]

@@ -1,4 +1,4 @@
-"""nginx and Caddy accept the files of deploy/, and pass callbacks on unchanged.
+"""nginx and Caddy accept the files of deploy/, and forward callbacks unchanged.
 
 The files are used as they are, except for what names another machine.
 """
@@ -34,13 +34,13 @@ from tests.support.real_servers import caddy, nginx, nginx_arguments, place
 from tests.support.samples import SECRET, body
 
 TOKEN = mint(SECRET, "kling", "task-1")
-# With everything that a proxy might tidy up.
+# With everything that a proxy might normalise.
 TARGET = f"/callbacks/kling//task%2D1/%2e./{TOKEN}%20//?a=%2F&b=1;c"
 
 
 @dataclass
 class Received:
-    """A request as it reached the upstream server."""
+    """A request as the upstream server received it."""
 
     line: str
     headers: Message[str, str]
@@ -49,7 +49,7 @@ class Received:
 
 @dataclass
 class Proxy:
-    """A running proxy, and what it has passed on."""
+    """A running proxy, and the requests that it has forwarded."""
 
     port: int
     plain_port: int
@@ -57,7 +57,7 @@ class Proxy:
     output: Callable[[], str]
 
     def post(self, target: str, sent: bytes, **headers: str) -> int:
-        """Send a request by TLS, as a provider would; its status."""
+        """Send a request over TLS, as a provider would; return the status."""
         connection = HTTPConnection(NAME)
         connection.sock = connect_by_tls(self.port)
         try:
@@ -83,7 +83,7 @@ class Upstream:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 sent = self.rfile.read(length)
-                if len(sent) < length:  # cut off: no web server passes such a request on
+                if len(sent) < length:  # truncated: no web server forwards such a request
                     self.close_connection = True
                     return
                 received.append(Received(self.requestline, self.headers, sent))
@@ -134,7 +134,7 @@ def test_nginx_accepts_our_file() -> None:
 
 
 def test_caddy_accepts_our_file() -> None:
-    """The file as it is: to read it, Caddy requests no certificate."""
+    """The file is unchanged, because Caddy requests no certificate to read it."""
     with place("caddy") as server:
         file = server.write("Caddyfile", (ROOT / "deploy/Caddyfile").read_text())
         done = server.run("validate", "--adapter", "caddyfile", "--config", file)
@@ -142,7 +142,7 @@ def test_caddy_accepts_our_file() -> None:
         assert "Valid configuration" in done.stdout + done.stderr
 
 
-def test_a_callback_is_passed_on_unchanged(proxy: Proxy) -> None:
+def test_a_callback_is_forwarded_unchanged(proxy: Proxy) -> None:
     sent = {
         "Content-Type": "application/json; charset=utf-8",
         "Content-Encoding": "gzip",
@@ -161,8 +161,8 @@ def test_a_callback_is_passed_on_unchanged(proxy: Proxy) -> None:
     assert TOKEN not in proxy.output()
 
 
-def test_the_receiver_learns_who_sent_it(proxy: Proxy) -> None:
-    """As TRUSTED_PROXIES=1 reads it: what a client claims stands before the client's address."""
+def test_the_receiver_learns_the_address_of_the_client(proxy: Proxy) -> None:
+    """With TRUSTED_PROXIES=1: what a client claims precedes the client's address."""
     assert proxy.post(TARGET, body(), **{"X-Forwarded-For": "192.0.2.1"}) == 200
     headers = proxy.received[0].headers
     assert headers["X-Forwarded-For"].rsplit(", ", 1)[-1] == "127.0.0.1"
@@ -171,7 +171,7 @@ def test_the_receiver_learns_who_sent_it(proxy: Proxy) -> None:
     assert headers["Host"] == headers["X-Forwarded-Host"] == NAME
 
 
-def test_bodies_are_as_long_as_the_receiver_takes(proxy: Proxy) -> None:
+def test_the_proxies_accept_bodies_up_to_the_receivers_limit(proxy: Proxy) -> None:
     assert proxy.post(TARGET, b"x" * MAX_BODY) == 200
     assert proxy.post(TARGET, b"x" * (MAX_BODY + 1)) == 413
     assert proxy.post("/api/tasks", b"x" * LONGEST_BODY) == 200

@@ -1,6 +1,6 @@
 """No token of a callback URL is in a log of nginx or Caddy, whatever happens to the request.
 
-The proxies run with the files of deploy/. What they answer with an error is logged all the same.
+The proxies run with the files of deploy/. Requests that they answer with an error are logged too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support.unprivileged_user import give
 
 @contextmanager
 def in_thread(work: Callable[[], None], listening: socket.socket) -> Iterator[None]:
-    """Run the work, which ends with an OSError once the socket is shut down behind the block."""
+    """Run the work on a thread; it ends with an OSError when its socket is shut down."""
 
     def run() -> None:
         with suppress(OSError):
@@ -57,7 +57,7 @@ def in_thread(work: Callable[[], None], listening: socket.socket) -> Iterator[No
 
 @contextmanager
 def upstream() -> Iterator[int]:
-    """A server that does what the path says; its port."""
+    """A server that behaves as the path says; yields its port."""
     is_over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0))
 
@@ -84,7 +84,7 @@ def upstream() -> Iterator[int]:
 
 @contextmanager
 def syslog(path: Path) -> Iterator[list[bytes]]:
-    """The messages that arrive at a socket like /dev/log."""
+    """Yield the messages that arrive at a socket like /dev/log."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listening.bind(str(path))
     give(path)
@@ -124,13 +124,13 @@ def in_http2(path: str) -> bytes:
 
 
 def send_in_http2(port: int, path: str) -> None:
-    """Send a request and wait until it is answered or refused, unless HTTP/1.1 is spoken."""
+    """Send a request and wait for a response or a refusal, unless HTTP/1.1 is used."""
     with connect_by_tls(port, "h2") as connection:
         if connection.selected_alpn_protocol() != "h2":
             return
         connection.sendall(in_http2(path))
         received = b""
-        # Until headers or a reset of stream 1, or until the connection is given up.
+        # Wait for headers or a reset of stream 1, or until the connection is closed.
         while not re.search(rb"(?s)[\x01\x03].\0\0\0\x01|\x07.\0\0\0\0", received):
             data = connection.recv(65_536)
             if not data:
@@ -139,7 +139,7 @@ def send_in_http2(port: int, path: str) -> None:
 
 
 def attack(port: int, plain_port: int) -> None:
-    """Send every request that goes wrong while the server behind the proxy runs."""
+    """Send every failing request while the server behind the proxy runs."""
 
     def plain(port: int) -> socket.socket:
         return socket.create_connection(("127.0.0.1", port), PATIENCE)

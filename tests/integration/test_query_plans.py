@@ -1,4 +1,4 @@
-"""No verb that runs for each callback, delivery or question scans a table that grows."""
+"""No operation for each callback, delivery or query scans a table that grows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALIASES = ("d", "t", "c", "tr", "a", "f", "i")
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that any connection runs."""
+    """Every statement executed by any connection."""
     seen: list[str] = []
     original = writer.connect
 
@@ -50,7 +50,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run_a_life(store: SqliteStore) -> None:
-    """All that happens to a task, once."""
+    """Run everything that happens to a task once."""
     ingest = Ingest(store, [subscription("pictures"), subscription("mail", after="pictures")])
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     store.polling.claim_overdue(NOW, NOW + 1, 4)
@@ -102,7 +102,7 @@ def run_a_life(store: SqliteStore) -> None:
 
 
 def look_around(store: SqliteStore) -> None:
-    """All that a page for people reads."""
+    """Read everything that the pages show."""
     store.metrics.task_counts()
     store.metrics.delivery_counts()
     store.metrics.hours(0)
@@ -124,7 +124,7 @@ def look_around(store: SqliteStore) -> None:
 
 
 def scans(path: Path, statements: list[str]) -> list[str]:
-    """The steps of the plans that go through a whole growing table, with their statements."""
+    """Return the plan steps that scan a whole growing table, with their statements."""
     connection = sqlite3.connect(path)
     found = []
     for statement in dict.fromkeys(statements):
@@ -133,7 +133,7 @@ def scans(path: Path, statements: list[str]) -> list[str]:
         for row in connection.execute(f"explain query plan {statement}"):
             step = str(row[3])
             words = step.replace("SCAN TABLE", "SCAN").split()
-            # A scan in the order of an index or of the row key stops at its LIMIT.
+            # A scan in the order of an index or row key stops at its LIMIT.
             stops = "order by" in statement and "limit" in statement and "TEMP" not in step
             if words[0] == "SCAN" and words[1] in (*GROWING, *ALIASES) and not stops:
                 found.append(f"{step}\n{statement}")
@@ -141,7 +141,7 @@ def scans(path: Path, statements: list[str]) -> list[str]:
     return found
 
 
-def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_path: Path) -> None:
+def test_no_hot_statement_scans_a_growing_table(statements: list[str], tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
     store.migrate()
     statements.clear()
@@ -158,7 +158,7 @@ def test_no_hot_statement_scans_a_table_that_grows(statements: list[str], tmp_pa
         lambda store: store.repair.quarantined(0),
     ],
 )
-def test_the_quarantine_is_read_along_its_index(
+def test_the_quarantine_is_read_by_its_index(
     statements: list[str], tmp_path: Path, read: Callable[[SqliteStore], object]
 ) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
@@ -173,7 +173,7 @@ def test_the_quarantine_is_read_along_its_index(
     assert "callbacks_in_quarantine" in plan
 
 
-def test_a_scan_would_be_found(tmp_path: Path) -> None:
+def test_a_scan_would_be_detected(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "receiver.db")
     store.migrate()
     slow = "select * from deliveries where state = 'delivered' and due_at <= 1"

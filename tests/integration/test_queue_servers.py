@@ -1,4 +1,4 @@
-"""Redis and RabbitMQ run for a test, not as root, and none of their processes outlives it."""
+"""Redis and RabbitMQ run for a test without root, and all their processes end with it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.real_servers import (
 
 
 def processes_in(folder: Path) -> dict[str, int]:
-    """Return the command lines and users of processes with this folder as home or current one."""
+    """Return the command lines and users of processes whose home or directory is this folder."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or is another user's
+        with suppress(OSError):  # it has ended, or belongs to another user
             environment = (process / "environ").read_bytes()
             if (process / "cwd").readlink() == folder or str(folder).encode() in environment:
                 command = (process / "cmdline").read_text().replace("\0", " ")
@@ -45,9 +45,9 @@ def test_rabbitmq_answers_and_ends_with_all_its_processes() -> None:
             # A method frame on channel 0, then its length, then the method: AMQP 0-9-1, 2.3.5.
             answer = exchange(port, AMQP_HEADER)
             assert (answer[:3], answer[7:11]) == (b"\x01\x00\x00", CONNECTION_START)
-            assert exchange(port, b"AMQP\x00\x00\x00\x00") == AMQP_HEADER  # what it would speak
+            assert exchange(port, b"AMQP\x00\x00\x00\x00") == AMQP_HEADER  # its protocol version
             processes = processes_in(server.folder)
             assert any("epmd" in command for command in processes)
             assert 0 not in processes.values()
         assert not accepts(port)
-        wait_until(lambda: not processes_in(server.folder))  # helpers end after the server
+        wait_until(lambda: not processes_in(server.folder))  # child processes end after the server

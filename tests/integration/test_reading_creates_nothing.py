@@ -1,4 +1,4 @@
-"""A command that reads, or that is run in the wrong directory, creates no file and no directory."""
+"""A command that only reads, or runs in the wrong directory, creates no file or directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from submitter.cli import main as submitter
 from tests.support.ports import free_port
 
 WRITES = {"migrate"}  # creates the database, its directory and the secret
-# What a command needs so that it gets as far as the record; `tail` and `worker` would not end.
+# Arguments with which a command gets as far as the record; `tail` and `worker` would not end.
 ARGUMENTS = {
     "migrate": "",
     "serve": "",
@@ -56,7 +56,7 @@ ARGUMENTS_OF_SUBMITTER = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory, in which no setting says where the record is."""
+    """An empty directory, without settings that name a database."""
     for name in ("CALLBACK_SECRETS", "DATABASE_URL", "HOOKS_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PUBLIC_URL", f"http://127.0.0.1:{free_port()}")
@@ -67,7 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names_of(command: click.Command, before: str = "") -> Iterator[str]:
-    """The name of each command that can be run."""
+    """Return the name of each command that can be run."""
     if not isinstance(command, click.Group):
         yield before
         return
@@ -81,13 +81,13 @@ def contents(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_every_command_is_tried() -> None:
+def test_every_command_is_tested() -> None:
     assert set(names_of(receiver)) == set(ARGUMENTS)
     assert set(names_of(submitter)) - {""} == set(ARGUMENTS_OF_SUBMITTER)
 
 
 @pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - WRITES))
-def test_a_command_in_the_wrong_directory_leaves_nothing(folder: Path, name: str) -> None:
+def test_a_command_in_the_wrong_directory_creates_nothing(folder: Path, name: str) -> None:
     CliRunner().invoke(receiver, [*name.split(), *ARGUMENTS[name].split()])
     assert contents(folder) == []
     CliRunner().invoke(receiver, [*name.split(), "--help"])
@@ -95,7 +95,7 @@ def test_a_command_in_the_wrong_directory_leaves_nothing(folder: Path, name: str
 
 
 @pytest.mark.parametrize("name", sorted(ARGUMENTS_OF_SUBMITTER))
-def test_a_command_of_the_submitter_leaves_nothing(folder: Path, name: str) -> None:
+def test_a_command_of_the_submitter_creates_nothing(folder: Path, name: str) -> None:
     CliRunner().invoke(submitter, [*name.split(), *ARGUMENTS_OF_SUBMITTER[name].split()])
     assert contents(folder) == []
 
@@ -107,13 +107,13 @@ def test_the_error_says_what_to_run(name: str) -> None:
     assert "data/receiver.db does not exist yet; run: receiver migrate" in done.output
 
 
-def test_the_web_process_leaves_nothing_either(folder: Path) -> None:
+def test_the_web_process_creates_nothing(folder: Path) -> None:
     with pytest.raises(SchemaMismatch, match="does not exist yet"):
         create_app()
     assert contents(folder) == []
 
 
-def test_only_what_needs_the_secret_creates_it(folder: Path) -> None:
+def test_only_commands_that_need_the_secret_create_it(folder: Path) -> None:
     assert CliRunner().invoke(receiver, ["migrate"]).exit_code == 0
     secret = folder / "data" / "callback-secret"
     secret.unlink()

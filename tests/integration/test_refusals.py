@@ -1,4 +1,4 @@
-"""Who is refused leaves a trace, and waits in the end; who knows a token never does."""
+"""Refused requests are recorded and limited; requests with a valid token never are."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Made = Callable[..., Flask]
 
 @pytest.fixture(autouse=True)
 def no_refusal_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine seconds can pass between two requests."""
+    """Freeze the limiter's clock: on a busy machine, seconds can pass between two requests."""
     monkeypatch.setattr(rejections, "AttemptLimiter", partial(AttemptLimiter, per_second=1e-6))
 
 
 @pytest.fixture
 def made(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Made:
     def make(proxies: int = 0, secrets: tuple[str, ...] = ()) -> Flask:
-        store.check_schema()  # migrated already
+        store.check_schema()  # already migrated
         return make_app(
             Settings(
                 database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
@@ -139,7 +139,7 @@ def send(client: FlaskClient, path: str, sender: str = "192.0.2.1", **more: obje
         ("/callbacks//nobody/t/x/", {}, 404, "unknown provider", "/callbacks/nobody/t/…"),
     ],
 )
-def test_a_refusal_leaves_its_reason_and_a_path_without_token(
+def test_a_refusal_is_recorded_with_its_reason_and_without_the_token(
     client: FlaskClient,
     trace: Callable[[], list[Rejection]],
     path: str,
@@ -157,7 +157,7 @@ def test_a_refusal_leaves_its_reason_and_a_path_without_token(
     assert TOKEN[:12] not in repr(rejection)
 
 
-def test_a_signature_that_is_wrong_says_how(made: Made, store: SqliteStore) -> None:
+def test_a_wrong_signature_says_what_is_wrong(made: Made, store: SqliteStore) -> None:
     app = made(secrets=(KLING,))
     old = now_ms() // 1000 - 4_000
     headers = {"webhook-id": "m", "webhook-timestamp": str(old)}
@@ -173,7 +173,7 @@ def test_a_signature_that_is_wrong_says_how(made: Made, store: SqliteStore) -> N
     ]
 
 
-def test_what_is_taken_or_not_for_callbacks_leaves_no_trace(
+def test_accepted_callbacks_and_other_requests_leave_no_rejection(
     client: FlaskClient, trace: Callable[[], list[Rejection]], tmp_path: Path
 ) -> None:
     allowed = {"Authorization": f"Bearer {API}"}
@@ -185,13 +185,13 @@ def test_what_is_taken_or_not_for_callbacks_leaves_no_trace(
     assert trace() == []
     (tmp_path / "receiver.db-lock").unlink()
     (tmp_path / "receiver.db-lock").mkdir()
-    assert send(client, RIGHT) == 503  # our fault, not a refusal
+    assert send(client, RIGHT) == 503  # our own fault, not a refusal
     (tmp_path / "receiver.db-lock").rmdir()
     assert trace() == []
 
 
 @pytest.mark.parametrize("sent_by", ["wrong token", "unknown path", "wrong signature", "API"])
-def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
+def test_after_many_refusals_an_address_is_limited_but_never_a_correct_token(
     made: Made, store: SqliteStore, sent_by: str
 ) -> None:
     store.check_schema()
@@ -211,7 +211,7 @@ def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
         assert answer.status_code == 429
         assert int(answer.headers["Retry-After"]) >= 1
         bodies.append(answer.get_data())
-    assert len(set(bodies)) == 1  # still nobody can tell which it was
+    assert len(set(bodies)) == 1  # still indistinguishable
     for _ in range(MAX_REJECTED_AT_ONCE):
         assert send(client, RIGHT) == 200
     allowed = {"Authorization": f"Bearer {API}"}
@@ -225,10 +225,10 @@ def test_after_many_refusals_an_address_waits_and_a_right_token_never_does(
 
 
 @pytest.mark.parametrize("sent_by", ["wrong token", "wrong signature", "API", "metrics", "probe"])
-def test_wrong_tokens_count_for_all_processes_and_none_of_them_writes(
+def test_wrong_tokens_count_for_all_processes_and_cause_no_write(
     made: Made, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, sent_by: str
 ) -> None:
-    monkeypatch.setattr(threading.Timer, "start", lambda _: None)  # no merge is due
+    monkeypatch.setattr(threading.Timer, "start", lambda _: None)  # no merge of the counts is due
     path, usual, method = {
         "wrong token": (WRONG, 404, "POST"),
         "wrong signature": ("/callbacks/kling", 401, "POST"),
@@ -251,14 +251,14 @@ def test_wrong_tokens_count_for_all_processes_and_none_of_them_writes(
     assert send(other, "/api/tasks", method="GET", headers=allowed) == 200
 
 
-def test_what_is_refused_for_its_body_is_not_limited(client: FlaskClient) -> None:
+def test_refused_bodies_are_not_limited(client: FlaskClient) -> None:
     assert {send(client, RIGHT, data=b"{") for _ in range(MAX_REJECTED_AT_ONCE + 5)} == {400}
     assert {send(client, RIGHT, method="PUT") for _ in range(MAX_REJECTED_AT_ONCE + 5)} == {405}
     assert {send(client, RIGHT, method="GET") for _ in range(MAX_REJECTED_AT_ONCE + 5)} == {200}
 
 
 @pytest.mark.parametrize(("proxies", "address"), [(0, "192.0.2.1"), (1, "203.0.113.7")])
-def test_the_address_is_what_a_proxy_says_only_where_one_is_trusted(
+def test_the_address_is_taken_from_a_trusted_proxy_only(
     made: Made, store: SqliteStore, proxies: int, address: str
 ) -> None:
     app = made(proxies=proxies)
@@ -266,14 +266,16 @@ def test_the_address_is_what_a_proxy_says_only_where_one_is_trusted(
         send(app.test_client(), WRONG, headers={"X-Forwarded-For": f"198.51.100.{n}, 203.0.113.7"})
         for n in range(MAX_REJECTED_AT_ONCE + 5)
     )
-    assert status == 429  # who names another address each time is not somebody else
+    assert status == 429  # a client that claims other addresses is not another client
     app.extensions["rejections"].flush()
     assert {rejection.address for rejection in store.activity.rejections()} == {address}
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])
 @pytest.mark.parametrize("path", [RIGHT, WRONG, "/callbacks/nobody/t/x", "/callbacks/kling"])
-def test_any_other_method_is_refused_whoever(client: FlaskClient, method: str, path: str) -> None:
+def test_other_methods_are_refused_whoever_sends_them(
+    client: FlaskClient, method: str, path: str
+) -> None:
     answer = client.open(path, method=method)
     assert answer.status_code == 405
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
@@ -285,7 +287,7 @@ PROBED = ("right", "wrong token", "unknown provider", "without callbacks", "no s
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("case", PROBED)
-def test_a_probe_is_answered_and_counted_like_a_callback_and_records_nothing(
+def test_a_self_check_is_answered_and_counted_like_a_callback_and_records_nothing(
     made: Made, store: SqliteStore, case: str, method: str
 ) -> None:
     app = made(secrets=(KLING,) if case == "unsigned" else ())
@@ -317,14 +319,14 @@ def test_a_probe_is_answered_and_counted_like_a_callback_and_records_nothing(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_probes_use_up_the_refusals_of_an_address(client: FlaskClient, method: str) -> None:
+def test_self_checks_use_up_the_refusals_of_an_address(client: FlaskClient, method: str) -> None:
     probes = [send(client, WRONG, method=method) for _ in range(MAX_REJECTED_AT_ONCE + 1)]
     assert probes == [404] * MAX_REJECTED_AT_ONCE + [429]
     assert send(client, WRONG) == 429
     assert send(client, RIGHT, method=method) == 200
 
 
-def test_a_probe_of_the_url_without_a_token_has_to_be_signed(made: Made) -> None:
+def test_a_self_check_without_a_token_has_to_be_signed(made: Made) -> None:
     client = made(secrets=(KLING,)).test_client()
     at = now_ms() // 1000
     headers = {"webhook-id": "m", "webhook-timestamp": str(at)}

@@ -1,4 +1,4 @@
-"""Messages that an endpoint refuses are retried, and hold up no other message of the hook."""
+"""Messages that an endpoint refuses are retried, and delay no other message of the hook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 HOUR = 3_600_000  # ms
-MESSAGES = 8  # more than open a circuit
+MESSAGES = 8  # enough to open a circuit
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 
 

@@ -1,4 +1,4 @@
-"""Test events that were asked for on the dashboard: sent by a worker, to real other sides."""
+"""Test events requested on the dashboard: a worker sends them to real servers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def slack() -> Iterator[Site]:
 
 @pytest.fixture
 def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], HookTestSender]:
-    """Makes one, as `receiver worker` does."""
+    """Return a worker like that of `receiver worker`."""
     (tmp_path / "hooks.toml").write_text(HOOKS)
     environment = {"SLACK_WEBHOOK_URL": slack.url + PATH}
     entries = hooks_file.load(tmp_path / "hooks.toml", providers.status_for)
@@ -69,14 +69,14 @@ def worker(store: SqliteStore, slack: Site, tmp_path: Path) -> Callable[[], Hook
 
 @pytest.fixture
 def ours() -> Iterator[list[Exception]]:
-    """What the function of the hook "ours" raises."""
+    """The exception that the function of the hook "ours" raises."""
     events.clear()
     yield refusals
     refusals.clear()
 
 
 class Held:
-    """A hook that answers once the test says so."""
+    """A hook that waits until the test releases it."""
 
     name = "held"
 
@@ -95,7 +95,7 @@ def ask(store: SqliteStore, hook: str, status: str = "succeeded") -> None:
 
 
 def ended(store: SqliteStore, *workers: HookTestSender, hook: str = "chat") -> HookTest:
-    """Let the workers do their rounds until the test event of this hook has ended."""
+    """Run the workers until the test event of this hook has ended."""
 
     def trial() -> HookTest:
         (found,) = [one for one in store.endpoints.tests() if one.hook == hook]
@@ -110,7 +110,7 @@ def ended(store: SqliteStore, *workers: HookTestSender, hook: str = "chat") -> H
     return trial()
 
 
-def test_it_is_sent_once_and_the_answer_is_kept(
+def test_a_test_event_is_sent_once_and_the_response_is_stored(
     store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     ask(store, "chat")
@@ -126,7 +126,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(
     assert store.lists.deliveries() == []
 
 
-def test_the_status_that_was_asked_for_is_told(
+def test_the_requested_status_is_sent(
     store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     ask(store, "chat", "failed")
@@ -134,7 +134,7 @@ def test_the_status_that_was_asked_for_is_told(
     assert json.loads(slack.requests[0].body)["text"] == "TEST failed (kling)"
 
 
-def test_several_workers_at_once_send_it_once(
+def test_several_workers_send_it_once(
     store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     workers = [worker() for _ in range(6)]
@@ -146,7 +146,7 @@ def test_several_workers_at_once_send_it_once(
         assert len(slack.requests) == number
 
 
-def test_a_failure_is_told_without_secrets_and_not_tried_again(
+def test_a_failure_is_reported_without_secrets_and_not_retried(
     store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     slack.pages[PATH] = Page(f"no such hook: {slack.url}{PATH}".encode(), 503)
@@ -161,7 +161,7 @@ def test_a_failure_is_told_without_secrets_and_not_tried_again(
 
 
 @pytest.mark.parametrize("status", [200, 503, 410])
-def test_one_that_is_left_alone_is_tried_all_the_same_and_stays_as_it_was(
+def test_a_paused_hook_is_tested_and_stays_paused(
     store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender], status: int
 ) -> None:
     now = now_ms()
@@ -180,7 +180,7 @@ def test_one_that_is_left_alone_is_tried_all_the_same_and_stays_as_it_was(
     assert opened.circuit(now_ms()) is Circuit.OPEN
 
 
-def test_a_failure_opens_no_circuit(
+def test_a_failure_does_not_open_the_circuit(
     store: SqliteStore, slack: Site, worker: Callable[[], HookTestSender]
 ) -> None:
     slack.pages[PATH] = Page(b"gone", 410)
@@ -190,7 +190,7 @@ def test_a_failure_opens_no_circuit(
     assert store.endpoints.take_alerts(now_ms(), now_ms()) == []
 
 
-def test_whatever_a_hook_raises_is_an_answer_that_can_be_kept(
+def test_every_exception_of_a_hook_can_be_stored(
     store: SqliteStore, ours: list[Exception], worker: Callable[[], HookTestSender]
 ) -> None:
     long = f"{'x' * 3000}\0\ud800 the key {KEY}"
@@ -206,7 +206,7 @@ def test_whatever_a_hook_raises_is_an_answer_that_can_be_kept(
 
 
 @pytest.mark.parametrize("at", range(1990, 2002))
-def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(store: SqliteStore, at: int) -> None:
+def test_truncation_leaves_no_part_of_a_secret(store: SqliteStore, at: int) -> None:
     class Chatty:
         name = "chatty"
 
@@ -218,7 +218,7 @@ def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(store: SqliteStore, 
     assert trial.answer == ("x" * at + "…")[:2000]
 
 
-def test_a_hook_that_the_worker_does_not_know_is_told(
+def test_a_hook_that_the_worker_does_not_know_is_reported(
     store: SqliteStore, worker: Callable[[], HookTestSender]
 ) -> None:
     ask(store, "new")
@@ -227,8 +227,10 @@ def test_a_hook_that_the_worker_does_not_know_is_told(
     assert "does not know this hook; restart the worker" in trial.answer
 
 
-def test_one_that_hangs_is_held_and_is_in_no_others_way(store: SqliteStore, slack: Site) -> None:
-    """Three leases long it is this worker's, and nobody else takes it."""
+def test_a_test_event_that_hangs_is_renewed_and_blocks_nothing(
+    store: SqliteStore, slack: Site
+) -> None:
+    """For three leases it belongs to this worker, and no other takes it."""
     held, now = Held(), [now_ms()]
     known: dict[str, Hook] = {"held": held, "quick": Quick()}
     one, other = (HookTestSender(store, known, clock=lambda: now[0]) for _ in range(2))
@@ -266,7 +268,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         made.close()
 
 
-def test_a_worker_process_sends_what_was_asked_for(installation: Installation) -> None:
+def test_a_worker_process_sends_requested_test_events(installation: Installation) -> None:
     store = installation.store
     installation.start("worker", "receiver", "worker")
     for hook in ("slack", "mail", "pictures"):
@@ -280,7 +282,7 @@ def test_a_worker_process_sends_what_was_asked_for(installation: Installation) -
     assert installation.stop("worker") == 0
 
 
-def test_a_worker_that_is_killed_does_not_lose_it(
+def test_a_killed_worker_does_not_lose_a_test_event(
     installation: Installation, tmp_path: Path
 ) -> None:
     store, file, flag = installation.store, tmp_path / "hooks.toml", tmp_path / "begun"

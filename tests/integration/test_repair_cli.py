@@ -1,4 +1,4 @@
-"""The commands that repair, hold and let go, and how they fail."""
+"""The commands that repair, pause and erase, and their errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run(*arguments: str) -> Result:
 
 
 def succeed(store: SqliteStore, *tasks: str, state: State = State.DEAD) -> None:
-    """Tasks whose one delivery ended."""
+    """Record tasks, each with one ended delivery."""
     for task in tasks:
         Ingest(store, [subscription("mail")]).accept(callback(body(), task, received_at=NOW))
     for delivery in store.outbox.claim("w", NOW, NOW + 1000, 99):
@@ -72,7 +72,7 @@ def succeed(store: SqliteStore, *tasks: str, state: State = State.DEAD) -> None:
 # -- redeliver
 
 
-def test_a_dry_run_says_how_many_and_does_nothing(store: SqliteStore) -> None:
+def test_a_dry_run_prints_how_many_and_changes_nothing(store: SqliteStore) -> None:
     succeed(store, "a", "b")
     done = run("redeliver", "--hook", "mail", "--dry-run")
     assert done.output == "2 deliveries would be due again, 0 would be created\n"
@@ -81,7 +81,7 @@ def test_a_dry_run_says_how_many_and_does_nothing(store: SqliteStore) -> None:
     assert len(store.lists.deliveries(state=State.PENDING)) == 2
 
 
-def test_a_hook_added_later_gets_what_it_missed(store: SqliteStore) -> None:
+def test_a_hook_added_later_gets_the_events_it_missed(store: SqliteStore) -> None:
     succeed(store, "a", "b", state=State.DELIVERED)
     wanted = ("redeliver", "--hook", "later", "--since", "1h", "--json")
     assert json.loads(run(*wanted, "--dry-run").output)["created"] == 2
@@ -101,7 +101,7 @@ def test_a_hook_added_later_gets_what_it_missed(store: SqliteStore) -> None:
         ["--since", ""],
     ],
 )
-def test_what_is_not_clearly_meant_is_refused(store: SqliteStore, arguments: list[str]) -> None:
+def test_an_ambiguous_request_is_refused(store: SqliteStore, arguments: list[str]) -> None:
     succeed(store, "a")
     done = run("redeliver", *arguments)
     assert done.exit_code == 2
@@ -126,7 +126,7 @@ FOREIGN = b'{"id": "1", "status": "failed", "input": {}, "logs": ""}'
 
 
 def quarantine(store: SqliteStore, *bodies: bytes, at: int = NOW) -> None:
-    """Callbacks that an earlier release did not understand, each for a task of its own."""
+    """Record callbacks of different tasks that an earlier release could not parse."""
     start = Transfer(store.database).count("callbacks")
     for number, raw in enumerate(bodies, start + 1):
         store.inbox.quarantine(
@@ -136,10 +136,10 @@ def quarantine(store: SqliteStore, *bodies: bytes, at: int = NOW) -> None:
 
 def contents(store: SqliteStore) -> list[object]:
     tables = ("tasks", "callbacks", "transitions", "deliveries", "counters", "pauses")
-    return [rows for table in tables for rows in Transfer(store.database).dump(table)]
+    return [rows for table in tables for rows in Transfer(store.database).pages(table)]
 
 
-def test_the_quarantine_is_parsed_again_and_each_costs_only_itself(store: SqliteStore) -> None:
+def test_a_failing_callback_does_not_stop_the_replay_of_the_quarantine(store: SqliteStore) -> None:
     quarantine(store, body(), WRONG, body("failed"), FOREIGN, b"", b"\xff{")
     done = run("replay", "--quarantined")
     assert done.exit_code == 0
@@ -157,7 +157,7 @@ def test_the_quarantine_is_parsed_again_and_each_costs_only_itself(store: Sqlite
     )
     assert store.queries.task("task-1").status is Status.SUCCEEDED
     assert [d.hook for d in store.lists.deliveries(task_id="task-1")] == ["later", "mail"]
-    again = run("replay", "--quarantined")  # what was understood is not in quarantine any more
+    again = run("replay", "--quarantined")  # what could be parsed left the quarantine
     assert again.output.splitlines()[-1].startswith("4 callbacks parsed again: ")
 
 
@@ -175,7 +175,7 @@ def test_a_dry_run_of_a_replay_writes_nothing(store: SqliteStore) -> None:
     assert contents(store) == before
 
 
-def test_a_replay_begins_at_an_instant(store: SqliteStore) -> None:
+def test_a_replay_can_begin_at_a_time(store: SqliteStore) -> None:
     quarantine(store, body(), at=NOW - 3 * 86_400_000)
     quarantine(store, body())
     done = run("replay", "--quarantined", "--since", "2d")
@@ -195,13 +195,13 @@ def test_a_long_quarantine_is_read_in_pages(
     ]
 
 
-def test_an_empty_quarantine_is_no_fault(store: SqliteStore) -> None:
+def test_an_empty_quarantine_is_not_an_error(store: SqliteStore) -> None:
     store.check_schema()
     done = run("replay", "--quarantined")
     assert (done.exit_code, done.output) == (0, "0 callbacks parsed again\n")
 
 
-def test_an_adapter_that_fails_stops_no_other_callback(
+def test_an_exception_of_an_adapter_does_not_stop_the_replay(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kling = type(providers.get("kling"))
@@ -225,16 +225,14 @@ def test_an_adapter_that_fails_stops_no_other_callback(
     "arguments",
     [[], ["7", "--quarantined"], ["7", "--since", "2d"], ["--quarantined", "--since", "soon"]],
 )
-def test_a_replay_that_is_not_clearly_meant_is_refused(
-    store: SqliteStore, arguments: list[str]
-) -> None:
+def test_an_ambiguous_replay_is_refused(store: SqliteStore, arguments: list[str]) -> None:
     quarantine(store, body())
     done = run("replay", *arguments)
     assert done.exit_code == 2
     assert store.lists.callbacks()[0].outcome == "quarantined"
 
 
-def test_what_a_provider_wrote_steers_no_terminal(store: SqliteStore) -> None:
+def test_text_of_a_provider_cannot_control_the_terminal(store: SqliteStore) -> None:
     quarantine(store, b'{"task_id": "1", "task_status": "\\u001b[2J"}')
     assert "\x1b" not in run("replay", "--quarantined").output
 
@@ -252,7 +250,7 @@ def test_endpoints_are_listed_paused_and_resumed(store: SqliteStore) -> None:
     assert run("endpoints", "resume", "mail").output == "mail was not paused\n"
 
 
-def test_an_endpoint_that_fails_says_what_it_said(store: SqliteStore) -> None:
+def test_a_failing_endpoint_shows_its_response(store: SqliteStore) -> None:
     Ingest(store, [subscription("old")]).accept(callback())
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
     endpoint = Endpoint("old", 7, NOW, 1, NOW + 60_000_000, said="refused \x1b[2J")
@@ -264,10 +262,10 @@ def test_an_endpoint_that_fails_says_what_it_said(store: SqliteStore) -> None:
     assert "open" in shown
     assert "refused" in shown
     assert "\x1b" not in shown
-    assert run("endpoints", "resume", "old").exit_code == 0  # though it is not in the file
+    assert run("endpoints", "resume", "old").exit_code == 0  # although it is not in the file
 
 
-def test_a_hook_that_is_not_there_is_said(store: SqliteStore) -> None:
+def test_an_unknown_hook_is_reported(store: SqliteStore) -> None:
     store.check_schema()
     done = run("endpoints", "pause", "mial")
     assert done.exit_code == 2
@@ -277,7 +275,7 @@ def test_a_hook_that_is_not_there_is_said(store: SqliteStore) -> None:
 # -- rejections
 
 
-def test_refused_requests_are_shown(store: SqliteStore) -> None:
+def test_rejected_requests_are_listed(store: SqliteStore) -> None:
     assert run("rejections").stderr == "No request was rejected.\n"
     path = "/callbacks/kling/…/…"
     store.activity.add_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", path, 3)])
@@ -291,7 +289,7 @@ def test_refused_requests_are_shown(store: SqliteStore) -> None:
 # -- prune and forget
 
 
-def test_prune_says_what_it_erased(store: SqliteStore) -> None:
+def test_prune_reports_what_it_erased(store: SqliteStore) -> None:
     old = NOW - 40 * 86_400_000
     Ingest(store).accept(callback(body(), "a", received_at=old))
     Ingest(store).accept(callback(body(), "b", received_at=NOW))
@@ -300,7 +298,7 @@ def test_prune_says_what_it_erased(store: SqliteStore) -> None:
     assert store.lists.callbacks(task_id="b")[0].callback.body
 
 
-def test_prune_has_to_know_how_old(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_requires_an_age(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.check_schema()
     done = run("prune")
     assert done.exit_code == 2
@@ -313,7 +311,7 @@ def test_prune_has_to_know_how_old(store: SqliteStore, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def pictures(store: SqliteStore, tmp_path: Path) -> Callable[[], list[Path]]:
-    """Two tasks of one customer and one of another, each with a downloaded picture."""
+    """Record two tasks of one customer and one of another, each with a downloaded picture."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number, reference in enumerate(["anna", "anna", "ben"]):
@@ -342,20 +340,20 @@ def test_a_customer_is_forgotten_with_the_pictures(
     assert store.queries.history("task-2").files  # the other customer's
 
 
-def test_forgetting_asks_first(pictures: Callable[[], list[Path]]) -> None:
+def test_forget_asks_for_confirmation(pictures: Callable[[], list[Path]]) -> None:
     done = CliRunner().invoke(main, ["forget", "--task", "task-0"], input="n\n")
     assert done.exit_code == 1
     assert len(pictures()) == 3
 
 
-def test_forgetting_twice_is_no_fault(pictures: Callable[[], list[Path]]) -> None:
+def test_forgetting_twice_is_not_an_error(pictures: Callable[[], list[Path]]) -> None:
     for files in (1, 0):
         done = run("forget", "--task", "task-0", "--yes")
         assert done.output == f"forgot task task-0, removed {files} file{'s' * (files != 1)}\n"
     assert len(pictures()) == 2
 
 
-def test_a_file_that_cannot_be_removed_is_said_and_kept_on_record(
+def test_a_file_that_cannot_be_removed_is_reported_and_stays_on_record(
     store: SqliteStore, pictures: Callable[[], list[Path]]
 ) -> None:
     first = pictures()[0]
@@ -372,7 +370,7 @@ def test_a_file_that_cannot_be_removed_is_said_and_kept_on_record(
     assert not store.queries.history("task-0").files
 
 
-def test_one_task_that_cannot_be_erased_costs_only_itself(
+def test_a_task_that_cannot_be_erased_costs_only_itself(
     store: SqliteStore, pictures: Callable[[], list[Path]]
 ) -> None:
     first = pictures()[0]
@@ -393,7 +391,7 @@ def test_one_task_that_cannot_be_erased_costs_only_itself(
     ],
 )
 @pytest.mark.usefixtures("pictures")
-def test_status_1_while_a_reader_keeps_what_was_erased(
+def test_forget_exits_with_1_while_a_reader_keeps_erased_data(
     store: SqliteStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -419,7 +417,7 @@ def test_status_1_while_a_reader_keeps_what_was_erased(
 def test_a_mistake_in_the_hooks_file_is_reported_before_anything_is_erased(
     store: SqliteStore, pictures: Callable[[], list[Path]], tmp_path: Path
 ) -> None:
-    """Its download hooks say where files can be that are not on record."""
+    """Its download hooks say where unrecorded files can be."""
     (tmp_path / "hooks.toml").write_text('[[hook]]\nname = "a"\ntype = "download"\n')
     done = run("forget", "--task", "task-0", "--yes")
     assert done.exit_code == 2
@@ -437,7 +435,7 @@ def test_a_mistake_in_the_hooks_file_is_reported_before_anything_is_erased(
         (["--reference", "nobody", "--yes"], 1, "no task has the reference 'nobody'"),
     ],
 )
-def test_who_is_to_be_forgotten_has_to_be_said(
+def test_forget_requires_a_reference_or_a_task(
     store: SqliteStore, arguments: list[str], status: int, says: str
 ) -> None:
     store.check_schema()
@@ -446,7 +444,7 @@ def test_who_is_to_be_forgotten_has_to_be_said(
     assert says in done.output
 
 
-# -- what the shell may do to us
+# -- unusual arguments and outputs
 
 
 def program(
@@ -493,7 +491,7 @@ def test_a_full_standard_output_is_one_clear_line(
     assert done.stderr.decode() == line
 
 
-def test_a_reader_that_left_is_no_fault_to_talk_about(store: SqliteStore) -> None:
+def test_a_closed_pipe_is_not_reported(store: SqliteStore) -> None:
     succeed(store, "a")
     reader, writer = os.pipe()
     os.close(reader)
@@ -502,7 +500,7 @@ def test_a_reader_that_left_is_no_fault_to_talk_about(store: SqliteStore) -> Non
     assert done.stderr == b""
 
 
-def test_json_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     told = {"reason": "caf\u00e9 \x1b[2J \x9b2J \u202egnp.exe \u2028 \x7f"}
     output.as_json(told)
     shown = capsys.readouterr().out
@@ -511,7 +509,7 @@ def test_json_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert not any(char in shown for char in "\x1b\x9b\u202e\u2028\x7f")
 
 
-def test_a_table_is_not_flooded_by_one_reason(store: SqliteStore) -> None:
+def test_a_long_reason_does_not_fill_a_table(store: SqliteStore) -> None:
     reason = "x" * 200_000
     Ingest(store).accept(callback(body("failed", task_status_msg=reason), "a"))
     assert len(run("tasks").output) < 2_000

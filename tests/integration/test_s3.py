@@ -34,14 +34,14 @@ from tests.support.ports import free_port
 from tests.support.postgres_proxy import Between
 from tests.support.s3_server import KEYS, S3Server, s3_server
 
-# One process runs all of these tests, so that one server is enough for them.
+# One process runs all of these tests, so that they share one server.
 KEY = "pictures/kling/0199f1a2/0.png"
 BIG = 60 * 2**20
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs_its_packages() -> None:
-    # They are imported here: importing them takes each process of the run a while.
+    # Imported here, because importing them takes each process of the run a while.
     pytest.importorskip("s3fs", reason="needs the extra s3")
     pytest.importorskip("moto", reason="needs moto[s3]")
     gc.freeze()  # each `anew` would go through them
@@ -55,7 +55,7 @@ def running() -> Iterator[S3Server]:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The tests' keys, and connections that end with the test."""
+    """The tests' keys, and connections that are closed after the test."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in {**KEYS, "AWS_EC2_METADATA_DISABLED": "true"}.items():
@@ -80,7 +80,7 @@ def site() -> Iterator[Site]:
 
 
 def anew() -> None:
-    """Drop all connections, so that keys are looked for again."""
+    """Drop all connections, so that keys are read again."""
     object_storage.file_system.cache_clear()
     gc.collect()
 
@@ -95,7 +95,7 @@ def told(site: Site) -> Any:
 
 
 def stored(server: S3Server) -> dict[str, bytes]:
-    """What the bucket shows."""
+    """Return the objects in the bucket."""
     client = server.client()
     found = client.list_objects_v2(Bucket="shop").get("Contents", [])
     return {
@@ -107,7 +107,7 @@ def unfinished(server: S3Server) -> int:
     return len(server.client().list_multipart_uploads(Bucket="shop").get("Uploads", []))
 
 
-def test_a_picture_comes_to_lie_in_the_bucket(server: S3Server, site: Site) -> None:
+def test_a_picture_is_stored_in_the_bucket(server: S3Server, site: Site) -> None:
     content = site.pages["/0"].body
     done = download(server.url).send(told(site))
     assert done.answer == f"downloaded 1 file(s), {len(content)} bytes"
@@ -130,7 +130,7 @@ def test_a_picture_comes_to_lie_in_the_bucket(server: S3Server, site: Site) -> N
         (bytes(90), "0.bin", "application/octet-stream"),
     ],
 )
-def test_the_content_says_of_what_type_an_object_is(
+def test_the_content_type_is_read_from_the_file(
     server: S3Server, site: Site, body: bytes, name: str, content_type: str
 ) -> None:
     site.pages["/0"] = Page(body)
@@ -140,7 +140,7 @@ def test_the_content_says_of_what_type_an_object_is(
     assert server.client().head_object(Bucket="shop", Key=key)["ContentType"] == content_type
 
 
-def test_the_endpoint_may_come_from_the_environment(
+def test_the_endpoint_may_be_set_in_the_environment(
     server: S3Server, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
@@ -153,13 +153,13 @@ def test_a_second_attempt_stores_nothing_again(server: S3Server, site: Site) -> 
     client = server.client()
     client.put_bucket_versioning(
         Bucket="shop", VersioningConfiguration={"Status": "Enabled"}
-    )  # so that a second put is seen
+    )  # so that a second upload is noticed
     assert download(server.url).send(told(site)) == download(server.url).send(told(site))
     assert len(client.list_object_versions(Bucket="shop")["Versions"]) == 1
 
 
 @pytest.mark.parametrize("metadata", [{}, {"sha256": "0" * 64}])
-def test_something_else_under_the_name_is_replaced(
+def test_a_different_object_of_that_name_is_replaced(
     server: S3Server, site: Site, metadata: dict[str, str]
 ) -> None:
     content = site.pages["/0"].body
@@ -168,7 +168,9 @@ def test_something_else_under_the_name_is_replaced(
     assert stored(server) == {KEY: content}
 
 
-def test_half_a_file_that_claims_to_be_the_whole_is_replaced(server: S3Server, site: Site) -> None:
+def test_a_partial_object_that_claims_to_be_complete_is_replaced(
+    server: S3Server, site: Site
+) -> None:
     content = site.pages["/0"].body
     claim = {"sha256": hashlib.sha256(content).hexdigest()}
     server.client().put_object(Bucket="shop", Key=KEY, Body=content[:-1], Metadata=claim)
@@ -214,7 +216,7 @@ object_storage.put(Path(sys.argv[1]), location, 100)
 """
 
 
-def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None:
+def test_a_killed_upload_leaves_no_object(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x" * (4 * object_storage.PART_SIZE))
     with subprocess.Popen(
@@ -228,9 +230,7 @@ def test_a_killed_upload_shows_nothing(server: S3Server, tmp_path: Path) -> None
     assert hashlib.sha256(stored(server)["large.mp4"]).digest() == _sha256(draft)
 
 
-def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
-    server: S3Server, tmp_path: Path
-) -> None:
+def test_a_failed_upload_leaves_no_object_and_no_parts(server: S3Server, tmp_path: Path) -> None:
     draft = tmp_path / "draft"
     draft.write_bytes(b"x" * (4 * object_storage.PART_SIZE))
     system = object_storage.file_system(server.url)
@@ -247,7 +247,7 @@ def test_a_failed_upload_shows_nothing_and_leaves_no_parts(
     assert unfinished(server) == 0
 
 
-def test_a_missing_bucket_is_named_and_may_still_be_made(server: S3Server, site: Site) -> None:
+def test_a_missing_bucket_is_named_and_may_be_created_later(server: S3Server, site: Site) -> None:
     hook = download(server.url, "s3://other/pictures")
     with pytest.raises(TemporaryFailure) as caught:
         hook.send(told(site))
@@ -259,7 +259,7 @@ def test_a_missing_bucket_is_named_and_may_still_be_made(server: S3Server, site:
     assert hook.send(told(site)).files
 
 
-def test_wrong_keys_are_told_apart_and_never_shown(
+def test_different_key_errors_are_distinguished_and_no_key_is_shown(
     server: S3Server,
     site: Site,
     monkeypatch: pytest.MonkeyPatch,
@@ -290,7 +290,7 @@ def test_wrong_keys_are_told_apart_and_never_shown(
     assert refusal().startswith("there are no credentials; set AWS_ACCESS_KEY_ID and")
 
 
-def test_a_store_that_is_down_is_tried_again(server: S3Server, site: Site) -> None:
+def test_an_unavailable_store_is_retried(server: S3Server, site: Site) -> None:
     port = free_port()
     hook = download(f"http://127.0.0.1:{port}")
     with pytest.raises(TemporaryFailure, match="the service cannot be reached"):
@@ -306,10 +306,10 @@ NOT_THERE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r
 
 
 @pytest.mark.parametrize("first", [b"", NOT_THERE], ids=["at once", "when it is to store"])
-def test_a_silent_store_is_given_the_deadline(
+def test_a_silent_store_is_given_up_at_the_deadline(
     site: Site, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
-    # The clock of the hook goes backwards, so that fetching the picture has as long as it needs.
+    # The clock of the hook runs backwards, so that fetching the picture has enough time.
     clock = SimpleNamespace(monotonic=itertools.count(0, -PATIENCE).__next__)
     monkeypatch.setattr(download_hook, "time", clock)
     with dripping(first, pause=0, then_wait=True) as port:
@@ -331,7 +331,7 @@ def test_a_silent_store_is_given_the_deadline(
         (400, "a&#10;&lt;" + "x" * 999, TemporaryFailure, "the service answered ax+$"),
     ],
 )
-def test_an_error_is_temporary_unless_it_is_the_files(
+def test_an_error_is_temporary_unless_it_concerns_the_file(
     site: Site, status: int, code: str, family: type[Exception], said: str
 ) -> None:
     told_by_s3 = f"<Error><Code>{code}</Code><Message>S3CRET</Message></Error>"
@@ -344,9 +344,7 @@ def test_an_error_is_temporary_unless_it_is_the_files(
     assert len(str(caught.value)) < 300
 
 
-def test_the_store_is_told_the_sha256_of_what_it_gets(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sha256_of_the_file_is_sent(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(CERT))
     with Site(tls=True) as store:
         store.pages["/shop/" + KEY] = Page(headers={"ETag": '"x"'})
@@ -360,7 +358,7 @@ def test_the_operators_store_may_be_internal(server: S3Server, tmp_path: Path) -
     draft = tmp_path / "draft"
     draft.write_bytes(b"x")
     place = file_storage.open_storage("s3://shop/pictures", endpoint_url=server.url)
-    with public_only():  # what keeps apprise from internal addresses, on the same thread
+    with public_only():  # the guard for apprise, on the same thread
         place.put(draft, "0.png")
     assert stored(server) == {"pictures/0.png": b"x"}
 
@@ -385,7 +383,7 @@ def letter_with(file: File) -> list[bytes]:
     ]
 
 
-def test_a_letter_shows_the_picture_of_the_bucket(server: S3Server, site: Site) -> None:
+def test_an_email_contains_the_picture_from_the_bucket(server: S3Server, site: Site) -> None:
     (file,) = download(server.url).send(told(site)).files
     preview, original = letter_with(file)
     assert preview.startswith(b"\xff\xd8")  # a JPEG, of the original in full size
@@ -408,7 +406,7 @@ def test_what_is_forgotten_is_removed(server: S3Server, site: Site) -> None:
     file_storage.remove(file.url)
     assert stored(server) == {}
     file_storage.remove(file.url)
-    with pytest.raises(OSError, match="there is no such bucket"):  # a wrong endpoint, maybe
+    with pytest.raises(OSError, match="there is no such bucket"):  # perhaps a wrong endpoint
         file_storage.remove(file.url.replace("//shop/", "//other/"))
 
 

@@ -1,4 +1,4 @@
-"""`receiver migrate`: safe twice, safe when raced, and strict about versions."""
+"""`receiver migrate`: safe to repeat and to run concurrently, and strict about versions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_restored_copy_that_lost_its_wal_mode_is_refused_until_it_is_migrated(
         copy.check_schema()
 
 
-def test_six_releases_at_once_apply_it_once(tmp_path: Path) -> None:
+def test_six_concurrent_migrations_apply_each_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'data' / 'receiver.db'}"
     racers = [
         subprocess.Popen(
@@ -99,7 +99,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_one_release_older_is_served() -> None:
-    """New code may start before `receiver migrate`, where it can do without what is missing."""
+    """New code may start before `receiver migrate` if it does not need the new columns."""
     known = ["0001_initial", "0002_upkeep", "0003_of_this_release"]
     refuse_older("db", known[:2], known, optional={"0003_of_this_release"})
     with pytest.raises(SchemaMismatch, match="db lacks 0003_of_this_release; run: receiver"):
@@ -108,7 +108,7 @@ def test_a_database_one_release_older_is_served() -> None:
         refuse_older("db", known[:1], known, optional={"0003_of_this_release"})
 
 
-def test_what_is_optional_is_of_this_release_and_in_both_stores() -> None:
+def test_optional_migrations_are_of_this_release_and_in_both_stores() -> None:
     names = [[name for name, _ in migrations(store)] for store in ("sqlite", "postgres")]
     assert names[0] == names[1]  # the same numbers and names
     assert set(OPTIONAL) <= set(names[0][1:])

@@ -1,4 +1,4 @@
-"""`receiver serve` restarts processes that die, gives up when one keeps dying, and leaves none."""
+"""`receiver serve` restarts processes, gives up when one keeps dying, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from receiver.processes.shutdown import CANNOT_LISTEN
 from tests.support.installation import ROOT
 from tests.support.patience import PATIENCE, wait_until
 
-# Notes that it started, and each SIGHUP; ends at SIGTERM, or with a status that a file names.
+# Records its start and each SIGHUP; ends at SIGTERM, or with a status read from a file.
 PROGRAM = """
 import os, signal, sys, time
 folder, name = sys.argv[1:3]
@@ -45,7 +45,7 @@ class Supervised:
         self.log = folder / "log"
 
     def start(self, delay: float = 0, terminal: int | None = None) -> None:
-        """Start it; `terminal`: of which it becomes the session's first process."""
+        """Start it; with `terminal`, as the leader of that terminal's session."""
 
         def enter() -> None:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
@@ -70,14 +70,14 @@ class Supervised:
         wait_until(condition, self.log.read_text)
 
     def noted(self, name: str, what: str = "start") -> list[int]:
-        """The process ids that noted this."""
+        """Return the process ids that recorded this."""
         with suppress(FileNotFoundError):
             lines = [line.split() for line in (self.folder / name).read_text().splitlines()]
             return [int(pid) for word, pid in lines if word == what]
         return []
 
     def kill(self, name: str) -> None:
-        """Kill the program, and wait until it was started again."""
+        """Kill the program, and wait until it was restarted."""
         starts = self.noted(name)
         os.kill(starts[-1], signal.SIGKILL)
         self.wait_until(lambda: len(self.noted(name)) > len(starts))
@@ -90,7 +90,7 @@ class Supervised:
         return self.process.wait(PATIENCE)
 
     def left(self) -> list[int]:
-        """The programs that still run."""
+        """Return the programs that still run."""
         found = [*self.noted("web"), *self.noted("worker")]
         return [pid for pid in found if Path(f"/proc/{pid}").exists() and not _is_dead(pid)]
 
@@ -112,7 +112,7 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
     wait_until(lambda: not made.left())
 
 
-def test_a_process_that_died_is_started_again_and_the_others_go_on(
+def test_a_process_that_died_is_restarted_and_the_others_continue(
     supervised: Supervised,
 ) -> None:
     for _ in range(3):
@@ -120,7 +120,7 @@ def test_a_process_that_died_is_started_again_and_the_others_go_on(
     supervised.kill("web")
     assert (len(supervised.noted("web")), len(supervised.noted("worker"))) == (2, 4)
     assert supervised.noted("web", "term") == []
-    supervised.process.send_signal(signal.SIGHUP)  # every one that runs reads the file again
+    supervised.process.send_signal(signal.SIGHUP)  # every running process reads the file again
     for name in ("web", "worker"):
         supervised.wait_until(lambda name=name: supervised.noted(name, "hup"))  # type: ignore[misc]
         assert supervised.noted(name, "hup") == supervised.noted(name)[-1:]
@@ -137,12 +137,12 @@ def test_serve_gives_up_after_five_deaths(supervised: Supervised, status: int) -
     supervised.ends_with("worker", status)
     assert supervised.status() == 1
     assert len(supervised.noted("worker")) == 5
-    assert supervised.noted("web", "term") == supervised.noted("web")  # it could drain
+    assert supervised.noted("web", "term") == supervised.noted("web")  # it had time to drain
     assert supervised.left() == []
     assert "a process keeps dying: giving up, and stopping the others" in supervised.log.read_text()
 
 
-def test_an_address_that_is_in_use_ends_it_without_another_try(supervised: Supervised) -> None:
+def test_an_address_in_use_ends_serve_without_another_try(supervised: Supervised) -> None:
     supervised.ends_with("web", CANNOT_LISTEN)
     assert supervised.status() == 1
     assert len(supervised.noted("web")) == 1
@@ -150,7 +150,7 @@ def test_an_address_that_is_in_use_ends_it_without_another_try(supervised: Super
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_it_stops_while_a_process_waits_to_be_restarted(
+def test_serve_stops_while_a_process_waits_to_be_restarted(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     supervised = Supervised(tmp_path)
@@ -165,7 +165,7 @@ def test_it_stops_while_a_process_waits_to_be_restarted(
     assert supervised.left() == []
 
 
-def test_it_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
+def test_serve_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     supervised = Supervised(tmp_path)
     supervised.start(terminal=theirs)
@@ -175,7 +175,7 @@ def test_it_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
     assert supervised.left() == []
 
 
-def test_nothing_is_left_when_it_is_killed(supervised: Supervised) -> None:
+def test_no_process_is_left_when_serve_is_killed(supervised: Supervised) -> None:
     supervised.kill("worker")
     supervised.process.kill()
     supervised.status()

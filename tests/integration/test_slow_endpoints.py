@@ -1,4 +1,4 @@
-"""Two endpoints of the sandbox that hang occupy a worker; the third hook's delivery is made."""
+"""While two endpoints of the sandbox hang, the delivery of a third hook is made."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store(
 
 
 def hooks(sandbox: Sandbox) -> dict[str, Hook]:
-    """A mail server that hangs at DATA, a webhook consumer that hangs, and a chat that works."""
+    """A mail server that hangs at DATA, a webhook consumer that hangs, and a working Slack."""
     mail = {
         "host": "127.0.0.1",
         "port": sandbox.smtp_port,

@@ -1,4 +1,4 @@
-"""Connections that read a SQLite file: reused by all threads, and closed with the store."""
+"""The reading connections of a SQLite store: shared by all threads, and closed with it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_threads_one_after_another_share_one_connection(
     assert not is_closed(opened[0])
 
 
-def test_reads_that_overlap_have_a_connection_each(
+def test_overlapping_reads_use_different_connections(
     store: SqliteStore, opened: list[sqlite3.Connection]
 ) -> None:
     with store.database.reading() as first:
@@ -100,7 +100,7 @@ def test_after_an_error_no_connection_is_reused(
     assert store.lists.tasks() == []
 
 
-def test_one_thread_s_wait_takes_no_commit_from_another(store: SqliteStore) -> None:
+def test_a_waiting_thread_does_not_hide_a_commit_from_another(store: SqliteStore) -> None:
     stop, ready, go = threading.Event(), threading.Event(), threading.Event()
     woken = threading.Event()
 
@@ -116,7 +116,7 @@ def test_one_thread_s_wait_takes_no_commit_from_another(store: SqliteStore) -> N
     assert ready.wait(PATIENCE)
     store.database.wait_for_commit(0, stop)
     store.activity.heartbeat("worker", "worker", 1)
-    store.database.wait_for_commit(PATIENCE, stop)  # this thread sees the commit first
+    store.database.wait_for_commit(PATIENCE, stop)  # this thread notices the commit first
     go.set()
     thread.join(PATIENCE / 2)
     is_woken = woken.is_set()
@@ -155,7 +155,7 @@ def test_a_command_closes_what_it_opened(
 
 
 @pytest.mark.usefixtures("store")
-def test_what_cannot_be_served_is_closed_again(
+def test_a_connection_that_cannot_be_used_is_closed(
     opened: list[sqlite3.Connection],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

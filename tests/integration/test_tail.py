@@ -1,4 +1,4 @@
-"""`receiver tail` as a process: it tells what happens while it runs, and ends cleanly."""
+"""`receiver tail` as a process: it prints new events, and exits cleanly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def happen(store: SqliteStore, task: str, reference: str | None = None) -> None:
-    """A task succeeds, and its delivery fails once."""
+    """Let a task succeed, and its delivery fail once."""
     store.inbox.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
     Ingest(store, [subscription("mail")]).accept(callback(body(task_id=f"at-{task}"), task))
     (delivery,) = store.outbox.claim("w", NOW + 1000, NOW + 2000, 1)
@@ -44,14 +44,14 @@ def happen(store: SqliteStore, task: str, reference: str | None = None) -> None:
 
 
 class Following:
-    """The command at work."""
+    """The running command."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self._kept = b""
 
     def line(self) -> str:
-        """The next line that it prints."""
+        """Return the next line that it prints."""
         assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
@@ -88,7 +88,7 @@ def following(*arguments: str) -> Iterator[Following]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_tells_what_happens_and_ends_cleanly(store: SqliteStore, number: int) -> None:
+def test_tail_prints_what_happens_and_exits_cleanly(store: SqliteStore, number: int) -> None:
     happen(store, "past")
     past = [("move", "past", "created"), ("move", "past", "succeeded")]
     past += [("callback", "past", "recorded"), ("attempt", "past", "failed")]
@@ -100,7 +100,7 @@ def test_it_tells_what_happens_and_ends_cleanly(store: SqliteStore, number: int)
         assert tail.end(number) == (0, b"", b"")
 
 
-def test_filters_hold_for_what_is_new(store: SqliteStore) -> None:
+def test_filters_apply_to_new_events(store: SqliteStore) -> None:
     wanted = ("--only", "attempt", "--only", "callback", "--reference", "ORDER-7", "--json")
     happen(store, "past", "ORDER-7")
     with following("-n", "1", *wanted) as tail:
@@ -114,7 +114,7 @@ def test_filters_hold_for_what_is_new(store: SqliteStore) -> None:
         assert tail.end(signal.SIGINT) == (0, b"", b"")
 
 
-def test_a_line_for_people_steers_no_terminal(store: SqliteStore) -> None:
+def test_a_line_cannot_control_the_terminal(store: SqliteStore) -> None:
     happen(store, "task-1", "ORDER-7")
     with following("--hook", "mail", "-n", "5") as tail:
         assert tail.line().split("\t")[:3] == ["when", "kind", "task"]
@@ -125,7 +125,7 @@ def test_a_line_for_people_steers_no_terminal(store: SqliteStore) -> None:
     assert "\x1b" not in line
 
 
-def test_a_reader_that_has_seen_enough_ends_it(store: SqliteStore) -> None:
+def test_a_closed_pipe_ends_tail(store: SqliteStore) -> None:
     happen(store, "past")
     with following("--json", "-n", "1") as tail:
         tail.line()
@@ -143,7 +143,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["tail", *arguments])
 
 
-def test_mistakes_are_told(tmp_path: Path) -> None:
+def test_usage_errors_are_reported(tmp_path: Path) -> None:
     assert run("--only", "everything").exit_code == 2
     assert run("-n", "many").exit_code == 2
     done = run()

@@ -1,4 +1,4 @@
-"""A body with an unusable part, from the request to both stores, the commands and the API."""
+"""A body with an invalid part, from the request to both stores, the commands and the API."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def texts_in(value: object) -> Iterator[str]:
             yield from texts_in(inner)
 
 
-def test_an_odd_callback_is_recorded_and_names_what_was_dropped(
+def test_an_unusual_callback_is_recorded_and_names_what_was_ignored(
     app: Flask, database: tuple[str, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, store = database
@@ -111,7 +111,7 @@ def test_an_odd_callback_is_recorded_and_names_what_was_dropped(
 
     api = client.get("/api/tasks/task-1", headers={"Authorization": f"Bearer {API}"}).get_json()
     assert api["callbacks"][0]["problem"] == stored.problem
-    # What is told of the task; the raw body is shown as it came, with each of its escapes.
+    # What is shown of the task; the raw body is shown as received, with its escapes.
     told = {**api, "callbacks": [{**one, "body": ""} for one in api["callbacks"]]}
     for text in texts_in(told):
         text.encode()
@@ -124,7 +124,7 @@ def test_an_odd_callback_is_recorded_and_names_what_was_dropped(
         assert "\0" not in output
 
 
-def test_the_response_to_a_query_is_recorded_like_the_callback(
+def test_the_response_to_a_query_is_recorded_like_a_callback(
     database: tuple[str, Store],
 ) -> None:
     _, store = database
@@ -137,7 +137,7 @@ def test_the_response_to_a_query_is_recorded_like_the_callback(
     assert [part.partition(":")[0] for part in str(stored.problem).split("; ")] == NAMED
 
 
-def test_a_refusal_that_repeats_odd_words_is_kept_in_quarantine(
+def test_a_refused_body_that_repeats_unusual_words_is_quarantined(
     database: tuple[str, Store],
 ) -> None:
     _, store = database
@@ -149,10 +149,10 @@ def test_a_refusal_that_repeats_odd_words_is_kept_in_quarantine(
     assert "1201 no\ufffd \ufffd" in str(stored.problem)
 
 
-def test_a_replay_names_what_is_dropped_today(
+def test_a_replay_names_what_is_ignored_today(
     database: tuple[str, Store],
 ) -> None:
-    """A message that an older release refused names what the newer one dropped."""
+    """The replay of a message that an older release refused names what is ignored now."""
     _, store = database
     store.inbox.quarantine(callback(ODD), "the body is not JSON")
     (stored,) = store.lists.callbacks()

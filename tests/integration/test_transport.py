@@ -1,4 +1,4 @@
-"""However a callback is compressed, labelled and addressed, a complete body is stored."""
+"""A complete body is stored, whatever its compression, content type and path."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def database(
 
 @pytest.fixture
 def app(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Flask:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text("")
     return make_app(
         Settings(
@@ -100,7 +100,7 @@ def signature(raw: bytes) -> dict[str, str]:
 # -- compressed bodies
 
 
-def test_a_compressed_body_is_parsed_and_stored_as_it_came(
+def test_a_compressed_body_is_parsed_and_stored_as_received(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     assert send(client, PACKED, **GZIP) == (200, {"outcome": "recorded"})
@@ -110,7 +110,7 @@ def test_a_compressed_body_is_parsed_and_stored_as_it_came(
     assert store.queries.task("task-1").reason == NAME
 
 
-def test_the_same_content_is_a_repeat_whatever_its_encoding_is(
+def test_the_same_content_is_a_duplicate_in_any_encoding(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     assert send(client, PACKED, **GZIP)[0] == 200
@@ -120,13 +120,13 @@ def test_the_same_content_is_a_repeat_whatever_its_encoding_is(
     assert send(client, RAW) == (200, {"outcome": "duplicate"})
     (stored,) = store.lists.callbacks()
     assert stored.repeats == 3
-    assert providers.parse(stored.callback).media  # the first body with its own headers
+    assert providers.parse(stored.callback).media  # the first body with its headers
 
 
 def test_the_same_bytes_with_another_encoding_are_another_message(
     client: FlaskClient, store: SqliteStore
 ) -> None:
-    """Else the body that is understood would be on record with the headers of the other."""
+    """Otherwise the parsed body would be recorded with the headers of the other."""
     assert send(client, PACKED)[0] == 400
     assert send(client, PACKED, **GZIP) == (200, {"outcome": "recorded"})
     assert [one.outcome for one in store.lists.callbacks()] == ["recorded", "quarantined"]
@@ -161,7 +161,7 @@ def test_every_reader_of_a_body_decompresses_it(
     assert (done.exit_code, NAME in done.output) == (0, True)
 
 
-def test_a_body_that_cannot_be_decompressed_is_shown_as_it_came(
+def test_a_body_that_cannot_be_decompressed_is_shown_as_received(
     client: FlaskClient, store: SqliteStore
 ) -> None:
     assert send(client, b"<not gzip>", **GZIP)[0] == 400
@@ -182,7 +182,7 @@ def test_a_replay_decompresses_the_body(database: tuple[str, Store]) -> None:
     assert store.queries.task("task-1").reason == NAME
 
 
-def test_a_replay_of_what_is_too_long_says_so(database: tuple[str, Store]) -> None:
+def test_a_replay_of_a_body_that_is_too_long_says_so(database: tuple[str, Store]) -> None:
     _, store = database
     bomb = callback(gzip.compress(b" " * (MAX_BODY + 1)), headers=GZIP)
     with pytest.raises(BodyTooLong):
@@ -242,7 +242,7 @@ ODD: dict[str, tuple[bytes, dict[str, str], int]] = {
 
 @pytest.mark.parametrize(("raw", "headers", "status"), ODD.values(), ids=ODD)
 @pytest.mark.parametrize("is_signed", [False, True])
-def test_a_complete_body_is_stored_in_quarantine_if_it_is_not_understood(
+def test_a_complete_body_that_cannot_be_parsed_is_quarantined(
     client: FlaskClient,
     store: SqliteStore,
     raw: bytes,
@@ -263,7 +263,7 @@ def test_a_complete_body_is_stored_in_quarantine_if_it_is_not_understood(
     [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "?"],
 )
 @pytest.mark.parametrize("raw", [RAW, b"\xef\xbb\xbf" + RAW, RAW.decode().encode("utf-16")])
-def test_the_type_and_a_byte_order_mark_decide_nothing(
+def test_content_type_and_byte_order_mark_do_not_matter(
     client: FlaskClient, content_type: str | None, raw: bytes
 ) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
@@ -271,7 +271,7 @@ def test_the_type_and_a_byte_order_mark_decide_nothing(
 
 
 @pytest.mark.parametrize("breaks", ["parse", "record"])
-def test_a_fault_of_an_adapter_or_the_store_loses_no_body(
+def test_an_exception_of_an_adapter_or_the_store_loses_no_body(
     client: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, breaks: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -301,7 +301,7 @@ def test_a_body_for_a_task_of_another_provider_is_stored_without_the_task(
         (None, Outcome.QUARANTINED)
     }
     assert store.queries.history("task-1").callbacks == ()
-    for stored in store.lists.callbacks():  # the token is of another task than the body may name
+    for stored in store.lists.callbacks():  # the token belongs to another task than the body names
         with pytest.raises(NotTheProtocol, match="another provider"):
             Ingest(store).replay(stored.id)
 
@@ -335,11 +335,11 @@ def test_an_altered_path_is_accepted(client: FlaskClient, store: SqliteStore, pa
 
 
 @pytest.mark.parametrize("path", ["/callbacks/kling/", "/callbacks//kling", "/callbacks/kling%20"])
-def test_so_is_that_of_a_signed_callback(client: FlaskClient, path: str) -> None:
+def test_an_altered_path_of_a_signed_callback_is_accepted(client: FlaskClient, path: str) -> None:
     assert send(client, RAW, path, **signature(RAW)) == (200, {"outcome": "recorded"})
 
 
-# -- signed messages that concern no task of ours
+# -- signed messages about unknown tasks
 
 TESTS = {
     "a test event": b'{"type": "test", "message": "hello"}',
@@ -356,7 +356,7 @@ TESTS = {
 
 @pytest.mark.parametrize("raw", TESTS.values(), ids=TESTS)
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_a_signed_message_about_no_task_of_ours_is_stored_and_answered_200(
+def test_a_signed_message_about_an_unknown_task_is_stored_and_answered_with_200(
     client: FlaskClient, store: SqliteStore, raw: bytes, is_packed: bool
 ) -> None:
     sent = gzip.compress(raw) if is_packed else raw
@@ -371,10 +371,10 @@ def test_a_signed_message_about_no_task_of_ours_is_stored_and_answered_200(
     assert client.get("/dashboard/quarantine").status_code == 200
 
 
-def test_one_about_a_task_of_ours_is_refused_if_it_is_not_understood(
+def test_an_unparsable_signed_message_about_a_known_task_is_refused(
     client: FlaskClient, store: SqliteStore
 ) -> None:
-    """The provider sends it again, perhaps after an update."""
+    """The provider retries it, perhaps after an update."""
     store.inbox.create_task(Task("task-1", "kling", Status.SUBMITTED, 1, 1, provider_task_id="p-1"))
     raw = body("upscaling", "p-1")
     assert send(client, raw, "/callbacks/kling", **signature(raw))[0] == 422
@@ -383,13 +383,13 @@ def test_one_about_a_task_of_ours_is_refused_if_it_is_not_understood(
     assert len(store.lists.callbacks(outcome=Outcome.QUARANTINED)) == 2
 
 
-def test_one_with_a_token_is_refused_if_it_is_not_understood(client: FlaskClient) -> None:
+def test_an_unparsable_message_with_a_token_is_refused(client: FlaskClient) -> None:
     raw = b'{"type": "test"}'
     assert send(client, raw, **signature(raw))[0] == 422
 
 
 @pytest.mark.parametrize("raw", TESTS.values(), ids=TESTS)
-def test_only_a_signature_earns_that_answer(store: SqliteStore, raw: bytes) -> None:
+def test_only_a_signed_message_is_answered_with_200(store: SqliteStore, raw: bytes) -> None:
     unsigned = replace(callback(raw), task_id=None, trust=Trust.TOKEN)
     with pytest.raises(Exception, match=r".+"):
         Ingest(store).accept(unsigned)
@@ -400,7 +400,7 @@ def test_only_a_signature_earns_that_answer(store: SqliteStore, raw: bytes) -> N
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b" {\n} ", b"\xef\xbb\xbf{}"])
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_an_empty_body_puts_no_task_on_record(
+def test_an_empty_body_records_no_task(
     client: FlaskClient, store: SqliteStore, raw: bytes, is_packed: bool
 ) -> None:
     sent, headers = (gzip.compress(raw), GZIP) if is_packed else (raw, {})

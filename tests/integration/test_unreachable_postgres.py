@@ -1,4 +1,4 @@
-"""What a server answers decides whether a process waits for it, in whatever language it answers."""
+"""The server's error code, not its language, decides whether a process waits for it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Of a server that refuses each connection with the error in its database name."""
+    """The port of a server that refuses each connection with the error in its database name."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.apps.refusing_postgres"],
         stdin=subprocess.PIPE,
@@ -71,7 +71,7 @@ def test_a_refusal_is_reported_immediately(port: int, answer: tuple[str, str]) -
     assert "check DATABASE_URL" in str(raised.value)
 
 
-def test_a_server_without_tls_is_no_server_to_wait_for(port: int) -> None:
+def test_a_server_without_tls_is_not_waited_for(port: int) -> None:
     with pytest.raises(StoreUnavailable) as raised:
         connect(f"{url(port, WAITED_FOR['starts'])}?sslmode=require")
     assert not isinstance(raised.value, StoreUnreachable)
@@ -80,7 +80,7 @@ def test_a_server_without_tls_is_no_server_to_wait_for(port: int) -> None:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:{port}", "no-such-host.invalid:{port}", "127.0.0.1:{port},[::1]:{port}"]
 )
-def test_a_server_that_is_not_there_is_waited_for(address: str) -> None:
+def test_a_missing_server_is_waited_for(address: str) -> None:
     with pytest.raises(StoreUnreachable):
         connect(f"postgresql://receiver@{address.format(port=free_port())}/shop")
 

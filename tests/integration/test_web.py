@@ -1,4 +1,4 @@
-"""What the web application is made of."""
+"""The structure of the web application."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.samples import SECRET, body
 def test_no_function_of_the_application_is_asynchronous(
     tmp_path: Path, store: SqliteStore, make_app: MakeApp
 ) -> None:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
     url, hooks = f"sqlite:///{tmp_path / 'receiver.db'}", tmp_path / "hooks.toml"
     hooks.write_text("")
     app = make_app(Settings(url, (SECRET,), hooks_file=hooks))
@@ -42,10 +42,10 @@ def test_no_function_of_the_application_is_asynchronous(
     assert not [one.__qualname__ for one in found if iscoroutinefunction(one)]
 
 
-def test_an_application_of_a_test_leaves_nothing_open(
+def test_a_closed_application_leaves_no_file_or_thread(
     tmp_path: Path, migrated: Callable[[Path], SqliteStore]
 ) -> None:
-    """Neither a file nor a thread, though it counted and wrote; thousands of tests make one."""
+    """It has counted and written. Thousands of tests make an application."""
     migrated(tmp_path / "receiver.db").close()
     chosen = Settings(f"sqlite:///{tmp_path / 'receiver.db'}", (SECRET,))
     url = f"/callbacks/kling/task-1/{mint(SECRET, 'kling', 'task-1')}"
@@ -56,11 +56,11 @@ def test_an_application_of_a_test_leaves_nothing_open(
         assert client.get("/readyz").status_code == 200
         assert open_below(tmp_path)
     assert open_below(tmp_path) == []
-    wait_until(lambda: threading.active_count() <= before)  # a timer's thread ends once it is told
+    wait_until(lambda: threading.active_count() <= before)  # a cancelled timer's thread ends
 
 
 def open_below(folder: Path) -> list[Path]:
-    """The files there that this process has open, where the system tells."""
+    """Return the files below the folder that this process has open, where this can be found."""
     links = Path("/proc/self/fd")
     if not links.is_dir():
         pytest.skip("this system has no /proc/self/fd, which tells what is open")

@@ -1,4 +1,4 @@
-"""What the worker command hands to the attempts: the secrets of the hooks are to be hidden."""
+"""The worker hides the secrets of the hooks in stored responses."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ secrets = ["${SHOP_SECRET}"]
 """
 
 
-def test_answers_are_kept_without_the_secrets_of_hooks(
+def test_responses_are_stored_without_the_secrets_of_hooks(
     tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text(HOOKS)
     made: list[DeliveryWorker] = []
 

@@ -1,4 +1,4 @@
-"""Every program reports every wrong setting in one line, before it starts, and shows no secret."""
+"""Every program reports each invalid setting in one line before it starts, without secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.processes import serve
 from submitter import cli as submitter_cli
 from tests.support.samples import SECRET
 
-CANARY = "canary-7"  # stands in every wrong value that must not be shown
+CANARY = "canary-7"  # part of every invalid value that must not be shown
 TOO_SHORT = "cana-7"
 WRONG = [
     *(("PUBLIC_URL", value) for value in ("notaurl", "ftp://a.example", "https://", "https://a b")),
@@ -70,7 +70,7 @@ def gunicorn() -> tuple[int | str | None, str]:
 
 
 def wsgi() -> tuple[int | str | None, str]:
-    """Any other WSGI server; the lines are on standard error."""
+    """Run as any WSGI server would; the lines are on standard error."""
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(Path(__file__).parents[2] / "wsgi.py"))
     return caught.value.code, ""
@@ -118,7 +118,7 @@ def check(
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_every_program_reports_a_wrong_value(
+def test_every_program_reports_an_invalid_value(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -141,12 +141,12 @@ def test_every_program_reports_an_unreadable_file(
     check(name, PROGRAMS, capsys)
 
 
-def test_every_setting_has_a_wrong_value_here() -> None:
+def test_every_setting_has_an_invalid_value_here() -> None:
     assert {name for name, _ in WRONG} == {setting.name for setting in all_settings()}
 
 
 @pytest.mark.parametrize(("name", "value", "reported"), ACCOUNTS)
-def test_what_starts_the_poller_or_creates_tasks_reports_a_wrong_account(
+def test_programs_that_use_accounts_report_an_invalid_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     name: str,

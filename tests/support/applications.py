@@ -1,4 +1,4 @@
-"""Applications made in the process of the tests, and closed with them."""
+"""Flask applications that run in the test process and are closed after use."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ MakeApp = Callable[..., Flask]  # as `create_app` does
 
 @contextmanager
 def applications() -> Iterator[MakeApp]:
-    """Makes applications that last as long as the block."""
+    """Return a function that makes applications; they are closed at the end of the block."""
     with ExitStack() as made:
 
         def make(settings: Settings | None = None, more: tuple[Routes, ...] = ()) -> Flask:
@@ -68,11 +68,11 @@ def applications() -> Iterator[MakeApp]:
 
 
 def _close(app: Flask) -> None:
-    """Close what a web process keeps to its end: each holds connections, and a thread."""
+    """Close the connections and threads of an application, as its process does when it ends."""
     app.extensions["rejections"].close()
     app.extensions["callbacks"].close()
 
 
 def merge(app: Flask) -> None:
-    """Add the attempts that this application has counted to those of the other processes."""
+    """Add the attempts counted by this application to those of the other processes."""
     app.extensions["rejections"].merge()

@@ -1,4 +1,4 @@
-"""What stands before several web machines: each connection goes to one of those that answer."""
+"""A load balancer in front of several web machines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.patience import PATIENCE
 
 
 class Balancer:
-    """Listens on a port of its own, and passes bytes on in both directions."""
+    """Sends each connection to a machine that accepts it, and passes bytes in both directions."""
 
     def __init__(self, ports: Sequence[int]) -> None:
         self._turns = itertools.cycle(ports)
@@ -49,7 +49,7 @@ class Balancer:
                     server = socket.create_connection(("127.0.0.1", next(self._turns)), PATIENCE)
                     break
             else:
-                return  # none of them answers: neither do we
+                return  # no machine accepts the connection
             with server:
                 back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
                 back.start()

@@ -1,4 +1,4 @@
-"""Requests with a callback token that go wrong in every way, and how they are sent."""
+"""Requests with a callback token that fail in every way, and a client that sends them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
 HEADERS = f"Host: {NAME}\r\nReferer: https://{NAME}/{TOKEN}\r\nCookie: {TOKEN}\r\nX-Any: {TOKEN}"
-# What the server behind the proxy does with a request whose path has this word.
+# What the server behind the proxy does with a request whose path contains this word.
 BROKEN = {
     "closes": b"",
     "cuts": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
@@ -77,9 +77,9 @@ ABORTED = {
 
 
 def response(connection: socket.socket, sent: bytes) -> bytes:
-    """Return the first bytes of the response, or nothing if the connection was only closed."""
+    """Return the first bytes of the response; empty if the connection was closed without one."""
     with connection:
-        with suppress(OSError):  # refused before all of it was sent
+        with suppress(OSError):  # the server refused it before all of it was sent
             connection.sendall(sent)
         with suppress(OSError):
             return connection.recv(4096)
@@ -87,7 +87,7 @@ def response(connection: socket.socket, sent: bytes) -> bytes:
 
 
 def reset(connection: socket.socket, sent: bytes) -> None:
-    """Send this, and break the connection off."""
+    """Send the data, then reset the connection."""
     with connection:
         connection.sendall(sent)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

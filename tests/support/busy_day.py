@@ -1,4 +1,4 @@
-"""A day's record as a shop would have it, with real pictures in it."""
+"""A record of one day of a shop, with real pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOOKS = (subscription("pictures"), subscription("mail", after="pictures"), subsc
 
 
 def fill(store: Store, folder: Path, now: int) -> str:
-    """The id of the newest task that succeeded."""
+    """Fill the record; return the id of the newest task that succeeded."""
     chance = random.Random(5)  # noqa: S311 - the same day each time
     files = _pictures(folder)
     newest = ""
@@ -95,7 +95,7 @@ def _deliver(store: Store, file: File, at: int, number: int, chance: random.Rand
 
 
 def _pictures(folder: Path) -> list[File]:
-    """The sandbox's person in garments of several colours."""
+    """Return the sandbox's person wearing garments of several colours."""
     folder.mkdir(parents=True, exist_ok=True)
     with Image.open(ROOT / "sandbox" / "images" / "person.jpg") as person:
         base = person.convert("RGB")

@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def clean_venv(folder: Path) -> Path:
-    """Make one in the folder; its `bin`.
+    """Create a virtual environment in the folder and return its `bin`.
 
-    Nothing is fetched: the packages are links to those of the running environment, which has more,
-    an editable install of this project too.
+    Nothing is downloaded: its packages are links to those of the running environment, which also
+    has others, such as an editable install of this project.
     """
     made = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
     subprocess.run(made, check=True, timeout=PATIENCE)
@@ -28,12 +28,12 @@ def clean_venv(folder: Path) -> Path:
         try:
             _link(distribution(name), site_packages(folder))
         except PackageNotFoundError:
-            continue  # for another platform or Python; `pip check` tells whether one is missed
+            continue  # for another platform or Python; `pip check` reports missing ones
     return folder / "bin"
 
 
 def site_packages(folder: Path) -> Path:
-    """Where the environment in this folder keeps its packages."""
+    """Return the folder with the packages of the environment."""
     return Path(sysconfig.get_path("purelib", "venv", vars={"base": str(folder)}))
 
 

@@ -1,9 +1,9 @@
-"""Two stores on one database, whose transactions meet halfway.
+"""Two stores on one database, whose transactions overlap in a chosen order.
 
-The first transaction stops where it writes to a given table. The second runs until it has finished,
-or waits for a lock of the first, or stops at the same table. Then both continue. So the order of
-their reads and writes does not depend on the speed of the machine, whether or not the code takes
-the lock that a test is about.
+The first transaction stops where it writes to a given table. The second one runs until it has
+finished, waits for a lock of the first, or stops at the same table. Then both continue. The order
+of their reads and writes does not depend on the speed of the machine, whether or not the code takes
+the lock under test.
 """
 
 from __future__ import annotations
@@ -63,20 +63,20 @@ where datname = current_database() and locktype = 'advisory' and objid = %s and 
 
 
 class Stops(Protocol):
-    """How the transactions of one database are stopped and observed."""
+    """Stops the transactions of one database, and observes them."""
 
     def at(self, table: str, when: str) -> None:
-        """Stop every transaction `before` or `after` it writes to this table, until `go_on`."""
+        """Stop each transaction `before` or `after` it writes to this table, until `go_on`."""
         ...
 
     def go_on(self) -> None: ...
 
     def stopped(self) -> int:
-        """How many transactions have stopped."""
+        """Return how many transactions have stopped."""
         ...
 
     def waiting(self) -> int:
-        """How many have stopped or wait for a lock."""
+        """Return how many transactions have stopped or wait for a lock."""
         ...
 
     def written(self) -> set[str]:
@@ -85,7 +85,7 @@ class Stops(Protocol):
 
 
 class Rivals(Generic[S_co]):
-    """Two stores, each with connections of its own."""
+    """Two stores, each with its own connections."""
 
     def __init__(self, first: S_co, second: S_co, stops: Stops) -> None:
         self.first = first
@@ -102,9 +102,9 @@ class Rivals(Generic[S_co]):
         more: Sequence[Callable[[], T]] = (),
         while_waiting: Callable[[], None] = lambda: None,
     ) -> list[T]:
-        """Run both, so that they meet at this table, and `more` next to them; what they returned.
+        """Run both so that they overlap at this table; return the results of all.
 
-        `first` stops there. `second` starts afterwards.
+        `first` stops at the table. `second` starts afterwards. `more` run beside them.
         """
         with ThreadPoolExecutor(THREADS) as pool:
             self.stops.at(table, when)
@@ -125,7 +125,7 @@ class Rivals(Generic[S_co]):
 
 
 class PostgresStops:
-    """Triggers that wait for an advisory lock, which a connection of the test holds."""
+    """Triggers that wait for an advisory lock, which is held by a connection of the test."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
@@ -158,7 +158,7 @@ class PostgresStops:
 
 
 class SqliteStops:
-    """A look at each statement of a writer, and at each wait for a file lock."""
+    """Intercepts each statement of a writer, and each wait for a file lock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._may_go = threading.Event()
@@ -211,7 +211,7 @@ class SqliteStops:
 
 @contextmanager
 def sqlite_rivals(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rivals[SqliteStore]]:
-    """Two stores on this file, which is migrated."""
+    """Migrate this file, and yield two stores on it."""
     _be_patient(monkeypatch)
     made = Rivals(SqliteStore(path), SqliteStore(path), SqliteStops(monkeypatch))
     try:
@@ -223,7 +223,7 @@ def sqlite_rivals(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rival
 
 @contextmanager
 def postgres_rivals(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rivals[PostgresStore]]:
-    """Two stores on this database, which is migrated."""
+    """Migrate this database, and yield two stores on it."""
     _be_patient(monkeypatch)
     stops = PostgresStops(url)
     made = Rivals(PostgresStore(url), PostgresStore(url), stops)
@@ -236,7 +236,7 @@ def postgres_rivals(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rival
 
 
 def _be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing gives up, or starts again, because a transaction is stopped."""
+    """Raise all timeouts, because a transaction is stopped on purpose."""
     monkeypatch.setattr(group_commit, "PATIENCE", PATIENCE)
     monkeypatch.setattr(wire, "ANSWERS_WITHIN", PATIENCE)
     monkeypatch.setattr(batch, "SET_LOCK_TIMEOUT", "set local lock_timeout = 0")

@@ -1,4 +1,4 @@
-"""What a visitor of the dashboard does, without a browser."""
+"""Uses the dashboard as a visitor does, but without a browser."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def token(page: str) -> str:
 
 
 def act(client: FlaskClient, path: str, **form: str) -> TestResponse:
-    """Press a button: with the token of a page of this session."""
+    """Press a button: send its form with the token of a page of this session."""
     form["csrf_token"] = token(client.get("/dashboard/").text)
     return client.post(path, data=form, follow_redirects=True)

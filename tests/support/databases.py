@@ -1,7 +1,7 @@
 """Empty, migrated PostgreSQL databases for tests, on one server that the whole run shares.
 
-Creating a database takes a server process 300 ms, emptying a used one about 20 ms. So a database
-that a test gives back is emptied and reused.
+Creating a database takes a server process 300 ms; emptying a used one takes about 20 ms. So
+databases are emptied and reused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.patience import wait_until
 
 TEMPLATE = "template_of_the_tests"
 TEMPLATE_LOCK = 4_217_100  # an advisory lock: one process of the test run creates the template
-VACUUM_EVERY = 25  # uses; deleted rows stay in the files, and statements slow down
+VACUUM_EVERY = 25  # uses; deleted rows stay in the files, so statements become slower
 OURS = "schemaname not in ('pg_catalog', 'information_schema')"
 
 # What a test that changes more than rows would change: any definition, or a setting. The schema of
@@ -46,7 +46,7 @@ class Contents:
 
 @dataclass
 class SharedStore:
-    """A store that tests use one after the other, and the connection that empties its database."""
+    """A store that tests use one after another, and the connection that empties its database."""
 
     store: PostgresStore
     emptying: psycopg.Connection | None = None
@@ -54,7 +54,7 @@ class SharedStore:
 
 
 class Databases:
-    """The databases of one process of the test run; `prefix` keeps their names apart."""
+    """The databases of one process of the test run. `prefix` distinguishes their names."""
 
     def __init__(self, server_url: str, prefix: str) -> None:
         self._server = server_url
@@ -65,13 +65,13 @@ class Databases:
         self._shared: SharedStore | None = None  # not in use
 
     def take(self) -> str:
-        """The URL of an empty, migrated database, which is the caller's until it is given back."""
+        """Return the URL of an empty, migrated database for the caller's exclusive use."""
         name = self._free.pop() if self._free else self._create()
         self._uses[name] += 1
         return self.url(name)
 
     def give_back(self, url: str) -> None:
-        """Empty the database for the next test, or drop it if that is not possible."""
+        """Empty the database for the next test; drop it if that is not possible."""
         name = url.rpartition("/")[2]
         if self._emptied(url, vacuum=self._uses[name] % VACUUM_EVERY == 0):
             self._free.append(name)
@@ -80,11 +80,11 @@ class Databases:
 
     @contextmanager
     def shared_store(self) -> Iterator[PostgresStore]:
-        """An empty store that stays open for the next test of this process.
+        """Return an empty store that stays open for the next test of this process.
 
-        A server process needs longer to start, and to read the catalogs and triggers for the first
-        time, than for all statements of a usual test. A test that closed the store, left a lock in
-        the database, or changed definitions costs only itself: the next test gets another store.
+        A new server process needs longer to start, and to read the catalogs and triggers for the
+        first time, than for all statements of a typical test. If a test closes the store, leaves a
+        lock in the database, or changes definitions, the next test gets another store.
         """
         if self._shared is None:
             self._shared = SharedStore(PostgresStore(self.take()))
@@ -99,13 +99,13 @@ class Databases:
                 self._end(shared)
 
     def close(self) -> None:
-        """Drop what is left, so that a run does not end with hundreds of databases."""
+        """Drop the remaining databases, so that a run does not leave hundreds of them."""
         if self._shared is not None:
             self._end(self._shared)
         self._drop(self._free)
 
     def _can_share(self, shared: SharedStore) -> bool:
-        """Empty the database of the store. False if that is not possible, or the store is used."""
+        """Empty the database of the store; return False if it cannot be shared."""
         shared.uses += 1
         store, url = shared.store, shared.store.database.url
         if vars(store.database).get("_is_closed") or shared.uses % VACUUM_EVERY == 0:
@@ -155,7 +155,7 @@ class Databases:
                 store.close()
 
     def _emptied(self, url: str, *, vacuum: bool) -> bool:
-        """Restore what the database contained at first. False if its definitions were changed."""
+        """Restore the original contents. Return False if definitions were changed."""
         assert self._original is not None
         with psycopg.connect(url, autocommit=True) as connection:
             _end_others(connection)
@@ -170,7 +170,7 @@ class Databases:
         if _fingerprint(connection) != self._original.fingerprint:
             return False
         with connection.transaction():
-            connection.execute("set local session_replication_role = replica")  # no triggers
+            connection.execute("set local session_replication_role = replica")  # triggers are off
             _restore(connection, self._original)
         return True
 
@@ -181,7 +181,7 @@ class Databases:
 
 
 def _end_others(connection: psycopg.Connection) -> None:
-    """End connections that the test left open: they may hold locks, and would write."""
+    """End connections that the test left open: they may hold locks or write."""
     others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
     connection.execute(f"select pg_terminate_backend(pid) {others}")
     wait_until(lambda: connection.execute(f"select {others}").fetchone() is None)
@@ -197,7 +197,7 @@ def _tables(connection: psycopg.Connection) -> list[str]:
 
 
 def _sequences(connection: psycopg.Connection) -> dict[str, int]:
-    """The sequences that were used, with their last values."""
+    """Return the used sequences with their last values."""
     return dict(
         connection.execute(
             "select format('%I.%I', schemaname, sequencename), last_value from pg_sequences"

@@ -1,7 +1,7 @@
-"""Debian packages that are unpacked into a cache beside the tests' interpreter, not installed.
+"""Debian packages, unpacked into a cache beside the tests' interpreter instead of installed.
 
-apt-get resolves and downloads with lists of its own in the cache, and dpkg unpacks. Neither needs
-root, neither writes outside of the cache, and no script of a package runs.
+apt-get resolves and downloads with its own lists in the cache, and dpkg unpacks. Neither needs root
+or writes outside the cache, and no script of a package is run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 
 IN_VENV = sys.prefix != sys.base_prefix
 CACHE = (Path(sys.prefix) if IN_VENV else Path.home() / ".cache/callback-receiver-tests") / "debian"
-# Seconds for everything that one call does: less than `timeout` of pytest, which ends the test.
+# Seconds for everything that one call does; less than the `timeout` of pytest, which ends the test.
 WITHIN = 100.0
 LISTS_LAST = 3600  # seconds; then apt-get asks the mirror for newer lists
 UPDATE = "apt-get-update"  # the name under which its failure is remembered
-# A libc beside the loader of another version crashes every program.
+# A libc beside the loader of another version makes every program crash.
 NEVER_UNPACKED = "libc6"
 # Commands that the system runs after an update, and indexes of desktop applications and of files.
 CLEARED = """\
@@ -41,12 +41,12 @@ OPTIONS = {
     "Acquire::http::Timeout": "15",
     "Acquire::https::Timeout": "15",
     "APT::Sandbox::User": "root",  # apt's own user may be unable to reach the cache
-    "Dir::Cache::pkgcache": "pkgcache.bin",  # images of containers switch it off, which is slow
+    "Dir::Cache::pkgcache": "pkgcache.bin",  # container images switch it off, which is slow
 }
 
 
 class UnavailableError(Exception):
-    """The package cannot be had; the message says why."""
+    """The package is not available; the message says why."""
 
 
 def unpacked(
@@ -115,11 +115,11 @@ class _Apt:
                 raise UnavailableError(reason) from error
             for path in (new / "root").rglob("*"):
                 if not path.is_symlink() and path.stat().st_mode & 0o6000:
-                    path.chmod(path.stat().st_mode & 0o1777)  # nobody gains rights by the cache
+                    path.chmod(path.stat().st_mode & 0o1777)  # the cache gives nobody more rights
             (new / "root").rename(folder)
 
     def _update(self) -> None:
-        """Fetch the lists if they are old. If a source fails, those that are there may do."""
+        """Fetch the lists if they are old. If a source fails, existing lists are used."""
         stamp = self._state / "updated"
         is_new = stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_LAST
         if is_new or _failure(self._cache, UPDATE):
@@ -135,7 +135,7 @@ class _Apt:
         install = ("install", "--simulate", "--no-install-recommends", package)
         shown = self._run("apt-get", *self._options, *install)
         names = re.findall(r"^Inst (\S+)", shown, re.MULTILINE)
-        if not names:  # it is installed, though its program is not on the PATH
+        if not names:  # it is installed, but its program is not on the PATH
             names = [package]
         if NEVER_UNPACKED in names:
             raise UnavailableError(f"it needs another {NEVER_UNPACKED} than the installed one")

@@ -1,4 +1,4 @@
-"""The demo as a user runs it, from beginning to end, and what it left behind."""
+"""Runs the demo as a user does, and returns its output and what it left behind."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from tests.support.installation import ROOT
 from tests.support.patience import PATIENCE
 
-# A setting meant for a real receiver must not reach it.
+# A setting that is meant for a real receiver must not affect it.
 NOT_FOR_IT = {"DATABASE_URL": "sqlite:////nowhere/real.db", "PUBLIC_URL": "https://shop.example"}
 
 
 @dataclass(frozen=True)
 class Played:
-    """What it printed; `folder` is where its temporary files were made."""
+    """The output of a demo; `folder` is where its temporary files were created."""
 
     folder: Path
     status: int
@@ -36,7 +36,7 @@ def play(folder: Path, *more: str) -> Played:
         },
         capture_output=True,
         text=True,
-        timeout=4 * PATIENCE,  # it has no limit in total; pytest-timeout's is 5 * PATIENCE
+        timeout=4 * PATIENCE,  # the demo has no limit; pytest-timeout's is 5 * PATIENCE
         check=False,
     )
     return Played(folder, done.returncode, done.stdout, done.stderr)

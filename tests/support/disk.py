@@ -1,8 +1,8 @@
-"""A disk under SQLite, in the process that imports this: it remembers what was synced, and breaks.
+"""A simulated disk below SQLite that records what was synced, and that can fail.
 
-SQLite reaches its files through a table of functions, the VFS. `install` puts one before the
-machine's own. It lies in the library that this Python's `sqlite3` is linked to, so nothing has to
-be installed or compiled.
+SQLite accesses files through a table of functions, the VFS. `install` registers one that calls the
+system's. It uses the library that this Python's `sqlite3` is linked to, so nothing has to be
+installed or compiled.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_vo
 from pathlib import Path
 
 # https://www.sqlite.org/rescode.html
-FULL = 13  # what SQLite makes of ENOSPC
-FAILED_WRITE = 778  # and of EIO, when it writes
-FAILED_SYNC = 1034  # and when it syncs
+FULL = 13  # how SQLite reports ENOSPC
+FAILED_WRITE = 778  # how it reports EIO when it writes
+FAILED_SYNC = 1034  # how it reports EIO when it syncs
 
 WRITE = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64)
 SYNC = CFUNCTYPE(c_int, c_void_p, c_int)
@@ -64,7 +64,7 @@ class Vfs(Structure):
     )
 
 
-# Where SQLite is built into Python, the module has no file, and Python itself is looked through.
+# If SQLite is built into Python, the module has no file, so Python itself is searched.
 library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
 
 WHY_NOT = (
@@ -74,28 +74,28 @@ WHY_NOT = (
 
 
 def can_be_installed() -> bool:
-    """Can SQLite's functions be found? Not in every Python that has SQLite built in."""
+    """Return whether SQLite's functions can be found; not every Python exports them."""
     return hasattr(library, "sqlite3_vfs_register")
 
 
 class Disk:
-    """The disk that holds one database. Several processes may each have it installed."""
+    """The disk of one database. Several processes may install it."""
 
     def __init__(self, database: Path) -> None:
         self._database = str(database)
         self._synced = database.with_name("synced")
         self._fault = database.with_name("fault")
-        self._kept: list[object] = []  # what SQLite points to must not be collected
+        self._kept: list[object] = []  # SQLite points to them, so they must not be collected
 
     def begin(self) -> None:
-        """Once, before any process installs it: what the files hold now is on the disk."""
+        """Regard the present files as synced. Call it once, before the disk is installed."""
         self._synced.mkdir()
         for file in (self._database, f"{self._database}-wal"):
             if Path(file).exists():
                 self._remember(Path(file))
 
     def install(self) -> None:
-        """Let every connection that this process opens from now on go through here."""
+        """Route every connection that this process opens from now on through this disk."""
         library.sqlite3_vfs_find.restype = POINTER(Vfs)
         vfs = Vfs.from_buffer_copy(library.sqlite3_vfs_find(None).contents)
         its_open = OPEN(vfs.open)
@@ -139,29 +139,29 @@ class Disk:
     # -- what was synced
 
     def _remember(self, file: Path) -> None:
-        """All that was written to the file until now outlives a power cut."""
+        """Record that everything written to the file so far survives a power cut."""
         copy = self._synced / f".{file.name}"
         shutil.copyfile(file, copy)
         copy.replace(self._synced / file.name)
 
     def after_a_power_cut(self, folder: Path) -> None:
-        """Make `folder`: what would be found there if the power went this very moment."""
+        """Copy to `folder` what a power cut at this moment would leave."""
         with self._alone():
-            # Copies, not links: opening what was left must not change what is remembered. A process
-            # that was killed while it remembered a file has left an incomplete copy.
+            # Copies, not links: opening what was left must not change what is recorded. A process
+            # that was killed while it recorded a file has left an incomplete copy.
             shutil.copytree(self._synced, folder, ignore=shutil.ignore_patterns(".*"))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No sync of any process falls between the copies of two files."""
+        """Prevent that any process syncs between the copies of two files."""
         with self._synced.with_name("synced-lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    # -- what breaks
+    # -- failures
 
     def break_(self, what: str, code: int) -> None:
-        """From now on every `write` or `sync`, of every process, fails with this code."""
+        """Let every `write` or `sync` of every process fail with this code from now on."""
         self._fault.write_text(f"{what} {code}")
 
     def mend(self) -> None:

@@ -1,4 +1,4 @@
-"""Dispatchers on threads of the test's own, with hooks that call a function of the test."""
+"""Dispatchers on threads of the test, with hooks that call a function of the test."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Calls:
 
 
 class StopSignal(threading.Event):
-    """An event that sets `was_seen` once somebody has found it set."""
+    """An event that sets `was_seen` when its being set has been read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class StopSignal(threading.Event):
 
 
 class _StopsOfWorkers(logging.Handler):
-    """Counts the workers of Procrastinate that were told to stop."""
+    """Counts the Procrastinate workers that were asked to stop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class _StopsOfWorkers(logging.Handler):
 
 
 class Running:
-    """The dispatcher that goes with the store; `stop` ends it."""
+    """A running dispatcher of the kind that the store needs; `stop` ends it."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Running:
         self.thread.start()
 
     def stop(self) -> bool:
-        """Stop the dispatcher; whether everything under way ended."""
+        """Stop the dispatcher; return whether all running attempts ended."""
         self.signal.set()
         self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
@@ -101,7 +101,7 @@ class Running:
 
 @contextmanager
 def dispatchers(store: Store) -> Iterator[Start]:
-    """Starts dispatchers on the store, which are stopped at the end of the block."""
+    """Return a function that starts dispatchers on the store; they stop at the end of the block."""
     running: list[Running] = []
 
     def start(send: Send, **more: Any) -> Running:
@@ -117,7 +117,7 @@ def dispatchers(store: Store) -> Iterator[Start]:
 
 @contextmanager
 def working(deliver: DeliveryWorker) -> Iterator[None]:
-    """Run a lease dispatcher during the block; wait at the end for the deliveries it has begun."""
+    """Run a lease dispatcher during the block; then wait for the deliveries that it has begun."""
     stop = threading.Event()
     worker = threading.Thread(target=LeaseDispatcher(deliver).run, args=(stop,))
     worker.start()
@@ -131,11 +131,11 @@ def working(deliver: DeliveryWorker) -> Iterator[None]:
 
 @contextmanager
 def stops_of_workers() -> Iterator[Callable[[], int]]:
-    """How many of Procrastinate's workers began to stop within the block; there are two."""
+    """Count the Procrastinate workers that began to stop within the block; there are two."""
     logger, handler = logging.getLogger("procrastinate"), _StopsOfWorkers()
     level, propagates = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # the lines are for this handler alone
+    logger.propagate = False  # only this handler is to receive the lines
     logger.addHandler(handler)
     try:
         yield lambda: handler.count

@@ -1,4 +1,4 @@
-"""The documentation's pages as tests see them: which blocks of code stand in them."""
+"""Reads the code blocks of the documentation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """One block of code; `page` is its page's path below the root."""
+    """One code block; `page` is the path of its page below the root."""
 
     page: str
     language: str
@@ -26,14 +26,14 @@ class Block:
         return self.text.partition("\n")[0]
 
     def commands(self) -> Iterator[tuple[str, list[str]]]:
-        """The commands of a console, each with the lines that are shown below it."""
+        """Return the commands of a console block, each with the output shown below it."""
         for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
             command, _, shown = re.sub(r"\\\n\s*", "", part).partition("\n")
             yield command, shown.splitlines()
 
 
 def blocks(page: Path) -> list[Block]:
-    """The blocks of a page, in its order."""
+    """Return the code blocks of a page, in order."""
     name = page.relative_to(ROOT).as_posix()
     found = FENCED.findall(page.read_text(encoding="utf-8"))
     return [Block(name, language, textwrap.dedent(text)) for _, language, text in found]

@@ -71,7 +71,7 @@ ROUTES = (
     "/api/deliveries/999999999999999999999/redeliver",
 )
 
-# What is replaced in a callback by what. Its length is its last header; behind `X:`, it is none.
+# Replacements in a callback. The length is its last header; an `X:` before it removes it.
 LENGTH = b"Content-Length:"
 SHORT = b'{"task_id": "short", "task_status": "succeed"}'
 CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(SHORT), SHORT)
@@ -124,7 +124,7 @@ MALFORMED = {
 
 @dataclass(frozen=True)
 class Request:
-    """One request: its method, which decides whether the response has a body, and its bytes."""
+    """One request: its bytes, and its method, which decides whether the response has a body."""
 
     method: str
     raw: bytes
@@ -132,7 +132,7 @@ class Request:
 
 @dataclass
 class Connection:
-    """The requests that are sent on one connection, and the tasks that they are about."""
+    """The requests that are sent on one connection, and their tasks."""
 
     requests: list[Request] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
@@ -151,13 +151,13 @@ class Generator:
         self._made = Connection()
 
     def well_formed(self) -> Connection:
-        """Requests that are HTTP, whatever their paths, methods, headers and bodies are."""
+        """Generate requests that are valid HTTP, with any paths, methods, headers and bodies."""
         kinds = (self._callbacks, self._callbacks, self._bodies, self._wrong, self._routes)
         self._made.requests += self.random.choice(kinds)()
         return self._made
 
     def malformed(self, name: str) -> Connection:
-        """A callback that is malformed as `MALFORMED` says under this name."""
+        """Return a callback that is malformed in the way that `MALFORMED` lists under this name."""
         task = self._task()
         sent = body("succeed", f"at-{task}")
         target = f"/callbacks/kling/{task}/{mint(SECRET, 'kling', task)}"
@@ -168,10 +168,10 @@ class Generator:
         self._made.requests.append(Request("POST", raw.replace(right, wrong, 1)))
         return self._made
 
-    # -- the kinds
+    # -- kinds of requests
 
     def _callbacks(self) -> Iterator[Request]:
-        """Callbacks of one task, some of them repeated, chunked or signed."""
+        """Return callbacks of one task; some are repeated, chunked or signed."""
         task, provider = self._task(), self.random.choice(("kling", "kling", "appypie"))
         for _ in range(self.random.choice((1, 1, 2, 4))):
             request = self._callback(task, provider=provider)
@@ -182,7 +182,7 @@ class Generator:
         yield self._callback(task, self._odd_body(task))
 
     def _wrong(self) -> Iterator[Request]:
-        """A wrong or altered address, another method or type; then a callback that is right."""
+        """Return a callback with a wrong address, method or type, followed by a correct one."""
         task = self._task()
         token = mint(SECRET, "kling", task)
         right = f"/callbacks/kling/{task}/{token}"
@@ -240,7 +240,7 @@ class Generator:
         headers = [f"Authorization: Bearer {API_TOKEN}", self.random.choice((JSON, *OTHER_TYPES))]
         yield self._request("POST", "/api/tasks", headers, sent)
 
-    # -- their parts
+    # -- parts of requests
 
     def _task(self) -> str:
         self._made.tasks.append(f"{self._prefix}-{len(self._made.tasks)}")

@@ -1,4 +1,4 @@
-"""The web process as gunicorn runs it: its worker processes, and callbacks sent to them."""
+"""Starts the web process under gunicorn, observes its workers, and sends callbacks to them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def database(installation: Installation) -> Path:
 
 
 def launch(installation: Installation, app: str = "wsgi:app", *before: str) -> list[int]:
-    """Start the web process, and wait until it answers; its worker processes.
+    """Start the web process, wait until it responds, and return its worker processes.
 
-    A stop may take as long as it needs: a test decides when the requests in flight end.
+    It may take as long as it needs to stop: a test decides when the running requests end.
     """
     command = ["gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", "."]
     command += ["--graceful-timeout", "1000000"]
@@ -44,10 +44,10 @@ def launch(installation: Installation, app: str = "wsgi:app", *before: str) -> l
 
 
 def launch_all(installation: Installation, app: str = "wsgi:app") -> list[int]:
-    """The same; and each of them serves."""
+    """Do the same, and wait until each of the workers serves."""
     found = launch(installation, app)
     file = database(installation)
-    if file.exists():  # else the record is PostgreSQL
+    if file.exists():  # otherwise the record is in PostgreSQL
         installation.wait_until(lambda: all(_has_open(file, pid) for pid in found))
     return found
 
@@ -58,13 +58,13 @@ def workers(installation: Installation) -> list[int]:
 
 
 def idle_sockets(installation: Installation) -> int:
-    """How many its processes have open once everybody who was answered has left."""
+    """Return the number of open sockets once every client that got its response has left."""
     installation.wait_until(lambda: not _has_visitors(installation.port))
     return sockets(workers(installation))
 
 
 def accept_connections(processes: list[int], port: int) -> bool:
-    """Does any of these processes wait for new connections to the port?
+    """Return whether any of these processes accepts new connections at the port.
 
     A worker process that drains keeps its listening socket open, but no longer polls it.
     """
@@ -73,19 +73,19 @@ def accept_connections(processes: list[int], port: int) -> bool:
 
 
 def waits_for_lock(database: Path) -> bool:
-    """Does a process wait for the file lock of this database, which another one holds?"""
+    """Return whether a process waits for the file lock of this database."""
     inode = str(Path(f"{database}-lock").stat().st_ino)
     rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     return any("->" in row and row[6].rpartition(":")[2] == inode for row in rows)
 
 
 def sockets(processes: list[int]) -> int:
-    """How many they have open: one for each request in flight, and some of their own."""
+    """Return the number of open sockets: one for each running request, and some internal ones."""
     return sum(link.startswith("socket:") for pid in processes for link in _links(pid))
 
 
 def raw(task: str) -> bytes:
-    """The body of this task's callback."""
+    """Return the body of a callback of this task."""
     return body(task_id=f"at-kling-{task}")
 
 
@@ -102,28 +102,28 @@ def send(
 
 
 def has_unread_bytes(port: int) -> bool:
-    """Does anything wait in the kernel for the server at this port: a connection, or bytes?
+    """Return whether the kernel holds a connection, or bytes, that the server has not yet read.
 
-    Of a socket that listens, the kernel counts the connections that were not accepted yet.
+    For a listening socket, the kernel counts the connections that were not accepted yet.
     """
     open_ = (ESTABLISHED, LISTENS)
     return any(found.unread for found in _sockets_at(port) if found.state in open_)
 
 
 def _has_visitors(port: int) -> bool:
-    """Is a connection to this port open, at the side that was connected to?"""
+    """Return whether the server at this port has an open connection."""
     return bool({found.state for found in _sockets_at(port)} - {LISTENS, IS_GONE})
 
 
 @dataclass(frozen=True)
 class _Socket:
     state: str
-    unread: int  # bytes, or connections, that its process has not taken yet
+    unread: int  # bytes, or connections, that the process has not read or accepted yet
     inode: str
 
 
 def _sockets_at(port: int) -> Iterator[_Socket]:
-    """The sockets of this local port."""
+    """Return the sockets of this local port."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, queues, _, _, _, _, inode, *_ = line.split()
         if int(local.rpartition(":")[2], 16) == port:
@@ -131,7 +131,7 @@ def _sockets_at(port: int) -> Iterator[_Socket]:
 
 
 def _descriptors(pid: int) -> list[Path]:
-    """The entries of the open files of the process; none if it has ended."""
+    """Return the file descriptors of the process; none if it has ended."""
     try:
         return list(Path(f"/proc/{pid}/fd").iterdir())
     except (FileNotFoundError, ProcessLookupError):
@@ -139,7 +139,7 @@ def _descriptors(pid: int) -> list[Path]:
 
 
 def _polled(pid: int) -> Iterator[str]:
-    """The files that the process waits for by epoll."""
+    """Return the files that the process waits for with epoll."""
     for entry in _descriptors(pid):
         with suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
             if str(entry.readlink()) == "anon_inode:[eventpoll]":
@@ -153,7 +153,7 @@ def _has_open(file: Path, pid: int) -> bool:
 
 
 def _links(pid: int) -> Iterator[str]:
-    """What the process has open."""
+    """Return the targets of the open files of the process."""
     for entry in _descriptors(pid):
         with suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
             yield str(entry.readlink())

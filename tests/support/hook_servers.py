@@ -1,4 +1,4 @@
-"""Other sides for the hooks, real ones, on loopback: HTTP (well-behaved or not) and SMTP."""
+"""Servers that the hooks call in tests: HTTP (correct or not) and SMTP, on loopback."""
 
 # ruff: noqa: ARG002, N802 - aiosmtpd calls its handlers by these names, with these arguments
 from __future__ import annotations
@@ -40,7 +40,7 @@ def server_tls() -> ssl.SSLContext:
 
 
 def notice(status: str = "succeeded", media: tuple[Media, ...] = (), **task: Any) -> Notice:
-    """What a hook is told of a task that ended after 25 s."""
+    """Return a notice of a task that ended after 25 s."""
     values = {
         "id": "0199f1a2",
         "provider": "kling",
@@ -63,7 +63,7 @@ def picture(fmt: str = "PNG", size: tuple[int, int] = (64, 48), **save: Any) -> 
 
 @dataclass
 class Page:
-    """What a site answers at one path."""
+    """The response of a site at one path."""
 
     body: bytes = b""
     status: int = 200
@@ -72,7 +72,7 @@ class Page:
 
 @dataclass
 class Request:
-    """What a site was asked."""
+    """A request that a site has received."""
 
     method: str
     path: str
@@ -81,7 +81,7 @@ class Request:
 
 
 class Site:
-    """An HTTP server whose pages the test sets; unknown paths answer 404."""
+    """An HTTP server whose pages are set by the test. Unknown paths return 404."""
 
     def __init__(self, *, tls: bool = False) -> None:
         self.pages: dict[str, Page] = {}
@@ -91,7 +91,7 @@ class Site:
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
-                if "Expect" in self.headers:  # S3's clients wait for leave to send
+                if "Expect" in self.headers:  # S3's clients wait for "100 Continue"
                     self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 site.requests.append(
                     Request(self.command, self.path, dict(self.headers), self.rfile.read(length))
@@ -102,13 +102,13 @@ class Site:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(page.body)))
                 self.end_headers()
-                with suppress(OSError):  # a client that has read enough hangs up
+                with suppress(OSError):  # a client may close the connection when it has read enough
                     self.wfile.write(b"" if self.command == "HEAD" else page.body)
 
             do_GET = do_POST = do_PUT = do_HEAD = answer  # noqa: N815
 
             def log_message(self, *args: object) -> None:
-                """Nothing: the test's output is for the test."""
+                """Log nothing, because pytest shows standard error."""
 
         self.server = LoopbackServer(("127.0.0.1", 0), Handler)
         if tls:
@@ -127,7 +127,7 @@ class Site:
 
 @dataclass
 class Endless:
-    """An answer that begins like this and never ends; `rest` is repeated."""
+    """A response that begins with this head and never ends: `rest` is repeated."""
 
     head: bytes
     rest: bytes = b"a"
@@ -147,7 +147,10 @@ def dripping(
     tls: bool = False,
     then_wait: bool = False,
 ) -> Iterator[int]:
-    """The port of a server that sends its answer byte by byte; with `greeting`, unasked."""
+    """Yield the port of a server that sends its response byte by byte.
+
+    With `greeting`, it sends it without waiting for a request.
+    """
     over = threading.Event()
 
     def talk(connection: socket.socket) -> None:
@@ -187,16 +190,16 @@ def dripping(
 
 @dataclass
 class Mailbox:
-    """What an SMTP server took in, and what it refuses."""
+    """The messages that an SMTP server has accepted, and what it refuses."""
 
     port: int = 0
     letters: list[tuple[Envelope, EmailMessage]] = field(default_factory=list)
     logins: list[tuple[str, str]] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)  # by command, or by recipient
-    largest: dict[str, int] = field(default_factory=dict)  # bytes of a letter, by the same
+    largest: dict[str, int] = field(default_factory=dict)  # sizes of messages in bytes, by the same
     too_large: str = "552 5.3.4 Message size exceeds fixed limit"
-    offered: list[int] = field(default_factory=list)  # sizes of letters, as MAIL states them
+    offered: list[int] = field(default_factory=list)  # sizes of messages as stated in MAIL
     sessions: int = 0  # that ended with QUIT
 
     async def handle_MAIL(
@@ -254,12 +257,12 @@ def _stated_size(options: list[str]) -> int:
 
 
 class _OnFreePort(Controller):
-    """aiosmtpd's controller asks to be told the port; 0 lets the system choose."""
+    """A controller of aiosmtpd that lets the system choose its port (0)."""
 
     def _trigger_server(self) -> None:
-        """Connect once, so that a fault in the handler is found before the test begins.
+        """Connect once, so that a fault of the handler is found before the test begins.
 
-        aiosmtpd's own version gives up after a second, which a busy machine can take.
+        aiosmtpd's own version gives up after a second, which a busy machine can need.
         """
         assert isinstance(self.server, asyncio.Server)
         self.port = self.server.sockets[0].getsockname()[1]
@@ -293,7 +296,7 @@ def smtp_server(
             "auth_require_tls": starttls,
         }
     controller = _OnFreePort(box, hostname="127.0.0.1", port=0, **options)
-    with warnings.catch_warnings():  # each connection warns, and some tests are about just that
+    with warnings.catch_warnings():  # each connection causes one, and some tests are about it
         warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS")
         controller.start()
         box.port = controller.port
@@ -303,12 +306,12 @@ def smtp_server(
             controller.stop()
 
 
-events: list[dict[str, Any]] = []  # what `on_event` was called with
+events: list[dict[str, Any]] = []  # the arguments of `on_event`
 refusals: list[Exception] = []  # what it raises
 
 
 def on_event(event: dict[str, Any]) -> str:
-    """A function of the user's, for hooks of type python."""
+    """A user's function, for hooks of type python."""
     if refusals:
         raise refusals[0]
     events.append(event)

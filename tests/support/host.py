@@ -1,4 +1,4 @@
-"""A host that installs requirements.txt, not this project, and runs commands in the checkout."""
+"""A host that installs requirements.txt but not this project, and runs commands in the checkout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.samples import SECRET
 
 
 class Host:
-    """Runs lines by a shell, in the checkout, with PORT set; ends what still runs by its pid."""
+    """Runs shell commands in the checkout with PORT set. Ends what still runs by its process id."""
 
     def __init__(self, folder: Path, checkout: Path = ROOT) -> None:
         self.port = free_port()
@@ -47,7 +47,7 @@ class Host:
         return process
 
     def run(self, line: str) -> str:
-        """What a line prints, that ends by itself with status 0."""
+        """Return the output of a command that ends with status 0."""
         done = subprocess.run(
             ["/bin/sh", "-c", f"exec {line}"],
             cwd=self._checkout,

@@ -1,4 +1,4 @@
-"""A rich record whose every text and timestamp is replaced by one that is hard to display."""
+"""A full record in which every text and timestamp is replaced by one that is hard to display."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIRECTION = "\u202e\u2066\u061c\u200f\u2028\u2029\ufeff\u200b"
 NO_CHARACTERS = "\ufffe\uffff\U0010ffff\U0001fffe\ue000"
 LETTERS = "é\u0301\u0301\u0301\U0001f9e5\u05d0\u0e33"
 TEXT = HTML + TERMINAL + DIRECTION + NO_CHARACTERS + LETTERS
-# Bytes for SQLite, which stores any as text: half a character, an overlong form, and NUL.
+# Bytes for SQLite, which stores any as text: a truncated character, an overlong form, and NUL.
 NO_TEXT = b"\xed\xa0\x80\xff\xfe\xc0\xaf\x00\xf4\x90\x80\x80" + TEXT.encode()
 TEXTS = {
     "every kind of character": NO_TEXT,
@@ -56,7 +56,7 @@ BODIES = {
     "UTF-16": '{"a": "\u202e"}'.encode("utf-16"),
     "nothing": b"",
 }
-# They are chosen by us, or from a list of ours, and name rows of other tables.
+# They are chosen by the product, and name rows of other tables.
 OURS = {
     *(("tasks", column) for column in ("id", "provider")),
     ("callbacks", "provider"),
@@ -75,9 +75,9 @@ AT = ("_at", "until", "at", "hour")
 
 
 def poisoned(path: Path, turn: int = 0) -> set[str]:
-    """Put a hostile text into every place of an SQLite record that takes text; their columns.
+    """Put a hostile text into every text column of an SQLite record; return the columns.
 
-    Each place gets the next of TEXTS, beginning with the one of this turn.
+    Each gets the next of TEXTS, beginning with the one of this turn.
     """
     return _changed(
         path, "text", list(TEXTS.values()), turn, lambda table, column: (table, column) not in OURS
@@ -85,14 +85,14 @@ def poisoned(path: Path, turn: int = 0) -> set[str]:
 
 
 def moved(path: Path, turn: int = 0) -> set[str]:
-    """Put one of MOMENTS into every place of an SQLite record with an instant; their columns."""
+    """Put one of MOMENTS into every time column of an SQLite record; return the columns."""
     return _changed(
         path, "integer", list(MOMENTS.values()), turn, lambda _, column: column.endswith(AT)
     )
 
 
 def replaced_bodies(path: Path, turn: int = 0) -> None:
-    """Put one of BODIES into every message of an SQLite record."""
+    """Replace every message of an SQLite record by one of BODIES."""
     _changed(path, "blob", list(BODIES.values()), turn, lambda _, column: column == "body")
 
 
@@ -120,23 +120,23 @@ def _columns(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
 
 
 def _put(connection: sqlite3.Connection, table: str, column: str, kind: str) -> bool:
-    """Returns False if the column only takes some values."""
+    """Return False if the column accepts only certain values."""
     value = f"cast(hostile({column}) as {kind})"
     try:
         connection.execute(f"update {table} set {column} = {value}")  # noqa: S608
     except sqlite3.IntegrityError as error:
         if "UNIQUE" not in str(error):
             return False
-        own = f"cast(hostile({column}) || {column} as text)"  # each row needs one of its own
+        own = f"cast(hostile({column}) || {column} as text)"  # each row needs a different one
         connection.execute(f"update {table} set {column} = {own}")  # noqa: S608
     return True
 
 
 def poisoned_postgres(url: str, instant: int) -> set[str]:
-    """Put hostile text, and the instant, into every column of a PostgreSQL record; these."""
+    """Put the text and the time into every suitable column of a PostgreSQL record; return them."""
     found = set[str]()
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("set session_replication_role = replica")  # no triggers
+        connection.execute("set session_replication_role = replica")  # triggers are off
         columns = connection.execute(
             "select table_name, column_name, data_type from information_schema.columns "
             "where table_schema = 'public' and table_name not like 'procrastinate%' "
@@ -152,6 +152,6 @@ def poisoned_postgres(url: str, instant: int) -> set[str]:
             try:
                 connection.execute(update, (value,))
             except psycopg.IntegrityError:
-                continue  # it only takes some values, or a different one for each row
+                continue  # it accepts only certain values, or needs a different one for each row
             found.add(f"{table}.{column}")
     return found

@@ -1,4 +1,4 @@
-"""The HTTP server of the remote ends that tests script."""
+"""The HTTP server of simulated remote servers."""
 
 from __future__ import annotations
 

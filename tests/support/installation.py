@@ -1,4 +1,4 @@
-"""The whole installation as processes on loopback, each stopped by its own process id."""
+"""A complete installation as processes on loopback, each stopped by its own process id."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ both_stores = pytest.mark.parametrize("database", ["sqlite", "postgres"], indire
 
 
 class Installation:
-    """A receiver and a submitter that are pointed at one sandbox."""
+    """A receiver and a submitter that use one sandbox."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, database_url: str | None = None) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class Installation:
         }
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run one of our commands to its end."""
+        """Run one of our commands until it ends."""
         return processes.run(command, self.environment)
 
     def start(self, name: str, *command: str) -> None:
@@ -90,13 +90,13 @@ class Installation:
         self.start_web_at("web", self.port, app, *more)
 
     def start_web_at(self, name: str, port: int, app: str = "wsgi:app", *more: str) -> None:
-        """One of several web machines."""
+        """Start a further web machine at this port."""
         bind = f"127.0.0.1:{port}"
         config = "python:receiver.web.gunicorn"
         self.start(name, "gunicorn", "--config", config, "--bind", bind, *more, app)
 
     def kill(self, name: str) -> None:
-        """SIGKILL the program with all its children, as a machine that loses power would."""
+        """Kill the program and all its children with SIGKILL, as a power cut would."""
         os.killpg(self.running[name].pid, signal.SIGKILL)
         self.running.pop(name).wait(PATIENCE)
 
@@ -105,7 +105,7 @@ class Installation:
         return self.status_at_the_end(name)
 
     def status_at_the_end(self, name: str) -> int:
-        """Wait until a program that was told to stop has ended; its exit status."""
+        """Wait until a program that was asked to stop has ended; return its exit status."""
         child = self.running.pop(name)
         try:
             return child.wait(PATIENCE)
@@ -117,7 +117,7 @@ class Installation:
     def wait_until_ready(self) -> None:
         def is_ready() -> bool:
             with suppress(ConnectionRefusedError, requests.ConnectionError):
-                # Before anything listens, this is refused much faster than a request.
+                # Before the server listens, the connection is refused, which is fast.
                 socket.create_connection(("127.0.0.1", self.port), PATIENCE).close()
                 return requests.get(f"{self.url}/readyz", timeout=PATIENCE).ok
             return False
@@ -139,7 +139,7 @@ class Installation:
         self.wait_until(all_ended)
 
     def logs_of(self, name: str) -> str:
-        """All that one of our programs has logged."""
+        """Return everything that one of our programs has logged."""
         return (self.folder / f"{name}.log").read_text()
 
     def logs(self) -> str:
@@ -147,7 +147,7 @@ class Installation:
         return "\n".join(texts)
 
     def close(self) -> None:
-        for child in self.running.values():  # all of them first, so that they end side by side
+        for child in self.running.values():  # all of them first, so that they end together
             child.terminate()
         for name in list(self.running):
             self.status_at_the_end(name)

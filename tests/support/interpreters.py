@@ -1,8 +1,8 @@
-"""Which supported Pythons this machine has: `python -m tests.support.interpreters` lists them.
+"""Finds the supported Pythons on this machine: `python -m tests.support.interpreters` lists them.
 
 Each line has a version and the path of an interpreter that runs. The Python that runs this module
-is left out. Interpreters are looked for on the PATH, and among those of pyenv and uv, which are
-not on the PATH until they are chosen.
+is left out. Interpreters are searched on the PATH, and among those of pyenv and uv, which are not
+on the PATH unless they are selected.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
 def supported() -> list[str]:
-    """The versions that the package metadata lists."""
+    """Return the versions that the package metadata lists."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     listed = [name.rpartition(" ")[2] for name in project["classifiers"]]
     return [version for version in listed if version.startswith("3.")]
 
 
 def found(version: str) -> Path | None:
-    """An interpreter of this version, such as 3.12, that runs."""
+    """Return an interpreter of this version, such as 3.12, that runs."""
     return next((path for path in _candidates(version) if _runs(path, version)), None)
 
 
@@ -43,7 +43,7 @@ def _candidates(version: str) -> Iterator[Path]:
 
 
 def _runs(path: Path, version: str) -> bool:
-    """Does it run, with the modules that a virtual environment needs? pyenv's stand-in may not."""
+    """Return whether it runs, with the modules that a virtual environment needs; a shim may not."""
     program = f"import venv, ensurepip; {VERSION}"
     try:
         done = subprocess.run(

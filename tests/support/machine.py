@@ -9,13 +9,13 @@ from receiver.stores.sql.clocks import SETTLES_WITHIN, ClockStep
 
 
 class Machine:
-    """`shown` is its clock, `up` the time since its boot, both in ms."""
+    """A machine. `shown` is its clock, and `up` the time since its boot, both in ms."""
 
     def __init__(self, shown: int, boot: str = "boot-1", up: int = SETTLES_WITHIN) -> None:
         self.shown, self.boot, self.up = shown, boot, up
 
     def wait(self, ms: int) -> None:
-        """Let time pass; a suspended machine notices no difference."""
+        """Let time pass; a suspended machine does not notice it."""
         self.shown += ms
         self.up += ms
 
@@ -23,7 +23,7 @@ class Machine:
         self.shown += by_ms
 
     def watch(self, store: Store, meter: MetricBuffer | None = None) -> ClockWatch:
-        """Return the watch of a process that starts now on this machine."""
+        """Return the clock watch of a process that starts now on this machine."""
         return ClockWatch(
             store,
             meter,
@@ -35,5 +35,5 @@ class Machine:
 
 
 def correction(watch: ClockWatch) -> ClockStep | None:
-    """Return the correction of the next looks: with a server's clock, two have to agree."""
+    """Return the correction after the next checks: with a server's clock, two have to agree."""
     return watch.look() or watch.look()

@@ -1,4 +1,4 @@
-"""Which SQLite files this process has open; on Linux, elsewhere none are found."""
+"""Finds the SQLite files that this process has open (on Linux; none elsewhere)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ ENDINGS = (".db", ".db-wal", ".db-shm")
 
 
 def open_databases() -> set[tuple[str, str]]:
-    """The number of each descriptor, and the file that it is of."""
+    """Return the number of each descriptor, and its file."""
     found = set()
     for descriptor in DESCRIPTORS.iterdir() if DESCRIPTORS.is_dir() else ():
         try:
             file = str(descriptor.readlink()).removesuffix(" (deleted)")
-        except OSError:  # it was closed meanwhile
+        except OSError:  # it has been closed since
             continue
         if file.endswith(ENDINGS):
             found.add((descriptor.name, file))
@@ -24,7 +24,7 @@ def open_databases() -> set[tuple[str, str]]:
 
 
 def assert_closed_but(before: set[tuple[str, str]]) -> None:
-    """Fail if files other than these stay open: a thread that ends may be closing one now."""
+    """Fail if other files stay open. A thread that is ending may be closing one now."""
     wait_until(
         lambda: open_databases() <= before,
         lambda: f"left open: {sorted(open_databases() - before)}",

@@ -1,4 +1,4 @@
-"""Processes that end with the process that started them, whatever ends that one."""
+"""Processes that end with the process that started them, however that one ends."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Its standard input ends when the process that started it has ended, for whatever reason. It then
-# sends the signal; it does not if it has read a line before.
+# Its standard input ends when the process that started it has ended. It then sends the signal,
+# unless it has read a line before.
 WATCH = """trap "" INT TERM HUP; read -r line || kill -"$1" "$2" """
 
 
 def run_to_its_end(command: list[str]) -> int:
     """Run the command, and return its exit status as a shell does. SIGTERM is passed on.
 
-    Ctrl-C reaches the command without us. We wait until it has cleaned up, where `subprocess.run`
-    would kill it after 0.25 s.
+    Ctrl-C reaches the command directly. We wait until it has cleaned up; `subprocess.run` would
+    kill it after 0.25 s.
     """
     processes: list[subprocess.Popen[bytes]] = []
     is_asked = threading.Event()
@@ -28,7 +28,7 @@ def run_to_its_end(command: list[str]) -> int:
             process.terminate()
 
     signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGINT, lambda *_: None)  # to ignore it would make the command ignore it
+    signal.signal(signal.SIGINT, lambda *_: None)  # ignoring it would make the command ignore it
     processes.append(subprocess.Popen(command))
     if is_asked.is_set():
         pass_on()

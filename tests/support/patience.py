@@ -1,9 +1,8 @@
 """How long a test waits for something that is due to happen: one limit for the whole suite.
 
-The limit only decides when a test that has failed is reported: a test that passes never waits
-that long. So it is generous, and TEST_PATIENCE (seconds, default 120) raises it on machines that
-are very busy. Tests that need a timeout of their own (an HTTP client, a child process, a thread)
-use PATIENCE as well.
+The limit only decides when a failure is reported: a test that passes never waits that long. So it
+is generous, and TEST_PATIENCE (seconds, default 120) raises it on very busy machines. Tests that
+need a timeout for something else (an HTTP client, a child process, a thread) use PATIENCE as well.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from collections.abc import Callable
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "120"))
 if not 0 < PATIENCE <= 86_400:  # 0 would switch pytest-timeout off
     raise ValueError("TEST_PATIENCE is a number of seconds, above 0 and at most 86400")
-FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.05  # seconds between two looks at a condition
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.05  # seconds between two checks of a condition
 
 
 def wait_until(condition: Callable[[], object], details: Callable[[], str] = str) -> None:
-    """Return as soon as the condition is true; fail with the details after PATIENCE seconds."""
+    """Return when the condition is true. Fail with the details after PATIENCE seconds."""
     ends_at = time.monotonic() + PATIENCE
     pause = FIRST_PAUSE
     while not condition():

@@ -1,4 +1,4 @@
-"""Pictures with the metadata, and the damage, that cameras and programs leave in them."""
+"""Pictures with the metadata and defects that cameras and programs produce."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 def chunk(kind: bytes, data: bytes, checksum: int | None = None) -> bytes:
-    """A chunk of a PNG, with this checksum in place of the right one."""
+    """Return a chunk of a PNG, with this checksum instead of the correct one."""
     found = zlib.crc32(kind + data) if checksum is None else checksum
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", found)
 
 
 def with_chunks(png: bytes, *chunks: bytes, at_the_end: bool = False) -> bytes:
-    """The PNG with more chunks: after its header, or before its end."""
+    """Return the PNG with more chunks, after its header or before its end."""
     place = len(png) - 12 if at_the_end else len(PNG_START) + 25
     return png[:place] + b"".join(chunks) + png[place:]
 
@@ -40,14 +40,14 @@ def chunks_of(png: bytes) -> Iterable[tuple[bytes, bytes]]:
 
 
 def with_wrong_checksum(png: bytes, kind: bytes) -> bytes:
-    """The PNG with a wrong checksum in all of its chunks of this kind."""
+    """Return the PNG with a wrong checksum in all its chunks of this kind."""
     return PNG_START + b"".join(
         chunk(name, data, 1 if name == kind else None) for name, data in chunks_of(png)
     )
 
 
 def png_of(width: int, height: int, bits: int, colour: int, rows: bytes, *chunks: bytes) -> bytes:
-    """A PNG of pixels as they are in the file, for kinds that Pillow does not write."""
+    """Return a PNG of raw pixels, for kinds that Pillow does not write."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     stride = len(rows) // height
     lines = b"".join(b"\0" + rows[row * stride : (row + 1) * stride] for row in range(height))
@@ -61,23 +61,23 @@ def png_of(width: int, height: int, bits: int, colour: int, rows: bytes, *chunks
 
 
 def segment(marker: int, data: bytes) -> bytes:
-    """A segment of a JPEG."""
+    """Return a segment of a JPEG."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
 
 
 def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
-    """The JPEG with more segments, before its first one."""
+    """Return the JPEG with more segments before its first one."""
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
 def mpo(size: tuple[int, int] = (320, 320), colour: str = "red") -> bytes:
-    """What a camera writes for a picture with a preview: two JPEGs in a file."""
+    """Return what a camera writes for a picture with a preview: two JPEGs in one file."""
     first, second = Image.new("RGB", size, colour), Image.new("RGB", size, "blue")
     return encoded(first, "MPO", save_all=True, append_images=[second])
 
 
 def exif(orientation: int, *, order: str = "<", more: int = 0) -> bytes:
-    """EXIF data with this orientation behind some other tags, as a camera writes them."""
+    """Return EXIF data with this orientation after some other tags, as a camera writes them."""
     tags = [(0x8000 + number, 3, 1, 7) for number in range(more)] + [(0x0112, 3, 1, orientation)]
     mark = b"II*\0" if order == "<" else b"MM\0*"
     entries = b"".join(struct.pack(f"{order}HHIHxx", *tag) for tag in tags)
@@ -85,7 +85,7 @@ def exif(orientation: int, *, order: str = "<", more: int = 0) -> bytes:
 
 
 def srgb_profile(**replaced: tuple[float, float, float]) -> bytes:
-    """A profile like sRGB's, with other primaries: rXYZ, gXYZ and bXYZ, relative to D50."""
+    """Return a profile like sRGB's with other primaries: rXYZ, gXYZ and bXYZ, relative to D50."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     (count,) = struct.unpack_from(">I", profile, 128)
     for entry in range(132, 132 + 12 * count, 12):
@@ -97,7 +97,7 @@ def srgb_profile(**replaced: tuple[float, float, float]) -> bytes:
 
 
 def brighter() -> bytes:
-    """A profile like sRGB's in which 128 is as bright as 160."""
+    """Return a profile like sRGB's in which 128 is as bright as 160."""
     profile = bytearray(srgb_profile())
     (count,) = struct.unpack_from(">I", profile, 128)
     for entry in range(132, 132 + 12 * count, 12):
@@ -109,7 +109,7 @@ def brighter() -> bytes:
 
 
 def display_p3() -> bytes:
-    """The profile of Apple's screens and cameras, with more colours than sRGB."""
+    """Return the profile of Apple's screens and cameras, which has more colours than sRGB."""
     return srgb_profile(
         rXYZ=(0.51512, 0.24120, -0.00105),
         gXYZ=(0.29198, 0.69225, 0.04189),
@@ -118,5 +118,5 @@ def display_p3() -> bytes:
 
 
 def red_is_blue() -> bytes:
-    """A profile that exchanges red and blue, so that nobody overlooks that it is in force."""
+    """Return a profile that exchanges red and blue, so that its effect cannot be overlooked."""
     return srgb_profile(rXYZ=(0.14307, 0.06061, 0.71393), bXYZ=(0.43604, 0.22249, 0.01392))

@@ -58,7 +58,7 @@ def unpack(built: Path, folder: Path) -> None:
 
 @contextmanager
 def site_packages(folder: Path) -> Iterator[Path]:
-    """Put a folder on `sys.path`, and forget all about it afterwards."""
+    """Put a folder on `sys.path`, and remove it and its modules afterwards."""
     folder.mkdir()
     sys.path.insert(0, str(folder))
     plugins.find.cache_clear()

@@ -12,11 +12,11 @@ _reserved: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A port that is free, and that no other call returns while this process lives.
+    """Return a free port that no other call returns while this process lives.
 
-    This holds across processes: several test runs, each with several processes, choose at the
-    same time. The reservation is an abstract Unix socket (Linux only), which the kernel releases
-    when the process ends.
+    This holds across processes: several test runs, each with several processes, choose at the same
+    time. The reservation is an abstract Unix socket (Linux only), which the kernel releases when
+    the process ends.
     """
     while True:
         port = random.randrange(FROM, TO)  # noqa: S311 - any port will do

@@ -1,4 +1,4 @@
-"""A proxy between a store and its server: it counts round trips, and makes faults."""
+"""A proxy between a store and its server that counts round trips and causes faults."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import suppress
 
 
 class Between:
-    """Listens on `port` (`listen_on`, or any that is free) and passes on to the server's.
+    """Listens on `port` (or on any free port) and forwards to the server.
 
-    `count`: how often the store waited for the server. `is_silent`: nothing the server says is
-    passed on. `cuts_behind`: once the store has said this, the connection ends without an answer.
+    `count`: how often the store waited for the server. `is_silent`: nothing that the server sends
+    is forwarded. `cuts_behind`: after the store has sent this, the connection ends without a
+    response.
     """
 
     def __init__(self, port: int, listen_on: int = 0) -> None:
@@ -41,7 +42,7 @@ class Between:
         with source, sink:
             with suppress(OSError):
                 self._copy(source, sink, name)
-            for one in (source, sink):  # closing alone would not wake who reads from it
+            for one in (source, sink):  # closing alone would not wake a thread that reads from it
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 

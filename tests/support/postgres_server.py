@@ -42,22 +42,22 @@ HASTY = {
 
 
 class NoPostgresError(Exception):
-    """No binaries that can be used; says how to get some."""
+    """No usable binaries; the message says how to get some."""
 
 
 @contextmanager
 def postgres(*, durable: bool = False, wheel: bool = False) -> Iterator[str]:
-    """The URL of a server that runs within the block; see `started`."""
+    """Yield the URL of a server that runs within the block; see `started`."""
     with started(durable=durable, wheel=wheel) as server:
         yield server.url
 
 
 @contextmanager
 def started(*, durable: bool = False, wheel: bool = False) -> Iterator[Server]:
-    """A server that runs within the block.
+    """Yield a server that runs within the block.
 
-    Unless it is to be `durable` it does not wait for the disk, which only a power cut would show.
-    With `wheel` Debian's binaries are passed over.
+    Unless it is `durable`, it does not wait for the disk; only a power cut would show the
+    difference. With `wheel`, Debian's binaries are not used.
     """
     with tempfile.TemporaryDirectory(prefix="postgres-of-the-tests-") as name:
         folder = Path(name)
@@ -67,11 +67,11 @@ def started(*, durable: bool = False, wheel: bool = False) -> Iterator[Server]:
             server.start()
             yield server
         finally:
-            server.stop(at_once=not durable)  # nobody asks for its data any more
+            server.stop(at_once=not durable)  # its data is not needed any more
 
 
 class Server:
-    """One server, which can be stopped and started again on the same data."""
+    """One server, which can be stopped and started again with the same data."""
 
     def __init__(self, binaries: Path, folder: Path, *, durable: bool) -> None:
         self._binaries, self._folder = binaries, folder
@@ -101,7 +101,7 @@ class Server:
         wait_until(self._is_ready, self._log)
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Stop it; `at_once` as a crash would."""
+        """Stop the server; with `at_once`, as if it crashed."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
         self._process.wait(PATIENCE)
@@ -136,7 +136,7 @@ class Server:
 
 
 def main(command: list[str]) -> int:
-    """Run the command with the URL of a server as its last argument; its exit status."""
+    """Run the command with the URL of a server as its last argument; return its exit status."""
     try:
         with postgres() as url:
             print(f"PostgreSQL at {url}", flush=True)
@@ -147,7 +147,7 @@ def main(command: list[str]) -> int:
 
 
 def _binaries(folder: Path, *, wheel: bool) -> Path:
-    """Where `postgres` and `initdb` are. Raises NoPostgresError."""
+    """Return the folder with `postgres` and `initdb`. Raises NoPostgresError."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_release)
     if debian and _release(debian[-1]) >= OLDEST and not wheel:
         return debian[-1]

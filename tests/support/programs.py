@@ -1,4 +1,4 @@
-"""Programs that tests run: the one on the PATH, else Debian's, unpacked into a cache.
+"""Finds programs that tests run: on the PATH, otherwise from Debian's packages in a cache.
 
 `python -m tests.support.programs [NAME …]` fetches those that are not on the PATH.
 """
@@ -80,7 +80,7 @@ def find(name: str, within: float = debian_packages.WITHIN) -> Program:
 
 
 def find_or_skip(name: str) -> Program:
-    """Return the program; skip the test if it cannot be had."""
+    """Return the program, or skip the test if it is not available."""
     try:
         return find(name)
     except UnavailableError as error:

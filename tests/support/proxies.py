@@ -1,7 +1,7 @@
 """The files of deploy/ for nginx and Caddy, adapted to this machine.
 
-They are used as they are, except for what names another machine: the ports, the certificate, the
-socket of syslog and the receiver's address.
+Only what names another machine is changed: the ports, the certificate, the socket of syslog and the
+receiver's address.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def certificate(server: Place) -> None:
 
 
 def connect_by_tls(port: int, *protocols: str) -> ssl.SSLSocket:
-    """Return a TLS connection to a proxy at this machine, as a provider would make it."""
+    """Return a TLS connection to a proxy on this machine, as a provider would open it."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols([*protocols, "http/1.1"])

@@ -1,6 +1,6 @@
 """nginx, Caddy, PgBouncer, Redis and RabbitMQ, each in a temporary folder, on loopback.
 
-None runs as root. Each ends with its block, by its own process id.
+None runs as root. Each is stopped at the end of its block, by its own process id.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Place:
         return self.program.environment() | dict.fromkeys(homes, str(self.folder))
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run the program until it ends by itself."""
+        """Run the program until it ends."""
         return subprocess.run(
             [self.program.path, *arguments],
             cwd=self.folder,
@@ -83,7 +83,7 @@ class Place:
         program: str | Path | None = None,
         more: Mapping[str, str] | None = None,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the program, or another one of its package, as long as the block."""
+        """Run the program, or another one of its package, during the block."""
         with (self.folder / "output").open("ab") as output:
             process = subprocess.Popen(
                 [program or self.program.path, *arguments],
@@ -108,14 +108,14 @@ class Place:
                 process.wait()
 
     def output(self) -> str:
-        """Return everything that the servers of this folder have written to logs."""
+        """Return everything that the servers of this folder have logged."""
         logs = [self.folder / "output", *self.folder.glob("*.log")]
         return "\n".join(log.read_text(errors="replace") for log in logs)
 
 
 @contextmanager
 def place(name: str) -> Iterator[Place]:
-    """Find a program and make a folder for it; the test is skipped if it cannot be had."""
+    """Find a program and create a folder for it; skip the test if it is not available."""
     program = find_or_skip(name)
     with tempfile.TemporaryDirectory(prefix=f"{name}-of-the-tests-") as created:
         folder = Path(created)
@@ -127,7 +127,7 @@ def place(name: str) -> Iterator[Place]:
 
 @contextmanager
 def nginx(server: Place, site: str, port: int) -> Iterator[None]:
-    """Run nginx with a file as in /etc/nginx/conf.d."""
+    """Run nginx with a file like those in /etc/nginx/conf.d."""
     with server.running(*nginx_arguments(server, site), is_ready=lambda: accepts(port)):
         yield
 
@@ -164,7 +164,7 @@ def pgbouncer(server: Place, url: str, mode: str, *, settings: str = "") -> Iter
 
 @contextmanager
 def redis(server: Place) -> Iterator[int]:
-    """Run Redis without persistence; its port."""
+    """Run Redis without persistence; yield its port."""
     port = free_port()
     options = ("--save", "", "--appendonly", "no", "--dir", server.folder)
     with server.running(
@@ -175,10 +175,10 @@ def redis(server: Place) -> Iterator[int]:
 
 @contextmanager
 def rabbitmq(server: Place) -> Iterator[int]:
-    """Run RabbitMQ; its port for AMQP.
+    """Run RabbitMQ; yield its port for AMQP.
 
-    The node's name server (epmd) is a process of ours as well: Erlang would start one that stays
-    when the node has ended.
+    The node's name server (epmd) is our own process as well: Erlang would start one that stays when
+    the node has ended.
     """
     port, name_port = free_port(), free_port()
     more = _rabbitmq_environment(server, port) | {
@@ -186,7 +186,7 @@ def rabbitmq(server: Place) -> Iterator[int]:
         "ERL_EPMD_ADDRESS": "127.0.0.1",
     }
     script = server.program.path.resolve()
-    if script.name == "rabbitmq-script-wrapper":  # Debian's, which only two users may run
+    if script.name == "rabbitmq-script-wrapper":  # Debian's script, which only two users may run
         script = script.with_name("rabbitmq-server")
     epmd = shutil.which("epmd", path=more["PATH"])
     assert epmd, "RabbitMQ is here, but Erlang's epmd is not"
@@ -200,7 +200,7 @@ def rabbitmq(server: Place) -> Iterator[int]:
 def _rabbitmq_environment(server: Place, port: int) -> dict[str, str]:
     folder = server.folder
     path = server.environment()["PATH"]
-    if server.program.folder is not None:  # the package's own `erl` names /usr/lib/erlang
+    if server.program.folder is not None:  # the package's own `erl` refers to /usr/lib/erlang
         erlang = server.program.folder / "usr/lib/erlang"
         binaries = next(erlang.glob("erts-*/bin"))
         server.write(
@@ -213,7 +213,7 @@ def _rabbitmq_environment(server: Place, port: int) -> dict[str, str]:
         path = f"{folder}{os.pathsep}{path}"
     return {
         "PATH": path,
-        "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the server, with its process id
+        "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the server, with the same process id
         "RABBITMQ_NODENAME": "tests@localhost",
         "RABBITMQ_DIST_PORT": str(free_port()),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",

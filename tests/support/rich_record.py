@@ -1,4 +1,4 @@
-"""A record with everything in it that a page can show, and words that would break out of one."""
+"""A record with everything that a page can show, including text that could break out of HTML."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORKS, DEAD = "pictures", "chat"
 
 @dataclass(frozen=True)
 class Rich:
-    """Ids of what was put on record."""
+    """The ids of the recorded objects."""
 
     succeeded: str = "task-succeeded"
     failed: str = "task-failed"
@@ -52,7 +52,7 @@ class Rich:
 
 
 def picture(folder: Path, name: str = "0.png", colour: str = "#4a7bd0") -> File:
-    """A real picture in this folder, as a download leaves it."""
+    """Write a real picture into this folder, as a download would."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     large, small = _encoded("PNG", 600, 800, colour), _encoded("JPEG", 240, 320, colour)
@@ -87,7 +87,7 @@ def tell(store: Store, task: str, status: str, at: int, **more: object) -> None:
 
 
 def fill(store: Store, folder: Path, now: int) -> Rich:
-    """Put it all on record."""
+    """Fill the record."""
     rich = Rich()
     for number, name in enumerate(rich.tasks):
         at = now - (len(rich.tasks) - number) * 10 * MINUTE

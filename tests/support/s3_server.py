@@ -1,4 +1,4 @@
-"""An S3 server of the tests' own: moto, on loopback, on a free port, as a process."""
+"""An S3 server for tests: moto, on loopback, on a free port, as a process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIATESTS", "AWS_SECRET_ACCESS_KEY": "S3CRET-of-th
 
 
 class S3Server:
-    """One server; what it holds is gone when it stops."""
+    """One server; its contents are lost when it stops."""
 
     def __init__(self, log: Path) -> None:
         self.port = free_port()
@@ -49,7 +49,7 @@ class S3Server:
             self._process.wait(PATIENCE)
 
     def client(self, service: str = "s3") -> Any:
-        """boto3's client: another hand than the one that is tested."""
+        """Return boto3's client, which shares no code with the product."""
         return boto3.client(
             service,
             endpoint_url=self.url,
@@ -59,7 +59,7 @@ class S3Server:
         )
 
     def ask_for_keys(self) -> None:
-        """From now on only keys that the server knows are let in."""
+        """Accept only known access keys from now on."""
         self._reset(b"0")
 
     def forget_all(self) -> None:
@@ -80,7 +80,7 @@ class S3Server:
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """A server that runs within the block."""
+    """Yield a server that runs within the block."""
     with tempfile.TemporaryDirectory(prefix="s3-of-the-tests-") as folder:
         server = S3Server(Path(folder) / "log")
         server.start()

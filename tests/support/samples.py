@@ -1,4 +1,4 @@
-"""Samples that tests of every tier build on: callbacks of Kling's legacy dialect."""
+"""Samples for the tests of every tier: callbacks of Kling's legacy dialect."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SECRET = "a-secret-for-the-tests-only"
 
 
 def payload(name: str) -> bytes:
-    """A recorded body, byte for byte."""
+    """Return a recorded body, byte for byte."""
     return (PAYLOADS / name).read_bytes()
 
 
 def body(status: str = "succeed", task_id: str = "828338674605220001", **more: Any) -> bytes:
-    """A callback of Kling's legacy dialect."""
+    """Return a callback of Kling's legacy dialect."""
     document: dict[str, Any] = {
         "task_id": task_id,
         "task_status": status,
@@ -35,7 +35,7 @@ def body(status: str = "succeed", task_id: str = "828338674605220001", **more: A
 
 
 def callback(raw: bytes | None = None, task_id: str = "task-1", **more: Any) -> Callback:
-    """A callback as the web process hands it in."""
+    """Return a callback as the web process passes it to `Ingest`."""
     return Callback(
         provider="kling",
         task_id=task_id,
@@ -46,5 +46,5 @@ def callback(raw: bytes | None = None, task_id: str = "task-1", **more: Any) -> 
 
 
 def subscription(hook: str = "mail", **more: Any) -> Subscription:
-    """A hook that hears the two ends of a task."""
+    """Return a subscription to the two final statuses."""
     return Subscription(hook=hook, on=frozenset({"succeeded", "failed"}), **more)

@@ -1,4 +1,4 @@
-"""A client that speaks Kling to a sandbox, and a sink for its callbacks."""
+"""A client of the sandbox's Kling API, and a server that receives its callbacks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INPUTS = {"human_image": encoded("person.jpg"), "cloth_image": encoded("garment.
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return the first true value of `condition`; fail when none comes in time."""
+    """Return the first true value of `condition`; fail if there is none in time."""
     found: list[Any] = []
 
     def is_found() -> bool:
@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 @dataclass
 class Kling:
-    """A client that sends what it is told, right or wrong."""
+    """A client that sends what the test gives it, correct or not."""
 
     url: str
     session: requests.Session
@@ -81,10 +81,10 @@ class Kling:
 
 
 class Moves:
-    """Holds what a sandbox has put off, such as the moves of its tasks, until it is released."""
+    """Holds back what the sandbox has scheduled until `release` is called."""
 
     def __init__(self) -> None:
-        self.waits: list[float] = []  # seconds, as the sandbox asked for them
+        self.waits: list[float] = []  # seconds, as the sandbox requested
         self._held: list[Callable[[], None]] = []
         self._is_holding = True
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class Moves:
         self._is_holding = True
 
     def release(self) -> None:
-        """Do it now, and from now on at once."""
+        """Run everything now, and everything later at once."""
         with self._lock:
             self._is_holding = False
             held, self._held = self._held, []
@@ -111,7 +111,7 @@ class Moves:
 
 @dataclass
 class Sink:
-    """Where callbacks go; answers with `answers` one after the other, then with 200."""
+    """Receives callbacks; responds with each of `answers` in turn, and then with 200."""
 
     url: str
     answers: list[int] = field(default_factory=list)
@@ -129,7 +129,7 @@ class Sink:
 
 
 class SinkHandler(BaseHTTPRequestHandler):
-    """Status 0 stands for an answer that breaks off in the middle of its body."""
+    """The status 0 stands for a response that ends in the middle of its body."""
 
     sink: Sink
 
@@ -143,4 +143,4 @@ class SinkHandler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-        """Say nothing."""
+        """Log nothing."""

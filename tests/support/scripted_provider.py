@@ -1,4 +1,4 @@
-"""A provider that says what a test scripts, on loopback."""
+"""A provider on loopback that sends what a test scripts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.http_server import LoopbackServer
 
 T = TypeVar("T")
 TOKEN = "the-token-that-nobody-may-see"
-PACE = 0.05  # seconds between two bytes of an answer that drips
+PACE = 0.05  # seconds between two bytes of a response that is sent slowly
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "kling"
 IMAGES = {"task_result": {"images": [{"index": 0, "url": "https://cdn.example/a.png"}]}}
 
 
 @dataclass
 class Asked:
-    """One request as it arrived."""
+    """A received request."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ Reply = Callable[[BaseHTTPRequestHandler, Asked], None]
 
 @dataclass
 class Scripted:
-    """Answers each request with the next of its replies; the last one stays."""
+    """Responds to each request with the next of its replies; the last one is repeated."""
 
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -61,7 +61,7 @@ class Scripted:
         reply(handler, asked)
 
     def say(self, document: Any, status: int = 200, **headers: str) -> Reply:
-        """An answer in JSON; a document that is callable is made from the request."""
+        """Return a response in JSON. A callable document is called with the request."""
 
         def reply(handler: BaseHTTPRequestHandler, asked: Asked) -> None:
             found = document(asked) if callable(document) else document
@@ -79,7 +79,7 @@ class Scripted:
         return self.say((PAYLOADS / name).read_bytes(), status)
 
     def task(self, status: str = "submitted", **more: Any) -> Reply:
-        """The task under our own id, as Kling answers to a create and to a query."""
+        """Return the task under our own id, as Kling responds to a create and to a query."""
 
         def document(asked: Asked) -> Any:
             own_id = asked.json["external_task_id"] if asked.body else asked.path.split("/")[-1]
@@ -100,11 +100,11 @@ class Scripted:
         handler.close_connection = True
 
     def drip(self, handler: BaseHTTPRequestHandler, _: Asked) -> None:
-        """Send a byte at a time, each well within any timeout for one read, until they hang up."""
+        """Send one byte at a time, faster than any timeout, until the client disconnects."""
         self._drip(handler, b"Content-Length: 500000\r\n\r\n")
 
     def drip_a_whole_answer(self, handler: BaseHTTPRequestHandler, _: Asked) -> None:
-        """Only the end of the connection ends it, so hanging up looks like the end of the body."""
+        """Do the same without a length, so that disconnecting looks like the end of the body."""
         self._drip(handler, b'Connection: close\r\n\r\n{"code": 0, "data": {}}')
 
     def _drip(self, handler: BaseHTTPRequestHandler, begin: bytes) -> None:
@@ -114,12 +114,12 @@ class Scripted:
             while not self.ends.wait(PACE):
                 handler.wfile.write(b" ")
         except OSError:
-            return  # they hung up on us, as they should
+            return  # the client disconnected, as it should
 
 
 @contextmanager
 def serving() -> Iterator[Scripted]:
-    """A scripted provider at work, at its `url`."""
+    """Run a scripted provider within the block; its address is `url`."""
     scripted = Scripted()
 
     class Handler(BaseHTTPRequestHandler):
@@ -149,8 +149,8 @@ def serving() -> Iterator[Scripted]:
 def once_reached(attempt: Callable[[float], T]) -> T:
     """Return what `attempt` returns with the first limit (seconds) in which it can connect.
 
-    A limit that is there to be exceeded is short. A busy machine may need longer than that to
-    connect, so the limit is doubled until the attempt no longer raises NeverReached.
+    A limit that is to be exceeded is short. A busy machine may need longer than that to connect, so
+    the limit is doubled until the attempt no longer raises NeverReached.
     """
     for doublings in itertools.count():
         with suppress(NeverReached):

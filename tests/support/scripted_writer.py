@@ -1,4 +1,4 @@
-"""A writer whose database is a list, and does what a test wants."""
+"""A writer whose database is a list, and that fails on demand."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ Rows = list[object]
 
 
 class ScriptedWriter(GroupCommit[Rows]):
-    """Keeps what each commit made durable.
-
-    `failure`: befalls the next batch as a whole, once its works are done.
-    """
+    """Keeps what each commit made durable. `failure` is raised for the whole next batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,9 +29,9 @@ class ScriptedWriter(GroupCommit[Rows]):
 
     @contextmanager
     def held(self, when: str = "begin") -> Iterator[threading.Event]:
-        """Within the block, a batch goes no further than to its `begin`, or to its `commit`.
+        """Within the block, a batch stops at its `begin` or at its `commit`.
 
-        Returns the event that is set once a batch is there.
+        Returns an event that is set when a batch has reached that point.
         """
         is_there, may_go = threading.Event(), threading.Event()
 
@@ -80,11 +77,11 @@ def _do(write: Write[Rows, Any], rows: Rows) -> None:
         write.do(rows)
     except Exception as error:  # noqa: BLE001 - handed to the caller whose write it is
         del rows[already:]
-        write.raised = error.with_traceback(None)  # its frames hold the write, which holds it
+        write.raised = error.with_traceback(None)  # its frames refer to the write
 
 
 def adding(row: object) -> Callable[[Rows], object]:
-    """Work that adds a row, and returns it."""
+    """Return work that adds a row and returns it."""
 
     def work(rows: Rows) -> object:
         rows.append(row)

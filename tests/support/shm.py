@@ -1,7 +1,7 @@
-"""Where the tests may keep their files in memory.
+"""The folder in which the tests may keep their files in memory.
 
-Most tests write a SQLite database, and wait for each sync of the disk. What has to survive is
-tested by processes that are killed and by the order of system calls, which is the same in memory.
+Most tests write a SQLite database and wait for each sync of the disk. What has to survive is tested
+with processes that are killed and with the order of system calls, which are the same in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ENOUGH = 4 * 2**30  # bytes; a run needs about a tenth of it
 
 
 def folder(path: Path = FOLDER) -> str | None:
-    """Return the folder if it exists, has room, and allows programs to be executed."""
+    """Return the folder if it exists, has enough space, and allows programs to be executed."""
     if not (path.is_dir() and os.access(path, os.W_OK)):
         return None
     found = os.statvfs(path)

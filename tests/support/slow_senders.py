@@ -1,4 +1,4 @@
-"""Clients that begin a request and never finish it, many at once."""
+"""Many clients that each begin a request and never finish it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SILENT = {b"", HANDSHAKE}  # with any further byte it would be neither HTTP nor 
 
 
 class SlowSenders:
-    """Connections to one server; each sends a further byte whenever the test says so.
+    """Connections to one server. Each sends a further byte when the test says so.
 
     Those that began with one of SILENT send nothing more.
     """
@@ -36,15 +36,15 @@ class SlowSenders:
 def slow_senders(
     port: int, starts: Sequence[bytes], count: int, tls: ssl.SSLContext | None = None
 ) -> Iterator[SlowSenders]:
-    """`count` connections that begin with these bytes in turn, all of them read by the server.
+    """Yield `count` connections that begin with these bytes in turn, which the server has read.
 
-    With `tls`, the bytes are sent after a handshake, but for those of a handshake itself.
+    With `tls`, the bytes are sent after a handshake, except for those that begin a handshake.
     """
     with ExitStack() as stack:
         connections = []
         for start in islice(cycle(starts), count):
             connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-            with suppress(OSError):  # closed by the server already, to make room for others
+            with suppress(OSError):  # already closed by the server, to free connections for others
                 if tls is not None and not start.startswith(HANDSHAKE):
                     connection = tls.wrap_socket(connection)
                 connection.sendall(start)

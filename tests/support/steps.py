@@ -10,7 +10,7 @@ from typing import Any
 
 
 def steps(work: Callable[[], object]) -> int:
-    """Return how many lines of Python this runs, in this thread."""
+    """Return how many lines of Python this runs in this thread."""
     count = 0
 
     def trace(_: FrameType, event: str, __: Any) -> Any:
@@ -29,15 +29,15 @@ def steps(work: Callable[[], object]) -> int:
 
 def grows_linearly(work: Callable[[int], object], size: int) -> bool:
     """Return whether four times the size takes at most about four times the steps."""
-    work(1)  # what is imported or computed once is no step of the work
+    work(1)  # imports and cached results do not count as work
     few = steps(lambda: work(size))
     return steps(lambda: work(4 * size)) <= 5 * few + 2000
 
 
 def refusing_long_runs(normalize: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
-    """Return `unicodedata.normalize`, but an error for many combining characters in a row.
+    """Return `unicodedata.normalize` with an error for many combining characters in a row.
 
-    It sorts them in quadratic time, which counts as one step.
+    It sorts them in quadratic time, but counts as one step.
     """
 
     def normalized(form: Any, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Who is told of an endpoint, and how often."""
+"""When an alert about an endpoint is sent, and how often."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.support.samples import body, callback, subscription
 NOW = 1_765_519_851_000
 
 
-class People:
-    """Takes alerts, unless the test says what to raise."""
+class AlertHook:
+    """A hook that receives alerts, unless the test makes it raise an error."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -31,7 +31,7 @@ class People:
 
 @pytest.fixture
 def store(store: SqliteStore) -> SqliteStore:
-    """One whose hook "mail" has just been paused."""
+    """A store in which the hook "mail" has just been paused."""
     Ingest(store, [subscription("mail")]).accept(callback(body()))
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1)
     attempt = Attempt(1, NOW, NOW, "failed", "refused")
@@ -42,12 +42,12 @@ def store(store: SqliteStore) -> SqliteStore:
     return store
 
 
-def send(store: SqliteStore, *hooks: tuple[str, People], now: int = NOW) -> None:
+def send(store: SqliteStore, *hooks: tuple[str, AlertHook], now: int = NOW) -> None:
     AlertSender(store, hooks, clock=lambda: now).send()
 
 
-def test_everybody_else_is_told_once(store: SqliteStore) -> None:
-    itself, chat, phone = People(), People(), People()
+def test_every_other_hook_sends_the_alert_once(store: SqliteStore) -> None:
+    itself, chat, phone = AlertHook(), AlertHook(), AlertHook()
     for _ in range(3):
         send(store, ("mail", itself), ("chat", chat), ("phone", phone), now=NOW + 2 * AGAIN_AFTER)
     assert itself.told == []
@@ -58,29 +58,29 @@ def test_everybody_else_is_told_once(store: SqliteStore) -> None:
     assert "refused" in message.text
 
 
-def test_it_is_tried_again_until_somebody_was_told(store: SqliteStore) -> None:
-    chat = People(TemporaryFailure("no answer"))
+def test_an_alert_is_retried_until_a_hook_has_sent_it(store: SqliteStore) -> None:
+    chat = AlertHook(TemporaryFailure("no answer"))
     send(store, ("chat", chat))
     chat.error = None
     send(store, ("chat", chat), now=NOW + AGAIN_AFTER - 1)
-    assert chat.told == []  # not yet
+    assert chat.told == []  # not due yet
     send(store, ("chat", chat), now=NOW + AGAIN_AFTER)
     assert len(chat.told) == 1
 
 
-def test_one_that_was_told_is_enough(store: SqliteStore) -> None:
-    chat, broken = People(), People(TemporaryFailure("no answer"))
+def test_one_successful_hook_is_enough(store: SqliteStore) -> None:
+    chat, broken = AlertHook(), AlertHook(TemporaryFailure("no answer"))
     for round_ in range(3):
         send(store, ("chat", chat), ("broken", broken), now=NOW + round_ * AGAIN_AFTER)
     assert len(chat.told) == 1
 
 
-def test_where_nobody_can_be_told_it_is_not_tried_again(store: SqliteStore) -> None:
-    send(store, ("chat", People(PermanentFailure("404"))))
+def test_without_a_hook_for_alerts_there_is_no_retry(store: SqliteStore) -> None:
+    send(store, ("chat", AlertHook(PermanentFailure("404"))))
     assert store.endpoints.take_alerts(NOW + 10**9, NOW) == []
 
 
-def test_an_alert_of_yesterday_is_dropped(store: SqliteStore) -> None:
-    chat = People()
+def test_an_alert_of_the_previous_day_is_dropped(store: SqliteStore) -> None:
+    chat = AlertHook()
     send(store, ("chat", chat), now=NOW + 86_400_001)
     assert chat.told == []

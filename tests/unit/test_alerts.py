@@ -1,4 +1,4 @@
-"""The alerts and the dashboard ask only for metrics that exist, by labels that they have."""
+"""The alert rules and the Grafana dashboard use only existing metrics with their own labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GROUPED = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
 
 def samples() -> Iterator[tuple[str, set[str]]]:
-    """Each name that can be asked for, with its labels."""
+    """Return each name that can be queried, with its labels."""
     for one in ALL:
         if one.kind is MetricType.HISTOGRAM:
             yield f"{one.family}_bucket", {*one.labels, "le"}
@@ -46,7 +46,7 @@ EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in RULES] + [
 
 
 @pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
-def test_what_is_asked_for_exists(title: str, expression: str) -> None:
+def test_every_queried_metric_exists(title: str, expression: str) -> None:
     found = NAME.findall(expression)
     assert found or expression.startswith("up{"), title
     grouped = {
@@ -60,7 +60,7 @@ def test_what_is_asked_for_exists(title: str, expression: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_is_wrong_and_how_badly(rule: dict[str, Any]) -> None:
+def test_an_alert_states_the_problem_and_its_severity(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("page", "warn")
     shown = re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])
     names = [name for name, _ in NAME.findall(rule["expr"])]
@@ -68,10 +68,10 @@ def test_an_alert_says_what_is_wrong_and_how_badly(rule: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(
+def test_an_alert_has_a_test_case_in_which_it_fires_and_one_in_which_it_does_not(
     rule: dict[str, Any],
 ) -> None:
-    """tests/data/alerts_test.yml, which promtool runs, has both with the metrics of the alert."""
+    """The cases are in tests/data/alerts_test.yml, which promtool runs."""
     alert, names = rule["alert"], {name for name, _ in NAME.findall(rule["expr"])}
     tests = [test for test in CASES if test["name"].split(":")[0] == alert]
     given = " ".join(series["series"] for test in tests for series in test["input_series"])
@@ -82,18 +82,18 @@ def test_an_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(
     assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}
 
 
-def test_every_measure_has_a_panel() -> None:
-    asked = {name for _, expression in EXPRESSIONS for name, _ in NAME.findall(expression)}
-    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
+def test_every_metric_has_a_panel() -> None:
+    queried = {name for _, expression in EXPRESSIONS for name, _ in NAME.findall(expression)}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in queried}
     assert families == {one.family for one in ALL}
 
 
 def test_no_two_panels_overlap() -> None:
-    taken = [
+    cells = [
         (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
         for panel in PANELS
         for x in range(panel["gridPos"]["w"])
         for y in range(panel["gridPos"]["h"])
     ]
-    assert len(taken) == len(set(taken))
-    assert max(x for x, _ in taken) < 24
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24

@@ -1,4 +1,4 @@
-"""An address that only earns refusals waits; the others do not know of it."""
+"""An address from which only rejected requests come is limited; other addresses are unaffected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.web.attempt_limiter import MAX_MERGED, AttemptLimiter, network
 from tests.support.patience import PATIENCE
 
 
-def test_after_the_burst_one_a_second() -> None:
+def test_after_the_burst_one_attempt_per_second_is_allowed() -> None:
     limits = AttemptLimiter(burst=3, per_second=1.0)
     assert [limits.wait("192.0.2.1", 0.0) for _ in range(3)] == [None] * 3
     assert limits.wait("192.0.2.1", 0.0) == 1.0
@@ -26,24 +26,25 @@ def test_after_the_burst_one_a_second() -> None:
     assert limits.wait("192.0.2.1", 1.0) == 1.0
 
 
-def test_who_was_quiet_has_the_whole_burst_again_and_no_more() -> None:
+def test_after_a_pause_the_whole_burst_is_allowed_again_and_no_more() -> None:
     limits = AttemptLimiter(burst=3, per_second=1.0)
     for now in (0.0, 1_000.0):
         assert [limits.wait("192.0.2.1", now) for _ in range(4)] == [None, None, None, 1.0]
 
 
-def test_one_address_does_not_wait_for_another() -> None:
+def test_one_address_does_not_delay_another() -> None:
     limits = AttemptLimiter(burst=1)
     assert limits.wait("192.0.2.1", 0.0) is None
     assert limits.wait("192.0.2.2", 0.0) is None
     assert limits.wait("192.0.2.1", 0.0) is not None
 
 
-def test_only_so_many_addresses_are_remembered() -> None:
+def test_a_limited_number_of_addresses_is_remembered() -> None:
     limits = AttemptLimiter(burst=1, max_senders=100)
     for number in range(1_000):
         limits.wait(f"2001:db8:{number:x}::1", 0.0)
-        limits.wait("192.0.2.1", 0.0)  # seen again and again: not the one that is forgotten
+        # an address that is seen repeatedly is not the one that is dropped
+        limits.wait("192.0.2.1", 0.0)
     assert limits.wait("192.0.2.1", 0.0) is not None
     latest_first = range(999, -1, -1)
     remembered = takewhile(
@@ -63,7 +64,7 @@ def test_only_so_many_addresses_are_remembered() -> None:
         (["", "unknown", "x" * 5_000], 3),
     ],
 )
-def test_who_counts_as_one_sender(addresses: list[str], count: int) -> None:
+def test_which_addresses_count_as_one_sender(addresses: list[str], count: int) -> None:
     networks = {network(address) for address in addresses}
     assert len(networks) == count
     assert max(map(len, networks)) <= 64
@@ -73,7 +74,7 @@ def test_who_counts_as_one_sender(addresses: list[str], count: int) -> None:
 
 
 class Shared:
-    """The store of several processes; while `is_down`, it is unavailable."""
+    """The store that several processes share; while `is_down`, it is unavailable."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Usage] = {}
@@ -105,7 +106,7 @@ class Shared:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[threading.Timer]:
-    """The timers that were started; the test itself lets the time pass."""
+    """The timers that were started; the test runs them itself."""
     found: list[threading.Timer] = []
 
     def start(timer: threading.Timer) -> None:
@@ -118,33 +119,33 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[threading.Timer]:
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
     monkeypatch.setattr(limits_module, "now_ms", lambda: 1_765_519_851_000)
-    made = Shared()
-    yield made
-    for one in made.processes:
+    store = Shared()
+    yield store
+    for one in store.processes:
         one.close()
 
 
 def process(shared: Shared, **more: Any) -> AttemptLimiter:
-    made = AttemptLimiter(burst=6, per_second=1.0, store=shared, **more)
-    shared.processes.append(made)
-    return made
+    limiter = AttemptLimiter(burst=6, per_second=1.0, store=shared, **more)
+    shared.processes.append(limiter)
+    return limiter
 
 
 ATTACKER, OTHER = "192.0.2.1", "192.0.2.2"
 
 
 @pytest.mark.usefixtures("started")
-def test_the_attempts_of_all_processes_count_together(shared: Shared) -> None:
+def test_the_attempts_of_all_processes_are_added_up(shared: Shared) -> None:
     first, second = process(shared), process(shared)
     assert [first.wait(ATTACKER, 0.0) for _ in range(6)] == [None] * 6
     first.merge(0.0)
-    assert second.wait(ATTACKER, 0.0) == 1.0  # although it comes to this process for the first time
+    assert second.wait(ATTACKER, 0.0) == 1.0  # although it is its first request to this process
     assert second.wait(OTHER, 0.0) is None
 
 
 @pytest.mark.usefixtures("started")
-def test_processes_that_did_not_know_of_each_other_stay_within_the_rate(shared: Shared) -> None:
-    """Each allows its own attempts until it learns of the others, and then none until it is due."""
+def test_processes_that_have_not_merged_yet_stay_within_the_rate(shared: Shared) -> None:
+    """Each process allows its own attempts until it merges, and then none until one is due."""
     processes = [process(shared) for _ in range(3)]
     allowed = 0
     for second in range(60):
@@ -173,7 +174,7 @@ def test_an_attempt_writes_nothing_and_merges_are_a_second_apart(
 
 
 @pytest.mark.usefixtures("started")
-def test_the_store_is_read_once_a_second_at_the_most(shared: Shared) -> None:
+def test_the_store_is_read_at_most_once_a_second(shared: Shared) -> None:
     one = process(shared)
     for now in (0.0, 0.0, 0.9, 1.0, 1.5):
         one.wait(ATTACKER, now)
@@ -190,12 +191,12 @@ def test_while_the_store_is_down_each_process_counts_alone_and_merges_later(
     first.merge(0.0)
     assert first.wait(ATTACKER, 0.0) == 1.0
     shared.is_down = False
-    started[-1].function()  # nobody has to try again for that
+    started[-1].function()  # without another attempt
     assert shared.merges == 1
 
 
 @pytest.mark.usefixtures("started")
-def test_attempts_that_wait_for_the_store_are_given_back_meanwhile(shared: Shared) -> None:
+def test_attempts_expire_while_they_wait_for_the_store(shared: Shared) -> None:
     one = process(shared)
     for _ in range(6):
         one.wait(ATTACKER, 0.0)
@@ -215,7 +216,7 @@ def test_a_store_that_is_down_is_not_read_for_every_attempt(shared: Shared) -> N
     assert shared.failures == 1
 
 
-def test_a_store_that_hangs_holds_one_attempt_and_no_more(started: list[threading.Timer]) -> None:
+def test_a_store_that_hangs_delays_only_one_attempt(started: list[threading.Timer]) -> None:
     is_asked, may_answer = threading.Event(), threading.Event()
 
     class Hanging(Shared):
@@ -224,24 +225,24 @@ def test_a_store_that_hangs_holds_one_attempt_and_no_more(started: list[threadin
             may_answer.wait(PATIENCE)
 
     one = process(Hanging())
-    held = real_thread(lambda: one.wait(ATTACKER, 0.0))
+    blocked = real_thread(lambda: one.wait(ATTACKER, 0.0))
     assert is_asked.wait(PATIENCE)
-    assert one.wait(OTHER, 5.0) is None  # while the other still waits
-    assert held.is_alive()
+    assert one.wait(OTHER, 5.0) is None  # while the other attempt still waits
+    assert blocked.is_alive()
     may_answer.set()
-    held.join(PATIENCE)
-    assert not held.is_alive()
+    blocked.join(PATIENCE)
+    assert not blocked.is_alive()
     del started
 
 
 def real_thread(target: Callable[[], object]) -> threading.Thread:
-    made = threading.Thread(target=target)
-    made.start()
-    return made
+    thread = threading.Thread(target=target)
+    thread.start()
+    return thread
 
 
 @pytest.mark.usefixtures("started")
-def test_a_merge_is_of_bounded_size_and_nobody_is_charged_for_others(shared: Shared) -> None:
+def test_a_merge_has_a_limited_size_and_no_sender_is_charged_for_another(shared: Shared) -> None:
     one, other = process(shared), process(shared)
     for number in range(5_000):
         one.wait(f"2001:db8:{number:x}::1", 0.0)
@@ -252,11 +253,11 @@ def test_a_merge_is_of_bounded_size_and_nobody_is_charged_for_others(shared: Sha
 
 
 @pytest.mark.usefixtures("started")
-def test_what_is_stored_does_not_loosen_what_this_process_has_counted(shared: Shared) -> None:
+def test_the_stored_count_does_not_lower_that_of_this_process(shared: Shared) -> None:
     one = process(shared)
     one.wait(ATTACKER, 0.0)
     one.merge(0.0)
-    for number in range(MAX_MERGED):  # the others of the attacker are then not merged
+    for number in range(MAX_MERGED):  # the other attempts of the attacker are then not merged
         one.wait(f"2001:db8:{number:x}::1", 0.0)
     for _ in range(5):
         one.wait(ATTACKER, 0.0)

@@ -1,4 +1,4 @@
-"""What the benchmark counts while the processes that it counts come and go."""
+"""The benchmark counts the processes of a server while some of them start and end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from bench import processes
 
 
-def test_a_process_that_ends_while_it_is_looked_at_ends_no_row(
+def test_a_process_that_ends_while_it_is_counted_causes_no_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that runs a command for each request has many of them."""
+    """A server that runs a command for each request has many such processes."""
 
     def gone(self: Path, pattern: str) -> Iterator[Path]:
         assert pattern == "*/children"

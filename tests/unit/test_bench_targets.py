@@ -1,4 +1,4 @@
-"""What the benchmark says of its targets, given figures."""
+"""How the benchmark compares given figures with its targets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lines_of(**found: Any) -> list[str]:
     return report(results).splitlines()
 
 
-def test_a_row_that_is_not_met_says_where_it_is_said_why() -> None:
+def test_a_row_that_misses_its_target_refers_to_the_explanation() -> None:
     weighed = {"events": 3, "deliveries_per_event": 2, "body": 257, "headers": 123}
     lines = lines_of(
         callbacks=[
@@ -48,19 +48,19 @@ def test_a_row_that_is_not_met_says_where_it_is_said_why() -> None:
             weighed | {"deliveries": "few", "beyond": 440},
         ],
     )
-    said = {line.split(" | ")[0]: line for line in lines}
-    assert said["| us ÷ ceiling, 1 process each"].endswith("| 1 | met |")
-    assert said["| us ÷ ceiling, 2 processes each"].endswith("| 0.5 | not met: 1 |")
-    assert said["| p99 ÷ ceiling's p99, 1 process each"].endswith("| 0.5 | met |")
-    assert said["| p99 ÷ ceiling's p99, 2 processes each"].endswith("| 2 | not met: 1 |")
+    verdicts = {line.split(" | ")[0]: line for line in lines}
+    assert verdicts["| us ÷ ceiling, 1 process each"].endswith("| 1 | met |")
+    assert verdicts["| us ÷ ceiling, 2 processes each"].endswith("| 0.5 | not met: 1 |")
+    assert verdicts["| p99 ÷ ceiling's p99, 1 process each"].endswith("| 0.5 | met |")
+    assert verdicts["| p99 ÷ ceiling's p99, 2 processes each"].endswith("| 2 | not met: 1 |")
     assert f"1. {OF_TWO}" in lines
     of_bytes = "| bytes for each event beyond body and headers, deliveries"
     number = next(line for line in lines if line.endswith(OF_BYTES)).split(".")[0]
-    assert said[f"{of_bytes}: many"].endswith(f"| 656 | not met: {number} |")
-    assert said[f"{of_bytes}: few"].endswith("| 440 | met |")
+    assert verdicts[f"{of_bytes}: many"].endswith(f"| 656 | not met: {number} |")
+    assert verdicts[f"{of_bytes}: few"].endswith("| 440 | met |")
 
 
-def test_a_ratio_is_of_the_rounds_and_not_of_their_medians() -> None:
+def test_a_ratio_is_calculated_for_each_round_and_not_from_the_medians() -> None:
     lines = lines_of(
         callbacks=[
             cell(CEILING, [100, 200, 400], [10, 10, 10]),
@@ -70,38 +70,38 @@ def test_a_ratio_is_of_the_rounds_and_not_of_their_medians() -> None:
     assert "| us ÷ ceiling, 1 process each | ≥ 0.85 | 0.9 | met |" in lines
 
 
-def test_many_tables_are_summed_up_in_one() -> None:
+def test_many_tables_are_summarised_in_one() -> None:
     places = [(disk, many) for disk in ("this disk", "fsync +2 ms") for many in (1, 64)]
     cells = [cell(US, [many], [1]) | {"disk": disk, "connections": many} for disk, many in places]
     assert cells[-1]["per_second"] == [64]
-    cells[-1]["why_not"] = "it fell in its second round"
+    cells[-1]["why_not"] = "the second round failed"
     lines = lines_of(callbacks=cells)
     assert "|  | this disk: 1 | this disk: 64 | fsync +2 ms: 1 | fsync +2 ms: 64 |" in lines
     assert f"| {US} | 1 | 64 | 1 | — |" in lines
     assert not any(line.startswith("|  | this disk: 1 |") for line in lines_of(callbacks=cells[:2]))
 
 
-def test_of_the_memory_each_doubling_is_told_and_the_last() -> None:
+def test_the_memory_is_shown_after_each_doubling_and_at_the_end() -> None:
     series = [(10, 60.0), (15, 61.0), (25, 62.0), (49, 63.0), (50, 64.0), (60, 65.0)]
     lines = lines_of(memory={"callbacks": 60, "wanted": 60, "series": series})
-    told = [line for line in lines if re.match(r"\| \d+ \| \d+\.\d \|", line)]
-    assert told == ["| 10 | 60.0 |", "| 25 | 62.0 |", "| 50 | 64.0 |", "| 60 | 65.0 |"]
+    rows = [line for line in lines if re.match(r"\| \d+ \| \d+\.\d \|", line)]
+    assert rows == ["| 10 | 60.0 |", "| 25 | 62.0 |", "| 50 | 64.0 |", "| 60 | 65.0 |"]
 
 
 @pytest.mark.parametrize("is_full", [True, False])
-def test_the_long_run_and_the_short_one_are_kept_apart(
+def test_results_of_the_long_and_the_short_run_are_stored_separately(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_full: bool
 ) -> None:
     monkeypatch.setattr(command, "RESULTS", tmp_path / "short")
     monkeypatch.setattr(command, "MATRIX", tmp_path / "long")
     command.keep("tables", is_full=is_full)
-    (kept,) = tmp_path.iterdir()
-    assert kept.name == ("long" if is_full else "short")
-    assert kept.read_text().endswith("tables")
+    (stored,) = tmp_path.iterdir()
+    assert stored.name == ("long" if is_full else "short")
+    assert stored.read_text().endswith("tables")
 
 
 @pytest.mark.parametrize("part", [["--only", "import"], ["--smoke"]])
-def test_a_part_is_not_kept_as_the_whole(
+def test_a_partial_run_cannot_be_stored_as_a_full_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: list[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["bench", "--write", *part])
@@ -110,6 +110,6 @@ def test_a_part_is_not_kept_as_the_whole(
     assert "leave out --only and --smoke" in capsys.readouterr().err
 
 
-def test_what_was_not_measured_is_neither_met_nor_not() -> None:
+def test_a_figure_that_was_not_measured_has_its_own_verdict() -> None:
     verdicts = {line.rsplit(" | ", 1)[1] for line in lines_of() if "≥" in line or "≤" in line}
     assert verdicts == {"not measured |"}

@@ -1,4 +1,4 @@
-"""Whether a web worker that cannot start stops the others."""
+"""When a web worker that cannot start stops the others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from receiver.web.server.booting import DELAYS, BootRecord, must_stop_everything
 
 
 def never(_: float) -> None:
-    raise AssertionError("it is known already")
+    raise AssertionError("the result is already known")
 
 
-def test_all_are_stopped_if_none_can_start() -> None:
+def test_all_workers_are_stopped_if_none_can_start() -> None:
     boots = BootRecord()
     boots.failed(1)
     boots.failed(2)

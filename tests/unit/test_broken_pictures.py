@@ -1,4 +1,4 @@
-"""Pictures with a bit turned or the end missing are broken pictures, whatever Pillow says."""
+"""Pictures with damaged or missing bytes are reported as broken, whatever error Pillow raises."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SAMPLES = {
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """Some bytes changed, most of them near the beginning; now and then the end missing."""
+    """Change some bytes, most of them near the beginning, and sometimes remove the end."""
     changed = bytearray(content)
     for _ in range(chance.randint(1, 12)):
         end = len(changed) if chance.random() < 0.3 else min(len(changed), 600)
@@ -48,13 +48,13 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
-def test_a_damaged_result_is_at_worst_a_failed_attempt(kind: str, tmp_path: Path) -> None:
-    chance = random.Random(7)  # noqa: S311 - to repeat a run, not to keep a secret
+def test_a_damaged_result_causes_at_most_a_failed_attempt(kind: str, tmp_path: Path) -> None:
+    chance = random.Random(7)  # noqa: S311 - reproducible, and not a secret
     path, failed = tmp_path / "file", 0
     for _ in range(ROUNDS):
         path.write_bytes(damaged(SAMPLES[kind], chance))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, about metadata
+            warnings.simplefilter("ignore")  # Pillow's warnings, about metadata
             try:
                 inspect(path, "image")
             except DeliveryFailure:
@@ -63,8 +63,8 @@ def test_a_damaged_result_is_at_worst_a_failed_attempt(kind: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
-def test_a_damaged_input_is_at_worst_a_clear_line(kind: str) -> None:
-    chance = random.Random(8)  # noqa: S311 - to repeat a run, not to keep a secret
+def test_a_damaged_input_causes_at_most_a_clear_error(kind: str) -> None:
+    chance = random.Random(8)  # noqa: S311 - reproducible, and not a secret
     refused = 0
     for _ in range(ROUNDS):
         try:

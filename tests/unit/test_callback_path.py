@@ -1,4 +1,4 @@
-"""What senders and proxies add to the path of a callback does not change its route."""
+"""Changes that senders and proxies make to the path of a callback do not change its route."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ OTHERS = (
     "/callbacks/kling/task-1/%EF%BC%AB",
     "/callbacks/kling/../kling/token",
 )
-# These reach the route, where the token is wrong.
+# These paths reach the route, where the token is wrong.
 WRONG = {
     PATH + "x": PATH + "x",
     PATH + "=": PATH + "=",
@@ -92,7 +92,7 @@ WRONG = {
 
 
 def routed(path: str) -> str:
-    """The path with which Flask is called for this path on the wire."""
+    """Return the path with which Flask is called for this path of a request line."""
     seen: list[str] = []
 
     def application(environ: dict[str, Any], _: Any) -> list[bytes]:
@@ -105,13 +105,13 @@ def routed(path: str) -> str:
 
 
 @pytest.mark.parametrize("path", ALTERED)
-def test_an_altered_path_has_its_route(path: str) -> None:
+def test_an_altered_path_has_the_same_route(path: str) -> None:
     assert routed(path) == PATH
     assert normalized(PATH) == PATH
 
 
 @pytest.mark.parametrize("path", ["/callbacks/kling/", "//callbacks//kling", "/callbacks/kling%20"])
-def test_so_has_that_of_signed_callbacks(path: str) -> None:
+def test_an_altered_path_of_signed_callbacks_has_the_same_route(path: str) -> None:
     assert routed(path) == "/callbacks/kling"
 
 
@@ -121,11 +121,11 @@ def test_another_path_is_not_changed(path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "expected"), WRONG.items())
-def test_what_may_belong_to_a_token_is_not_removed(path: str, expected: str) -> None:
+def test_characters_that_may_belong_to_a_token_are_not_removed(path: str, expected: str) -> None:
     assert routed(path) == expected
 
 
-def test_bytes_that_are_no_text_are_passed_on() -> None:
+def test_bytes_that_are_not_utf_8_are_passed_on() -> None:
     environ = {"PATH_INFO": PATH + "\xff"}
     CallbackPaths(lambda *_: [])(environ, lambda *_: lambda _: None)
     assert environ["PATH_INFO"] == PATH + "\xff"

@@ -1,4 +1,4 @@
-"""docs/cli.md lists every command with every option, and nothing that is not there."""
+"""docs/cli.md lists every command with all of its options, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRAMS: dict[str, click.Group] = {
 
 
 def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something by itself, with its full name."""
+    """Return every command that can be run, with its full name."""
     if not isinstance(command, click.Group) or command.invoke_without_command:
         yield name, command
     if isinstance(command, click.Group):
@@ -60,15 +60,15 @@ def test_a_row_names_every_option(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FOUND))
-def test_a_command_says_what_it_does(name: str) -> None:
+def test_a_command_has_a_help_text(name: str) -> None:
     assert FOUND[name].help
 
 
-def test_readme_tells_to_run_what_is_there() -> None:
+def test_commands_in_readme_exist() -> None:
     readme = (ROOT / "README.md").read_text()
-    told = re.findall(r"`(receiver|submitter|sandbox) ([a-z]+)([^`]*)`", readme)
-    assert len(told) > 15
-    for program, word, rest in told:
+    commands_in_readme = re.findall(r"`(receiver|submitter|sandbox) ([a-z]+)([^`]*)`", readme)
+    assert len(commands_in_readme) > 15
+    for program, word, rest in commands_in_readme:
         found = PROGRAMS[program].commands[word]
         options = {option for param in found.params for option in param.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= options, (program, word, rest)

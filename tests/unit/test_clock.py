@@ -1,4 +1,4 @@
-"""The clocks: the record's, the machine's, and the time since boot."""
+"""The clocks: the clock of the record, the clock of the machine, and the time since boot."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def _clocks() -> Iterator[None]:
     clock.follow(None)
 
 
-def test_the_clock_of_the_machine_is_followed_until_there_is_another(
+def test_the_clock_of_the_machine_is_used_until_there_is_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("time.time_ns", lambda: 5_000_000_000)
     assert (clock.now_ms(), clock.wall_ms()) == (5_000, 5_000)
 
 
-def test_a_followed_clock_does_not_jump_when_the_machine_is_set(
+def test_the_clock_of_the_record_does_not_jump_when_the_machine_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock.follow(1_765_519_851_000 - clock.elapsed_ms())
@@ -51,7 +51,7 @@ def test_a_boot_has_one_id_in_every_process_of_a_time_namespace(
     assert ids == ["1fcb", "1fcb time:[1]", "1fcb time:[2]"]
 
 
-def test_without_an_id_of_the_boot_each_process_has_its_own(
+def test_without_a_boot_id_each_process_has_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(clock, "BOOT_ID", tmp_path / "missing")

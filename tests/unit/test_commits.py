@@ -1,4 +1,4 @@
-"""Writes that are awaited in an event loop, on a real loop and a writer whose disk is scripted."""
+"""Writes that an event loop awaits, with a real loop and a writer whose commits are scripted."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.support.scripted_writer import Rows, ScriptedWriter, adding
 
 T = TypeVar("T")
 Work = Callable[[Rows], object]
-FOR_EVER = 10 * PATIENCE  # seconds: a test that waits as long has failed before
+FOR_EVER = 10 * PATIENCE  # seconds: a test that waits this long has already failed
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """A loop whose time a test sets forward."""
+    """An event loop whose time the test advances."""
 
     ahead = 0.0  # seconds
     called: list[str]  # from other threads
@@ -55,7 +55,7 @@ on_each_loop = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def _looks_and_patience_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a write waits for is what wakes it, then, and not a look for late ones."""
+    """Let a write be woken by the event that it waits for, and not by the check for late writes."""
     monkeypatch.setattr(commits, "CHECK_INTERVAL", FOR_EVER)
     monkeypatch.setattr(group_commit, "PATIENCE", 3 * FOR_EVER)
     monkeypatch.setattr(group_commit, "PATIENCE_WHEN_STUCK", 3 * FOR_EVER)
@@ -63,9 +63,9 @@ def _looks_and_patience_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def writer() -> Iterator[ScriptedWriter]:
-    made = ScriptedWriter()
-    yield made
-    made.close()
+    writer = ScriptedWriter()
+    yield writer
+    writer.close()
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def _no_collection() -> Iterator[None]:
 
 
 class Front:
-    """Accepts work in a loop, as the web process accepts callbacks."""
+    """Accepts writes in an event loop, as the web process accepts callbacks."""
 
     def __init__(self, writer: ScriptedWriter) -> None:
         self.writer = writer
@@ -106,7 +106,7 @@ def run(
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait in another thread: the loop sleeps until something wakes it."""
+    """Wait in another thread, so that the loop sleeps until something wakes it."""
     await asyncio.to_thread(wait_until, condition)
 
 
@@ -116,7 +116,7 @@ async def result(task: asyncio.Task[T]) -> T:
 
 
 async def turn(clock: asyncio.AbstractEventLoop, ahead: float = 0.0) -> None:
-    """Set the clock, and let the loop do what is due."""
+    """Set the clock, and let the loop run whatever is due."""
     if isinstance(clock, Clock):
         clock.ahead = ahead or clock.ahead
     for _ in range(5):
@@ -124,7 +124,7 @@ async def turn(clock: asyncio.AbstractEventLoop, ahead: float = 0.0) -> None:
 
 
 @on_each_loop
-def test_the_loop_goes_on_while_a_write_waits(
+def test_the_loop_continues_while_a_write_waits(
     writer: ScriptedWriter, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "STATEMENTS_TIMEOUT", FOR_EVER)
@@ -141,11 +141,11 @@ def test_the_loop_goes_on_while_a_write_waits(
 
 
 @on_each_loop
-def test_what_arrives_in_one_turn_of_the_loop_is_one_commit(
+def test_writes_of_one_iteration_of_the_loop_are_one_commit(
     writer: ScriptedWriter, loop: Loop
 ) -> None:
     async def scenario(front: Front) -> None:
-        assert await front.take(adding("first")) == "first"  # the thread is there, and waits
+        assert await front.take(adding("first")) == "first"  # the thread has started, and waits
         for n in (0, 5):
             tasks = [front.accept(adding(n + more)) for more in range(5)]
             assert [await result(task) for task in tasks] == [*range(n, n + 5)]
@@ -155,7 +155,7 @@ def test_what_arrives_in_one_turn_of_the_loop_is_one_commit(
 
 
 @on_each_loop
-def test_a_writer_that_is_free_again_is_started_at_once(writer: ScriptedWriter, loop: Loop) -> None:
+def test_an_idle_writer_starts_immediately(writer: ScriptedWriter, loop: Loop) -> None:
     async def scenario(front: Front) -> None:
         with writer.held() as is_there:
             first = front.accept(adding(1))
@@ -168,8 +168,8 @@ def test_a_writer_that_is_free_again_is_started_at_once(writer: ScriptedWriter, 
     assert writer.commits == [[1], [2, 3]]
 
 
-def test_what_the_answers_of_a_batch_bring_joins_the_next(writer: ScriptedWriter) -> None:
-    """A client that is answered sends its next callback, which arrives a few turns later."""
+def test_writes_caused_by_the_results_of_a_batch_join_the_next_one(writer: ScriptedWriter) -> None:
+    """A client that receives a response sends its next callback a few iterations later."""
 
     async def client(front: Front) -> None:
         await front.take(adding("first"))
@@ -186,7 +186,8 @@ def test_what_the_answers_of_a_batch_bring_joins_the_next(writer: ScriptedWriter
             await turn(front.loop)
         assert isinstance(front.loop, Clock)
         called = front.loop.called
-        wait_until(lambda: "_start_after" in called)  # all clients are answered in one turn
+        # all clients receive their responses in one iteration
+        wait_until(lambda: "_start_after" in called)
         for task in (*clients, gathered):
             await result(task)
 
@@ -202,16 +203,16 @@ def test_a_batch_wakes_the_loop_once(writer: ScriptedWriter) -> None:
             writes.extend(writer.submit(adding(n), start=False) for n in range(9))
             tasks = [front.loop.create_task(front.commits.wait_for(write)) for write in writes]
             await until(is_there.is_set)
-        wait_until(lambda: all(write.done() for write in writes))  # the loop stands still
+        wait_until(lambda: all(write.done() for write in writes))  # the loop is blocked
         assert [await result(task) for task in tasks] == [*range(9)]
         assert isinstance(front.loop, Clock)
         assert front.loop.called.count("_resume_callers") == 1
-        assert await front.take(adding(9)) == 9  # and the next wakes it again
+        assert await front.take(adding(9)) == 9  # and the next batch wakes it again
 
     run(writer, scenario)
 
 
-def test_an_error_reaches_its_own_waiter_alone(writer: ScriptedWriter) -> None:
+def test_an_error_reaches_only_its_own_caller(writer: ScriptedWriter) -> None:
     mine = ValueError("mine alone")
 
     def bad(_: Rows) -> None:
@@ -229,7 +230,7 @@ def test_an_error_reaches_its_own_waiter_alone(writer: ScriptedWriter) -> None:
     assert writer.commits == [[1, 2]]
 
 
-def test_a_batch_that_fails_is_told_to_everyone_in_it(writer: ScriptedWriter) -> None:
+def test_the_error_of_a_batch_reaches_every_caller_in_it(writer: ScriptedWriter) -> None:
     async def scenario(front: Front) -> None:
         writer.failure = StoreUnavailable("the disk is full", retry_after=7)
         for task in [front.accept(adding(n)) for n in range(3)]:
@@ -242,8 +243,8 @@ def test_a_batch_that_fails_is_told_to_everyone_in_it(writer: ScriptedWriter) ->
     assert writer.rows == [3]
 
 
-def test_what_is_waited_for_too_long_is_withdrawn(writer: ScriptedWriter) -> None:
-    """There is a look each FOR_EVER, and three of them fit into the patience of a write."""
+def test_a_write_that_waits_too_long_is_withdrawn(writer: ScriptedWriter) -> None:
+    """The loop checks for late writes every FOR_EVER seconds, and a write may wait 3 * FOR_EVER."""
 
     async def scenario(front: Front) -> None:
         with writer.held() as is_there:
@@ -264,7 +265,7 @@ def test_what_is_waited_for_too_long_is_withdrawn(writer: ScriptedWriter) -> Non
             assert writer.waiting == 1
             assert not newcomer.done()
         assert await result(newcomer) == 3
-        await turn(front.loop, ahead=5 * FOR_EVER)  # a look that finds nobody
+        await turn(front.loop, ahead=5 * FOR_EVER)  # a check that finds no late write
         with writer.held() as is_there:
             again = front.accept(adding(4))
             await until(is_there.is_set)
@@ -275,7 +276,7 @@ def test_what_is_waited_for_too_long_is_withdrawn(writer: ScriptedWriter) -> Non
     assert writer.rows == [3]
 
 
-def test_what_has_begun_when_its_time_is_over_may_yet_be_committed(
+def test_a_write_that_has_begun_when_its_time_is_over_may_still_be_committed(
     writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_up: list[Write[Rows, Any]] = []
@@ -295,7 +296,7 @@ def test_what_has_begun_when_its_time_is_over_may_yet_be_committed(
             assert isinstance(late.exception(), StoreUnavailable)
             newcomer = front.accept(adding(2))
             await turn(front.loop)
-            await turn(front.loop, ahead=6 * FOR_EVER)  # it is looked at once
+            await turn(front.loop, ahead=6 * FOR_EVER)  # the check for late writes runs once
         assert await result(newcomer) == 2
 
     run(writer, scenario)
@@ -304,10 +305,10 @@ def test_what_has_begun_when_its_time_is_over_may_yet_be_committed(
     assert write.result(PATIENCE) == 1
 
 
-def test_what_is_durable_when_its_time_is_over_is_not_refused(
+def test_a_write_that_is_durable_when_its_time_is_over_succeeds(
     writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop itself may have stood still for as long."""
+    """The loop itself may have been blocked for that long."""
     monkeypatch.setattr(group_commit, "PATIENCE", FOR_EVER / 2)
 
     async def scenario(front: Front) -> None:
@@ -319,7 +320,8 @@ def test_what_is_durable_when_its_time_is_over_is_not_refused(
                 stack.close()
                 wait_until(write.done)
 
-            front.loop.call_later(FOR_EVER, stand_still)  # in the same turn as the look, before it
+            # in the same iteration as the check, before it
+            front.loop.call_later(FOR_EVER, stand_still)
             task = front.loop.create_task(front.commits.wait_for(write))
             await until(is_there.is_set)
             await turn(front.loop, ahead=2 * FOR_EVER)
@@ -329,22 +331,22 @@ def test_what_is_durable_when_its_time_is_over_is_not_refused(
 
 
 class Body:
-    """What a callback holds in memory: up to 32 kB."""
+    """The memory that a callback occupies: up to 32 kB."""
 
 
 @pytest.mark.parametrize(
     "why", ["recorded", "an error of its own", "a batch that fails", "in a batch", "behind a batch"]
 )
 @pytest.mark.usefixtures("_no_collection")
-def test_what_was_taken_is_let_go_at_once_and_not_by_a_collection(
+def test_memory_is_released_immediately_and_not_by_a_garbage_collection(
     writer: ScriptedWriter, why: str
 ) -> None:
     is_stuck = why.endswith(" a batch")
-    held: list[weakref.ref[Body]] = []
+    references: list[weakref.ref[Body]] = []
 
     async def accept(front: Front) -> str:
         body = Body()
-        held.append(weakref.ref(body))
+        references.append(weakref.ref(body))
 
         def work(rows: Rows) -> None:
             rows.append(type(body).__name__)
@@ -373,30 +375,30 @@ def test_what_was_taken_is_let_go_at_once_and_not_by_a_collection(
                 await until(is_there.is_set)
                 await turn(front.loop, ahead=4 * FOR_EVER)
                 assert task.done()
-            said = await result(task)
-            await until(lambda: held[0]() is None)
-        return said
+            messages = await result(task)
+            await until(lambda: references[0]() is None)
+        return messages
 
-    said = {
+    messages = {
         "recorded": "recorded",
         "an error of its own": "mine alone",
         "a batch that fails": "the disk is full",
     }
-    assert run(writer, scenario).startswith(said.get(why, "no commit within"))
+    assert run(writer, scenario).startswith(messages.get(why, "no commit within"))
 
 
 @pytest.mark.usefixtures("_no_collection")
-def test_an_error_keeps_no_callback_of_anybody_else(writer: ScriptedWriter) -> None:
-    """Its traceback holds the callback of whoever it was raised for."""
-    held: list[weakref.ref[Body]] = []
+def test_an_error_references_no_callback_of_another_caller(writer: ScriptedWriter) -> None:
+    """Its traceback references the callback of the caller for which it was raised."""
+    references: list[weakref.ref[Body]] = []
     errors: list[Exception] = []
 
     async def accept(front: Front, body: Body) -> None:
-        held.append(weakref.ref(body))
+        references.append(weakref.ref(body))
         try:
             await front.take(adding(None))
         except StoreUnavailable as error:
-            if len(held) == 2 and not errors:
+            if len(references) == 2 and not errors:
                 errors.append(error)
 
     async def scenario(front: Front) -> None:
@@ -405,13 +407,13 @@ def test_an_error_keeps_no_callback_of_anybody_else(writer: ScriptedWriter) -> N
         for task in tasks:
             await result(task)
         assert len(errors) == 1
-        await until(lambda: held[1]() is None)
-        assert held[0]() is not None
+        await until(lambda: references[1]() is None)
+        assert references[0]() is not None
 
     run(writer, scenario)
 
 
-def test_a_waiter_that_is_cancelled_takes_nobody_along(writer: ScriptedWriter) -> None:
+def test_a_cancelled_caller_does_not_affect_others(writer: ScriptedWriter) -> None:
     async def scenario(front: Front) -> None:
         with writer.held("commit") as is_there:
             cancelled, other = front.accept(adding(1)), front.accept(adding(2))
@@ -423,15 +425,15 @@ def test_a_waiter_that_is_cancelled_takes_nobody_along(writer: ScriptedWriter) -
         assert await front.take(adding(3)) == 3
 
     run(writer, scenario)
-    assert writer.commits == [[1, 2], [3]]  # it was handed over
+    assert writer.commits == [[1, 2], [3]]  # it was passed to the writer
 
 
 @pytest.mark.usefixtures("_no_collection")
-def test_the_write_of_a_waiter_that_was_cancelled_is_withdrawn_in_time(
+def test_the_write_of_a_cancelled_caller_is_withdrawn_in_time(
     writer: ScriptedWriter,
 ) -> None:
     body = Body()
-    held = weakref.ref(body)
+    reference = weakref.ref(body)
 
     def adds(body: Body) -> Work:
         return lambda rows: rows.append(body)
@@ -451,7 +453,7 @@ def test_the_write_of_a_waiter_that_was_cancelled_is_withdrawn_in_time(
             assert writer.waiting == 1
             await turn(front.loop, ahead=4 * FOR_EVER)
             assert writer.waiting == 0
-            assert held() is None
+            assert reference() is None
 
     run(writer, scenario)
     assert writer.run(adding(2)) == 2
@@ -459,7 +461,7 @@ def test_the_write_of_a_waiter_that_was_cancelled_is_withdrawn_in_time(
 
 
 @on_each_loop
-def test_a_loop_that_is_closed_while_the_writer_settles_ends_no_writer(
+def test_closing_the_loop_during_a_commit_does_not_end_the_writer(
     writer: ScriptedWriter, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     thread = writer.run(lambda _: threading.current_thread())
@@ -468,7 +470,7 @@ def test_a_loop_that_is_closed_while_the_writer_settles_ends_no_writer(
         async def scenario(front: Front) -> None:
             front.accept(adding(1))
             await until(is_there.is_set)
-            front.accept(adding(2))  # it waits until the writer is free
+            front.accept(adding(2))  # it waits until the writer is idle
             await until(lambda: writer.waiting == 1)
             await turn(front.loop)
 
@@ -478,10 +480,10 @@ def test_a_loop_that_is_closed_while_the_writer_settles_ends_no_writer(
     assert writer.rows == [1, 2]
 
 
-def test_a_write_that_is_done_already_is_not_waited_for(
+def test_a_finished_write_is_returned_without_waiting(
     writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where no thread can be started: the loop commits itself."""
+    """This happens where no thread can be started: the loop then commits itself."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

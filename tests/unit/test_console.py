@@ -1,4 +1,4 @@
-"""Tables on a terminal: no word is cut apart, whatever the width is."""
+"""Tables on a terminal never break a word, whatever the width is."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
-    """Makes standard output a terminal of this width."""
+    """Make standard output a terminal of this width."""
 
     def make(columns: int) -> Terminal:
-        made = Terminal()
-        monkeypatch.setattr(sys, "stdout", made)
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stdout", screen)
         for name, value in {"TERM": "dumb", "LINES": "50", "COLUMNS": str(columns)}.items():
             monkeypatch.setenv(name, value)
-        return made
+        return screen
 
     return make
 
@@ -50,9 +50,9 @@ def stored() -> StoredCallback:
 
 
 def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], Terminal]) -> None:
-    made = terminal(80)
+    screen = terminal(80)
     records.show_callbacks([stored()])
-    assert made.getvalue().splitlines() == [
+    assert screen.getvalue().splitlines() == [
         "id   task                              source    outcome      repeats",
         f"153  {ID}  callback  quarantined  0",
         "    received: 2025-12-12 06:10:51  problem: the body has more than 262144 bytes",
@@ -61,19 +61,19 @@ def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], T
 
 
 def test_a_row_is_one_line_where_it_fits(terminal: Callable[[int], Terminal]) -> None:
-    made = terminal(180)
+    screen = terminal(180)
     records.show_callbacks([stored()])
-    assert len(made.getvalue().splitlines()) == 2
-    assert PROBLEM in made.getvalue()
+    assert len(screen.getvalue().splitlines()) == 2
+    assert PROBLEM in screen.getvalue()
 
 
 @pytest.mark.parametrize("columns", [1, 20, 79, 80, 81, 200])
-def test_nothing_is_lost_at_any_width(terminal: Callable[[int], Terminal], columns: int) -> None:
-    made = terminal(columns)
+def test_nothing_is_omitted_at_any_width(terminal: Callable[[int], Terminal], columns: int) -> None:
+    screen = terminal(columns)
     reason = "服务 is [bold]busy[/] " + "x" * 90
     task = Task(ID, "kling", Status.FAILED, AT, AT, reference="ORDER-7", reason=reason)
     records.show_tasks([task])
-    shown = "".join(made.getvalue().split())
+    shown = "".join(screen.getvalue().split())
     for text in (ID, "kling", "ORDER-7", "failed", "2025-12-12", "".join(reason.split())):
         assert text in shown
 
@@ -87,29 +87,29 @@ def test_a_row_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_finding_is_broken_between_words(terminal: Callable[[int], Terminal]) -> None:
-    made = terminal(80)
-    said = "none was seen for 63 s: callbacks that never come are not fetched"
-    output.show_finding(warning("poller", said, "start receiver serve, or another poller"))
-    shown = click.unstyle(made.getvalue()).splitlines()
+    screen = terminal(80)
+    problem = "none was seen for 63 s: callbacks that never come are not fetched"
+    output.show_finding(warning("poller", problem, "start receiver serve, or another poller"))
+    shown = click.unstyle(screen.getvalue()).splitlines()
     assert shown == [
         "warning  poller       none was seen for 63 s: callbacks that never come are not",
         "                      fetched; start receiver serve, or another poller",
     ]
 
 
-def test_a_program_to_be_pasted_stays_on_one_line(terminal: Callable[[int], Terminal]) -> None:
-    made = terminal(80)
+def test_a_command_for_pasting_stays_on_one_line(terminal: Callable[[int], Terminal]) -> None:
+    screen = terminal(80)
     program = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
     output.show_finding(warning("settings", "it is too short", f"make one with: {program}"))
-    assert program in made.getvalue()
+    assert program in screen.getvalue()
 
 
-def test_a_list_of_others_fits_as_well(terminal: Callable[[int], Terminal]) -> None:
-    made = terminal(80)
+def test_a_list_of_mismatches_fits(terminal: Callable[[int], Terminal]) -> None:
+    screen = terminal(80)
     columns = ("its id", "our id", "status", "created", "result")
     row = ("385235401494757376", ID, "succeeded", "2026-11-29T01:07:57.044Z", "https://a.example/1")
     output.show_table(columns, [row], "No tasks.")
-    assert made.getvalue().splitlines() == [
+    assert screen.getvalue().splitlines() == [
         "its id              our id                            status",
         f"385235401494757376  {ID}  succeeded",
         "    created: 2026-11-29T01:07:57.044Z  result: https://a.example/1",
@@ -117,20 +117,20 @@ def test_a_list_of_others_fits_as_well(terminal: Callable[[int], Terminal]) -> N
 
 
 def test_no_line_of_a_timeline_ends_with_spaces(terminal: Callable[[int], Terminal]) -> None:
-    made = terminal(80)
+    screen = terminal(80)
     task = Task(ID, "kling", Status.CREATED, AT, AT)
     created = Transition("created", AT, AT, Trust.TOKEN)
     records.show_timeline(TaskHistory(task, (created,), (), (), {}, {}))
-    assert not [line for line in made.getvalue().splitlines() if line != line.rstrip()]
+    assert not [line for line in screen.getvalue().splitlines() if line != line.rstrip()]
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
 def test_no_word_and_no_number_is_broken(terminal: Callable[[int], Terminal], columns: int) -> None:
-    made = terminal(columns)
+    screen = terminal(columns)
     words = ["https://cdn.example/" + "a" * 90, "12345678901234567890.12", "half-open", "ORDER-7"]
     output.show_table(("name", "text"), [("x", " ".join(words))], "Nothing.")
     output.print_line(f"task {' '.join(words)}")
-    shown = made.getvalue().split()
+    shown = screen.getvalue().split()
     for word in words:
         assert shown.count(word) == 2
 
@@ -138,14 +138,14 @@ def test_no_word_and_no_number_is_broken(terminal: Callable[[int], Terminal], co
 def test_long_lines_of_a_timeline_are_broken_between_words(
     terminal: Callable[[int], Terminal],
 ) -> None:
-    made = terminal(80)
+    screen = terminal(80)
     task = Task(ID, "kling", Status.CREATED, AT, AT)
     late = StoredCallback(
         1, callback(task_id=ID, received_at=AT + 3_725_000), Outcome.QUARANTINED, 0, PROBLEM
     )
     created = Transition("created", AT, AT, Trust.TOKEN)
     records.show_timeline(TaskHistory(task, (created,), (late,), (), {}, {}))
-    lines = made.getvalue().splitlines()
+    lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].split()[:5] == ["+1", "h", "2", "min", "callback"]
     assert all(line.startswith(" " * records.TIMELINE_INDENT) for line in lines[3:])
@@ -153,9 +153,9 @@ def test_long_lines_of_a_timeline_are_broken_between_words(
 
 
 def test_numbers_are_aligned_on_the_right(terminal: Callable[[int], Terminal]) -> None:
-    made = terminal(80)
+    screen = terminal(80)
     output.show_table(("by", "cost"), [("a", "1.50"), ("b", "100.25")], "", numbers=("cost",))
-    assert made.getvalue().splitlines() == ["by    cost", "a     1.50", "b   100.25"]
+    assert screen.getvalue().splitlines() == ["by    cost", "a     1.50", "b   100.25"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A compressed body is decompressed up to a limit, in every form that senders use."""
+"""A compressed body is decompressed up to a limit, in every format that senders use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def raw_deflate(data: bytes, level: int = 9, strategy: int = zlib.Z_DEFAULT_STRA
 
 
 def flushed_often(data: bytes) -> bytes:
-    """gzip as a server writes it that flushes every part of a response."""
+    """Return gzip data as a server writes it when it flushes every part of a response."""
     stream = zlib.compressobj(wbits=31)
     parts = [
         stream.compress(data[at : at + 100]) + stream.flush(zlib.Z_FULL_FLUSH)
@@ -50,8 +50,8 @@ FORMS: dict[str, tuple[str, bytes]] = {
     "gzip that was flushed often": ("gzip", flushed_often(TEXT)),
     "gzip of two members": ("gzip", gzip.compress(TEXT[:99]) + gzip.compress(TEXT[99:])),
     "gzip with an empty member": ("gzip", gzip.compress(b"") + gzip.compress(TEXT)),
-    "gzip with zeros behind it": ("gzip", gzip.compress(TEXT) + b"\0" * 500),
-    "gzip with a line end behind it": ("gzip", gzip.compress(TEXT) + b"\r\n"),
+    "gzip followed by zeros": ("gzip", gzip.compress(TEXT) + b"\0" * 500),
+    "gzip followed by a line break": ("gzip", gzip.compress(TEXT) + b"\r\n"),
     "x-gzip": ("x-gzip", gzip.compress(TEXT)),
     "gzip in capitals": (" GZIP ", gzip.compress(TEXT)),
     "deflate with the zlib header": ("deflate", zlib.compress(TEXT)),
@@ -63,8 +63,8 @@ FORMS: dict[str, tuple[str, bytes]] = {
         "deflate",
         raw_deflate(b"\xef\xbb\xbf" + TEXT, 9, zlib.Z_FIXED),
     ),
-    "zlib that is called gzip": ("gzip", zlib.compress(TEXT)),
-    "gzip that is called deflate": ("deflate", gzip.compress(TEXT)),
+    "zlib that is labelled gzip": ("gzip", zlib.compress(TEXT)),
+    "gzip that is labelled deflate": ("deflate", gzip.compress(TEXT)),
     "gzip of deflate": ("deflate, gzip", gzip.compress(zlib.compress(TEXT))),
     "gzip twice": ("gzip,gzip", gzip.compress(gzip.compress(TEXT))),
     "gzip and identity": ("identity, gzip", gzip.compress(TEXT)),
@@ -75,7 +75,7 @@ FORMS: dict[str, tuple[str, bytes]] = {
     "a character set in the wrong header": ("UTF-8", TEXT),
     "gzip that a proxy decompressed": ("gzip", TEXT),
     "deflate that a proxy decompressed": ("deflate", TEXT),
-    "gzip that a proxy decompressed, behind a line end": ("gzip", b"\r\n" + TEXT),
+    "gzip that a proxy decompressed, after a line break": ("gzip", b"\r\n" + TEXT),
     "gzip twice, decompressed once by a proxy": ("gzip, gzip", gzip.compress(TEXT)),
 }
 
@@ -91,7 +91,7 @@ def test_a_body_is_decompressed(codings: str, sent: bytes) -> None:
 @pytest.mark.parametrize("charset", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("codings", ["gzip", ""])
 @pytest.mark.parametrize("space", ["", "\r\n", " \ufeff"])
-def test_a_byte_order_mark_and_space_are_skipped(
+def test_a_byte_order_mark_and_spaces_are_skipped(
     mark: str, charset: str, codings: str, space: str
 ) -> None:
     if space.endswith("\ufeff") and not mark:
@@ -104,7 +104,7 @@ def test_a_byte_order_mark_and_space_are_skipped(
 
 @pytest.mark.parametrize("charset", ["utf-16", "utf-8-sig"])
 @pytest.mark.parametrize("codings", ["gzip", "deflate"])
-def test_a_text_with_a_mark_that_a_proxy_decompressed_is_left_as_it_is(
+def test_text_with_a_mark_that_a_proxy_decompressed_is_not_changed(
     charset: str, codings: str
 ) -> None:
     sent = TEXT.decode().encode(charset)
@@ -119,8 +119,8 @@ DAMAGED = {
     "with a second member that is cut off": ("gzip", gzip.compress(TEXT) + b"\x1f\x8b\x08"),
     "with a changed byte": ("gzip", gzip.compress(TEXT)[:30] + b"?" + gzip.compress(TEXT)[31:]),
     "cut off": ("deflate", zlib.compress(TEXT)[:-5]),
-    "without a header, cut off": ("deflate", raw_deflate(TEXT)[:-5]),
-    "without a header, with more behind it": ("deflate", raw_deflate(TEXT) + b"123"),
+    "without a header, truncated": ("deflate", raw_deflate(TEXT)[:-5]),
+    "without a header, followed by more data": ("deflate", raw_deflate(TEXT) + b"123"),
     "not compressed": ("gzip", b"a=b&c=d"),
     "not compressed at all": ("deflate", b"payload=%7B%7D"),
     "compressed once, not twice": ("gzip, gzip", gzip.compress(b"a=b")),
@@ -153,7 +153,7 @@ def test_damaged_data_is_refused_with_a_reason(codings: str, sent: bytes) -> Non
 def test_a_body_is_not_decompressed_beyond_the_limit(
     codings: str, bomb: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
+    lengths: list[int] = []
 
     class Watched:
         """A decompressor that remembers how much it was allowed to return."""
@@ -164,7 +164,7 @@ def test_a_body_is_not_decompressed_beyond_the_limit(
         def decompress(self, data: bytes, limit: int) -> bytes:
             assert 0 < limit <= MAX_BODY + 1  # 0 means no limit
             found = self._stream.decompress(data, limit)
-            made.append(len(found))
+            lengths.append(len(found))
             return found
 
         def __getattr__(self, name: str) -> object:
@@ -174,10 +174,10 @@ def test_a_body_is_not_decompressed_beyond_the_limit(
     monkeypatch.setattr(zlib, "decompressobj", Watched)
     with pytest.raises(BodyTooLong, match="262144 bytes"):
         decoded(bomb(), codings)
-    assert sum(made) <= 2 * (MAX_BODY + 1)
+    assert sum(lengths) <= 2 * (MAX_BODY + 1)
 
 
-def test_as_much_as_the_limit_is_decompressed() -> None:
+def test_a_body_of_exactly_the_limit_is_decompressed() -> None:
     sent = b" " * MAX_BODY
     for codings, packed in (("gzip", gzip.compress(sent)), ("deflate", raw_deflate(sent))):
         assert decoded(packed, codings) == sent
@@ -194,7 +194,7 @@ def test_a_body_without_the_header_is_not_decompressed() -> None:
         providers.parse(callback(gzip.compress(TEXT)))
 
 
-# -- what else a callback knows of its body
+# -- digest and readable form of a body
 
 
 def packed(raw: bytes, codings: str = "gzip", mtime: int = 0) -> Callback:
@@ -206,10 +206,10 @@ def test_the_digest_is_that_of_the_content() -> None:
     assert packed(TEXT).body != packed(TEXT, mtime=5).body
     assert packed(TEXT).digest == packed(TEXT, mtime=5).digest == plain.digest
     unpacked = replace(packed(TEXT), headers={})
-    assert unpacked.digest != plain.digest  # it means something else: it cannot be read
+    assert unpacked.digest != plain.digest  # the header does not apply to it, so it cannot be read
 
 
-def test_what_cannot_be_decompressed_is_readable_as_it_came() -> None:
+def test_a_body_that_cannot_be_decompressed_is_readable_as_received() -> None:
     damaged = callback(b"\x1f\x8bno", headers={"Content-Encoding": "gzip"})
     assert damaged.readable == damaged.body
     assert damaged.digest == replace(damaged, headers={}).digest

@@ -21,9 +21,9 @@ SLACK = '[[hook]]\nname = "{}"\ntype = "slack"\nurl = "https://hooks.example/{}"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    made = tmp_path / "hooks.toml"
-    made.write_text(SLACK.format("chat", "first-secret-path", "alerts = true"))
-    return made
+    path = tmp_path / "hooks.toml"
+    path.write_text(SLACK.format("chat", "first-secret-path", "alerts = true"))
+    return path
 
 
 def names(current: CurrentHooks) -> list[str]:
@@ -45,7 +45,7 @@ def test_a_valid_file_replaces_the_hooks(path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b'[[hook]]\nname = "cha',  # while it is being saved
+        b'[[hook]]\nname = "cha',  # while an editor saves it
         b"\xff\xfe",
         b"hook = 3",
         b'[[hook]]\nname = "a b"\ntype = "slack"',
@@ -55,7 +55,7 @@ def test_a_valid_file_replaces_the_hooks(path: Path) -> None:
         None,  # it was removed
     ],
 )
-def test_an_invalid_file_keeps_the_hooks_and_says_so(path: Path, content: bytes | None) -> None:
+def test_an_invalid_file_keeps_the_hooks_and_is_reported(path: Path, content: bytes | None) -> None:
     current = load(path)
     if content is None:
         path.unlink()
@@ -69,8 +69,8 @@ def test_an_invalid_file_keeps_the_hooks_and_says_so(path: Path, content: bytes 
     assert found.reloaded().problem is None
 
 
-def test_a_file_that_no_setting_names_must_not_vanish_either(path: Path) -> None:
-    """An editor may remove it before it saves the new one; callbacks would notify nobody."""
+def test_an_optional_file_must_not_disappear_either(path: Path) -> None:
+    """An editor may remove the file before it saves the new one; no hook would be notified then."""
     current = CurrentHooks.load(HooksPath(path))
     text = path.read_text()
     path.unlink()
@@ -92,7 +92,7 @@ def test_a_file_that_became_a_folder_is_a_problem(path: Path) -> None:
     assert "cannot be read" in (current.reloaded().problem or "")
 
 
-def test_the_problem_is_bounded_and_shows_no_secret(path: Path) -> None:
+def test_the_problem_has_a_limited_length_and_shows_no_secret(path: Path) -> None:
     current = load(path)
 
     def check(_: tuple[HookEntry, ...]) -> None:
@@ -105,7 +105,7 @@ def test_the_problem_is_bounded_and_shows_no_secret(path: Path) -> None:
     assert "\0" not in problem
 
 
-def test_a_child_uses_what_was_accepted_and_not_the_file(
+def test_a_child_uses_the_accepted_content_and_not_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current = load(path)
@@ -115,7 +115,7 @@ def test_a_child_uses_what_was_accepted_and_not_the_file(
         monkeypatch.setenv(name, value)
     child = load(path)
     assert names(child) == ["chat"]
-    assert "not TOML" in (child.problem or "")  # the report of a process that died goes on
+    assert "not TOML" in (child.problem or "")  # the problem is passed on with the file
     assert HANDED_DOWN not in os.environ
     with pytest.raises(SettingsError):  # once
         load(path)
@@ -124,14 +124,14 @@ def test_a_child_uses_what_was_accepted_and_not_the_file(
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "99999", ""])
-def test_a_descriptor_that_is_not_ours_is_ignored(
+def test_an_invalid_descriptor_is_ignored(
     path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv(HANDED_DOWN, value)
     assert names(load(path)) == ["chat"]
 
 
-def test_another_file_than_the_one_handed_down_is_read(
+def test_a_different_file_than_the_inherited_one_is_read(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, environment = load(path).hand_down()
@@ -140,7 +140,7 @@ def test_another_file_than_the_one_handed_down_is_read(
     assert names(load(tmp_path / "other.toml")) == []
 
 
-def test_forked_workers_use_what_the_arbiter_holds(
+def test_forked_workers_use_the_hooks_of_the_arbiter(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(current_hooks, "_in_use", None)  # restored after the test
@@ -153,7 +153,7 @@ def test_forked_workers_use_what_the_arbiter_holds(
 # -- the hooks of a worker
 
 
-def test_a_worker_replaces_all_hooks_and_hides_the_secrets_of_both(path: Path) -> None:
+def test_a_worker_replaces_all_hooks_and_redacts_the_secrets_of_both(path: Path) -> None:
     loaded = LoadedHooks(load(path), {})
     assert [name for name, _ in loaded.alerting] == ["chat"]
     old = loaded["chat"]
@@ -162,7 +162,7 @@ def test_a_worker_replaces_all_hooks_and_hides_the_secrets_of_both(path: Path) -
     assert list(loaded) == ["mail"]
     assert "chat" not in loaded
     assert loaded.alerting == []
-    assert old.name == "chat"  # an attempt that still runs goes on
+    assert old.name == "chat"  # an attempt that is still running continues
     shown = loaded.hide("first-secret-path second-secret-path")
     assert shown == "… …"
 

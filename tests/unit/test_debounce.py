@@ -1,4 +1,4 @@
-"""What is asked for runs soon, never twice at once, and again for who asked while it ran."""
+"""A requested run starts soon, never twice at once, and again for requests made during it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.patience import PATIENCE
 
 @pytest.fixture
 def due(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
-    """What the timers that were started are to call; the test calls it when time is up."""
+    """The callbacks of the timers that were started, which the test calls."""
     started: list[Callable[[], None]] = []
 
     class Timer:
@@ -30,7 +30,7 @@ def due(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
     return started
 
 
-def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own(
+def test_requests_during_a_run_cause_one_more_run(
     due: list[Callable[[], None]],
 ) -> None:
     runs: list[int] = []
@@ -40,19 +40,19 @@ def test_who_asks_while_it_runs_is_served_by_a_run_of_their_own(
         if len(runs) == 1:
             for _ in range(5):
                 later.schedule()
-            assert due == []  # it never runs twice at once
+            assert due == []  # it never runs twice at the same time
 
     later = Debouncer(run, 60)
     later.schedule()
     later.schedule()
     assert len(due) == 1
     due.pop()()
-    assert len(due) == 1  # five who asked are served by one
+    assert len(due) == 1  # five requests are served by one run
     due.pop()()
     assert (len(runs), due) == (2, [])
 
 
-def test_what_is_closed_runs_no_more(due: list[Callable[[], None]]) -> None:
+def test_after_closing_nothing_runs(due: list[Callable[[], None]]) -> None:
     later = Debouncer(lambda: None, 60)
     later.schedule()
     assert len(due) == 1
@@ -60,7 +60,7 @@ def test_what_is_closed_runs_no_more(due: list[Callable[[], None]]) -> None:
     assert due == []
 
 
-def test_no_thread_now_is_no_error_and_the_next_who_asks_tries_again(
+def test_a_thread_that_cannot_be_started_is_no_error_and_the_next_request_retries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(_: threading.Timer) -> None:

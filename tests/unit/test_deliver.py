@@ -1,4 +1,4 @@
-"""One attempt at a delivery, and what follows it; the time and the chance are passed in."""
+"""One attempt at a delivery, and its effects; the time and the random number are passed in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOW = 1_765_519_851_000
 
 
 class Scripted:
-    """A hook that does what the test says, and remembers what it was told."""
+    """A hook with a scripted outcome, which remembers the notices that it received."""
 
     def __init__(self, *answers: Done | Exception) -> None:
         self.name = "mail"
@@ -82,20 +82,20 @@ def claim(store: SqliteStore, clock: Clock) -> Delivery:
 def test_a_hook_that_returns_has_delivered(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    made = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
-    worker, hook, clock = prepare(Done("250 ok", (made,)))
+    file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+    worker, hook, clock = prepare(Done("250 ok", (file,)))
     delivery = claim(store, clock)
     assert worker.attempt(delivery) is State.DELIVERED
     history = store.queries.history("task-1")
     (attempt,) = history.attempts[delivery.id]
     assert (attempt.number, attempt.outcome, attempt.answer) == (1, "delivered", "250 ok")
-    assert history.files[delivery.id] == (made,)
+    assert history.files[delivery.id] == (file,)
     (notice,) = hook.told
     assert notice.id == "task-1:succeeded"
     assert [media.url for media in notice.media] == ["https://cdn.example/0.png"]
 
 
-def test_a_temporary_failure_backs_off_until_it_is_dead(
+def test_a_temporary_failure_is_retried_with_backoff_until_it_is_dead(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare(*[TemporaryFailure("later")] * 8)
@@ -112,7 +112,7 @@ def test_a_temporary_failure_backs_off_until_it_is_dead(
     assert store.outbox.next_due_at(NOW) is None
 
 
-def test_a_permanent_failure_is_dead_at_once(
+def test_a_permanent_failure_is_dead_immediately(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare(PermanentFailure("410 gone"))
@@ -121,13 +121,13 @@ def test_a_permanent_failure_is_dead_at_once(
     assert (attempt.outcome, attempt.answer) == ("failed", "410 gone")
 
 
-def test_retry_after_is_obeyed(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
+def test_retry_after_is_respected(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
     worker, _, clock = prepare(TemporaryFailure("busy", retry_after=77))
     worker.attempt(claim(store, clock))
     assert store.lists.deliveries()[0].due_at == NOW + 77_000
 
 
-def test_a_result_that_is_gone_makes_the_task_due_for_asking(
+def test_an_expired_result_makes_the_task_due_for_a_query(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare(ResultGone("the result URL answered 404"))
@@ -136,7 +136,7 @@ def test_a_result_that_is_gone_makes_the_task_due_for_asking(
     assert store.polling.next_deadline_at() == NOW
 
 
-def test_a_result_that_is_gone_says_nothing_of_the_endpoint(
+def test_an_expired_result_does_not_count_against_the_endpoint(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare(TemporaryFailure("no answer"), *[ResultGone("404")] * 2)
@@ -159,7 +159,7 @@ def test_a_content_failure_is_retried_until_it_is_dead_and_opens_no_circuit(
     assert store.endpoints.all() == []
 
 
-def test_a_content_failure_may_ask_for_a_later_retry(
+def test_a_content_failure_may_request_a_later_retry(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare(ContentFailure("not yet", retry_after=77))
@@ -173,7 +173,7 @@ def test_a_content_failure_may_ask_for_a_later_retry(
         (TemporaryFailure("503"), 2, False),
         (ContentFailure("an odd event"), 1, False),
         (ResultGone("403"), 1, False),
-        (PermanentFailure("422"), 0, False),  # it answered: it works
+        (PermanentFailure("422"), 0, False),  # the endpoint responded, so it works
         (EndpointGone("410"), 1, True),
     ],
 )
@@ -209,13 +209,13 @@ def test_only_a_temporary_failure_counts_against_the_endpoint(
         (MemoryError(), ContentFailure),
     ],
 )
-def test_an_unexpected_error_that_is_not_of_the_network_concerns_its_event(
+def test_an_unexpected_error_that_is_not_a_network_error_is_a_content_failure(
     error: Exception, family: type[DeliveryFailure]
 ) -> None:
     assert type(unexpected(error, "text")) is family
 
 
-def test_files_of_a_failed_attempt_are_recorded_and_known_to_the_next(
+def test_files_of_a_failed_attempt_are_recorded_and_passed_to_the_next(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     first, second = (File(n, f"/data/{n}.png", "ab" * 32, 3, "image/png") for n in "01")
@@ -225,7 +225,7 @@ def test_files_of_a_failed_attempt_are_recorded_and_known_to_the_next(
     delivery = claim(store, clock)
     assert worker.attempt(delivery) is State.PENDING
     assert store.queries.history("task-1").files[delivery.id] == (first,)
-    assert store.endpoints.all() == []  # it gave one file
+    assert store.endpoints.all() == []  # for one file
     clock.now += 60_000
     worker.attempt(claim(store, clock))
     assert [notice.made for notice in hook.told] == [(), (first,)]
@@ -235,7 +235,7 @@ def test_files_of_a_failed_attempt_are_recorded_and_known_to_the_next(
     assert sum(one.value for one in counted if one.name == DOWNLOADS.name) == 2
 
 
-def test_a_redelivered_dead_letter_is_retried_afresh(
+def test_a_redelivered_dead_letter_has_all_its_retries_again(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare(PermanentFailure("no"), TemporaryFailure("later"))
@@ -246,7 +246,7 @@ def test_a_redelivered_dead_letter_is_retried_afresh(
     assert store.lists.deliveries()[0].due_at == NOW + 5_000
 
 
-def test_a_delivery_that_kills_its_worker_dies_in_the_end(
+def test_a_delivery_that_kills_its_worker_is_dead_in_the_end(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare()
@@ -261,10 +261,10 @@ def test_a_delivery_that_kills_its_worker_dies_in_the_end(
     assert outcomes == ["abandoned"] * 8
 
 
-def test_an_abandoned_attempt_uses_up_no_retry_of_a_delivery_that_killed_no_worker(
+def test_an_abandoned_attempt_uses_no_retry_of_a_delivery_that_killed_no_worker(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
-    """It shared its worker with the one that did, once before each of its own attempts."""
+    """It shared its worker with a delivery that did, once before each of its own attempts."""
     worker, _, clock = prepare(*[TemporaryFailure("later")] * 8)
     waits = []
     for round_ in range(8):
@@ -282,7 +282,7 @@ def test_an_abandoned_attempt_uses_up_no_retry_of_a_delivery_that_killed_no_work
 
 
 def partly(failure: DeliveryFailure, *, timed_out: bool) -> DeliveryFailure:
-    """A failure of one output of several."""
+    """Return the failure of one of several outputs."""
     failure.files = (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
     failure.timed_out = timed_out
     return failure
@@ -301,7 +301,7 @@ def partly(failure: DeliveryFailure, *, timed_out: bool) -> DeliveryFailure:
         (Done("ok"), False),
     ],
 )
-def test_the_last_attempt_says_whether_an_endpoint_timed_out(
+def test_the_last_attempt_decides_whether_an_endpoint_timed_out(
     store: SqliteStore,
     prepare: Callable[..., Prepared],
     answer: Done | DeliveryFailure,
@@ -315,7 +315,7 @@ def test_the_last_attempt_says_whether_an_endpoint_timed_out(
     assert store.endpoints.of("mail").timed_out is timed_out
 
 
-def test_an_abandoned_attempt_does_not_say_whether_an_endpoint_timed_out(
+def test_an_abandoned_attempt_does_not_change_whether_an_endpoint_timed_out(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, _, clock = prepare(TimedOut("no answer"))
@@ -334,13 +334,13 @@ def test_the_outcome_of_a_lost_claim_is_not_counted(
     lost = claim(store, clock)
     clock.now += 10_001
     worker.abandon(lost)
-    worker.attempt(lost)  # its worker had only stalled
+    worker.attempt(lost)  # its worker was only stalled
     counted: list[Sample] = []
     worker.meter.flush(lambda added, _: counted.extend(added))
     assert counted == [Sample(ATTEMPTS.name, ("mail", "retry"), 1)]
 
 
-def test_a_delivery_whose_hook_was_removed_after_the_claim_waits_and_says_so(
+def test_a_delivery_whose_hook_was_removed_after_the_claim_waits_with_a_reason(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     _, _, clock = prepare()
@@ -348,10 +348,10 @@ def test_a_delivery_whose_hook_was_removed_after_the_claim_waits_and_says_so(
     for _ in range(20):  # more often than a delivery is retried
         assert worker.attempt(claim(store, clock)) is State.PENDING
     assert "not in the hooks file" in store.queries.history("task-1").attempts[1][0].answer
-    assert store.endpoints.all() == []  # it says nothing of an endpoint
+    assert store.endpoints.all() == []  # this does not count against an endpoint
 
 
-def test_every_attempt_has_the_same_identity(
+def test_every_attempt_has_the_same_idempotency_key(
     store: SqliteStore, prepare: Callable[..., Prepared]
 ) -> None:
     worker, hook, clock = prepare(TemporaryFailure("later"), Done("ok"))
@@ -372,7 +372,7 @@ def test_a_refused_create_has_no_media(store: SqliteStore) -> None:
     assert hook.told[0].task.reason == "refused: 1201 no"
 
 
-def test_an_outcome_is_offered_until_the_record_is_back(
+def test_an_outcome_is_recorded_once_the_store_is_available_again(
     store: SqliteStore, prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker, _, clock = prepare(Done("ok"))
@@ -390,14 +390,14 @@ def test_an_outcome_is_offered_until_the_record_is_back(
     assert store.lists.deliveries()[0].state is State.DELIVERED
 
 
-def test_a_long_answer_is_cut(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
+def test_a_long_response_is_shortened(store: SqliteStore, prepare: Callable[..., Prepared]) -> None:
     worker, _, clock = prepare(Done("x" * 10_000))
     worker.attempt(claim(store, clock))
     assert len(store.queries.history("task-1").attempts[1][0].answer) == 2_000
 
 
 @pytest.mark.parametrize("at", range(1990, 2002))
-def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(
+def test_no_part_of_a_secret_remains_where_a_response_is_shortened(
     store: SqliteStore, prepare: Callable[..., Prepared], at: int
 ) -> None:
     worker, _, clock = prepare(Done("x" * at + SECRET))
@@ -405,9 +405,7 @@ def test_no_half_of_a_secret_is_left_where_an_answer_is_cut(
     assert store.queries.history("task-1").attempts[1][0].answer == ("x" * at + "…")[:2_000]
 
 
-def test_the_notice_has_the_shape_that_people_script_against(
-    store: SqliteStore, tmp_path: Path
-) -> None:
+def test_the_notice_has_its_documented_form(store: SqliteStore, tmp_path: Path) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body(final_unit_deduction="0.5")))
     clock = Clock()
     notice = DeliveryWorker(store, {}, clock=clock).notice(claim(store, clock))

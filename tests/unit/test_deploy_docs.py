@@ -1,4 +1,4 @@
-"""What docs/deploy.md tells to run, to set and to look at is there."""
+"""Commands, settings and links in docs/deploy.md are valid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS = sorted(
 
 
 @pytest.mark.parametrize(("program", "word", "rest"), TOLD)
-def test_what_is_to_be_run_is_there(program: str, word: str, rest: str) -> None:
+def test_a_command_exists(program: str, word: str, rest: str) -> None:
     found: click.Command = PROGRAMS[program].commands[word]
     arguments = rest.split()
     while isinstance(found, click.Group) and arguments and not arguments[0].startswith("-"):
@@ -44,38 +44,38 @@ def test_what_is_to_be_run_is_there(program: str, word: str, rest: str) -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0][:40])
-def test_a_block_is_shell(block: str) -> None:
+def test_a_code_block_is_valid_shell(block: str) -> None:
     done = subprocess.run(["/bin/sh", "-n"], input=block, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0
 
 
 @pytest.mark.parametrize(("page", "section"), LINKS)
-def test_a_link_leads_somewhere(page: str, section: str) -> None:
+def test_a_link_has_a_target(page: str, section: str) -> None:
     text = (ROOT / "docs" / (page or "deploy.md")).read_text()
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     sections = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
     assert not section or section in sections
 
 
-def test_the_files_that_it_names_are_there() -> None:
+def test_the_files_that_it_names_exist() -> None:
     named = set(re.findall(r"\bdeploy/[A-Za-z./-]*[a-z]", CODE))
     assert {
         str(path.relative_to(ROOT)) for path in (ROOT / "deploy").rglob("*.service")
     } - named == {
-        "deploy/systemd/callback-receiver-worker.service",  # named by their endings
+        "deploy/systemd/callback-receiver-worker.service",  # named by their extensions
         "deploy/systemd/callback-receiver-poller.service",
     }
     assert all((ROOT / name).exists() for name in named), named
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_setting_is_one(name: str) -> None:
+def test_a_setting_exists(name: str) -> None:
     known = (ROOT / ".env.example").read_text()
     in_hooks = (ROOT / "docs" / "hooks.md").read_text() + (ROOT / "README.md").read_text()
     assert name in known or f"${{{name}}}" in in_hooks
 
 
-def test_something_is_checked() -> None:
+def test_the_checks_find_something() -> None:
     assert len(TOLD) > 12
     assert len(BLOCKS) > 12
     assert len(LINKS) > 8

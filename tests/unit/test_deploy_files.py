@@ -1,4 +1,4 @@
-"""The units, the proxies' files and the command of deploy/ fit the programs."""
+"""The systemd units, the proxy configurations and the command of deploy/ match the programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def command(path: Path) -> str:
     return unit(path)["Service"]["ExecStart"].removeprefix(f"{PLACE}/.venv/bin/")
 
 
-def test_each_unit_runs_a_line_of_the_procfile_or_all() -> None:
+def test_each_unit_runs_a_line_of_the_procfile_or_everything() -> None:
     lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
     assert {path.stem: command(path) for path in UNITS} == {
         "callback-receiver": "python -m receiver serve",
@@ -39,7 +39,7 @@ def test_each_unit_runs_a_line_of_the_procfile_or_all() -> None:
     }
 
 
-def test_units_differ_only_in_what_they_run() -> None:
+def test_units_differ_only_in_their_commands() -> None:
     services = [dict(unit(path)["Service"]) for path in UNITS]
     for service in services:
         del service["ExecStart"]
@@ -47,10 +47,10 @@ def test_units_differ_only_in_what_they_run() -> None:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_a_unit_is_started_again_and_may_drain_behind_walls(path: Path) -> None:
+def test_a_unit_is_restarted_may_drain_and_is_sandboxed(path: Path) -> None:
     service = unit(path)["Service"]
     assert int(service["TimeoutStopSec"]) > serve.DRAIN
-    wanted = {
+    expected = {
         "Restart": "always",
         "ExecReload": "/bin/kill -HUP $MAINPID",
         "KillMode": "mixed",
@@ -59,13 +59,13 @@ def test_a_unit_is_started_again_and_may_drain_behind_walls(path: Path) -> None:
         "ReadWritePaths": "/var/lib/callback-receiver",
         "User": "callback-receiver",
     }
-    assert {name: service[name] for name in wanted} == wanted
+    assert {name: service[name] for name in expected} == expected
     assert unit(path)["Unit"]["StartLimitIntervalSec"] == "0"
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
-def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    """Verified in another place, because the program has to exist there."""
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """The units are verified in another folder, because the program has to exist there."""
     program = tmp_path / ".venv" / "bin" / "python"
     program.parent.mkdir(parents=True)
     program.symlink_to(sys.executable)
@@ -82,12 +82,12 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     assert (done.returncode, ours) == (0, [])
 
 
-def test_proxies_pass_on_to_where_we_listen() -> None:
-    bind = "127.0.0.1:8000"  # receiver.web.gunicorn's, without PORT
+def test_proxies_forward_to_our_address() -> None:
+    bind = "127.0.0.1:8000"  # the default of receiver.web.gunicorn, without PORT
     assert f'else "{bind}"' in (ROOT / "receiver/web/server/gunicorn.py").read_text()
     assert f"reverse_proxy {bind} " in (DEPLOY / "Caddyfile").read_text()
     assert set(re.findall(r"proxy_pass (\S+);", (DEPLOY / "nginx.conf").read_text())) == {
-        f"http://{bind}"  # with no path behind it: nginx would tidy up the one that came
+        f"http://{bind}"  # without a path, because nginx would normalise the path of the request
     }
 
 
@@ -100,8 +100,8 @@ def test_no_proxy_writes_paths_to_a_log() -> None:
 
 
 @pytest.mark.parametrize("program", ["receiver", "submitter"])
-def test_the_command_runs_as_the_service_does(tmp_path: Path, program: str) -> None:
-    """With a `sudo` that tells whom it was asked for; in a folder with another one of this name."""
+def test_the_command_runs_like_the_service(tmp_path: Path, program: str) -> None:
+    """The test's `sudo` prints the user that it gets; another program of this name must not run."""
     script = (DEPLOY / "command").read_text()
     script = script.replace("/etc/callback-receiver/env", str(tmp_path / "env"))
     script = script.replace(f"{PLACE}/.venv/bin/python", sys.executable)

@@ -1,4 +1,4 @@
-"""The pages find each other: every link leads somewhere, and README to every page."""
+"""Every link in the documentation has a target, and README links to every page."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """What GitHub makes of the headings."""
+    """Return the anchors that GitHub creates for the headings."""
     headings = re.findall(r"^#+ (.+)$", CODE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for link in LINK.findall(prose(page)):
         if "://" in link:
             continue
@@ -38,7 +38,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_file_that_is_named_is_there(page: Path) -> None:
+def test_every_file_in_the_text_exists(page: Path) -> None:
     examples = ("tailor.py", "ntfy.py", "NAME.py", "NAME/")
     for name in NAMED.findall(prose(page)):
         if not name.endswith(examples):
@@ -49,7 +49,7 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= LONGEST_README
 
 
-def test_readme_leads_to_every_page() -> None:
+def test_readme_links_to_every_page() -> None:
     links = set(LINK.findall(prose(ROOT / "README.md")))
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
     assert pages - links == set()

@@ -1,4 +1,4 @@
-"""What versions, clocks and disks mean, without any of them."""
+"""How `doctor` interprets versions, clocks and disks, without any real ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AT = 1_765_519_851_000  # Fri, 12 Dec 2025 06:10:51 GMT
         ((3, 40, 1), True),  # Debian 12
         ((3, 44, 5), True),
         ((3, 44, 6), False),
-        ((3, 45, 0), True),  # later than a backport, and without it
+        ((3, 45, 0), True),  # newer than a backport, but without the fix
         ((3, 50, 6), True),
         ((3, 50, 7), False),
         ((3, 51, 2), True),
@@ -30,7 +30,7 @@ AT = 1_765_519_851_000  # Fri, 12 Dec 2025 06:10:51 GMT
         ((3, 52, 0), False),
     ],
 )
-def test_the_wal_reset_bug_is_known_by_version(version: Version, has_it: bool) -> None:
+def test_the_wal_reset_bug_is_recognised_by_the_version(version: Version, has_it: bool) -> None:
     assert has_wal_reset_bug(version) is has_it
     assert ("protected by our file lock" in version_text(version)) is has_it
 
@@ -45,7 +45,7 @@ def test_the_wal_reset_bug_is_known_by_version(version: Version, has_it: bool) -
         (-3600, "failed", "3600 s behind"),
     ],
 )
-def test_a_clock_may_be_off_by_five_minutes(ahead: float, verdict: str, says: str) -> None:
+def test_a_clock_may_be_wrong_by_five_minutes(ahead: float, verdict: str, says: str) -> None:
     found = clocks.judged("https://x.example", ahead)
     assert found.verdict == verdict
     assert says in found.said
@@ -62,7 +62,7 @@ def test_a_date_is_compared_with_the_middle_of_the_exchange() -> None:
 @pytest.mark.parametrize(
     ("free", "verdict"), [(10_000_000, "failed"), (900_000_000, "warning"), (2_000_000_000, "ok")]
 )
-def test_little_space_is_told(
+def test_low_disk_space_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, verdict: str
 ) -> None:
     usage = SimpleNamespace(total=free, used=0, free=free)
@@ -70,7 +70,7 @@ def test_little_space_is_told(
     assert directory.free_space(tmp_path).verdict == verdict
 
 
-def test_a_sync_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -78,4 +78,4 @@ def test_a_sync_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     written = directory.write(tmp_path)
     assert written.verdict == "failed"
     assert "Input/output error" in written.said
-    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+    assert list(tmp_path.iterdir()) == []  # no file is left

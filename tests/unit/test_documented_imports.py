@@ -1,4 +1,4 @@
-"""Every import path that the documentation and the deployment files name can be imported."""
+"""Every import path in the documentation and the deployment files can be imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOTTED = re.compile(r"[`:]((?:receiver|submitter|sandbox)(?:\.\w+)+)(?=[`( ])")
 RUN = re.compile(r"python -m ((?:receiver|submitter|sandbox|tests|bench)(?:\.\w+)*)")
 IMPORTS = re.compile(r"^ ?((?:from|import) (?:receiver|submitter|sandbox)\b.*?)$", re.MULTILINE)
 FILE_NAMES = (".db", ".service", ".conf", ".toml")
-EXAMPLES = ("ntfy", "tailor")  # modules that a page tells the reader to write
+EXAMPLES = ("ntfy", "tailor")  # modules that a page asks the reader to write
 
 
 def imported_in(source: str) -> Iterator[str]:
@@ -39,7 +39,7 @@ def imported_in(source: str) -> Iterator[str]:
 
 
 def names_in(file: Path) -> Iterator[str]:
-    """Yield the dotted names that the file contains."""
+    """Yield the dotted names in the file."""
     text = file.read_text(encoding="utf-8")
     yield from DOTTED.findall(text)
     yield from RUN.findall(text)
@@ -54,7 +54,7 @@ def names_in(file: Path) -> Iterator[str]:
 
 
 def documented_paths() -> dict[str, Path]:
-    """Return every dotted name, with a file that contains it."""
+    """Return every dotted name, with one of the files that contain it."""
     return {name: file for file in FILES for name in names_in(file) if _is_ours(name)}
 
 
@@ -96,5 +96,5 @@ def test_a_documented_path_can_be_imported(name: str) -> None:
         "submitter.submit",
     ],
 )
-def test_the_known_paths_are_found(name: str) -> None:
+def test_the_search_finds_known_paths(name: str) -> None:
     assert name in PATHS

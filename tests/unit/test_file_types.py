@@ -1,4 +1,4 @@
-"""The type of a file, judged by its first bytes."""
+"""The type of a file is determined by its first bytes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_formats_are_recognised(head: bytes, extension: str, content_type: str) 
         b"\xff",
         bytes(1000),
         b"\xff" * 1000,
-        b"\x7fELF\2\1\1" + bytes(60),  # nothing that could be run gets its name
+        b"\x7fELF\2\1\1" + bytes(60),  # no file that could be executed gets its own extension
         b"MZ\x90\0\3\0\0\0\4\0\0\0\xff\xff" + bytes(60),
         b"#!/bin/sh\nrm -r .\n",
         b"<?php echo 1;",
@@ -159,7 +159,7 @@ def test_text_is_recognised_in_any_encoding(encoding: str) -> None:
     body = SENTENCES[encoding].encode(encoding)
     assert text_in(body)
     assert detect(body) is UNKNOWN
-    assert text_in((body * 500)[: HEAD + 1])  # cut anywhere
+    assert text_in((body * 500)[: HEAD + 1])  # truncated anywhere
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_text_is_recognised_in_any_encoding(encoding: str) -> None:
         (b"  \r\n", ""),
     ],
 )
-def test_the_text_itself_is_returned(body: bytes, beginning: str) -> None:
+def test_text_is_recognised_as_text(body: bytes, beginning: str) -> None:
     assert text_in(body).startswith(beginning)
     assert text_in(body)
     assert detect(body) is UNKNOWN
@@ -192,8 +192,8 @@ def test_any_bytes_have_a_type(head: bytes) -> None:
 @pytest.mark.parametrize(
     "pattern", [b"<", b"{ ", b"[ \n", b" ", b"\xfe\xff", b"\0", b"<a", b"\xd8\0"]
 )
-def test_only_the_first_bytes_are_looked_at(pattern: bytes) -> None:
-    """A long head gives the same answer as a short one: the time does not depend on the file."""
+def test_only_the_first_bytes_are_read(pattern: bytes) -> None:
+    """A long beginning has the same type as a short one: the time does not depend on the file."""
     long = pattern * (1_000_000 // len(pattern))
     assert text_in(long) == text_in(long[:HEAD])
     assert detect(long) is detect(long[:HEAD])

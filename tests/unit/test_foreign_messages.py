@@ -1,4 +1,4 @@
-"""Messages of other providers are refused by name; a message of Kling is never taken for one."""
+"""The error for a message of another provider names it; Kling's messages are always accepted."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ WRITTEN: list[tuple[str, dict[str, Any]]] = [
     ("Replicate", {**REPLICATE, "status": "canceled"}),
     ("Replicate", {**REPLICATE, "status": "processing"}),
     ("Replicate", {"id": "a", "status": "failed", "input": {}, "output": None, "error": "x"}),
-    # Little more than an id in the provider's form:
+    # Little more than an id in the format of the provider:
     ("FASHN", {"id": "00000000-0000-4000-8000-00000000000a", "status": "failed", "error": "x"}),
     ("FASHN", {"id": "00000000-0000-4000-8000-00000000000a-u1", "status": "time_out"}),
     ("Replicate", {"id": "a1" * 13, "status": "failed", "error": "x"}),
@@ -132,7 +132,7 @@ def parse(document: dict[str, Any], provider: str = "kling") -> Event:
 
 @pytest.mark.parametrize(("name", "document"), FOREIGN)
 @pytest.mark.parametrize("provider", ["kling", "appypie"])
-def test_a_message_of_another_provider_is_refused_by_name(
+def test_the_error_for_a_message_of_another_provider_names_it(
     name: str, document: dict[str, Any], provider: str
 ) -> None:
     with pytest.raises(NotTheProtocol, match=f"a message of {name}, .*task_id and task_status"):
@@ -141,7 +141,7 @@ def test_a_message_of_another_provider_is_refused_by_name(
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("ours", OURS)
-def test_one_more_key_is_decoration(ours: dict[str, Any], key: str) -> None:
+def test_an_additional_key_is_ignored(ours: dict[str, Any], key: str) -> None:
     if key in ours:
         return
     known = {"message", "outputs"} if "id" in ours else {"task_result"}
@@ -154,14 +154,14 @@ def test_one_more_key_is_decoration(ours: dict[str, Any], key: str) -> None:
 
 @pytest.mark.parametrize("ours", [LEGACY, LEGACY_SHORT, NEW, NEW_OUTPUTS])
 @pytest.mark.parametrize("theirs", [document for _, document in FOREIGN])
-def test_what_only_kling_has_outweighs_any_decoration(
+def test_a_field_that_only_kling_has_outweighs_other_keys(
     ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
     assert parse({**theirs, **ours}).status == parse(ours).status
 
 
 @pytest.mark.parametrize("ours", [NEW, NEW_REASON, NEW_OUTPUTS])
-def test_an_error_beside_klings_own_words_is_decoration(ours: dict[str, Any]) -> None:
+def test_an_additional_error_in_a_message_of_kling_is_ignored(ours: dict[str, Any]) -> None:
     error = {"name": "PoseError", "message": "no person"}
     assert parse({**ours, "error": error}).status == parse(ours).status
 
@@ -181,7 +181,7 @@ def test_an_error_beside_klings_own_words_is_decoration(ours: dict[str, Any]) ->
         {},
     ],
 )
-def test_a_message_of_nobody_we_know_names_nobody(document: dict[str, Any]) -> None:
+def test_the_error_for_an_unknown_message_names_no_provider(document: dict[str, Any]) -> None:
     with pytest.raises(NotTheProtocol) as refused:
         parse(document)
     assert "looks like" not in str(refused.value)

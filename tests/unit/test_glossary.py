@@ -34,14 +34,14 @@ def test_every_value_has_an_entry_and_every_such_entry_a_value(kind: str) -> Non
     assert explained == {f"`{member.value}`" for member in KINDS[kind]}
 
 
-def test_the_terms_are_in_order() -> None:
+def test_the_terms_are_in_alphabetical_order() -> None:
     terms = [term.strip("`").lower() for term, _, _ in ENTRIES]
     assert terms == sorted(set(terms))
     assert len(terms) == DOCS.count("\n- ")
 
 
 @pytest.mark.parametrize(("term", "text"), [(term, text) for term, _, text in ENTRIES])
-def test_a_term_has_one_sentence(term: str, text: str) -> None:
+def test_a_term_is_explained_in_one_sentence(term: str, text: str) -> None:
     assert text.strip().endswith("."), term
     assert not re.search(r"\. [A-Z]", " ".join(text.split())), term
 
@@ -54,7 +54,7 @@ def test_a_class_exists_and_is_named_after_its_term(term: str, module: str, name
 
 
 def test_every_class_with_a_term_is_listed() -> None:
-    """A term that is the name of a class in these modules is in the table."""
+    """A term that equals the name of a class in these modules has to be in the table."""
     modules = ("receiver.deliveries", "receiver.endpoints", "receiver.events", "receiver.tasks")
     classes = {
         (module, name)

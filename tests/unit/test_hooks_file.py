@@ -1,4 +1,4 @@
-"""What hooks.toml may say, and what it is told when it says something else."""
+"""What hooks.toml may contain, and the errors for anything else."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_a_missing_file_is_an_error_unless_no_setting_names_it(tmp_path: Path) -
     assert hooks_file.load(path, spelling, must_exist=False) == ()
 
 
-def test_a_link_to_nothing_is_a_missing_file(tmp_path: Path) -> None:
+def test_a_dangling_symlink_is_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").symlink_to(tmp_path / "gone.toml")
     with pytest.raises(SettingsError, match="does not exist"):
         hooks_file.load(tmp_path / "hooks.toml", spelling)
 
 
 @pytest.mark.parametrize("must_exist", [True, False])
-def test_what_is_there_but_no_file_is_an_error_either_way(tmp_path: Path, must_exist: bool) -> None:
+def test_a_path_that_is_not_a_file_is_always_an_error(tmp_path: Path, must_exist: bool) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "hooks.toml", tmp_path / ("x" * 300)):
         with pytest.raises(SettingsError, match=r"hooks file: \S+ cannot be read"):
@@ -60,7 +60,7 @@ def test_what_is_there_but_no_file_is_an_error_either_way(tmp_path: Path, must_e
 
 
 @pytest.mark.parametrize("text", [None, "", "  "])
-def test_an_empty_setting_names_no_file(
+def test_an_empty_setting_is_the_default(
     text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HOOKS_FILE", raising=False)
@@ -73,11 +73,11 @@ def test_an_empty_setting_names_no_file(
     assert settings.hooks_path() == HooksPath(path, must_exist=True)
 
 
-def test_an_empty_file_is_no_hooks(tmp_path: Path) -> None:
+def test_an_empty_file_contains_no_hooks(tmp_path: Path) -> None:
     assert load(tmp_path, "") == ()
 
 
-def test_a_hook_hears_both_ends_unless_told_otherwise(tmp_path: Path) -> None:
+def test_a_hook_receives_final_statuses_by_default(tmp_path: Path) -> None:
     (entry,) = load(tmp_path, hook("mail", more='host = "smtp.example"\nto = ["${TEAM}"]'))
     assert (entry.name, entry.type) == ("mail", "email")
     assert entry.subscription.hook == "mail"
@@ -87,7 +87,7 @@ def test_a_hook_hears_both_ends_unless_told_otherwise(tmp_path: Path) -> None:
     assert entry.options == {"host": "smtp.example", "to": ["${TEAM}"]}  # not resolved here
 
 
-def test_a_subscription_takes_statuses_in_a_providers_spelling(tmp_path: Path) -> None:
+def test_a_subscription_accepts_the_statuses_of_a_provider(tmp_path: Path) -> None:
     more = 'on = ["succeed", "processing", "given_up"]\nproviders = ["kling"]\nmatch = "SHOP-*"'
     (entry,) = load(tmp_path, hook("mail", more=more), ("kling", "modellix"))
     assert entry.subscription.on == {"succeeded", "processing", "given_up"}
@@ -95,7 +95,7 @@ def test_a_subscription_takes_statuses_in_a_providers_spelling(tmp_path: Path) -
     assert entry.subscription.match == "SHOP-*"
 
 
-def test_notifications_wait_for_the_first_download(tmp_path: Path) -> None:
+def test_notifications_wait_for_the_first_download_hook(tmp_path: Path) -> None:
     text = hook("mail") + hook("chat", "slack") + hook("phone", "apprise")
     text += hook("a", "download") + hook("b", "download") + hook("shop", "webhook")
     assert waits(load(tmp_path, text)) == {
@@ -103,7 +103,7 @@ def test_notifications_wait_for_the_first_download(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_only_notifications_limit_their_wait_by_default(tmp_path: Path) -> None:
+def test_only_notifications_have_a_limited_wait_by_default(tmp_path: Path) -> None:
     text = hook("files", "download") + hook("mail") + hook("chat", "slack")
     text += hook("phone", "apprise", 'after = "shop"') + hook("shop", "webhook", 'after = "files"')
     found = {entry.name: entry.subscription.wait_ms for entry in load(tmp_path, text)}
@@ -128,7 +128,7 @@ def test_every_hook_may_limit_its_wait(
 @pytest.mark.parametrize(
     "written", ['"two minutes"', '""', "0", "-1", "true", "nan", "inf", "[120]", '"0s"', "4e9"]
 )
-def test_a_wait_that_is_no_duration_is_named(tmp_path: Path, written: str) -> None:
+def test_the_error_for_an_invalid_duration_names_the_key(tmp_path: Path, written: str) -> None:
     text = hook("files", "download") + hook("mail", more=f"wait_for_files = {written}")
     assert problems(tmp_path, text) == (
         (
@@ -138,7 +138,7 @@ def test_a_wait_that_is_no_duration_is_named(tmp_path: Path, written: str) -> No
     )
 
 
-def test_a_limit_to_no_wait_is_a_mistake_except_for_notifications(tmp_path: Path) -> None:
+def test_a_limit_without_a_wait_is_a_mistake_except_for_notifications(tmp_path: Path) -> None:
     limit = 'wait_for_files = "2m"'
     assert load(tmp_path, hook("mail", more=limit))
     assert problems(tmp_path, hook("shop", "webhook", limit)) == (
@@ -149,22 +149,22 @@ def test_a_limit_to_no_wait_is_a_mistake_except_for_notifications(tmp_path: Path
     )
 
 
-def test_without_a_download_nobody_waits(tmp_path: Path) -> None:
+def test_without_a_download_hook_no_hook_waits(tmp_path: Path) -> None:
     assert waits(load(tmp_path, hook("mail"))) == {"mail": None}
 
 
-def test_an_empty_after_waits_for_nothing(tmp_path: Path) -> None:
+def test_an_empty_after_means_no_wait(tmp_path: Path) -> None:
     text = hook("mail", more='after = ""') + hook("files", "download")
     assert waits(load(tmp_path, text))["mail"] is None
 
 
-def test_after_takes_a_name_or_the_word_download(tmp_path: Path) -> None:
+def test_after_accepts_a_name_or_the_word_download(tmp_path: Path) -> None:
     text = hook("x", more='after = "download"') + hook("y", more='after = "b"')
     text += hook("a", "download") + hook("b", "download")
     assert waits(load(tmp_path, text)) == {"x": "a", "y": "b", "a": None, "b": None}
 
 
-def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
+def test_a_hook_named_download_has_precedence(tmp_path: Path) -> None:
     text = hook("x", more='after = "download"') + hook("a", "download")
     assert waits(load(tmp_path, text + hook("download", "download")))["x"] == "download"
 
@@ -180,7 +180,7 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
             ),
         ),
         (
-            hook("mail", more='on = ["created"]'),  # nothing moves to it
+            hook("mail", more='on = ["created"]'),  # no transition leads to it
             (
                 'hooks.toml: hook "mail": on: "created" is not a status; '
                 "use submitted, processing, succeeded, failed or given_up"
@@ -240,7 +240,7 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
         (
             hook("a", more='after = "b"')
             + hook("b", more='after = "c"')
-            # "d" waits for the ring, but is not in it
+            # "d" waits for a hook of the cycle, but is not part of it
             + hook("c", more='after = "a"')
             + hook("d", more='after = "a"'),
             (
@@ -249,7 +249,8 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
             ),
         ),
         (
-            hook("mail") + hook("files", "download", 'after = "mail"'),  # mail waits by default
+            # mail hooks wait by default
+            hook("mail") + hook("files", "download", 'after = "mail"'),
             (
                 'hooks.toml: hook "mail": after: waits for itself through "files"; '
                 'after = "" waits for nothing'
@@ -270,24 +271,24 @@ def test_a_name_goes_before_the_word_download(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
+def test_the_error_for_a_mistake_states_its_place(tmp_path: Path, text: str, expected: str) -> None:
     assert problems(tmp_path, text, ("kling", "modellix")) == (expected,)
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     text = hook("a", "fax", 'on = ["x", "y"]') + hook("b", more='after = "zzz"') + hook("b")
     found = problems(tmp_path, text)
     assert len(found) == 5
     assert all(line.startswith("hooks.toml: hook ") for line in found)
 
 
-def test_a_hook_with_a_mistake_can_still_be_waited_for(tmp_path: Path) -> None:
+def test_another_hook_may_wait_for_a_hook_with_a_mistake(tmp_path: Path) -> None:
     text = hook("files", "download", 'on = ["x"]') + hook("mail", more='after = "files"')
     text += hook("chat", "slack", 'after = "download"')
     assert len(problems(tmp_path, text)) == 1
 
 
-def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+def test_an_unreadable_file_causes_no_traceback(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"hooks file: \S+ cannot be read"):
         hooks_file.load(tmp_path, spelling)  # a folder
     (tmp_path / "hooks.toml").write_bytes(b"\xff\xfe")
@@ -295,16 +296,16 @@ def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
         hooks_file.load(tmp_path / "hooks.toml", spelling)
 
 
-def test_a_byte_order_mark_is_let_pass(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").write_bytes(b"\xef\xbb\xbf" + hook("mail").encode())
     assert len(hooks_file.load(tmp_path / "hooks.toml", spelling)) == 1
 
 
-def test_the_types_are_those_of_the_register() -> None:
+def test_the_types_are_those_of_the_registry() -> None:
     assert set(hooks_file.TYPES) == set(hooks.TYPES)
 
 
-def test_the_web_process_loads_no_hook_room() -> None:
+def test_the_web_process_imports_no_hook_types() -> None:
     code = (
         "import sys, receiver.config.hooks_file; "
         "sys.exit(any(name.startswith('receiver.hooks.') for name in sys.modules))"
@@ -312,7 +313,7 @@ def test_the_web_process_loads_no_hook_room() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_file_that_is_nested_without_end_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_deeply_nested_file_causes_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").write_text("a = " + "[" * 5_000)
     with pytest.raises(SettingsError) as caught:
         hooks_file.load(tmp_path / "hooks.toml", lambda _: None)

@@ -1,4 +1,4 @@
-"""The import contracts cover every module, also one that is added later and listed nowhere.
+"""The import contracts cover every module, including later ones that are listed nowhere.
 
 Each case is an import that a contract forbids. All of them are written into one copy of the
 packages, and `lint-imports` runs there once.
@@ -52,7 +52,7 @@ PROCESSES = "Nor does the submitter reach those processes indirectly"
 
 @dataclass(frozen=True)
 class Violation:
-    """A line that breaks the contract when it is added to the file, which may not exist yet."""
+    """A line that breaks the contract when it is added to the file, which may be a new one."""
 
     contract: str
     file: str
@@ -208,7 +208,7 @@ def lint(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Returns what `lint-imports` reports of each broken contract, by the contract's name."""
+    """Return the report of `lint-imports` on each broken contract, by the name of the contract."""
     folder = tmp_path_factory.mktemp("violations")
     copy_with(VIOLATIONS, folder)
     text = lint(folder).partition("Broken contracts")[2]
@@ -225,7 +225,8 @@ def test_a_forbidden_import_breaks_its_contract(
     links = re.findall(r"(\S+) -> (\S+) \(l\.", report.get(violation.contract, ""))
     imported = violation.imported
     if not imported.startswith(tuple(LINTER["root_packages"])):
-        imported = imported.partition(".")[0]  # other packages are one module each to the linter
+        # the linter treats each of the other packages as one module
+        imported = imported.partition(".")[0]
     assert (violation.importer, imported) in links, report.get(violation.contract)
 
 
@@ -249,7 +250,7 @@ def test_each_contract_is_broken_by_a_case() -> None:
     assert {one.contract for one in VIOLATIONS} == {one["name"] for one in CONTRACTS}
 
 
-def test_an_allowed_importer_needs_what_it_is_allowed() -> None:
+def test_an_allowed_importer_imports_what_the_contract_allows() -> None:
     graph = grimp.build_graph(
         *LINTER["root_packages"], include_external_packages=True, cache_dir=None
     )
@@ -264,7 +265,7 @@ def test_an_allowed_importer_needs_what_it_is_allowed() -> None:
 
 
 def test_the_contracts_cover_every_package() -> None:
-    """What is shipped is also what is linted, typed and measured."""
+    """The packages that are shipped are also linted, type-checked and measured."""
     tool = PROJECT["tool"]
     packages = [
         name.removesuffix("*") for name in tool["setuptools"]["packages"]["find"]["include"]
@@ -276,7 +277,7 @@ def test_the_contracts_cover_every_package() -> None:
 
 @pytest.mark.parametrize("file", ["wsgi.py", "gunicorn.conf.py"])
 def test_a_module_outside_the_packages_only_calls_them(file: str) -> None:
-    """The linter reads packages alone, so it misses these."""
+    """The linter reads packages only, so it does not check these modules."""
     statements = list(ast.walk(ast.parse((ROOT / file).read_text())))
     names = [one.name for node in statements if isinstance(node, ast.Import) for one in node.names]
     names += [str(node.module) for node in statements if isinstance(node, ast.ImportFrom)]
@@ -289,7 +290,7 @@ def test_a_module_outside_the_packages_only_calls_them(file: str) -> None:
     "file", ["receiver/web/zz_new.py", "receiver/zz_new.py", "submitter/zz_new.py"]
 )
 def test_no_request_is_made_with_the_standard_library(line: str, file: str) -> None:
-    """The linter cannot tell `http.client` from `http.HTTPStatus`; ruff can."""
+    """The linter cannot distinguish `http.client` from `http.HTTPStatus`, but ruff can."""
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--stdin-filename", file, "-"],
         cwd=ROOT,
@@ -310,12 +311,12 @@ def test_class_names_are_unique_within_a_package(package: str) -> None:
     assert shape.repeated_classes(package) == {}
 
 
-def test_no_modules_import_each_other() -> None:
-    """Not even within a package, or for types only."""
+def test_there_are_no_import_cycles() -> None:
+    """This includes cycles within a package and imports for types only."""
     assert shape.import_cycles() == []
 
 
-def test_a_cycle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_cycle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cyclic"
     folder.mkdir()
     for name, text in {

@@ -1,4 +1,4 @@
-"""Kling's messages, theirs → ours."""
+"""How the messages of Kling are converted to events."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ def parse(raw: bytes, source: Source = Source.CALLBACK) -> Event:
     return KLING.parse(callback(raw, source=source))
 
 
-def test_a_recorded_callback_is_understood() -> None:
+def test_a_recorded_callback_is_parsed() -> None:
     event = parse(payload("kling/callback-video-succeed.json"))
     assert event.provider_task_id == "828338674605220001"
     assert event.status is Status.SUCCEEDED
@@ -35,29 +35,29 @@ def test_a_recorded_callback_is_understood() -> None:
     assert video.expires_at == 1_768_112_080_000  # Expires= in the URL
 
 
-def test_a_recorded_create_answer_means_submitted() -> None:
+def test_a_recorded_create_response_means_submitted() -> None:
     event = parse(payload("kling/create-try-on.json"), Source.CREATE)
     assert (event.status, event.provider_task_id) == (Status.SUBMITTED, "CjikY2gHPbcAAAAABI5n9g")
 
 
-def test_our_own_id_comes_back() -> None:
+def test_our_own_id_is_returned() -> None:
     event = parse(payload("kling/create-external-task-id.json"), Source.CREATE)
     assert event.external_task_id == "text2video_kling_v3_final-1774805076"
 
 
-def test_a_recorded_query_answer_is_unwrapped() -> None:
+def test_a_recorded_query_response_is_unwrapped() -> None:
     event = parse(payload("kling/query-processing.json"), Source.QUERY)
     assert (event.status, event.media) == (Status.PROCESSING, ())
 
 
-def test_a_query_may_answer_a_list_of_one() -> None:
+def test_a_query_response_may_be_a_list_with_one_task() -> None:
     answer = json.loads(payload("kling/query-processing.json"))
     answer["data"] = [answer["data"]]
     assert parse(json.dumps(answer).encode(), Source.QUERY).status is Status.PROCESSING
 
 
 @pytest.mark.parametrize("name", ["error-1201", "error-1303"])
-def test_a_refused_create_ends_the_task_and_says_why(name: str) -> None:
+def test_a_refused_create_ends_the_task_with_the_reason(name: str) -> None:
     raw = payload(f"kling/{name}.json")
     event = parse(raw, Source.CREATE)
     assert event.status is Status.FAILED
@@ -65,21 +65,21 @@ def test_a_refused_create_ends_the_task_and_says_why(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["error-1201", "not-found-framework"])
-def test_a_refused_query_says_nothing_of_the_task(name: str) -> None:
+def test_a_refused_query_does_not_change_the_task(name: str) -> None:
     with pytest.raises(NotTheProtocol, match=r"refused|does not describe"):
         parse(payload(f"kling/{name}.json"), Source.QUERY)
 
 
-def test_a_failure_carries_the_providers_reason() -> None:
+def test_a_failure_contains_the_reason_of_the_provider() -> None:
     event = parse(body("failed", task_status_msg="Failure to pass the risk control system"))
     assert event.reason == "Failure to pass the risk control system"
 
 
-def test_unknown_keys_are_kept() -> None:
+def test_unknown_keys_are_stored() -> None:
     assert parse(body(novelty={"a": 1})).unknown == {"novelty": {"a": 1}}
 
 
-def test_the_cost_stays_the_string_it_is() -> None:
+def test_the_cost_stays_the_original_string() -> None:
     assert parse(body(final_unit_deduction="0.50")).cost == "0.50"
 
 
@@ -108,7 +108,7 @@ def test_outputs_of_every_kind_are_media() -> None:
         ("https://[a/x.png", 1_765_519_850_000 + MONTH),
     ],
 )
-def test_a_url_tells_when_it_stops_to_work(url: str, at: int) -> None:
+def test_the_expiry_of_a_url_is_read(url: str, at: int) -> None:
     images = {"images": [{"index": 0, "url": url}]}
     assert parse(body(task_result=images)).media[0].expires_at == at
 
@@ -124,7 +124,7 @@ def test_a_url_tells_when_it_stops_to_work(url: str, at: int) -> None:
         ({"task_status": None}, "task_status"),
     ],
 )
-def test_a_wrong_field_of_identity_or_status_is_refused_by_name(
+def test_the_error_for_a_wrong_identity_or_status_names_the_field(
     change: dict[str, Any], names: str
 ) -> None:
     with pytest.raises(NotTheProtocol, match=names):
@@ -166,7 +166,7 @@ def test_any_other_wrong_field_is_dropped_and_named(change: dict[str, Any], name
     ],
     ids=["empty", "cut", "no text", "hexadecimal", "no comma", "deep", "long number", "escape"],
 )
-def test_what_is_not_json_is_refused(raw: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(raw: bytes) -> None:
     with pytest.raises(NotJson):
         parse(raw)
 
@@ -182,13 +182,13 @@ def test_what_is_not_json_is_refused(raw: bytes) -> None:
     ],
     ids=["nan", "key twice", "long integer", "surrogate", "not utf-8"],
 )
-def test_an_id_that_could_not_be_stored_is_not_the_protocol(raw: bytes) -> None:
+def test_an_id_that_cannot_be_stored_is_refused(raw: bytes) -> None:
     with pytest.raises(NotTheProtocol, match="task_id"):
         parse(raw)
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"null", b'"succeed"', b"1"])
-def test_json_that_is_no_object_is_not_the_protocol(raw: bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(raw: bytes) -> None:
     with pytest.raises(NotTheProtocol, match="object"):
         parse(raw)
 
@@ -202,8 +202,8 @@ FIELDS = sorted(json.loads(body()))
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(), values, max_size=6))
-def test_no_document_breaks_the_schema(change: dict[str, Any]) -> None:
-    """Whatever comes, the answer is an event or a refusal."""
+def test_no_document_causes_an_unexpected_error(change: dict[str, Any]) -> None:
+    """Every document results in an event or a refusal."""
     document = {**json.loads(body()), **change}
     try:
         event = parse(json.dumps(document).encode())
@@ -220,10 +220,10 @@ usual = st.sampled_from(["1", "x" * 129, "submitted", "succeed", 7, -7, 10**14, 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(), usual | values, max_size=8))
-def test_an_envelope_is_checked_as_marshmallow_checks_it(
+def test_an_envelope_is_checked_like_marshmallow_does(
     schema: Schema, document: dict[str, Any]
 ) -> None:
-    """A required field that is wrong is refused; any other field that is wrong is dropped."""
+    """A wrong value of a required field is refused; any other wrong value is dropped."""
     wrong = schema.validate(document)
     needed = {name for name, one in schema.fields.items() if one.required}
     usable = {name: value for name, value in document.items() if name not in wrong}
@@ -244,7 +244,7 @@ def test_an_envelope_is_checked_as_marshmallow_checks_it(
 
 
 @given(st.binary())
-def test_no_bytes_break_the_reader(raw: bytes) -> None:
+def test_no_bytes_cause_an_unexpected_error(raw: bytes) -> None:
     with pytest.raises(RequestRefused):
         parse(raw)
 
@@ -262,20 +262,20 @@ def new(status: str = "succeeded", **more: Any) -> bytes:
     return json.dumps({**document, **more}).encode()
 
 
-def test_klings_published_body_is_understood() -> None:
+def test_the_body_that_kling_published_is_parsed() -> None:
     event = parse(payload("kling/signature-vector.json"))
     assert (event.provider_task_id, event.status) == ("1234567890", Status.SUCCEEDED)
     assert event.occurred_at == 1_781_080_794_151
     assert (event.media, event.reason, event.cost) == ((), None, None)
 
 
-def test_everything_but_id_and_status_may_be_missing() -> None:
+def test_all_fields_except_id_and_status_may_be_missing() -> None:
     event = parse(b'{"id": "9", "status": "processing"}')
     assert event.status is Status.PROCESSING
-    assert event.occurred_at == 1_765_519_851_000  # when it was received
+    assert event.occurred_at == 1_765_519_851_000  # the time of receipt
 
 
-def test_both_dialects_mean_the_same() -> None:
+def test_both_dialects_result_in_the_same_event() -> None:
     url = "https://a/1.png?Expires=1768112080"
     old = parse(
         body(
@@ -291,7 +291,7 @@ def test_both_dialects_mean_the_same() -> None:
     assert parse(new(external_id="ours", outputs=outputs, billing=billing)) == old
 
 
-def test_outputs_of_the_new_dialect_are_media_by_type() -> None:
+def test_outputs_of_the_new_dialect_are_media_of_their_type() -> None:
     outputs = [
         {"type": "image", "url": "https://a/1.png", "watermark_url": "https://a/w.png"},
         {"type": "video", "id": "v1", "url": "https://a/1.mp4", "duration": "5.1"},
@@ -310,7 +310,7 @@ def test_outputs_of_the_new_dialect_are_media_by_type() -> None:
     ]
 
 
-def test_no_two_outputs_share_an_index() -> None:
+def test_outputs_have_different_indexes() -> None:
     result = {
         "images": [{"index": 0, "url": "https://a/1"}, {"index": 0, "url": "https://a/2"}],
         "audios": [{"url_mp3": "https://a/3"}],
@@ -328,14 +328,14 @@ def test_no_two_outputs_share_an_index() -> None:
         ([{"charge_type": "unit", "amount": "1"}, {"charge_type": "cash", "amount": "9"}], "1"),
     ],
 )
-def test_the_cost_is_what_was_charged(billing: list[dict[str, str]], cost: str | None) -> None:
+def test_the_cost_is_the_charged_amount(billing: list[dict[str, str]], cost: str | None) -> None:
     assert parse(new(billing=billing)).cost == cost
 
 
 @pytest.mark.parametrize(
     ("raw", "names"),
     [
-        (new("success"), "status"),  # another provider's spelling
+        (new("success"), "status"),  # the notation of another provider
         (new(id=9.5), "id"),
         (new(id=""), "id"),
         (b'{"hello": "world"}', "task_id and task_status, or id and status"),
@@ -344,7 +344,7 @@ def test_the_cost_is_what_was_charged(billing: list[dict[str, str]], cost: str |
         (b'{"task_id": "1", "status": "COMPLETED", "generated": ["https://a"]}', "Freepik"),
     ],
 )
-def test_what_is_not_the_protocol_is_told_what_was_expected(raw: bytes, names: str) -> None:
+def test_the_error_for_an_unknown_message_states_what_was_expected(raw: bytes, names: str) -> None:
     with pytest.raises(NotTheProtocol, match=names):
         parse(raw)
 
@@ -357,7 +357,7 @@ def test_what_is_not_the_protocol_is_told_what_was_expected(raw: bytes, names: s
         (new(outputs=[{"url": "https://a"}]), ["outputs[0].type"]),
         (new(outputs=[{"mp3_url": "https://a"}]), ["outputs[0].type"]),
         (new(update_time="1"), ["update_time"]),
-        (new("succeed"), []),  # the other dialect's spelling
+        (new("succeed"), []),  # the name that the other dialect uses
         (new(id=9), []),
     ],
 )
@@ -367,7 +367,7 @@ def test_a_wrong_field_of_the_new_dialect_is_dropped_and_named(
     event = parse(raw)
     assert (event.provider_task_id, event.status) == ("9", Status.SUCCEEDED)
     assert [words.partition(":")[0] for words in event.dropped] == names
-    if b"https://a" in raw:  # the output itself is not lost
+    if b"https://a" in raw:  # the output itself is used
         assert [media.url for media in event.media] == ["https://a"]
 
 
@@ -379,7 +379,7 @@ def test_a_create_that_may_have_been_accepted_is_not_refused(code: int) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(sorted(json.loads(new()))) | st.text(), values, max_size=6))
-def test_no_document_breaks_the_new_schema(change: dict[str, Any]) -> None:
+def test_no_document_of_the_new_dialect_causes_an_unexpected_error(change: dict[str, Any]) -> None:
     document = {**json.loads(new()), "outputs": [], **change}
     try:
         event = parse(json.dumps(document).encode())

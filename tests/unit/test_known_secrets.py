@@ -1,4 +1,4 @@
-"""The values of secrets are hidden wherever a text repeats them, in whatever spelling."""
+"""The values of secrets are redacted in every spelling in which a text repeats them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def entry(kind: str, **options: object) -> HookEntry:
 
 @pytest.mark.parametrize("echo", range(len(ECHOES)))
 @pytest.mark.parametrize("url", URLS)
-def test_the_url_of_a_hook_is_hidden_in_every_spelling_and_part(url: str, echo: int) -> None:
+def test_the_url_of_a_hook_is_redacted_in_every_spelling_and_part(url: str, echo: int) -> None:
     for hide in (hiding([url]), hiding_values([url])):
         shown = hide(ECHOES[echo](url))
         assert "anary" not in shown
@@ -72,7 +72,7 @@ def test_the_url_of_a_hook_is_hidden_in_every_spelling_and_part(url: str, echo: 
     "secret", ["s+cr/t=v&lue", 'quo"te<d>value', "pässwörd-value", "a b c d e"]
 )
 @pytest.mark.parametrize("echo", range(10))
-def test_a_value_is_hidden_in_every_spelling(secret: str, echo: int) -> None:
+def test_a_value_is_redacted_in_every_spelling(secret: str, echo: int) -> None:
     assert hiding_values([secret])(f"<{ECHOES[echo](secret)}>").strip('<">') == "…"
 
 
@@ -85,8 +85,8 @@ def test_a_value_is_hidden_in_every_spelling(secret: str, echo: int) -> None:
         "https://user:%70ssword-of-mail@shop.example/hook",
     ],
 )
-def test_an_escaped_value_of_a_url_is_hidden_without_its_escapes(url: str) -> None:
-    """Libraries report a password as they send it, and not as the URL has it."""
+def test_an_escaped_value_of_a_url_is_also_redacted_without_escapes(url: str) -> None:
+    """Libraries report a password in the form in which they send it, not in the form of the URL."""
     hide = hiding_values([url])
     for value in ("p@ssword-of-mail", "a+ssword-of-mail", "a/ssword-of-mail", "pssword-of-mail"):
         for spelling in (value, quote(value, safe=""), quote(value, safe="").lower()):
@@ -94,14 +94,14 @@ def test_an_escaped_value_of_a_url_is_hidden_without_its_escapes(url: str) -> No
             assert hide(f"<{spelling}>") == f"<{expected}>"
 
 
-def test_the_token_alone_is_hidden_and_words_stay() -> None:
+def test_only_the_token_is_redacted_and_words_remain() -> None:
     hide = hiding_values([f"https://shop.example/webhooks/notifications/{TOKEN}"])
     assert hide(f"the token {TOKEN}") == "the token …"
     words = "the webhooks of shop.example send notifications over https"
     assert hide(words) == words
 
 
-def test_the_name_and_password_of_a_url_are_hidden_as_a_header_has_them() -> None:
+def test_the_username_and_password_of_a_url_are_redacted_as_an_authorization_header() -> None:
     hide = hiding_values([f"https://user:{TOKEN}@shop.example/hook"])
     header = base64.b64encode(f"user:{TOKEN}".encode()).decode()
     assert header not in hide(f"Authorization: {header}")
@@ -120,18 +120,18 @@ def test_passwords_and_keys_are_secrets_even_if_the_file_contains_them() -> None
     assert not {"shop", "visible", "mail.example"} & found
 
 
-def test_a_variable_that_only_the_worker_has_is_no_error_elsewhere() -> None:
+def test_a_variable_that_only_the_worker_has_causes_no_error_elsewhere() -> None:
     found = secrets(
         [entry("slack", url="${SLACK_URL}"), entry("slack", url="https://b.example")], {}
     )
     assert found == {"https://b.example"}
 
 
-def test_the_address_of_a_mail_server_is_no_secret() -> None:
+def test_the_address_of_a_mail_server_is_not_a_secret() -> None:
     mail = entry("email", host="${HOST}", port="${PORT}", password="${PASSWORD}")
     environ = {"HOST": "127.0.0.1", "PORT": "8925", "PASSWORD": TOKEN}
     assert secrets([mail], environ) == {TOKEN}
-    command = entry("command", env={"host": "${HOST}"})  # of which we do not know what it means
+    command = entry("command", env={"host": "${HOST}"})  # whose meaning is unknown
     assert secrets([mail, command], environ) == {TOKEN, "127.0.0.1"}
 
 
@@ -158,7 +158,7 @@ def test_all_processes_know_the_secrets_of_settings_and_hooks(tmp_path: Path) ->
     assert "receiver" not in found
 
 
-def test_a_hooks_file_that_cannot_be_read_hides_the_settings_all_the_same(tmp_path: Path) -> None:
+def test_an_unreadable_hooks_file_does_not_prevent_redacting_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "hooks.toml"
     file.write_text("[[hook]")
     settings = Settings(database_url="sqlite:///x", callback_secrets=("c" * 40,), hooks_file=file)

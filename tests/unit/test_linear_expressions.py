@@ -1,7 +1,7 @@
-"""Every regular expression of the product takes linear time, whatever text it reads.
+"""Every regular expression of the product takes linear time for every text.
 
-The check decides by the structure of each expression (tests/support/expressions.py), so that a new
-one is checked without being listed. docs/adr/0015-linear-expressions.md says why.
+The check analyses the structure of each expression (tests/support/expressions.py), so that a new
+one is checked without being listed. docs/adr/0015-linear-expressions.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SOURCES = sorted(
     for package in ("receiver", "submitter", "sandbox")
     for path in (ROOT / package).rglob("*.py")
 )
-OTHERS = [ROOT / "wsgi.py", ROOT / "gunicorn.conf.py"]  # they are started, not imported
+OTHERS = [ROOT / "wsgi.py", ROOT / "gunicorn.conf.py"]  # they are executed, not imported
 
 
 @cache
@@ -53,7 +53,7 @@ def test_every_expression_takes_linear_time(path: Path) -> None:
             pytest.fail(f"{use.place}: {use.pattern!r}: {error}")
 
 
-def test_what_is_started_uses_no_expressions() -> None:
+def test_executed_files_use_no_expressions() -> None:
     for path in OTHERS:
         assert uses(path, {}, {}) == []
 
@@ -101,7 +101,7 @@ def test_an_expression_that_can_be_slow_is_found(pattern: str | bytes) -> None:
 @pytest.mark.parametrize(
     "pattern", [r"\s*x\s*y?\s*", r"(.*)-(.*)-(.*)", r"(\d+)*x", r"[a-z]*.[a-z]*<x>"]
 )
-def test_an_expression_that_is_slow_from_its_start_on_is_found(pattern: str) -> None:
+def test_an_expression_that_is_slow_from_its_start_is_found(pattern: str) -> None:
     with pytest.raises(NotLinear):
         check(pattern, searches=False, whole=True)
 
@@ -120,7 +120,7 @@ def test_an_expression_that_is_slow_from_its_start_on_is_found(pattern: str) -> 
         r"(?:ab|ac)+d?",
     ],
 )
-def test_an_expression_that_cannot_be_slow_passes(pattern: str) -> None:
+def test_a_linear_expression_passes(pattern: str) -> None:
     check(pattern, searches=not pattern.startswith("(?:ab"))
 
 
@@ -135,12 +135,14 @@ def test_an_expression_that_cannot_be_slow_passes(pattern: str) -> None:
         "import re\ndef of(words: list[str]) -> str:\n    return re.sub(words[0], '', 'x')\n",
     ],
 )
-def test_an_expression_that_cannot_be_judged_is_refused(tmp_path: Path, source: str) -> None:
+def test_an_expression_that_cannot_be_analysed_is_refused(tmp_path: Path, source: str) -> None:
     with pytest.raises(NotAConstant):
         found_in(tmp_path, source)
 
 
-def test_the_use_of_an_expression_decides_where_a_match_may_begin(tmp_path: Path) -> None:
+def test_the_function_that_uses_an_expression_decides_where_a_match_may_begin(
+    tmp_path: Path,
+) -> None:
     source = (
         "import re\nA = re.compile('a*b')\nB = re.compile('a*b')\nC = re.compile('a*b')\n"
         "A.fullmatch('x')\nB.match('x')\nB.sub('', 'x')\nprint(C)\nre.fullmatch('a*b', 'x')\n"

@@ -1,7 +1,7 @@
-"""Every function that reads text from outside takes steps in proportion to its length.
+"""Every function that reads text from outside takes a number of steps proportional to its length.
 
-The expressions are checked by their structure (test_linear_expressions.py). Here the lines of
-Python that run are counted, and the comparisons of the keys of an object.
+Regular expressions are checked by their structure (test_linear_expressions.py). These tests count
+the executed lines of Python, and the comparisons of the keys of an object.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ READERS: list[Callable[[str], object]] = [
 
 
 @pytest.mark.parametrize("reader", range(len(READERS)))
-def test_the_steps_of_a_reader_grow_with_the_length(reader: int) -> None:
+def test_the_steps_of_a_reader_grow_linearly(reader: int) -> None:
     for part in PARTS:
 
         def read(size: int, part: str = part) -> None:
@@ -161,7 +161,7 @@ def test_the_steps_of_a_reader_grow_with_the_length(reader: int) -> None:
 def test_no_reader_sorts_many_combining_characters(
     reader: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`urlsplit` sorts those in a host: a callback of 80 kB stopped a process for 7 s."""
+    """`urlsplit` sorts those in a host name: a callback of 80 kB stopped a process for 7 s."""
     monkeypatch.setattr(unicodedata, "normalize", refusing_long_runs(unicodedata.normalize))
     for before in ("", "https://a", "https://a?b=", "//"):
         with suppress(CallbackReceiverError, ValueError):
@@ -169,7 +169,7 @@ def test_no_reader_sorts_many_combining_characters(
 
 
 def test_a_hostile_text_is_redacted_in_linear_steps() -> None:
-    """At most two lines of Python for each character, of a text as long as a callback may be."""
+    """At most two lines of Python run for each character of the longest possible callback."""
     for part in PARTS:
         text = part * (MAX_BODY // len(part))
         assert HIDE(text) is not None  # an expression that backtracks would need hours
@@ -202,8 +202,8 @@ def callback(body: str) -> Callback:
     )
 
 
-def test_the_name_of_a_file_is_compared_in_linear_steps() -> None:
-    """As an expression, 250 characters took 14 s."""
+def test_a_file_name_is_compared_in_linear_steps() -> None:
+    """As a regular expression, the comparison of 250 characters took 14 s."""
     run = Characters(frozenset("ab-"))
     hyphen, end = Literal("-"), (Literal("."), Characters(frozenset("png")))
     name = NamePattern((run, hyphen, run, run, hyphen, run, *end))
@@ -219,7 +219,7 @@ def test_the_name_of_a_file_is_compared_in_linear_steps() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(BODIES)))
-def test_the_steps_for_a_body_grow_with_its_length(number: int) -> None:
+def test_the_steps_for_a_body_grow_linearly(number: int) -> None:
     def read(size: int) -> None:
         body = BODIES[number](size)
         for decode in (json_body.decode, json_body.decode_strictly):
@@ -234,7 +234,7 @@ def test_the_steps_for_a_body_grow_with_its_length(number: int) -> None:
 
 
 @pytest.mark.parametrize("key", ["a", "{}"])
-def test_each_key_of_an_object_is_compared_a_few_times(key: str) -> None:
+def test_each_key_of_an_object_is_compared_only_a_few_times(key: str) -> None:
     """With lists instead of sets, 2,000 keys took 2,000,000 comparisons."""
     pairs = [(Counted(key.format(number)), number) for number in range(2000)]
     Counted.comparisons = 0
@@ -242,7 +242,7 @@ def test_each_key_of_an_object_is_compared_a_few_times(key: str) -> None:
     assert Counted.comparisons <= 4 * len(pairs)
 
 
-def test_a_deeply_nested_body_is_not_indented_by_more_than_its_length() -> None:
+def test_the_indentation_of_a_deeply_nested_body_is_limited() -> None:
     body = "[" * 150 + "1," * 4999 + "1" + "]" * 150
     shown = message(StoredCallback(1, callback(body), Outcome.QUARANTINED, 0), len_of := Longest())
     assert shown.text
@@ -250,7 +250,7 @@ def test_a_deeply_nested_body_is_not_indented_by_more_than_its_length() -> None:
 
 
 class Longest:
-    """Remembers the length of the longest text that it was given."""
+    """Remembers the length of the longest text that it received."""
 
     longest = 0
 
@@ -259,7 +259,7 @@ class Longest:
         return text
 
 
-def test_a_long_reason_is_cut_when_it_is_parsed_and_shows_no_half_secret() -> None:
+def test_a_long_reason_is_shortened_by_the_parser_and_shows_no_part_of_a_secret() -> None:
     for start in range(900, 1010, 7):
         reason = "word " * (start // 5) + f"{TOKEN} " + "more " * 500
         document = {"task_id": "a", "task_status": "failed", "task_status_msg": reason}

@@ -1,4 +1,4 @@
-"""One sentence says why nothing can listen at an address."""
+"""One sentence explains why a process cannot listen at an address."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.ports import free_port
 
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A name that is short enough for a Unix socket."""
-    made = tmp_path_factory.mktemp("u")
+    """A folder whose name is short enough for a Unix socket."""
+    folder = tmp_path_factory.mktemp("u")
     here = Path.cwd()
-    os.chdir(made)
+    os.chdir(folder)
     yield Path()
     os.chdir(here)
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     [
         (socket.AF_INET, "127.0.0.1", "127.0.0.1:{}"),
         (socket.AF_INET, "localhost", "localhost:{}"),
-        (socket.AF_INET, "0.0.0.0", "0.0.0.0:{}"),  # noqa: S104 - taken, not served
+        (socket.AF_INET, "0.0.0.0", "0.0.0.0:{}"),  # noqa: S104 - only occupied
         (socket.AF_INET6, "::1", "[::1]:{}"),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_privileged_port_is_reported_in_one_sentence(monkeypatch: pytest.Monke
     assert "this user may not listen there; ports below 1024 need a privilege" in problem
 
 
-def test_a_unix_socket_in_use_is_not_taken_away(folder: Path) -> None:
+def test_a_unix_socket_in_use_is_not_replaced(folder: Path) -> None:
     path = str(folder / "web.sock")
     assert listening.problem_with(path) is None
     with socket.socket(socket.AF_UNIX) as server:
@@ -92,8 +92,8 @@ def test_a_unix_socket_in_use_is_not_taken_away(folder: Path) -> None:
         problem = listening.problem_with(path)
         assert problem is not None
         assert f"cannot listen at unix:{path}: another process uses it" in problem
-    assert listening.problem_with(path) is None  # left behind by a process that is gone
+    assert listening.problem_with(path) is None  # left over from a process that no longer exists
 
 
-def test_an_inherited_descriptor_is_used_as_it_is() -> None:
+def test_an_inherited_descriptor_is_accepted() -> None:
     assert listening.problem_with(3) is None

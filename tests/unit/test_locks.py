@@ -28,13 +28,13 @@ COMMENT = re.compile(r"/\*|\*/|--")
         (Lock.SKIP_LOCKED, "for update skip locked"),
     ],
 )
-def test_a_lock_follows_the_statement(lock: Lock, clause: str) -> None:
+def test_a_lock_is_appended_to_the_statement(lock: Lock, clause: str) -> None:
     found = locked("where id = ?\n", lock)
     assert found.with_lock == f"where id = ? {clause}"
     assert found.without_lock == "where id = ? "
 
 
-def test_a_lock_stands_where_the_statement_says() -> None:
+def test_a_lock_is_inserted_at_its_placeholder() -> None:
     found = locked("update a set b = 1 where c in (select c from a {lock})", Lock.SKIP_LOCKED)
     assert found.with_lock == (
         "update a set b = 1 where c in (select c from a for update skip locked)"
@@ -53,12 +53,12 @@ def test_a_misspelt_lock_raises() -> None:
         Lock.TAKS  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_two_places_for_a_lock_raise() -> None:
+def test_two_placeholders_for_a_lock_raise() -> None:
     with pytest.raises(ValueError, match="more than once"):
         locked("select {lock} {lock}", Lock.ROWS)
 
 
-def test_a_locked_statement_is_not_run_without_its_lock_by_accident() -> None:
+def test_a_locked_statement_cannot_be_executed_without_its_lock_by_accident() -> None:
     statement: Any = locked("select 1", Lock.ROWS)
     connection = sqlite3.connect(":memory:", factory=SqliteSession)
     try:
@@ -69,8 +69,8 @@ def test_a_locked_statement_is_not_run_without_its_lock_by_accident() -> None:
         connection.close()
 
 
-def test_no_sql_of_the_stores_holds_a_comment() -> None:
-    """Nor is there a delimiter that code could look for in SQL."""
+def test_no_sql_of_the_stores_contains_a_comment() -> None:
+    """It also contains no delimiter for which code could search."""
     assert [
         f"{path.relative_to(ROOT)}: {text}"
         for path in STORES.rglob("*.py")
@@ -80,7 +80,7 @@ def test_no_sql_of_the_stores_holds_a_comment() -> None:
 
 
 @pytest.mark.parametrize("package", ["receiver", "submitter"])
-def test_no_string_elsewhere_opens_a_comment_of_sql(package: str) -> None:
+def test_no_string_elsewhere_begins_a_comment_of_sql(package: str) -> None:
     assert [
         f"{path.relative_to(ROOT)}: {text}"
         for path in (ROOT / package).rglob("*.py")
@@ -89,8 +89,8 @@ def test_no_string_elsewhere_opens_a_comment_of_sql(package: str) -> None:
     ] == []
 
 
-def test_sql_is_looked_for_in_parts_of_strings_too(tmp_path: Path) -> None:
-    """Or the test above could pass because it sees nothing."""
+def test_the_search_covers_parts_of_strings(tmp_path: Path) -> None:
+    """Otherwise the previous test could pass because the search finds nothing."""
     module = tmp_path / "module.py"
     module.write_text('"""A docstring: select /* this */."""\nA = f"select {1} from b /* x */"\n')
     found = list(_strings(module))
@@ -99,8 +99,8 @@ def test_sql_is_looked_for_in_parts_of_strings_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])
-def test_comments_of_migrations_explain_and_do_nothing(store: str) -> None:
-    """They are whole lines, which the databases skip; none is of the kind that hides in a line."""
+def test_comments_of_migrations_are_whole_lines(store: str) -> None:
+    """The databases skip them; none is on the same line as SQL."""
     for name, sql in releases.migrations(store):
         assert "/*" not in sql, name
         for line in sql.splitlines():
@@ -109,7 +109,7 @@ def test_comments_of_migrations_explain_and_do_nothing(store: str) -> None:
 
 
 def _strings(path: Path) -> Iterator[str]:
-    """Every string of a module, and every constant part of one, but no docstring."""
+    """Return every string of a module and every constant part of one, except docstrings."""
     tree = ast.parse(path.read_text())
     docstrings = {
         id(node.body[0].value)

@@ -1,4 +1,4 @@
-"""Logs are structured, and show no secret."""
+"""Log lines are structured and contain no secrets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_traceback_shows_no_local_variable(capsys: pytest.CaptureFixture[str])
     assert "canary" not in line
 
 
-def test_a_secret_that_slips_into_a_line_is_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_secret_in_a_line_is_redacted(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     token = mint(SECRET, "kling", "task-1")
     try:
@@ -59,7 +59,7 @@ def test_a_secret_that_slips_into_a_line_is_hidden(capsys: pytest.CaptureFixture
     assert "canary" not in line
 
 
-def test_gunicorn_logs_no_token_either() -> None:
+def test_gunicorn_logs_no_token() -> None:
     token = mint(SECRET, "kling", "task-1")
     logger = RedactedLogger(Config())
     with pytest.raises(ValueError, match="invalid literal") as caught:
@@ -85,7 +85,7 @@ def test_gunicorn_logs_no_token_either() -> None:
         ("console", False, False),
     ],
 )
-def test_the_form_is_json_unless_a_person_reads(
+def test_the_format_is_json_unless_standard_error_is_a_terminal(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     form: str,
@@ -101,10 +101,10 @@ def test_the_form_is_json_unless_a_person_reads(
     assert "task-1" in line
 
 
-def test_what_libraries_say_has_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_libraries_have_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(form="json")
     logger = logging.getLogger("a.library")
-    logger.propagate = False  # pytest listens at the root; in a process of ours nobody does
+    logger.propagate = False  # pytest adds a handler to the root logger; our processes have none
     token = mint(SECRET, "kling", "task-1")
     with structlog.contextvars.bound_contextvars(delivery=7):
         logger.warning("retry %s", f"/callbacks/kling/task-1/{token}")
@@ -120,13 +120,13 @@ def test_what_libraries_say_has_the_same_form(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(("form", "is_json"), [("json", True), ("console", False)])
-def test_gunicorn_speaks_as_we_do(
+def test_gunicorns_lines_have_the_same_format(
     monkeypatch: pytest.MonkeyPatch, form: str, is_json: bool
 ) -> None:
     monkeypatch.setenv("LOG_FORMAT", form)
     record = logging.LogRecord("gunicorn.error", logging.INFO, "", 0, "Booting %d", (7,), None)
     handler = RedactedLogger(Config()).error_log.handlers[-1]
-    assert handler.stream is logs.STDERR  # it waits for no reader either
+    assert handler.stream is logs.STDERR  # nor does it wait for a reader
     line = handler.format(record)
     assert "Booting 7" in line
     if is_json:
@@ -134,7 +134,7 @@ def test_gunicorn_speaks_as_we_do(
     assert line.startswith("{") is is_json
 
 
-def test_a_logger_that_spoke_before_follows_what_is_configured_after(
+def test_a_logger_that_was_used_earlier_follows_a_later_configuration(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     logger = structlog.get_logger()
@@ -157,7 +157,7 @@ def test_a_logger_that_spoke_before_follows_what_is_configured_after(
         (951_782_400_500_000_000, "2000-02-29T00:00:00.500000Z"),
     ],
 )
-def test_a_line_states_its_time_to_the_microsecond(
+def test_a_line_contains_its_time_in_microseconds(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     nanoseconds: int,
@@ -169,7 +169,7 @@ def test_a_line_states_its_time_to_the_microsecond(
     assert json.loads(capsys.readouterr().err)["timestamp"] == shown
 
 
-def test_a_value_that_is_not_json_is_shown_as_python_shows_it(
+def test_a_value_that_is_not_json_is_shown_as_its_repr(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     logs.configure(form="json")
@@ -179,9 +179,9 @@ def test_a_value_that_is_not_json_is_shown_as_python_shows_it(
     assert document["what"] == [1, None]
 
 
-def test_a_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_cannot_be_written_causes_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     logs.configure(form="json")
-    full = Path("/dev/full").open("w")  # noqa: SIM115 - to close it fails, too
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
     monkeypatch.setattr(sys, "stderr", full)
     structlog.get_logger().info("something")
     monkeypatch.undo()
@@ -191,7 +191,7 @@ def test_a_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyP
 
 @contextmanager
 def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
-    """Standard error is a pipe that is full; its other end."""
+    """Replace standard error by a full pipe, and yield its reading end."""
     logs.configure(form="json")
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -199,14 +199,14 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
     with suppress(BlockingIOError):
         while True:
             os.write(writing, b"." * select.PIPE_BUF)
-    os.set_blocking(writing, True)  # as a pipe is; now whoever writes waits
+    os.set_blocking(writing, True)  # as a blocking pipe; from here on, every writer waits
     with os.fdopen(writing, "w") as pipe, os.fdopen(reading, "rb") as reader:
         monkeypatch.setattr(sys, "stderr", pipe)
         yield reader
 
 
-def said(reader: BinaryIO, *events: str) -> None:
-    """Say them in a thread, which must not be stopped."""
+def log_in_thread(reader: BinaryIO, *events: str) -> None:
+    """Log these lines in a thread, which must not block."""
     thread = threading.Thread(target=say, args=events, daemon=True)
     thread.start()
     thread.join(PATIENCE)
@@ -221,54 +221,57 @@ def lines_of(reader: BinaryIO) -> list[bytes]:
     return os.read(reader.fileno(), 1 << 20).splitlines()
 
 
-def told_of(lines: list[bytes]) -> list[tuple[str, int | None]]:
+def events_of(lines: list[bytes]) -> list[tuple[str, int | None]]:
     documents = [json.loads(line) for line in lines]
     return [(document["event"], document.get("lines")) for document in documents]
 
 
-def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_without_a_reader_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with unread(monkeypatch) as reader:
-        said(reader, "one", "two")
+        log_in_thread(reader, "one", "two")
         lines_of(reader)
-        said(reader, "three", "four")
-        assert told_of(lines_of(reader)) == [(logs.DROPPED, 2), ("three", None), ("four", None)]
+        log_in_thread(reader, "three", "four")
+        assert events_of(lines_of(reader)) == [(logs.DROPPED, 2), ("three", None), ("four", None)]
 
 
-def test_a_long_line_of_which_a_part_fits_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the lines after it are whole."""
+def test_a_long_line_of_which_a_part_fits_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines after it are complete."""
     with unread(monkeypatch) as reader:
         os.read(reader.fileno(), select.PIPE_BUF)
-        said(reader, "long" * 10_000, "two")
+        log_in_thread(reader, "long" * 10_000, "two")
         assert b"longlong" in lines_of(reader)[0]
-        said(reader, "three")
+        log_in_thread(reader, "three")
         end_of_the_long_one, *lines = lines_of(reader)
         assert end_of_the_long_one == b""
-        assert told_of(lines) == [(logs.DROPPED, 2), ("three", None)]
+        assert events_of(lines) == [(logs.DROPPED, 2), ("three", None)]
 
 
-def test_a_long_line_arrives_whole_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_line_is_written_completely_if_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     with unread(monkeypatch) as reader:
         lines_of(reader)
-        said(reader, "long" * 5_000, "ü" * 5_000)
-        assert told_of(lines_of(reader)) == [("long" * 5_000, None), ("ü" * 5_000, None)]
+        log_in_thread(reader, "long" * 5_000, "ü" * 5_000)
+        assert events_of(lines_of(reader)) == [("long" * 5_000, None), ("ü" * 5_000, None)]
 
 
-def test_what_was_dropped_is_counted_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that takes little at a time does not make it forgotten."""
+def test_dropped_lines_are_counted_until_the_count_is_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader that reads small amounts must not make the count disappear."""
     with unread(monkeypatch) as reader:
-        said(reader, "one", "two")
+        log_in_thread(reader, "one", "two")
         os.read(reader.fileno(), select.PIPE_BUF)
-        said(reader, "long" * 10_000)  # of this, and of the line before it that tells, a part fits
+        # a part of this line fits, and of the line before it with the count
+        log_in_thread(reader, "long" * 10_000)
         lines_of(reader)
-        said(reader, "four")
-        assert told_of(lines_of(reader)[1:]) == [(logs.DROPPED, 3), ("four", None)]
+        log_in_thread(reader, "four")
+        assert events_of(lines_of(reader)[1:]) == [(logs.DROPPED, 3), ("four", None)]
 
 
 @pytest.mark.parametrize("letter", ["x", "ü"])
 def test_a_long_line_is_one_write_to_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, letter: str
 ) -> None:
-    """What another process writes must not come between its parts."""
+    """Lines of other processes must not be written between its parts."""
     logs.configure(form="console")
     sizes: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Which of the dropped fields leave an output out, in each dialect."""
+"""Which dropped fields mean that an output is lost, in each dialect."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ def test_an_output_that_cannot_be_used_is_lost_and_named(event: Event, named: st
 
 
 @pytest.mark.parametrize("event", WHOLE)
-def test_any_other_oddity_loses_no_output(event: Event) -> None:
+def test_any_other_invalid_field_loses_no_output(event: Event) -> None:
     assert event.lost_outputs == ()

@@ -1,4 +1,4 @@
-"""What is counted reaches the record once, and no more names than are known."""
+"""Each count reaches the record once, under known names only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from receiver.observability.metrics import (
 
 
 class Rows:
-    """Where counts are kept; `is_away`: not now."""
+    """The store of the counts; it is unavailable while `is_away`."""
 
     def __init__(self) -> None:
         self.is_away = False
@@ -42,7 +42,7 @@ class Rows:
             self.added[key] = self.added.get(key, 0) + reading.value
 
 
-def test_what_many_threads_count_is_handed_over_once() -> None:
+def test_the_counts_of_many_threads_are_stored_once() -> None:
     meter, rows = MetricBuffer(), Rows()
 
     def work(_: int) -> None:
@@ -55,7 +55,7 @@ def test_what_many_threads_count_is_handed_over_once() -> None:
     assert rows.added == {("callbacks", ("kling", "failed", "recorded")): 4_000}
 
 
-def test_nothing_counted_is_no_write() -> None:
+def test_without_counts_there_is_no_write() -> None:
     meter, rows = MetricBuffer(), Rows()
     meter.flush(rows.keep)
     meter.count(CALLBACKS, "kling", "failed", "recorded")
@@ -64,7 +64,7 @@ def test_nothing_counted_is_no_write() -> None:
     assert rows.writes == 1
 
 
-def test_rows_come_in_one_order_so_that_no_two_processes_wait_for_each_other() -> None:
+def test_rows_are_written_in_one_order_so_that_no_two_processes_deadlock() -> None:
     meter, orders = MetricBuffer(), []
     for providers in (("kling", "appypie", "modellix"), ("modellix", "kling", "appypie")):
         for provider in providers:
@@ -73,7 +73,7 @@ def test_rows_come_in_one_order_so_that_no_two_processes_wait_for_each_other() -
     assert orders == [["appypie", "kling", "modellix"]] * 2
 
 
-def test_what_cannot_be_kept_now_is_kept_later() -> None:
+def test_counts_are_stored_later_if_the_store_is_unavailable() -> None:
     meter, rows = MetricBuffer(), Rows()
     rows.is_away = True
     meter.count(CALLBACKS, "kling", "failed", "recorded")
@@ -91,7 +91,7 @@ def test_what_cannot_be_kept_now_is_kept_later() -> None:
 @pytest.mark.parametrize(
     ("seconds", "bound"), [(0.0, "0.001"), (0.001, "0.001"), (0.0011, "0.0025"), (11.0, "+Inf")]
 )
-def test_an_observation_falls_into_one_bucket(seconds: float, bound: str) -> None:
+def test_an_observation_is_counted_in_one_bucket(seconds: float, bound: str) -> None:
     meter, rows = MetricBuffer(), Rows()
     meter.observe(CALLBACK_SECONDS, seconds, "200")
     meter.flush(rows.keep)

@@ -1,4 +1,4 @@
-"""docs/metrics.md lists every metric with its kind and labels, and no other."""
+"""docs/metrics.md lists every metric with its kind and labels, and no others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 ROW = re.compile(r"^\| `(callback_receiver_\w+)` \| (\w+) \| ([^|]*)\| (.+) \|$", re.MULTILINE)
 
 
-def test_every_metric_is_described_as_it_is() -> None:
+def test_every_metric_is_described_correctly() -> None:
     described = {
         (name, kind, tuple(re.findall(r"\w+", labels)))
         for name, kind, labels, _ in ROW.findall(DOCS)
@@ -19,10 +19,10 @@ def test_every_metric_is_described_as_it_is() -> None:
     assert described == {(one.family, one.kind.value, one.labels) for one in ALL}
 
 
-def test_every_reason_of_a_refusal_is_described() -> None:
+def test_every_reason_of_a_rejection_is_described() -> None:
     (row,) = [row for row in ROW.findall(DOCS) if row[0] == VERIFICATION_FAILURES.family]
     assert tuple(re.findall(r"`(\w+)`", row[3])) == REASONS
 
 
-def test_no_name_stands_twice() -> None:
+def test_no_name_is_used_twice() -> None:
     assert len({one.name for one in ALL}) == len(ALL)

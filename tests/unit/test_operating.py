@@ -1,4 +1,4 @@
-"""What docs/operating.md quotes is what the programs say, and what docs tell to run is there."""
+"""The quotations in docs/operating.md are texts of the programs, and the commands in it exist."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ TOLD = sorted(set(re.findall(r"`(receiver|submitter) ([a-z]+)([^`]*)`", DOCS + S
 
 
 @pytest.mark.parametrize("quoted", QUOTED)
-def test_what_is_quoted_is_said(quoted: str) -> None:
+def test_a_quotation_is_a_text_of_the_programs(quoted: str) -> None:
     assert " ".join(quoted.split()[:4]) in SOURCE
 
 
 @pytest.mark.parametrize(("program", "command", "rest"), TOLD)
-def test_what_is_to_be_run_is_there(program: str, command: str, rest: str) -> None:
+def test_a_command_exists(program: str, command: str, rest: str) -> None:
     found = COMMANDS[program].commands[command]
     options = {option for param in found.params for option in param.opts}
     assert set(re.findall(r"--[a-z-]+", rest)) <= options
 
 
-def test_something_is_checked() -> None:
+def test_the_checks_find_something() -> None:
     assert len(QUOTED) > 8
     assert len(TOLD) > 8

@@ -1,4 +1,4 @@
-"""Which URLs may be reached, and what is told of them when they may not."""
+"""Which URLs may be requested, and what the errors show of the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = 1_765_519_850.0
 
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every address that something tried to connect to; none of them answers."""
+    """Every address to which a connection was attempted; every attempt fails."""
     tried: list[Any] = []
 
     def connect(address: Any, *_: Any, **__: Any) -> socket.socket:
@@ -33,21 +33,23 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
-    """Let every name resolve to these addresses in turn; the names asked for."""
-    asked: list[str] = []
+    """Make every name resolve to these addresses in turn; return the names that were resolved."""
+    resolved: list[str] = []
 
     def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-        address = addresses[min(len(asked), len(addresses) - 1)]
-        asked.append(host)
+        address = addresses[min(len(resolved), len(addresses) - 1)]
+        resolved.append(host)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return [(family, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    return asked
+    return resolved
 
 
 @pytest.mark.parametrize("url", TABLE["literal"])
-def test_no_spelling_of_an_internal_address_is_reached(url: str, connections: list[Any]) -> None:
+def test_no_spelling_of_an_internal_address_is_connected_to(
+    url: str, connections: list[Any]
+) -> None:
     with pytest.raises((PermanentFailure, TemporaryFailure)) as caught:
         http.post(url, json={}, deadline=5)
     assert connections == []
@@ -56,7 +58,7 @@ def test_no_spelling_of_an_internal_address_is_reached(url: str, connections: li
 
 
 @pytest.mark.parametrize("address", TABLE["resolved"])
-def test_no_name_that_leads_to_an_internal_address_is_reached(
+def test_a_name_with_an_internal_address_is_not_connected_to(
     address: str, connections: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(monkeypatch, address)
@@ -66,14 +68,14 @@ def test_no_name_that_leads_to_an_internal_address_is_reached(
 
 
 @pytest.mark.parametrize("url", TABLE["not_http"])
-def test_only_http_and_https_urls_are_used(url: str, connections: list[Any]) -> None:
+def test_only_http_and_https_urls_are_requested(url: str, connections: list[Any]) -> None:
     with pytest.raises(PermanentFailure, match="not an http or https URL"):
         http.post(url, json={}, deadline=5)
     assert connections == []
 
 
 @pytest.mark.parametrize("address", TABLE["public"])
-def test_public_addresses_are_reached(
+def test_public_addresses_are_connected_to(
     address: str, connections: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(monkeypatch, address)
@@ -83,13 +85,14 @@ def test_public_addresses_are_reached(
     assert ssrf_guard.is_public(ipaddress.ip_address(address))
 
 
-def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
+def test_the_connection_uses_the_address_that_was_checked(
     connections: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = resolve(monkeypatch, "93.184.216.34", "127.0.0.1")  # rebinding: the second time it lies
+    # DNS rebinding: the second lookup returns another address
+    resolved = resolve(monkeypatch, "93.184.216.34", "127.0.0.1")
     with pytest.raises(TemporaryFailure):
         http.post("http://hooks.example/", json={}, deadline=5)
-    assert asked == ["hooks.example"]
+    assert resolved == ["hooks.example"]
     assert connections == [("93.184.216.34", 80)]
 
 
@@ -99,7 +102,7 @@ def test_an_error_shows_no_path_query_or_password(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(TemporaryFailure) as caught:
         http.post("https://us%65r:pa55@hooks.example/T0/S3CRET?sig=S3CRET#S3CRET", json={})
     assert str(caught.value) == "https://hooks.example: Connection refused"
-    assert caught.value.__cause__ is None  # requests' own text shows the path
+    assert caught.value.__cause__ is None  # requests' own error text shows the path
     assert caught.value.__suppress_context__
 
 
@@ -108,12 +111,12 @@ def test_an_error_shows_no_path_query_or_password(monkeypatch: pytest.MonkeyPatc
     [
         ("https://hooks.slack.com/services/T/B/x?y", "https://hooks.slack.com"),
         ("http://a:b@[::1]:8080/x", "http://[::1]:8080"),
-        ("http://127.0.0.1\\@example.com/", "http://127.0.0.1"),  # as requests reads it
+        ("http://127.0.0.1\\@example.com/", "http://127.0.0.1"),  # as requests parses it
         ("http://[", "the URL"),
         ("", "the URL"),
     ],
 )
-def test_an_origin_is_all_that_is_shown_of_a_url(url: str, shown: str) -> None:
+def test_only_the_origin_of_a_url_is_shown(url: str, shown: str) -> None:
     assert http.origin(url) == shown
 
 
@@ -125,7 +128,8 @@ def test_an_origin_is_all_that_is_shown_of_a_url(url: str, shown: str) -> None:
         (formatdate(NOW + 90, usegmt=True), 90.0),
         (formatdate(NOW - 90, usegmt=True), 0.0),  # in the past: now
         ("Fri, 12 Dec 2025 06:11:50 -0000", 60.0),
-        ("Friday, 12-Dec-25 06:11:50 GMT", 60.0),  # RFC 850, which RFC 9110 says to accept
+        # RFC 850, which RFC 9110 requires recipients to accept
+        ("Friday, 12-Dec-25 06:11:50 GMT", 60.0),
         (None, None),
         ("", None),
         ("soon", None),
@@ -150,7 +154,7 @@ def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | 
         (429, TemporaryFailure),
         (408, TemporaryFailure),
         (425, TemporaryFailure),
-        (102, ContentFailure),  # neither wanted nor a refusal, but a response
+        (102, ContentFailure),  # neither a success nor a refusal, but a response
         (204, ContentFailure),
         (600, ContentFailure),
         (301, PermanentFailure),
@@ -159,15 +163,17 @@ def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | 
         (410, PermanentFailure),
     ],
 )
-def test_an_answer_decides_whether_trying_again_may_help(status: int, family: type) -> None:
+def test_the_status_of_a_response_decides_whether_a_retry_may_help(
+    status: int, family: type
+) -> None:
     failure = http.failure(status, {"Retry-After": "7"}, "said so")
     assert type(failure) is family
     assert str(failure) == "said so"
     assert getattr(failure, "retry_after", 7.0) == 7.0
 
 
-def test_the_package_gives_the_names_that_hooks_of_other_packages_import() -> None:
-    """docs/adding-a-hook.md names them as names of `receiver.outgoing`."""
+def test_the_package_exports_the_names_that_hooks_of_other_packages_import() -> None:
+    """docs/adding-a-hook.md imports them from `receiver.outgoing`."""
     for name in outgoing.__all__:
         assert getattr(outgoing, name) is getattr(http, name)
     assert {"post", "stream", "failure", "retry_after"} <= set(outgoing.__all__)

@@ -1,4 +1,4 @@
-"""Decoding pictures takes a limited amount of memory, whatever arrives together."""
+"""Decoding pictures takes a limited amount of memory, however many arrive at the same time."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_four_large_pictures_are_decoded_one_after_another() -> None:
         started.append(number)
         with limit.reserved(60):
             running.append(number)
-            wait_until(lambda: len(started) == 4)  # the others could decode meanwhile
+            wait_until(lambda: len(started) == 4)  # other threads could decode meanwhile
             together.append(len(running))
             running.remove(number)
 
@@ -124,7 +124,7 @@ def test_small_pictures_are_decoded_together() -> None:
 
     def decode() -> None:
         with limit.reserved(25):
-            together.wait(PATIENCE)  # breaks unless all four are here
+            together.wait(PATIENCE)  # raises an error unless all four threads are here
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(decode) for _ in range(4)]:
@@ -139,7 +139,7 @@ def test_an_error_releases_the_memory() -> None:
         pass
 
 
-def test_a_picture_that_takes_too_much_memory_is_kept_without_a_thumbnail(
+def test_a_picture_that_takes_too_much_memory_is_stored_without_a_thumbnail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(memory, "LIMIT", MemoryLimit(SIDE * SIDE * 4 - 1))
@@ -153,7 +153,7 @@ def test_a_picture_that_takes_too_much_memory_is_kept_without_a_thumbnail(
 
 
 def test_an_input_is_decoded_even_if_it_takes_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has to be sent as it is: its limit is the one of the provider. It is decoded alone."""
+    """It has to be sent unchanged, and the provider has its own limit. It is decoded alone."""
     monkeypatch.setattr(memory, "LIMIT", MemoryLimit(1))
     with thumbnails.opened(io.BytesIO(saved("RGB", "PNG")), ("PNG",)) as image:
         image.load()
@@ -165,8 +165,10 @@ def test_an_input_is_decoded_even_if_it_takes_much_memory(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "I", "F", "LA", "RGB", "RGBA", "CMYK"])
-def test_bands_look_like_the_whole_picture(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy of a large picture is made in bands, which must not show."""
+def test_a_picture_decoded_in_bands_equals_one_decoded_as_a_whole(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of a large picture is made in bands, whose edges must not be visible."""
     grey = Image.linear_gradient("L").resize((500, 700))
     if mode in ("LA", "RGBA", "CMYK"):
         image = Image.merge(mode, [grey] * len(mode))

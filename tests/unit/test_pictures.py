@@ -1,4 +1,4 @@
-"""Metadata never disqualify a picture, and a small copy looks like the original."""
+"""Metadata never causes a picture to be refused, and a small copy looks like the original."""
 
 from __future__ import annotations
 
@@ -59,21 +59,21 @@ PNGS = {
         PNG, chunk(b"zTXt", b"Comment\0\0" + LARGE), at_the_end=True
     ),
     "large iCCP": with_chunks(PNG, chunk(b"iCCP", b"Profile\0\0" + LARGE)),
-    "iCCP that is no profile": with_chunks(
+    "iCCP that is not a profile": with_chunks(
         PNG, chunk(b"iCCP", b"Profile\0\0" + zlib.compress(b"nothing of the kind"))
     ),
     "iCCP that is not compressed": with_chunks(PNG, chunk(b"iCCP", b"Profile\0\0" + b"x" * 500)),
-    "iCCP that ends too early": with_chunks(
+    "iCCP that is truncated": with_chunks(
         PNG, chunk(b"iCCP", b"Profile\0\0" + zlib.compress(display_p3())[:200])
     ),
-    "iCCP with a bomb": with_chunks(
+    "iCCP with a decompression bomb": with_chunks(
         PNG, chunk(b"iCCP", b"Profile\0\0" + zlib.compress(bytes(2**24)))
     ),
     "iCCP without a name": with_chunks(PNG, chunk(b"iCCP", b"")),
-    "text of an unknown compression": with_chunks(PNG, chunk(b"zTXt", b"Comment\0\x09abc")),
+    "text with an unknown compression": with_chunks(PNG, chunk(b"zTXt", b"Comment\0\x09abc")),
     "text that is not compressed": with_chunks(PNG, chunk(b"zTXt", b"Comment\0\0abc")),
     "text without a keyword": with_chunks(PNG, chunk(b"tEXt", b"\0")),
-    "iTXt that ends too early": with_chunks(PNG, chunk(b"iTXt", b"a\0")),
+    "iTXt that is truncated": with_chunks(PNG, chunk(b"iTXt", b"a\0")),
     "broken eXIf": with_chunks(PNG, chunk(b"eXIf", b"MM\0*\xff\xff\xff\xff")),
     "huge eXIf": with_chunks(PNG, chunk(b"eXIf", exif(6) + bytes(MEGABYTES))),
     "short pHYs": with_chunks(PNG, chunk(b"pHYs", b"\0")),
@@ -124,8 +124,8 @@ JPEGS = {
     "EXIF that refers to itself": with_segments(
         JPEG, segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\1\0\x69\x87\4\0\1\0\0\0\x08\0\0\0")
     ),
-    "EXIF with a resolution of nothing": with_segments(
-        JPEG[:2] + JPEG[20:],  # without JFIF's segment, where Pillow finds one first
+    "EXIF with a resolution of zero": with_segments(
+        JPEG[:2] + JPEG[20:],  # without the JFIF segment, whose resolution Pillow would use
         segment(
             0xE1,
             b"Exif\0\0II*\0\x08\0\0\0\1\0\x1a\1\5\0\1\0\0\0\x1a\0\0\0" + bytes(12),
@@ -133,7 +133,7 @@ JPEGS = {
     ),
     "empty EXIF": with_segments(JPEG, segment(0xE1, b"Exif\0\0")),
     "large XMP": with_segments(JPEG, *[segment(0xE1, XMP + b"x" * 65_000)] * 40),
-    "XMP that is no text": with_segments(JPEG, segment(0xE1, XMP + bytes(range(256)))),
+    "XMP that is not text": with_segments(JPEG, segment(0xE1, XMP + bytes(range(256)))),
     "long comments": with_segments(JPEG, *[segment(0xFE, b"x" * 65_000)] * 20),
     "short JFIF": with_segments(JPEG, segment(0xE0, b"JFIF\0")),
     "short Adobe": with_segments(JPEG, segment(0xEE, b"Adobe")),
@@ -141,7 +141,9 @@ JPEGS = {
         JPEG, segment(0xED, b"Photoshop 3.0\08BIM"), segment(0xE3, b"x"), segment(0xEF, b"")
     ),
     "broken Photoshop": with_segments(JPEG, segment(0xED, b"Photoshop 3.0\08BIM\4\4\xff")),
-    "profile that is none": with_segments(JPEG, segment(0xE2, PROFILE + b"\1\1" + b"x" * 3000)),
+    "profile with invalid content": with_segments(
+        JPEG, segment(0xE2, PROFILE + b"\1\1" + b"x" * 3000)
+    ),
     "profile without a number": with_segments(JPEG, segment(0xE2, PROFILE)),
     "profile with a part missing": with_segments(
         JPEG, segment(0xE2, PROFILE + b"\2\3" + display_p3()[:400])
@@ -149,7 +151,7 @@ JPEGS = {
     "large profile": with_segments(
         JPEG, *[segment(0xE2, PROFILE + bytes([n, 99]) + b"x" * 65_000) for n in range(1, 100)]
     ),
-    "short segment of FlashPix": with_segments(JPEG, segment(0xE2, b"FPXR\0")),
+    "short FlashPix segment": with_segments(JPEG, segment(0xE2, b"FPXR\0")),
     "bytes between the segments": JPEG[:2] + b"\xff" * 50 + JPEG[2:],
     "trailing bytes": JPEG + b"\0" * 5000,
     "a video after the picture": JPEG + b"\0\0\0\x18ftypmp42" + bytes(5000),
@@ -190,28 +192,28 @@ def thumbnail_of(content: bytes, tmp_path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", INPUTS | OTHERS)
-def test_metadata_do_not_disqualify_a_result(name: str, tmp_path: Path) -> None:
+def test_metadata_does_not_cause_a_result_to_be_refused(name: str, tmp_path: Path) -> None:
     small = thumbnail_of((INPUTS | OTHERS)[name], tmp_path)
     assert is_near(colour(small), RED, 12)
     assert b"secret" not in small
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_metadata_do_not_disqualify_an_input(name: str, tmp_path: Path) -> None:
+def test_metadata_does_not_cause_an_input_to_be_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(INPUTS[name])
-    assert images.load("human", str(path)) == INPUTS[name]  # sent as it is
+    assert images.load("human", str(path)) == INPUTS[name]  # sent unchanged
 
 
 @pytest.mark.parametrize(
-    "name", ["PNG, large zTXt", "PNG, iCCP with a bomb", "JPEG, a camera's MPO"]
+    "name", ["PNG, large zTXt", "PNG, iCCP with a decompression bomb", "JPEG, a camera's MPO"]
 )
 def test_pictures_with_such_metadata_can_be_merged(name: str) -> None:
     sheet = garments.merged(INPUTS[name], PNG)
     assert is_near(colour(sheet, (100, 100)), RED)
 
 
-def test_pictures_with_such_metadata_can_be_kept_as_small_copies() -> None:
+def test_small_copies_of_pictures_with_such_metadata_can_be_stored() -> None:
     for content in INPUTS.values():
         sent = base64.b64encode(content).decode()
         small = inputs.thumbnails(TryOnInputs(sent, sent))
@@ -250,8 +252,8 @@ def test_damage_to_the_picture_itself_is_described(
         images.check("human", content)
 
 
-def test_a_bomb_in_the_metadata_is_not_inflated(tmp_path: Path) -> None:
-    """A hundred megabytes of zeros in each chunk, in a hundredth of that."""
+def test_a_decompression_bomb_in_the_metadata_is_not_decompressed(tmp_path: Path) -> None:
+    """Each chunk contains a hundred megabytes of zeros, compressed to a hundredth."""
     bomb = zlib.compress(bytes(100 * 2**20), 9)
     path = tmp_path / "draft"
     path.write_bytes(
@@ -271,7 +273,7 @@ def test_a_bomb_in_the_metadata_is_not_inflated(tmp_path: Path) -> None:
     assert most < 40 * 2**20
 
 
-def test_a_png_of_nothing_but_chunks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_png_with_too_many_chunks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "MAX_CHUNKS", 50)
     with (
         pytest.raises(metadata.BrokenPicture, match="more than 50 chunks"),
@@ -287,7 +289,7 @@ def test_a_png_of_nothing_but_chunks_is_refused(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_thumbnail_is_upright(form: str, orientation: int, tmp_path: Path) -> None:
     upright = Image.new("RGB", (40, 80), "white")
-    upright.paste(RED, (0, 0, 20, 40))  # the corner at the top left
+    upright.paste(RED, (0, 0, 20, 40))  # the top left corner
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -316,7 +318,7 @@ def test_the_orientation_is_found_among_other_tags(order: str, more: int) -> Non
 @pytest.mark.parametrize(
     "data", [b"", b"II", b"II*\0", exif(6)[:14], b"XX*\0\x08\0\0\0\1\0", exif(99)]
 )
-def test_an_orientation_that_makes_no_sense_is_ignored(data: bytes, tmp_path: Path) -> None:
+def test_an_invalid_orientation_is_ignored(data: bytes, tmp_path: Path) -> None:
     small = thumbnail_of(with_segments(JPEG, segment(0xE1, b"Exif\0\0" + data)), tmp_path)
     with Image.open(io.BytesIO(small)) as image:
         assert image.size == SIZE
@@ -339,7 +341,7 @@ INK = Image.new("CMYK", (40, 40), (0, 255, 255, 0))
 
 
 def clear(*channels: int) -> bytes:
-    """The colour that is transparent."""
+    """Return the value of the transparent colour."""
     return chunk(b"tRNS", struct.pack(f">{len(channels)}H", *channels))
 
 
@@ -382,7 +384,7 @@ def of_mode(mode: str, value: float, form: str = "TIFF") -> bytes:
         (encoded(Image.new("L", (40, 40), 128), "JPEG", icc_profile=b"none"), (128,) * 3),
     ],
 )  # fmt: skip
-def test_each_kind_of_pixel_looks_as_it_should(
+def test_every_pixel_format_has_the_right_colours(
     content: bytes, expected: tuple[int, ...] | None, tmp_path: Path
 ) -> None:
     found = colour(thumbnail_of(content, tmp_path), (20, 20))
@@ -395,13 +397,13 @@ def animated(form: str) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF"])
-def test_of_an_animation_the_first_picture_is_shown(form: str, tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animation_is_shown(form: str, tmp_path: Path) -> None:
     assert is_near(colour(thumbnail_of(animated(form), tmp_path), (20, 20)), RED, 12)
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF"])
-def test_an_animation_that_was_cut_short_is_refused(form: str, tmp_path: Path) -> None:
-    """Also where the picture that is shown is complete."""
+def test_a_truncated_animation_is_refused(form: str, tmp_path: Path) -> None:
+    """It is refused even if the frame that is shown is complete."""
     whole = animated(form)
     for length in (len(whole) * 9 // 10, len(whole) - 3):
         with pytest.raises(ContentFailure, match=r"truncated|broken"):
@@ -413,7 +415,7 @@ def test_a_gif_without_its_last_byte_is_complete(tmp_path: Path) -> None:
 
 
 def p3_in_srgb() -> tuple[int, ...]:
-    """What a colour management module of its own makes of (200, 100, 50) in Display P3."""
+    """Return the sRGB colour to which Pillow converts (200, 100, 50) in Display P3."""
     pixel = Image.new("RGB", (1, 1), (200, 100, 50))
     profile = ImageCms.ImageCmsProfile(io.BytesIO(display_p3()))
     converted = ImageCms.profileToProfile(pixel, profile, ImageCms.createProfile("sRGB"))
@@ -424,7 +426,7 @@ def p3_in_srgb() -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
-def test_wide_gamut_is_converted(form: str, tmp_path: Path) -> None:
+def test_wide_gamut_colours_are_converted(form: str, tmp_path: Path) -> None:
     expected = p3_in_srgb()
     assert not is_near(expected, (200, 100, 50), 8)
     content = encoded(Image.new("RGB", SIZE, (200, 100, 50)), form, icc_profile=display_p3())
@@ -434,7 +436,7 @@ def test_wide_gamut_is_converted(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_a_profile_is_in_force_in_every_mode(mode: str, tmp_path: Path) -> None:
+def test_a_colour_profile_is_applied_in_every_mode(mode: str, tmp_path: Path) -> None:
     image = Image.new("RGB", SIZE, RED).convert(mode)
     content = encoded(image, "PNG", icc_profile=red_is_blue())
     assert is_near(colour(thumbnail_of(content, tmp_path)), BLUE, 12)
@@ -442,8 +444,10 @@ def test_a_profile_is_in_force_in_every_mode(mode: str, tmp_path: Path) -> None:
         assert "icc_profile" not in small.info
 
 
-def test_a_large_profile_is_in_force_and_one_that_is_too_large_is_ignored(tmp_path: Path) -> None:
-    """Pillow gives up at 1 MB."""
+def test_a_large_colour_profile_is_applied_and_one_that_is_too_large_is_ignored(
+    tmp_path: Path,
+) -> None:
+    """Pillow decompresses at most 1 MB."""
     for size, expected in ((2 * 2**20, BLUE), (metadata.MAX_PROFILE + 1, RED)):
         profile = red_is_blue()
         profile += bytes(size - len(profile))
@@ -451,14 +455,14 @@ def test_a_large_profile_is_in_force_and_one_that_is_too_large_is_ignored(tmp_pa
         assert is_near(colour(thumbnail_of(content, tmp_path)), expected, 12)
 
 
-def test_a_profile_in_parts_is_put_together_in_their_order(tmp_path: Path) -> None:
+def test_a_colour_profile_in_several_parts_is_assembled_in_order(tmp_path: Path) -> None:
     profile = red_is_blue()
     parts = [profile[:300], profile[300:]]
     segments = [segment(0xE2, PROFILE + bytes([n, 2]) + parts[n - 1]) for n in (2, 1)]
     assert is_near(colour(thumbnail_of(with_segments(JPEG, *segments), tmp_path)), BLUE, 12)
 
 
-def test_a_preview_is_larger_than_a_thumbnail_and_as_true() -> None:
+def test_a_preview_is_larger_than_a_thumbnail_and_has_the_same_colours() -> None:
     content = encoded(Image.new("RGB", (2000, 1000), RED), "PNG", icc_profile=red_is_blue())
     with thumbnails.opened(io.BytesIO(content), ("PNG",)) as image:
         large = thumbnails.preview(image)

@@ -1,4 +1,4 @@
-"""Entry points of other packages are found by name, and a broken package costs only itself."""
+"""Entry points of other packages are found by name, and a broken package affects no other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def site(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def install(tmp_path: Path, site: Path) -> Install:
-    """Installs a package with these entry points."""
+    """Install a package with these entry points."""
 
     def installed(name: str, entry_points: Mapping[str, str], source: str = "") -> None:
         unpack(wheel(tmp_path, name, GROUP, entry_points, source), site)
@@ -42,7 +42,7 @@ def test_an_entry_point_is_loaded_by_its_name(install: Install) -> None:
     assert found.usable["shop"].package == "shop-one 1.0"
 
 
-def test_finding_imports_no_package(install: Install) -> None:
+def test_finding_packages_imports_none_of_them(install: Install) -> None:
     install("shop-two", {"shop": "shop_two:VALUE"}, "raise RuntimeError")
     assert list(plugins.find(GROUP, BUILT_IN).usable) == ["shop"]
 
@@ -57,7 +57,7 @@ def test_finding_imports_no_package(install: Install) -> None:
         ("", "not a reference", ""),
     ],
 )
-def test_a_package_that_cannot_be_loaded_is_named(
+def test_the_error_for_a_package_that_cannot_be_loaded_names_it(
     install: Install, source: str, value: str, problem: str
 ) -> None:
     install("broken", {"shop": value}, source)
@@ -80,7 +80,7 @@ def test_a_built_in_name_cannot_be_replaced(install: Install) -> None:
     }
 
 
-def test_two_packages_with_one_name_are_both_named(install: Install) -> None:
+def test_the_error_for_two_packages_with_one_name_names_both(install: Install) -> None:
     install("first", {"shop": "first:X"})
     install("second", {"shop": "second:X", "other": "second:X"})
     found = plugins.find(GROUP, BUILT_IN)
@@ -91,7 +91,7 @@ def test_two_packages_with_one_name_are_both_named(install: Install) -> None:
     assert "second 1.0" in problem
 
 
-def test_a_package_with_unreadable_metadata_costs_only_itself(install: Install, site: Path) -> None:
+def test_a_package_with_unreadable_metadata_affects_no_other(install: Install, site: Path) -> None:
     install("unreadable", {"shop": "unreadable:X"})
     install("works", {"other": "works:X"})
     (site / "unreadable-1.0.dist-info/entry_points.txt").write_bytes(b"\xff\xfe[\0")

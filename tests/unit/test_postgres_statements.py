@@ -1,4 +1,4 @@
-"""The verbs' SQL, as psycopg and as libpq take it."""
+"""The SQL of the stores, in the syntax of psycopg and of libpq."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from receiver.stores.postgres.session import LOCK_NAME, numbered, translated
 from receiver.stores.sql.locks import Lock, locked
 
 
-def test_values_in_order_are_numbered() -> None:
+def test_positional_values_are_numbered() -> None:
     assert numbered("values (?, ?)") == (b"values ($1, $2)", ())
 
 
-def test_a_name_has_one_number_and_a_cast_is_none() -> None:
+def test_a_named_value_has_one_number_and_a_cast_has_none() -> None:
     sql = "set a = :first, b = :second::text where c = :first"
     assert numbered(sql) == (b"set a = $1, b = $2::text where c = $1", ("first", "second"))
 
 
-def test_a_lock_is_part_of_the_statement_either_way() -> None:
+def test_both_forms_of_a_statement_contain_the_lock() -> None:
     for lock in Lock:
         sql = locked("where a = ?", lock).with_lock
         assert translated(sql) == f"where a = %s {lock.value}"

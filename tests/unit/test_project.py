@@ -1,4 +1,4 @@
-"""What holds for the project as a whole: locks, payloads, imports."""
+"""Rules for the project as a whole: locked requirements, versions, payloads and imports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_names_no_index_and_no_host(lock: str) -> None:
+def test_a_lock_file_contains_no_index_and_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text
     assert "--index" not in text
@@ -41,15 +41,15 @@ def test_every_locked_package_has_a_version_and_hashes(lock: str) -> None:
         assert "--hash=sha256:" in pin, pin
 
 
-def test_what_the_project_asks_for_is_locked() -> None:
+def test_all_dependencies_of_the_project_are_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     locked = {lock: names((ROOT / lock).read_text().splitlines()) for lock in LOCKS}
-    wanted = names(project["project"]["dependencies"])
-    assert wanted <= locked["requirements.txt"]
-    assert wanted | names(project["dependency-groups"]["dev"]) <= locked["requirements-dev.txt"]
+    required = names(project["project"]["dependencies"])
+    assert required <= locked["requirements.txt"]
+    assert required | names(project["dependency-groups"]["dev"]) <= locked["requirements-dev.txt"]
 
 
-def test_both_locks_pin_the_same_versions() -> None:
+def test_both_lock_files_pin_the_same_versions() -> None:
     runtime, development = (
         set(re.findall(r"^([a-z0-9._-]+==\S+)", (ROOT / lock).read_text(), re.MULTILINE))
         for lock in LOCKS
@@ -58,18 +58,18 @@ def test_both_locks_pin_the_same_versions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "told"),
+    ("extra", "hint"),
     [("postgres", stores.INSTALL), ("s3", object_storage.INSTALL), ("apprise", apprise.INSTALL)],
 )
-def test_what_is_told_to_be_installed_is_the_extra(extra: str, told: str) -> None:
-    """By its packages: no index may have us under our name."""
+def test_the_packages_in_install_hints_are_those_of_the_extra(extra: str, hint: str) -> None:
+    """The hints name packages, because an index may contain another project under our name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = project["project"]["optional-dependencies"][extra]
-    assert told.partition("pip install ")[2] == " ".join(f"'{one}'" for one in wanted)
+    required = project["project"]["optional-dependencies"][extra]
+    assert hint.partition("pip install ")[2] == " ".join(f"'{one}'" for one in required)
 
 
 def test_the_python_versions_are_the_same_everywhere() -> None:
-    """The classifiers name the versions that are tested; everything else follows from them."""
+    """The classifiers list the versions that are tested; all other places have to agree."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     prefix = "Programming Language :: Python :: "
     listed = [one.removeprefix(prefix) for one in pyproject["project"]["classifiers"]]
@@ -81,7 +81,7 @@ def test_the_python_versions_are_the_same_everywhere() -> None:
     assert pyproject["tool"]["ruff"]["target-version"] == f"py3{first}"
     makefile = (ROOT / "Makefile").read_text()
     assert interpreters.supported() == tested
-    assert re.findall(r"--python-version (\S+)", makefile) == [tested[0]]  # the lock's
+    assert re.findall(r"--python-version (\S+)", makefile) == [tested[0]]  # that of the lock files
     for text in (makefile, (ROOT / "README.md").read_text()):
         assert set(re.findall(r"(3\.\d+) or newer", text)) == {tested[0]}
     images = re.findall(r"^FROM python:(3\.\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -97,7 +97,7 @@ def interpreter(path: Path, prints: str, status: int = 0) -> None:
 def test_an_interpreter_is_found_only_if_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """pyenv puts a stand-in on the PATH that fails while another version is chosen."""
+    """The stand-in that pyenv puts on the PATH fails while another version is selected."""
     monkeypatch.setenv("PATH", f"{tmp_path / 'shims'}:/bin")
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
     monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path / "uv"))
@@ -120,7 +120,7 @@ def test_every_payload_is_read_by_a_test(name: str) -> None:
     assert any(stem in module.read_text() for module in modules), f"no test reads {name}"
 
 
-def test_the_import_contracts_hold() -> None:
+def test_the_import_contracts_are_kept() -> None:
     program = [str(Path(sys.executable).parent / "lint-imports"), "--config", "pyproject.toml"]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -29,7 +29,7 @@ SETTING = re.compile(r"\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b")  # such as KLING_ACCESS
 
 
 def names_in(source: str) -> Iterator[str]:
-    """Yield the names of providers in identifiers and strings; not in docstrings and comments."""
+    """Yield the names of providers in identifiers and strings, except docstrings and comments."""
     tree = ast.parse(source)
     docstrings = {
         id(node.body[0].value)
@@ -46,12 +46,12 @@ def names_in(source: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_names_no_provider(path: Path) -> None:
+def test_a_module_contains_no_provider_name(path: Path) -> None:
     assert list(names_in(path.read_text())) == []
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_a_page_names_no_provider(path: Path) -> None:
+def test_a_page_contains_no_provider_name(path: Path) -> None:
     assert NAME.findall(path.read_text()) == []
 
 
@@ -73,7 +73,7 @@ def test_the_search_finds_names_in_code(source: str, names: list[str]) -> None:
 
 @pytest.mark.parametrize("package", ["receiver", "submitter"])
 def test_only_the_registry_imports_an_adapter(package: str) -> None:
-    """Not even the modules that adapters share."""
+    """This includes the modules that adapters share."""
     folder = ROOT / package / "providers"
     adapter = re.compile(
         rf"from {package}\.providers(\.({'|'.join(PROVIDERS)}) | import .*\b("

@@ -1,4 +1,4 @@
-"""Adapters of other packages: which are used, and what is reported about the others."""
+"""Adapters of other packages: which ones are used, and what is reported about the others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def registry() -> Registry[Provider]:
 
 
 def problem(folder: Path, entry_point: str, target: str) -> str:
-    """Return what is reported about one entry point."""
+    """Return the problem that is reported about one entry point."""
     with site_packages(folder / "site") as site:
         unpack(wheel(folder, "acme", plugins.PROVIDERS, {entry_point: target}, ADAPTER), site)
         found = registry()
@@ -81,7 +81,7 @@ def test_an_adapter_that_cannot_be_used_is_reported(
     assert expected in line
 
 
-def test_the_submitter_needs_an_adapter_of_the_receiver(
+def test_the_submitter_requires_an_adapter_of_the_receiver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = "from submitter.providers.kling import Kling\nclass Acme(Kling): name = 'acme'"

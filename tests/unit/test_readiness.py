@@ -1,4 +1,4 @@
-"""Probes share one commit per second, however many there are, and whatever its result."""
+"""Probes share one commit per second, however many there are and whatever its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.patience import PATIENCE
 
 
 class Commits:
-    """Counts commits, and fails while `is_down`. The clock advances only when the test says so."""
+    """Counts commits, and fails while `is_down`. The test advances the clock."""
 
     def __init__(self) -> None:
         self.count, self.now, self.is_down = 0, 1000.0, False
@@ -50,7 +50,7 @@ def test_probes_commit_once_a_second(commits: Commits, is_down: bool) -> None:
         commits.now += CHECK_INTERVAL
 
 
-def test_a_result_is_not_used_for_longer(commits: Commits) -> None:
+def test_a_result_expires_after_a_second(commits: Commits) -> None:
     assert commits.is_ready()
     commits.is_down = True
     commits.now += CHECK_INTERVAL
@@ -60,7 +60,7 @@ def test_a_result_is_not_used_for_longer(commits: Commits) -> None:
     assert commits.is_ready()
 
 
-def test_a_write_that_failed_meanwhile_ends_a_success(commits: Commits) -> None:
+def test_a_later_failed_write_ends_a_success(commits: Commits) -> None:
     assert commits.is_ready()
     commits.is_down = True
     commits.meter.store_failed()
@@ -70,7 +70,7 @@ def test_a_write_that_failed_meanwhile_ends_a_success(commits: Commits) -> None:
     assert commits.count == 2
 
 
-def test_the_failure_names_the_check_and_when_to_try_again(commits: Commits) -> None:
+def test_the_failure_names_the_check_and_the_time_of_a_retry(commits: Commits) -> None:
     commits.is_down = True
     for _ in range(2):
         with pytest.raises(NotReady, match="the disk is full") as found:
@@ -79,7 +79,7 @@ def test_the_failure_names_the_check_and_when_to_try_again(commits: Commits) -> 
     assert commits.count == 1
 
 
-def test_an_unforeseen_error_is_raised_and_not_repeated_for_every_probe(
+def test_an_unexpected_error_is_raised_but_not_repeated_for_every_probe(
     commits: Commits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
@@ -93,8 +93,8 @@ def test_an_unforeseen_error_is_raised_and_not_repeated_for_every_probe(
     assert commits.count == 1
 
 
-def test_probes_at_the_same_time_share_one_commit() -> None:
-    """The commit ends only after all of them have arrived."""
+def test_simultaneous_probes_share_one_commit() -> None:
+    """The commit ends only after all probes have arrived."""
     probes = 16
     arrived, is_committing = threading.Barrier(probes, timeout=PATIENCE), threading.Event()
     count = 0

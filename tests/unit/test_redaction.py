@@ -1,4 +1,4 @@
-"""No secret stands in what is logged and kept; ordinary words do."""
+"""Texts that are logged or stored contain no secrets, and ordinary words remain in them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ URL = f"https://shop.example/prefix/callbacks/kling/task-1/{TOKEN}"
         repr(URL.encode()),
     ],
 )
-def test_no_token_of_a_callback_url(text: str) -> None:
+def test_a_token_of_a_callback_url_is_redacted(text: str) -> None:
     shown = redacted(text)
     assert TOKEN[:12] not in shown
     assert "…" in shown
@@ -62,7 +62,7 @@ def test_no_token_of_a_callback_url(text: str) -> None:
         "a key eyJhbGciOiJIUzI1NiJ9.eyJCANARY.CANARY",
     ],
 )
-def test_no_signed_query_no_password_no_key(text: str) -> None:
+def test_signed_queries_passwords_and_keys_are_redacted(text: str) -> None:
     assert "CANARY" not in redacted(text)
 
 
@@ -83,11 +83,11 @@ def test_no_signed_query_no_password_no_key(text: str) -> None:
         "Hello 😀 \u202e \x00 world",
     ],
 )
-def test_ordinary_words_stay(text: str) -> None:
+def test_ordinary_words_remain(text: str) -> None:
     assert redacted(text) == text
 
 
-def test_what_is_around_a_secret_stays() -> None:
+def test_the_text_around_a_secret_remains() -> None:
     assert redacted(f'{{"url": "{URL}", "task": "t"}}') == (
         '{"url": "https://shop.example/prefix/callbacks/kling/task-1/…", "task": "t"}'
     )
@@ -120,19 +120,19 @@ def test_redacting_twice_changes_nothing() -> None:
         ("*", ""),
     ],
 )
-def test_a_path_shows_what_was_meant_and_no_token(path: str, shown: str) -> None:
+def test_a_path_is_shown_without_its_token(path: str, shown: str) -> None:
     assert redacted_path(path) == shown
 
 
 @pytest.mark.parametrize("around", ["", '"', "\n", " 😀"])
 @pytest.mark.parametrize("place", range(43))
-def test_a_token_is_found_wherever_its_only_capital_stands(place: int, around: str) -> None:
+def test_a_token_is_found_wherever_its_only_capital_letter_is(place: int, around: str) -> None:
     letters = "a7" * 22
     token = letters[:place] + "Z" + letters[place + 1 : 43]
     assert redacted(f"key{around}={around}{token}{around}") == f"key{around}={around}…{around}"
 
 
-def test_a_hostile_text_is_redacted_before_the_test_is_given_up() -> None:
+def test_a_hostile_text_is_redacted_within_the_time_limit_of_the_test() -> None:
     """An expression that backtracks would need hours."""
     parts = ("callbacks/", "callbacks//", "?", "://", "aA0_", "aaaa", "%2f", "%25", "\\/", "eyJa.")
     for text in (part * 20_000 for part in parts):

@@ -1,4 +1,4 @@
-"""Refusals are collected, counted, written now and then, and never in the way."""
+"""Rejections are collected, counted and written now and then, and delay no request."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from receiver.web.rejections import MAX_ATTEMPTS, MAX_KINDS, MAX_REASON, OTHERS,
 from tests.support.patience import PATIENCE, wait_until
 
 
-class Kept:
-    """Where refusals are written; `fails` times it is not there."""
+class RejectionStore:
+    """The store of the rejections; its first `fails` writes fail."""
 
     def __init__(self, fails: int = 0) -> None:
         self.fails = fails
@@ -34,42 +34,44 @@ class Kept:
         self.was_written.set()
 
 
-def test_equal_ones_are_counted() -> None:
-    kept = Kept()
-    trace = Rejections(kept.write, interval=600)
+def test_equal_rejections_are_counted() -> None:
+    store = RejectionStore()
+    trace = Rejections(store.write, interval=600)
     for _ in range(5):
         trace.note("192.0.2.1", "wrong token", "POST", "/callbacks/kling/t/secret")
     trace.note("192.0.2.2", "wrong token", "POST", "/callbacks/kling/t/secret")
     trace.flush()
-    ((first, second),) = kept.writes
+    ((first, second),) = store.writes
     assert (first.address, first.reason, first.method) == ("192.0.2.1", "wrong token", "POST")
     assert (first.path, first.count, second.count) == ("/callbacks/kling/t/…", 5, 1)
     trace.flush()
-    assert len(kept.writes) == 1  # nothing came, nothing is written
+    assert len(store.writes) == 1  # without new rejections, nothing is written
 
 
-def test_strangers_cause_at_most_one_write_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_requests_cause_at_most_one_write_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     started: list[threading.Timer] = []
 
-    def start(timer: threading.Timer) -> None:  # the test itself lets the time pass
+    def start(timer: threading.Timer) -> None:  # the test itself runs the timers
         started.append(timer)
 
     monkeypatch.setattr(threading.Timer, "start", start)
-    kept = Kept()
-    trace = Rejections(kept.write)
+    store = RejectionStore()
+    trace = Rejections(store.write)
     for second in range(1, 4):
         for sender in range(5):
             trace.note(f"192.0.2.{sender}", "wrong token", "POST", "/")
         assert len(started) == second
         assert started[-1].interval >= 1.0
-        assert len(kept.writes) == second - 1
+        assert len(store.writes) == second - 1
         started[-1].function()
-    assert len(kept.writes) == 3
+    assert len(store.writes) == 3
 
 
-def test_an_attack_is_one_write_of_bounded_size() -> None:
-    kept = Kept()
-    trace = Rejections(kept.write, interval=600)
+def test_an_attack_causes_one_write_of_limited_size() -> None:
+    store = RejectionStore()
+    trace = Rejections(store.write, interval=600)
 
     def attack(sender: int) -> None:
         for number in range(500):
@@ -78,41 +80,41 @@ def test_an_attack_is_one_write_of_bounded_size() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attack, range(8)))
     trace.flush()
-    (found,) = kept.writes
+    (found,) = store.writes
     assert len(found) == MAX_KINDS + 1
     assert sum(rejection.count for rejection in found) == 8 * 500
     assert found[-1].reason == OTHERS
 
 
-def test_they_are_written_without_being_asked() -> None:
-    kept = Kept()
-    trace = Rejections(kept.write, interval=0.01)
+def test_rejections_are_written_without_another_request() -> None:
+    store = RejectionStore()
+    trace = Rejections(store.write, interval=0.01)
     for _ in range(2):  # again, after a pause
-        kept.was_written.clear()
+        store.was_written.clear()
         trace.note("192.0.2.1", "wrong token", "POST", "/")
-        assert kept.was_written.wait(PATIENCE)
+        assert store.was_written.wait(PATIENCE)
 
 
-def test_a_store_that_is_away_for_a_moment_is_asked_again() -> None:
-    kept = Kept(fails=MAX_ATTEMPTS - 1)
-    trace = Rejections(kept.write, interval=0.01)
+def test_a_store_that_is_unavailable_for_a_moment_is_retried() -> None:
+    store = RejectionStore(fails=MAX_ATTEMPTS - 1)
+    trace = Rejections(store.write, interval=0.01)
     trace.note("192.0.2.1", "wrong token", "POST", "/")
-    assert kept.was_written.wait(PATIENCE)
-    assert kept.tries == MAX_ATTEMPTS
+    assert store.was_written.wait(PATIENCE)
+    assert store.tries == MAX_ATTEMPTS
 
 
-def test_a_store_that_stays_away_costs_a_bounded_number_of_tries() -> None:
-    kept = Kept(fails=MAX_ATTEMPTS)
-    trace = Rejections(kept.write, interval=0.01)
+def test_a_store_that_stays_unavailable_causes_a_limited_number_of_retries() -> None:
+    store = RejectionStore(fails=MAX_ATTEMPTS)
+    trace = Rejections(store.write, interval=0.01)
     trace.note("192.0.2.1", "lost", "POST", "/")
-    wait_until(lambda: kept.tries >= MAX_ATTEMPTS)
+    wait_until(lambda: store.tries >= MAX_ATTEMPTS)
     trace.note("192.0.2.1", "kept", "POST", "/")
-    assert kept.was_written.wait(PATIENCE)
-    assert [rejection.reason for rejection in kept.writes[0]] == ["kept"]
-    assert kept.tries == MAX_ATTEMPTS + 1
+    assert store.was_written.wait(PATIENCE)
+    assert [rejection.reason for rejection in store.writes[0]] == ["kept"]
+    assert store.tries == MAX_ATTEMPTS + 1
 
 
-def test_a_store_that_is_slow_holds_nobody() -> None:
+def test_a_slow_store_delays_no_request() -> None:
     writes: list[Sequence[Rejection]] = []
     is_writing, hold = threading.Event(), threading.Event()
 
@@ -132,25 +134,25 @@ def test_a_store_that_is_slow_holds_nobody() -> None:
     assert sum(rejection.count for rejection in writes[1]) == 1_000
 
 
-def test_what_a_stranger_sends_is_plain_and_short() -> None:
-    kept = Kept()
-    trace = Rejections(kept.write, interval=600)
+def test_the_stored_parts_of_a_request_are_printable_and_short() -> None:
+    store = RejectionStore()
+    trace = Rejections(store.write, interval=600)
     trace.note(
         "9" * 500, "\x1b[31mred\nline https://a.example/?sig=canary " + "x" * 5_000, "p\x00", ""
     )
     trace.flush()
-    (rejection,) = kept.writes[0]
+    (rejection,) = store.writes[0]
     assert rejection.reason.startswith("[31mred line https://a.example/?… x")
     assert (len(rejection.reason), len(rejection.address)) == (MAX_REASON, 64)
     assert rejection.method == "…"
 
 
-def test_what_waits_to_be_written_is_written_at_the_end(tmp_path: Path) -> None:
+def test_unwritten_rejections_are_written_at_exit(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from receiver.web.rejections import Rejections;"
         "trace = Rejections(lambda found: pathlib.Path(sys.argv[1]).write_text(found[0].reason),"
         " interval=600); trace.note('192.0.2.1', 'wrong token', 'POST', '/')"
     )
-    kept = tmp_path / "kept"
-    subprocess.run([sys.executable, "-c", program, str(kept)], check=True, timeout=PATIENCE)
-    assert kept.read_text() == "wrong token"
+    written = tmp_path / "kept"
+    subprocess.run([sys.executable, "-c", program, str(written)], check=True, timeout=PATIENCE)
+    assert written.read_text() == "wrong token"

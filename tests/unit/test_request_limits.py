@@ -1,4 +1,4 @@
-"""README, docs, the proxies' files and the server's settings state the limits of one module."""
+"""README, docs, proxy configurations and the server's settings state the limits of one module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "KB": 1024, "KiB": 1024, "MiB": 1024**2, "kB/s": 1000}
 BODY, API_BODY = limits.MAX_BODY, limits.MAX_API_BODY
 
-# Each pattern has a number, and perhaps a unit, as its groups.
+# The groups of each pattern are a number and an optional unit.
 STATED = [
     ("docs/callbacks.md", r"413 \|.*more than (\d+) (KB), as sent or after decompression", [BODY]),
     ("docs/operating.md", r"decompressed to at most (\d+) (KB)", [BODY]),
@@ -66,7 +66,7 @@ def test_the_server_has_these_limits() -> None:
     assert api.LONGEST_BODY == API_BODY
 
 
-def test_no_other_module_of_the_server_states_a_size_of_its_own() -> None:
+def test_no_other_module_of_the_server_defines_a_size() -> None:
     """A second definition would differ sooner or later, as one did by a byte."""
     for module in (ROOT / "receiver/web").rglob("*.py"):
         assert not re.search(r"\b(256|32) \* 1024\b|\b262_?144\b", module.read_text()), module

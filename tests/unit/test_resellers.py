@@ -1,4 +1,4 @@
-"""Appy Pie's and Modellix's messages, theirs → ours."""
+"""How the messages of Appy Pie and Modellix are converted to events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parse(provider: str, raw: bytes, source: Source) -> Event:
     return get(provider).parse(replace(callback(raw, source=source), provider=provider))
 
 
-def test_appypie_answers_in_klings_envelope() -> None:
+def test_appypie_responds_in_klings_envelope() -> None:
     created = parse("appypie", payload("appypie/create.json"), Source.CREATE)
     assert (created.status, created.provider) == (Status.SUBMITTED, "appypie")
     found = parse("appypie", payload("appypie/query-succeed.json"), Source.QUERY)
@@ -31,17 +31,17 @@ def test_appypie_answers_in_klings_envelope() -> None:
     assert found.occurred_at == 1_731_928_309_425
 
 
-def test_appypie_calls_back_in_klings_dialect() -> None:
+def test_appypie_sends_callbacks_in_klings_dialect() -> None:
     assert parse("appypie", body(), Source.CALLBACK).status is Status.SUCCEEDED
 
 
 @pytest.mark.parametrize("source", list(Source))
-def test_task_not_found_is_an_error_of_the_query_not_a_failed_task(source: Source) -> None:
+def test_task_not_found_is_an_error_of_the_query_and_not_a_failed_task(source: Source) -> None:
     with pytest.raises(NotTheProtocol):
         parse("appypie", payload("appypie/task-not-found.json"), source)
 
 
-def test_both_error_shapes_of_appypie_refuse_a_create() -> None:
+def test_both_error_formats_of_appypie_refuse_a_create() -> None:
     plain = parse("appypie", b'{"error": "Bad request"}', Source.CREATE)
     assert (plain.status, plain.reason) == (Status.FAILED, "refused: Bad request")
     enveloped = parse("appypie", b'{"code": 1201, "message": "no"}', Source.CREATE)
@@ -57,7 +57,7 @@ def test_modellix_create_and_pending_mean_submitted() -> None:
     assert pending.status is Status.SUBMITTED
 
 
-def test_modellix_success_brings_media_that_last_a_day() -> None:
+def test_media_of_a_modellix_success_expire_after_a_day() -> None:
     event = parse("modellix", payload("modellix/query-success.json"), Source.QUERY)
     assert (event.status, event.occurred_at) == (Status.SUCCEEDED, RECEIVED)
     (image,) = event.media
@@ -78,7 +78,7 @@ def answer(status: str = "success", **data: Any) -> bytes:
         {"resources": ["https://a/1.png"]},
     ],
 )
-def test_resources_are_found_in_every_place_seen(data: dict[str, Any]) -> None:
+def test_resources_are_found_wherever_they_were_observed(data: dict[str, Any]) -> None:
     (image,) = parse("modellix", answer(**data), Source.QUERY).media
     assert (image.kind, image.url) == ("image", "https://a/1.png")
 
@@ -106,7 +106,7 @@ def test_every_status_and_synonym_is_known(theirs: str, ours: Status) -> None:
         ({}, "failed"),
     ],
 )
-def test_a_failure_says_why_wherever_it_does(data: dict[str, Any], reason: str) -> None:
+def test_the_reason_of_a_failure_is_found_wherever_it_is(data: dict[str, Any], reason: str) -> None:
     assert parse("modellix", answer("failed", **data), Source.QUERY).reason == reason
 
 
@@ -119,7 +119,7 @@ def test_a_refused_create_at_modellix_ends_the_task() -> None:
 @pytest.mark.parametrize(
     ("raw", "source"),
     [
-        (b'{"code": 500, "message": "Internal: x"}', Source.CREATE),  # perhaps accepted
+        (b'{"code": 500, "message": "Internal: x"}', Source.CREATE),  # it may have been accepted
         (b'{"code": 404, "message": "NotFound: x"}', Source.QUERY),
         (answer("strange"), Source.QUERY),
         (answer(task_id=None), Source.QUERY),
@@ -127,10 +127,10 @@ def test_a_refused_create_at_modellix_ends_the_task() -> None:
         (b'{"code": 0, "code": 0, "data": {"task_id": "t", "status": "failed"}}', Source.QUERY),
         (b'{"code": 0, "code": 400, "message": "no"}', Source.CREATE),
         (b'{"code": 0, "data": []}', Source.QUERY),
-        (answer(), Source.CALLBACK),  # it has none
+        (answer(), Source.CALLBACK),  # there is none
     ],
 )
-def test_what_tells_nothing_of_the_task_is_refused(raw: bytes, source: Source) -> None:
+def test_a_message_without_a_task_is_refused(raw: bytes, source: Source) -> None:
     with pytest.raises(NotTheProtocol):
         parse("modellix", raw, source)
 
@@ -144,7 +144,7 @@ def test_what_tells_nothing_of_the_task_is_refused(raw: bytes, source: Source) -
         ({"resources": [{"url": None}]}, "data.result.resources[0].url"),
     ],
 )
-def test_a_part_that_cannot_be_used_is_dropped_and_named(data: dict[str, Any], named: str) -> None:
+def test_an_invalid_part_is_dropped_and_named(data: dict[str, Any], named: str) -> None:
     event = parse("modellix", answer(**data), Source.QUERY)
     assert (event.status, event.media) == (Status.SUCCEEDED, ())
     assert [words.partition(":")[0] for words in event.dropped] == [named]

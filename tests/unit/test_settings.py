@@ -1,4 +1,4 @@
-"""Settings come from the environment, and all mistakes are reported at once."""
+"""Settings are read from the environment, and all mistakes are reported together."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_defaults_need_no_setting() -> None:
+def test_the_defaults_are_valid() -> None:
     found = load()
     assert found.database_url == "sqlite:///data/receiver.db"
     assert found.public_url is None
     assert found.hooks_file == Path("hooks.toml")
 
 
-def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_mistakes_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://x")
     monkeypatch.setenv("PUBLIC_URL", "callbacks.example.com")
     monkeypatch.setenv("CALLBACK_SECRETS", "short")
@@ -75,7 +75,7 @@ def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         ("CALLBACK_SECRETS", f"{SECRET},short", "characters"),
     ],
 )
-def test_a_mistake_says_what_to_do(
+def test_the_error_states_the_remedy(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -83,8 +83,8 @@ def test_a_mistake_says_what_to_do(
         load()
 
 
-def test_postgresql_brings_no_secret_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each machine would make another one."""
+def test_postgresql_requires_a_configured_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each machine would create a different one."""
     monkeypatch.setenv("DATABASE_URL", "postgres://user:password@db.example/receiver")
     assert load().database_url == "postgres://user:password@db.example/receiver"
     monkeypatch.delenv("CALLBACK_SECRETS")
@@ -93,7 +93,7 @@ def test_postgresql_brings_no_secret_of_its_own(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("value", "form"), [(None, "auto"), ("json", "json"), ("xml", "auto")])
-def test_the_form_of_the_log_is_known_before_the_settings_are(
+def test_the_log_format_is_known_before_the_settings_are_loaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | None, form: str
 ) -> None:
     monkeypatch.delenv("LOG_FORMAT", raising=False)
@@ -102,17 +102,17 @@ def test_the_form_of_the_log_is_known_before_the_settings_are(
         monkeypatch.setenv("LOG_FORMAT_FILE", str(tmp_path / "form"))
     assert settings.log_format() == form
     monkeypatch.setenv("LOG_FORMAT_FILE", "/nowhere")
-    assert settings.log_format() == "auto"  # `load` tells what is wrong
+    assert settings.log_format() == "auto"  # `load` reports the mistake
 
 
-def test_the_api_is_closed_until_its_token_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_is_disabled_until_its_token_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("API_TOKEN", raising=False)
     assert load().api_token is None
     monkeypatch.setenv("API_TOKEN", SECRET)
     assert load().api_token == SECRET
 
 
-def test_the_dashboard_is_closed_until_its_password_is_set(
+def test_the_dashboard_is_disabled_until_its_password_is_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert load().dashboard_password is None
@@ -121,7 +121,7 @@ def test_the_dashboard_is_closed_until_its_password_is_set(
     assert load().dashboard_password == "open-sesame"
 
 
-def test_the_key_of_sessions_follows_from_the_first_secret_unless_it_is_set(
+def test_the_session_key_is_derived_from_the_first_secret_unless_it_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CALLBACK_SECRETS", f"new-{SECRET},old-{SECRET}")
@@ -135,7 +135,7 @@ def test_the_key_of_sessions_follows_from_the_first_secret_unless_it_is_set(
     assert load().session_key == f"own-{SECRET}"
 
 
-def test_times_are_shown_in_a_zone_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_are_shown_in_the_configured_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (load().timezone, load().zone) == ("UTC", UTC)
     monkeypatch.setenv("TIMEZONE", "Europe/Berlin")
     assert (load().timezone, load().zone) == ("Europe/Berlin", ZoneInfo("Europe/Berlin"))
@@ -144,7 +144,7 @@ def test_times_are_shown_in_a_zone_of_choice(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("value", "is_on"), [(None, False), ("", False), ("0", False), ("off", False), ("1", True)]
 )
-def test_what_is_sent_is_kept_only_if_that_is_wanted(
+def test_inputs_are_stored_only_if_this_is_enabled(
     monkeypatch: pytest.MonkeyPatch, value: str | None, is_on: bool
 ) -> None:
     monkeypatch.delenv("KEEP_INPUTS", raising=False)
@@ -153,32 +153,34 @@ def test_what_is_sent_is_kept_only_if_that_is_wanted(
     assert load().keep_inputs is is_on
 
 
-def test_a_secret_is_never_in_the_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_contains_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLBACK_SECRETS", "canary")
     with pytest.raises(SettingsError) as caught:
         load()
     assert "canary" not in str(caught.value)
 
 
-def test_secrets_rotate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_secrets_are_accepted_for_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLBACK_SECRETS", f"new-{SECRET}, old-{SECRET},")
     assert load().callback_secrets == (f"new-{SECRET}", f"old-{SECRET}")
 
 
-def test_a_setting_may_be_a_mounted_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_setting_may_be_in_a_mounted_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "secret").write_text(f"{SECRET}-from-a-file\n")
     monkeypatch.delenv("CALLBACK_SECRETS")
     monkeypatch.setenv("CALLBACK_SECRETS_FILE", str(tmp_path / "secret"))
     assert load().callback_secrets == (f"{SECRET}-from-a-file",)
 
 
-def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_file_contains_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUBLIC_URL_FILE", "/nowhere")
     with pytest.raises(SettingsError, match="PUBLIC_URL_FILE: /nowhere"):
         load()
 
 
-def test_an_own_secret_is_made_once_and_only_we_can_read_it(
+def test_a_generated_secret_is_created_once_and_readable_by_its_owner_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("CALLBACK_SECRETS")
@@ -190,7 +192,7 @@ def test_an_own_secret_is_made_once_and_only_we_can_read_it(
     assert [entry.name for entry in path.parent.iterdir()] == ["callback-secret"]
 
 
-def test_processes_that_start_at_once_agree_on_the_secret(tmp_path: Path) -> None:
+def test_processes_that_start_at_the_same_time_use_the_same_secret(tmp_path: Path) -> None:
     for attempt in range(20):
         url = f"sqlite:///{tmp_path}/{attempt}/receiver.db"
         with ThreadPoolExecutor(4) as pool:
@@ -198,7 +200,7 @@ def test_processes_that_start_at_once_agree_on_the_secret(tmp_path: Path) -> Non
         assert len(found) == 1
 
 
-def test_a_data_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_created_causes_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="CALLBACK_SECRETS: not set"):
         settings.own_secret(f"sqlite:///{tmp_path}/file/receiver.db")

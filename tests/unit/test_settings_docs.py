@@ -1,4 +1,4 @@
-"""Every setting that the programs ask the environment for is documented, and no other."""
+"""Every setting that the programs read from the environment is documented, and no other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-import receiver.web.gunicorn  # its libraries ask too, as they are imported: not for settings
+# its libraries also read variables when they are imported, but these are not settings
+import receiver.web.gunicorn
 from receiver.config import settings
 from submitter.errors import ConfigurationError
 from submitter.providers import PROVIDERS
@@ -27,8 +28,8 @@ TABLE = [
 ]
 
 
-class Asked(dict[str, str]):
-    """An environment that is empty, and remembers what it was asked for."""
+class RecordingEnvironment(dict[str, str]):
+    """An empty environment that remembers which variables were read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ READERS = [read_the_receivers, *map(read_those_of, PROVIDERS)]
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    environment = Asked()
+    environment = RecordingEnvironment()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("empty"))
         patch.setattr(os, "environ", environment)
@@ -75,7 +76,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return ours - {name for name in ours if name.endswith("_FILE") and name != "HOOKS_FILE"}
 
 
-def test_the_example_holds_every_setting_once(asked: set[str]) -> None:
+def test_the_example_contains_every_setting_once(asked: set[str]) -> None:
     assert len(set(EXAMPLE)) == len(EXAMPLE)
     assert set(EXAMPLE) == asked
 
@@ -86,10 +87,10 @@ def test_readme_has_a_row_for_every_setting(asked: set[str]) -> None:
 
 
 @pytest.mark.parametrize("path", [settings_reference.EXAMPLE, settings_reference.PAGE])
-def test_the_documents_are_written_from_the_table(path: Path) -> None:
+def test_the_documents_are_generated_from_the_table(path: Path) -> None:
     text = path.read_text()
     assert text == settings_reference.written(path, text), settings_reference.__doc__
 
 
-def test_something_is_asked_for(asked: set[str]) -> None:
+def test_the_search_finds_known_settings(asked: set[str]) -> None:
     assert {"PUBLIC_URL", "PORT", "KLING_WEBHOOK_SECRETS", "KLING_SECRET_KEY"} <= asked

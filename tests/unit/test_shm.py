@@ -1,4 +1,4 @@
-"""The tests keep their files in memory only where that works."""
+"""The tests keep their files in memory only where this works."""
 
 import os
 from pathlib import Path
@@ -13,11 +13,11 @@ from tests.support import shm
     ("bytes_free", "flags", "is_used"),
     [
         (shm.ENOUGH, 0, True),
-        (64 * 2**20, 0, False),  # a container's
+        (64 * 2**20, 0, False),  # the size in a container
         (shm.ENOUGH, os.ST_NOEXEC, False),
     ],
 )
-def test_the_folder_is_used_if_it_has_room_and_programs_can_be_executed_there(
+def test_the_folder_is_used_if_it_has_space_and_programs_can_be_executed_there(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     bytes_free: int,

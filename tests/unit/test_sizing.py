@@ -1,4 +1,4 @@
-"""The tables of docs/scaling.md can be written again from a measurement."""
+"""The tables of docs/scaling.md can be replaced by those of a new measurement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VARIANTS = [
 ]
 
 
-def test_each_table_has_its_place_on_the_page(
+def test_each_table_replaces_its_predecessor_on_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "scaling.md"
@@ -32,6 +32,6 @@ def test_each_table_has_its_place_on_the_page(
     assert [line for line in page.read_text().splitlines() if not line.startswith("|")] == words
 
 
-def test_a_table_that_the_page_does_not_have_is_said() -> None:
+def test_a_table_that_the_page_does_not_have_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"no table that begins: \| a stray \|"):
         sizing.write(["| a stray |\n|---|"])

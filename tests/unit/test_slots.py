@@ -1,4 +1,4 @@
-"""Which hook gets a slot of a worker; the time is passed in."""
+"""How the slots of a worker are divided among the hooks; the time is passed in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Clock:
 
 
 class Worker:
-    """Slots, and deliveries with numbers of their own."""
+    """The slots of a worker, with deliveries numbered by the test."""
 
     def __init__(self, count: int) -> None:
         self.clock = Clock()
@@ -24,13 +24,13 @@ class Worker:
         self.last = 0
 
     def begin(self, hook: str, *, timed_out: bool = False, abandoned: bool = False) -> int | None:
-        """The number of the delivery that began; None if there was no slot."""
+        """Return the number of the delivery that began, or None if there was no slot."""
         self.last += 1
         has_begun = self.slots.begin(Candidate(self.last, hook, timed_out, abandoned))
         return self.last if has_begun else None
 
     def fill(self, hook: str, *, timed_out: bool = False) -> int:
-        """Begin deliveries of this hook until it gets no slot; how many began."""
+        """Begin deliveries of this hook until it gets no slot, and return how many began."""
         begun = 0
         while self.begin(hook, timed_out=timed_out) is not None:
             begun += 1
@@ -43,7 +43,7 @@ class Worker:
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 1), (2, 1), (3, 2), (4, 2), (8, 4), (64, 32)])
-def test_a_hook_that_nothing_is_known_of_leaves_half_of_the_slots(count: int, most: int) -> None:
+def test_a_hook_without_history_leaves_half_of_the_slots(count: int, most: int) -> None:
     assert Worker(count).fill("mail") == most
 
 
@@ -82,7 +82,7 @@ def test_a_hook_without_running_attempts_gets_the_last_slot() -> None:
     assert worker.begin("other") is None
 
 
-def test_a_slot_that_is_freed_is_given_again() -> None:
+def test_a_freed_slot_is_used_again() -> None:
     worker = Worker(2)
     first = worker.begin("mail")
     assert first is not None
@@ -98,7 +98,7 @@ def test_a_success_counts_for_some_seconds() -> None:
     assert worker.fill("mail") == 2
 
 
-def test_a_failure_is_no_success() -> None:
+def test_a_failure_does_not_count_as_a_success() -> None:
     worker = Worker(4)
     number = worker.begin("mail")
     assert number is not None
@@ -106,7 +106,7 @@ def test_a_failure_is_no_success() -> None:
     assert worker.fill("mail") == 2
 
 
-def test_a_delivery_that_runs_gets_no_second_slot() -> None:
+def test_a_running_delivery_gets_no_second_slot() -> None:
     slots = WorkerSlots(4)
     delivery = Candidate(1, "mail", timed_out=False, abandoned=False)
     assert slots.begin(delivery)
@@ -114,35 +114,35 @@ def test_a_delivery_that_runs_gets_no_second_slot() -> None:
     assert slots.free == 3
 
 
-def test_deliveries_that_were_abandoned_begin_one_after_the_other() -> None:
+def test_abandoned_deliveries_begin_one_after_the_other() -> None:
     worker = Worker(8)
     first = worker.begin("mail", abandoned=True)
     assert first is not None
     assert worker.begin("slow", abandoned=True) is None
-    assert worker.begin("slow") is not None  # a healthy one is not delayed
+    assert worker.begin("slow") is not None  # a healthy delivery is not delayed
     worker.slots.end(first)
     assert worker.begin("slow", abandoned=True) is not None
 
 
-def test_an_abandoned_delivery_that_hangs_does_not_delay_the_others_for_long() -> None:
+def test_an_abandoned_delivery_that_hangs_delays_the_others_only_briefly() -> None:
     worker = Worker(8)
     assert worker.begin("mail", abandoned=True) is not None
     worker.clock.now += WATCHED_FOR
     assert worker.begin("slow", abandoned=True) is not None
 
 
-def test_a_reservation_frees_what_was_not_claimed() -> None:
+def test_a_reservation_frees_the_slots_that_were_not_claimed() -> None:
     slots = WorkerSlots(4)
-    kept, undone = (Candidate(n, "mail", timed_out=False, abandoned=False) for n in (1, 2))
+    claimed, undone = (Candidate(n, "mail", timed_out=False, abandoned=False) for n in (1, 2))
     with Reservation(slots) as reservation:
-        assert reservation.begin(kept)
-        assert reservation.begin(kept)  # the transaction was repeated
+        assert reservation.begin(claimed)
+        assert reservation.begin(claimed)  # the transaction was repeated
         assert reservation.begin(undone)
         reservation.keep([1])
     assert slots.free == 3
 
 
-def test_a_reservation_does_not_free_what_another_claimed() -> None:
+def test_a_reservation_does_not_free_the_slots_of_another() -> None:
     slots = WorkerSlots(4)
     delivery = Candidate(1, "mail", timed_out=False, abandoned=False)
     with Reservation(slots) as first:

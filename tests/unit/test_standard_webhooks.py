@@ -1,4 +1,4 @@
-"""The provider's signature: over the raw bytes, within five minutes, any of several secrets."""
+"""A provider's signature covers the raw bytes, expires, and may use any of several secrets."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def headers(**changed: str) -> dict[str, str]:
     return {**HEADERS, **{f"webhook-{name}": value for name, value in changed.items()}}
 
 
-def test_klings_published_vector() -> None:
+def test_klings_published_vector_is_accepted() -> None:
     assert len(BODY) == 109
     assert sign(SECRET, HEADERS["webhook-id"], SENT, BODY) == HEADERS["webhook-signature"]
     verify([SECRET], HEADERS, BODY, SENT)
 
 
-def test_any_secret_and_any_signature_suffices() -> None:
+def test_one_valid_signature_for_one_of_the_secrets_is_enough() -> None:
     both = f"{sign(OTHER, '1', SENT, BODY)} {sign(SECRET, '1', SENT, BODY)}"
     verify([SECRET], headers(id="1", signature=both), BODY, SENT)
     verify([OTHER, SECRET], HEADERS, BODY, SENT)
@@ -41,12 +41,12 @@ def test_any_secret_and_any_signature_suffices() -> None:
 
 
 @pytest.mark.parametrize("away", [-300, -1, 0, 1, 300])
-def test_five_minutes_both_ways_are_taken(away: int) -> None:
+def test_timestamps_within_five_minutes_are_accepted(away: int) -> None:
     verify([SECRET], HEADERS, BODY, SENT + away)
 
 
 @pytest.mark.parametrize("away", [-301, 301, 86_400])
-def test_stale_signature_is_refused(away: int) -> None:
+def test_an_expired_signature_is_refused(away: int) -> None:
     with pytest.raises(BadSignature, match="300 s"):
         verify([SECRET], HEADERS, BODY, SENT + away)
 
@@ -55,7 +55,7 @@ def test_stale_signature_is_refused(away: int) -> None:
     ("given", "body"),
     [
         (HEADERS, BODY + b" "),
-        (HEADERS, json.dumps(json.loads(BODY)).encode()),  # the same document, other bytes
+        (HEADERS, json.dumps(json.loads(BODY)).encode()),  # the same document in other bytes
         (headers(id="9876543211"), BODY),
         (headers(timestamp=str(SENT + 1)), BODY),
         (headers(timestamp=f"{SENT}.0"), BODY),
@@ -76,7 +76,7 @@ def test_stale_signature_is_refused(away: int) -> None:
         ({}, BODY),
     ],
 )
-def test_anything_else_is_a_bad_signature(given: dict[str, str], body: bytes) -> None:
+def test_any_other_signature_is_refused(given: dict[str, str], body: bytes) -> None:
     with pytest.raises(BadSignature):
         verify([SECRET], given, body, SENT)
 
@@ -89,14 +89,18 @@ def test_another_secret_does_not_verify() -> None:
 
 
 @given(st.text(), st.text(), st.text(), st.binary())
-def test_no_header_breaks_it(message_id: str, timestamp: str, signature: str, body: bytes) -> None:
+def test_no_header_causes_an_unexpected_error(
+    message_id: str, timestamp: str, signature: str, body: bytes
+) -> None:
     given_headers = headers(id=message_id, timestamp=timestamp, signature=signature)
     with pytest.raises(BadSignature):
         verify([SECRET], given_headers, body, SENT)
 
 
 @given(st.binary(min_size=24), st.text(min_size=1), st.integers(0, 10**12 - 1), st.binary())
-def test_what_is_signed_verifies(key: bytes, message_id: str, timestamp: int, body: bytes) -> None:
+def test_our_own_signature_is_accepted(
+    key: bytes, message_id: str, timestamp: int, body: bytes
+) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     try:
         message_id.encode()
@@ -129,7 +133,7 @@ def test_a_key_of_24_bytes_or_more_is_accepted(length: int) -> None:
     assert key_of("whsec_" + base64.b64encode(b"k" * length).decode()) == b"k" * length
 
 
-def test_the_command_in_error_messages_makes_a_secret_that_is_accepted() -> None:
+def test_the_command_in_error_messages_creates_a_valid_secret() -> None:
     program, *words = shlex.split(MAKE_ONE)
     assert program == "receiver"
     made, other = (CliRunner().invoke(main, words).stdout.strip() for _ in range(2))
@@ -138,5 +142,5 @@ def test_the_command_in_error_messages_makes_a_secret_that_is_accepted() -> None
     assert made != other
 
 
-def test_padding_may_be_left_off() -> None:
+def test_padding_may_be_omitted() -> None:
     assert key_of(SECRET.rstrip("=")) == key_of(SECRET)

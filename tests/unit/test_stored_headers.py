@@ -1,4 +1,4 @@
-"""What is kept of a callback's headers."""
+"""Which headers of a callback are stored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PATH = f"/callbacks/kling/task-1/{TOKEN}"
     ],
 )
 @pytest.mark.parametrize("name", ["X-Original-URI", "Referer", "X-Forwarded-Uri", "X-Anything"])
-def test_a_path_of_ours_is_not_kept(name: str, value: str) -> None:
+def test_headers_with_our_path_are_not_stored(name: str, value: str) -> None:
     assert stored_headers([(name, value), ("X-Kept", "yes")], TOKEN) == {"X-Kept": "yes"}
 
 
@@ -59,16 +59,16 @@ def test_a_path_of_ours_is_not_kept(name: str, value: str) -> None:
         "X" * 65,
     ],
 )
-def test_secret_and_odd_names_are_not_kept(name: str) -> None:
+def test_secret_and_invalid_names_are_not_stored(name: str) -> None:
     assert stored_headers([(name, "canary")], TOKEN) == {}
 
 
-def test_a_secret_in_a_harmless_header_is_hidden() -> None:
+def test_a_secret_in_a_harmless_header_is_redacted() -> None:
     found = stored_headers([("X-Source", "https://a.example/0.png?Signature=canary")], None)
     assert found == {"X-Source": "https://a.example/0.png?…"}
 
 
-def test_at_most_so_many_and_so_much_is_kept() -> None:
+def test_number_and_length_of_stored_headers_are_limited() -> None:
     many = [(f"X-{number}", "v") for number in range(200)]
     assert list(stored_headers(many, None)) == [
         f"X-{number}" for number in range(MAX_STORED_HEADERS)
@@ -80,7 +80,7 @@ def test_at_most_so_many_and_so_much_is_kept() -> None:
     assert stored_headers([("X-Long", "v" * (MAX_STORED_HEADER + 1))], None) == {}
 
 
-def test_what_tells_of_the_callback_is_kept() -> None:
+def test_headers_that_describe_the_callback_are_stored() -> None:
     given = {
         "Host": "shop.example",
         "User-Agent": "Apache-HttpClient/4.5.13 (Java/11.0.14-internal)",
@@ -92,7 +92,7 @@ def test_what_tells_of_the_callback_is_kept() -> None:
     assert stored_headers(given.items(), TOKEN) == given
 
 
-def test_the_token_of_one_request_decides_nothing_for_the_next() -> None:
+def test_the_token_of_one_request_does_not_affect_the_next() -> None:
     for_other = mint(SECRET, "kling", "task-2")
     header = [("X-Ray", "Root=" + TOKEN.replace("a", "%61"))]
     assert stored_headers(header, TOKEN) == {}

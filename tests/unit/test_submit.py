@@ -1,4 +1,4 @@
-"""Work that is handed to the writer: what its future says, and when."""
+"""Writes that are passed to the writer: the results of their futures, and when they are done."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def _callers_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def writer() -> Iterator[ScriptedWriter]:
-    made = ScriptedWriter()
-    yield made
-    made.close()
+    writer = ScriptedWriter()
+    yield writer
+    writer.close()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def _no_collection() -> Iterator[None]:
 
 
 class Body:
-    """What a callback holds in memory."""
+    """The memory that a callback occupies."""
 
 
 def raises(error: Exception) -> Callable[[Rows], object]:
@@ -54,7 +54,7 @@ def full() -> StoreUnavailable:
     return StoreUnavailable("the disk is full", retry_after=7)
 
 
-def test_it_is_done_only_once_it_is_durable(writer: ScriptedWriter) -> None:
+def test_a_write_is_done_only_once_it_is_durable(writer: ScriptedWriter) -> None:
     seen: list[Rows] = []
     with writer.held("commit") as is_there:
         write = writer.submit(adding(1))
@@ -67,7 +67,7 @@ def test_it_is_done_only_once_it_is_durable(writer: ScriptedWriter) -> None:
     assert seen == [[1]]
 
 
-def test_an_error_of_its_own_is_its_alone(writer: ScriptedWriter) -> None:
+def test_the_error_of_a_write_affects_no_other(writer: ScriptedWriter) -> None:
     mine = ValueError("mine alone")
     with writer.held() as is_there:
         first = writer.submit(adding(0))
@@ -79,8 +79,8 @@ def test_an_error_of_its_own_is_its_alone(writer: ScriptedWriter) -> None:
     assert writer.commits == [[0], [1, 2]]
 
 
-def test_a_batch_that_fails_gives_each_of_it_an_error_of_its_own(writer: ScriptedWriter) -> None:
-    """Threads that raised the same one would each find the others in its traceback."""
+def test_each_write_of_a_failed_batch_gets_its_own_error(writer: ScriptedWriter) -> None:
+    """If threads raised the same error, each would find the others in its traceback."""
     writer.failure = full()
     with writer.held():
         writes = [writer.submit(adding(n), start=False) for n in range(3)]
@@ -95,11 +95,11 @@ def test_a_batch_that_fails_gives_each_of_it_an_error_of_its_own(writer: Scripte
 @pytest.mark.parametrize("waits", ["in the batch", "for the next batch"])
 @pytest.mark.parametrize("how", ["cancelled", "given up"])
 @pytest.mark.usefixtures("_no_collection")
-def test_what_is_cancelled_before_it_begins_is_never_done_and_let_go_at_once(
+def test_a_write_cancelled_before_it_begins_is_never_made_and_released_immediately(
     writer: ScriptedWriter, how: str, waits: str
 ) -> None:
     body = Body()
-    held = weakref.ref(body)
+    reference = weakref.ref(body)
     with writer.held() as is_there:
         if waits == "for the next batch":
             writer.submit(adding("another's"))
@@ -112,7 +112,7 @@ def test_what_is_cancelled_before_it_begins_is_never_done_and_let_go_at_once(
         else:
             writer.give_up(write)
             assert writer.waiting == 0
-        assert held() is None  # while the batch is held up
+        assert reference() is None  # while the batch is blocked
         assert write.done()
         with pytest.raises(CancelledError):
             write.result()
@@ -120,7 +120,7 @@ def test_what_is_cancelled_before_it_begins_is_never_done_and_let_go_at_once(
     assert [row for row in writer.rows if row != "another's"] == ["last"]
 
 
-def test_what_is_cancelled_after_it_began_is_done_and_its_future_tells_the_truth(
+def test_a_write_cancelled_after_it_began_is_made_and_its_future_has_the_result(
     writer: ScriptedWriter,
 ) -> None:
     with writer.held("commit") as is_there:
@@ -133,7 +133,9 @@ def test_what_is_cancelled_after_it_began_is_done_and_its_future_tells_the_truth
     assert writer.rows == [1]
 
 
-def test_who_cancels_is_told_without_the_lock_of_the_writer(writer: ScriptedWriter) -> None:
+def test_callbacks_of_a_cancelled_write_run_without_the_lock_of_the_writer(
+    writer: ScriptedWriter,
+) -> None:
     with writer.held() as is_there:
         write = writer.submit(adding(1))
         assert is_there.wait(PATIENCE)
@@ -144,7 +146,9 @@ def test_who_cancels_is_told_without_the_lock_of_the_writer(writer: ScriptedWrit
     assert writer.rows == [2]
 
 
-def test_a_writer_that_closes_takes_no_more_and_commits_what_it_has(writer: ScriptedWriter) -> None:
+def test_a_closing_writer_accepts_no_more_writes_and_commits_the_pending_ones(
+    writer: ScriptedWriter,
+) -> None:
     gathered = writer.submit(adding(1), start=False)
     writer.close()
     assert gathered.result(PATIENCE) == 1
@@ -155,8 +159,8 @@ def test_a_writer_that_closes_takes_no_more_and_commits_what_it_has(writer: Scri
 
 
 @pytest.mark.parametrize("way", ["start", "start_and_wait"])
-def test_what_gathers_waits_for_the_start(writer: ScriptedWriter, way: str) -> None:
-    assert writer.run(adding(0)) == 0  # its thread is there, and waits
+def test_gathered_writes_wait_for_the_start(writer: ScriptedWriter, way: str) -> None:
+    assert writer.run(adding(0)) == 0  # its thread has started, and waits
     writes = [writer.submit(adding(n), start=False) for n in (1, 2)]
     assert writer.waiting == 2
     if way == "start":
@@ -168,7 +172,7 @@ def test_what_gathers_waits_for_the_start(writer: ScriptedWriter, way: str) -> N
 
 
 @pytest.mark.parametrize("start", [True, False])
-def test_where_no_thread_can_be_started_it_is_done_when_submit_returns(
+def test_without_a_thread_the_write_is_done_when_submit_returns(
     writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch, start: bool
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -186,10 +190,10 @@ def test_where_no_thread_can_be_started_it_is_done_when_submit_returns(
 
 
 class Stops(BaseException):
-    """Ends the writer's thread."""
+    """An error that ends the writer's thread."""
 
 
-def test_a_writer_that_stops_says_so_and_another_thread_goes_on(
+def test_an_error_that_ends_the_thread_is_reported_and_another_thread_continues(
     writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died: list[object] = []
@@ -207,7 +211,7 @@ def test_a_writer_that_stops_says_so_and_another_thread_goes_on(
     assert writer.rows == [2]
 
 
-def test_what_gathered_is_committed_although_the_thread_stopped_meanwhile(
+def test_gathered_writes_are_committed_although_the_thread_ended_meanwhile(
     writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died: list[object] = []
@@ -223,31 +227,31 @@ def test_what_gathered_is_committed_although_the_thread_stopped_meanwhile(
 
 
 @pytest.mark.usefixtures("_no_collection")
-def test_a_write_that_is_durable_holds_its_work_no_more(writer: ScriptedWriter) -> None:
+def test_a_durable_write_no_longer_references_its_work(writer: ScriptedWriter) -> None:
     body = Body()
-    held = weakref.ref(body)
+    reference = weakref.ref(body)
     write = writer.submit(partial(lambda _, rows: rows.append(1), body))
     del body
     assert write.result(PATIENCE) is None
-    wait_until(lambda: held() is None)
+    wait_until(lambda: reference() is None)
 
 
 @pytest.mark.usefixtures("_no_collection")
-def test_a_writer_that_waits_holds_nothing_of_the_last_batch(writer: ScriptedWriter) -> None:
+def test_an_idle_writer_references_nothing_of_the_last_batch(writer: ScriptedWriter) -> None:
     write = writer.submit(lambda _: Body())
-    held = weakref.ref(write)
+    reference = weakref.ref(write)
     returned = weakref.ref(write.result(PATIENCE))
     del write
-    wait_until(lambda: held() is None)
+    wait_until(lambda: reference() is None)
     assert returned() is None
 
 
 @pytest.mark.parametrize("why", ["an error of its own", "a batch that fails", "no commit in time"])
 @pytest.mark.usefixtures("_no_collection")
-def test_who_waits_in_a_thread_and_gets_an_error_leaves_nothing_to_a_collection(
+def test_an_error_in_a_waiting_thread_leaves_nothing_to_the_garbage_collector(
     writer: ScriptedWriter, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def accept() -> weakref.ref[Body]:
         body = Body()
@@ -260,7 +264,7 @@ def test_who_waits_in_a_thread_and_gets_an_error_leaves_nothing_to_a_collection(
         try:
             writer.run(work)
         except (ValueError, StoreUnavailable) as error:
-            said.append(str(error))
+            messages.append(str(error))
         return weakref.ref(body)
 
     with ExitStack() as stack:
@@ -269,6 +273,6 @@ def test_who_waits_in_a_thread_and_gets_an_error_leaves_nothing_to_a_collection(
         elif why == "no commit in time":
             monkeypatch.setattr(group_commit, "PATIENCE", 0)
             stack.enter_context(writer.held())
-        held = accept()
-        wait_until(lambda: held() is None)
-    assert len(said) == 1
+        reference = accept()
+        wait_until(lambda: reference() is None)
+    assert len(messages) == 1

@@ -1,4 +1,4 @@
-"""The state machine: forward only, an end is final, one correction by a queried answer."""
+"""A task only moves forward, and its final status changes at most once, by a query's response."""
 
 import pytest
 from hypothesis import given
@@ -26,31 +26,31 @@ trusts = st.sampled_from(Trust)
         (Status.SUBMITTED, Status.PROCESSING, True),
         (Status.PROCESSING, Status.FAILED, True),
         (Status.PROCESSING, Status.SUBMITTED, False),  # a late callback
-        (Status.SUCCEEDED, Status.PROCESSING, False),  # an end is final
+        (Status.SUCCEEDED, Status.PROCESSING, False),  # a final status
         (Status.SUCCEEDED, Status.FAILED, False),
         (Status.FAILED, Status.SUCCEEDED, False),
         (Status.SUBMITTED, Status.SUBMITTED, False),
     ],
 )
-def test_a_task_moves_forward_only(current: Status, to: Status, allowed: bool) -> None:
+def test_a_task_only_moves_forward(current: Status, to: Status, allowed: bool) -> None:
     assert may_move(current, to) is allowed
 
 
 @given(statuses, statuses)
-def test_no_move_can_be_undone(one: Status, other: Status) -> None:
+def test_no_move_can_be_reversed(one: Status, other: Status) -> None:
     assert not (may_move(one, other) and may_move(other, one))
 
 
 @given(statuses, trusts, statuses, trusts)
-def test_an_end_changes_only_by_a_correction(
-    current: Status, rests_on: Trust, told: Status, trust: Trust
+def test_a_final_status_changes_only_by_a_correction(
+    current: Status, rests_on: Trust, reported: Status, trust: Trust
 ) -> None:
-    outcome = judge(current, rests_on, told, trust)
+    outcome = judge(current, rests_on, reported, trust)
     if current.is_terminal and outcome is Outcome.RECORDED:
         assert trust is Trust.QUERIED
         assert rests_on is not Trust.QUERIED
-        assert told.is_terminal
-        assert told is not current
+        assert reported.is_terminal
+        assert reported is not current
 
 
 @given(statuses, trusts, trusts)
@@ -59,7 +59,7 @@ def test_the_same_status_again_is_a_duplicate(current: Status, one: Trust, other
 
 
 @pytest.mark.parametrize(
-    ("current", "told", "outcome"),
+    ("current", "reported", "outcome"),
     [
         (Status.SUCCEEDED, Status.FAILED, Outcome.CONFLICT),
         (Status.FAILED, Status.SUCCEEDED, Outcome.CONFLICT),
@@ -67,13 +67,13 @@ def test_the_same_status_again_is_a_duplicate(current: Status, one: Trust, other
         (Status.PROCESSING, Status.SUBMITTED, Outcome.STALE),
     ],
 )
-def test_what_contradicts_is_told_apart_from_what_is_late(
-    current: Status, told: Status, outcome: Outcome
+def test_a_contradiction_is_distinguished_from_a_late_callback(
+    current: Status, reported: Status, outcome: Outcome
 ) -> None:
-    assert judge(current, Trust.TOKEN, told, Trust.TOKEN) is outcome
+    assert judge(current, Trust.TOKEN, reported, Trust.TOKEN) is outcome
 
 
-def test_an_end_that_was_queried_is_not_corrected_again() -> None:
+def test_a_queried_final_status_is_not_corrected() -> None:
     assert may_correct(Status.FAILED, Trust.TOKEN, Status.SUCCEEDED, Trust.QUERIED)
     assert not may_correct(Status.FAILED, Trust.QUERIED, Status.SUCCEEDED, Trust.QUERIED)
     assert not may_correct(Status.FAILED, Trust.TOKEN, Status.SUCCEEDED, Trust.SIGNED)

@@ -1,4 +1,4 @@
-"""Strict about identity and status, tolerant of everything else: in callbacks as in responses."""
+"""Callbacks and responses are parsed strictly for identity and status, and tolerantly otherwise."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def read(raw: bytes, source: Source = Source.CALLBACK, provider: str = "kling") 
 
 
 def wrapped(raw: bytes, encoding: str = "utf-8") -> bytes:
-    """The same task as the response to a query."""
+    """Return the same task as the response to a query."""
     mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
     before, behind = ('{"code": 0, "message": "SUCCEED", "data": '.encode(encoding), b"}")
     return mark + before + raw.removeprefix(mark) + behind.decode().encode(encoding)
 
 
 def parse(raw: bytes, encoding: str = "utf-8") -> Event:
-    """The event in a callback, which is the same as in the response to a query."""
+    """Return the event of a callback, which is the same as that of the response to a query."""
     event = read(raw)
     assert read(wrapped(raw, encoding), Source.QUERY) == event
     return event
@@ -70,12 +70,12 @@ def refused(raw: bytes, error: type[RequestRefused], names: str) -> None:
         read(wrapped(raw), Source.QUERY)
 
 
-def said(document: object) -> bytes:
-    """The document as JSON; NaN and lone surrogates as Python's writer puts them."""
+def dumped(document: object) -> bytes:
+    """Return the document as JSON, with NaN and lone surrogates as Python writes them."""
     return json.dumps(document).encode()
 
 
-# -- the decorated bodies
+# -- bodies with additional or invalid fields
 
 NAMED = {
     "an instant that is null": "updated_at",
@@ -88,14 +88,14 @@ NAMED = {
 }
 
 
-def test_each_named_decoration_is_in_the_data() -> None:
+def test_each_named_deviation_is_in_the_data() -> None:
     assert NAMED.keys() <= {one["what"] for one in DECORATED}
     assert len(DECORATED) == 12
 
 
 @pytest.mark.parametrize("one", DECORATED, ids=[one["what"] for one in DECORATED])
-def test_a_decorated_body_is_understood_and_what_was_dropped_is_named(one: dict[str, Any]) -> None:
-    event = parse(said(one["body"]))
+def test_a_body_with_deviations_is_parsed_and_dropped_fields_are_named(one: dict[str, Any]) -> None:
+    event = parse(dumped(one["body"]))
     failed = one["body"].get("task_status") == "failed"
     assert event.status is (Status.FAILED if failed else Status.SUCCEEDED)
     assert event.provider_task_id == str(one["body"].get("task_id", one["body"].get("id")))
@@ -105,12 +105,12 @@ def test_a_decorated_body_is_understood_and_what_was_dropped_is_named(one: dict[
     assert named == [where for what, where in NAMED.items() if what == one["what"]]
 
 
-def test_a_number_is_as_good_as_a_decimal_string() -> None:
-    assert parse(said({**LEGACY, "final_unit_deduction": 1})).cost == "1"
-    assert parse(said({**LEGACY, "final_unit_deduction": 0.5})).cost == "0.5"
-    assert parse(said({**NEW, "billing": [{"charge_type": "unit", "amount": 1.5}]})).cost == "1.5"
+def test_a_number_is_accepted_for_a_decimal_string() -> None:
+    assert parse(dumped({**LEGACY, "final_unit_deduction": 1})).cost == "1"
+    assert parse(dumped({**LEGACY, "final_unit_deduction": 0.5})).cost == "0.5"
+    assert parse(dumped({**NEW, "billing": [{"charge_type": "unit", "amount": 1.5}]})).cost == "1.5"
     video = {"videos": [{"id": "v", "url": URL, "duration": 5.1}]}
-    assert parse(said({**LEGACY, "task_result": video})).media[0].duration == "5.1"
+    assert parse(dumped({**LEGACY, "task_result": video})).media[0].duration == "5.1"
 
 
 # -- each optional field with a value of each wrong type
@@ -135,7 +135,7 @@ VALUES: dict[str, Any] = {
     "a huge integer": HUGE,
     "half an emoji": "\ud83d",
 }
-# For each field the values that mean something, or nothing at all. Any other value is dropped.
+# For each field, the values that have a meaning or mean nothing. Any other value is dropped.
 TEXTS = {"null", "zero", "a number", "a float", "an empty string", "a string", "half an emoji"}
 IDS = {"null", "zero", "a number", "an empty string", "a string"}
 OBJECTS = {"null", "an empty object", "an object"}
@@ -183,7 +183,7 @@ EVERY = [
 
 
 def with_value(base: dict[str, Any], field: str, value: object) -> dict[str, Any]:
-    """The document with this value at this place, such as `task_result.images[0].url`."""
+    """Return the document with this value at this place, such as `task_result.images[0].url`."""
     document: dict[str, Any] = json.loads(json.dumps(base))
     place: Any = document
     *outer, last = field.replace("[0]", ".0").split(".")
@@ -204,10 +204,10 @@ def with_value(base: dict[str, Any], field: str, value: object) -> dict[str, Any
 def test_no_value_of_an_optional_field_refuses_a_result(
     base: dict[str, Any], field: str, name: str, usable: bool
 ) -> None:
-    event = parse(said(with_value(base, field, VALUES[name])))
+    event = parse(dumped(with_value(base, field, VALUES[name])))
     assert (event.provider_task_id, event.status) == ("p1", Status.SUCCEEDED)
     if field not in ("task_result", "task_result.images", "outputs"):
-        assert [media.url for media in event.media] == [URL]  # nothing else cost the picture
+        assert [media.url for media in event.media] == [URL]  # nothing else removed the picture
     named = {words.partition(":")[0] for words in event.dropped}
     assert all(where.startswith(field.partition("[")[0]) for where in named)
     assert bool(named) is not usable
@@ -215,7 +215,7 @@ def test_no_value_of_an_optional_field_refuses_a_result(
 
 
 def storable(event: Event) -> bool:
-    """Has the event text that every database can keep?"""
+    """Return whether every database can store the texts of the event."""
     texts = [event.provider_task_id, event.reason, event.external_task_id, event.cost]
     for media in event.media:
         texts += [media.kind, media.url, media.index, media.watermark_url, media.duration]
@@ -242,17 +242,17 @@ FALSE_OUTPUTS += [{"url": "https://a/\ud83d"}, {"url": {"url": URL}}, [URL]]
 
 @pytest.mark.parametrize("where", [0, 1, 2])
 @pytest.mark.parametrize("other", FALSE_OUTPUTS, ids=ascii)
-def test_an_output_that_is_none_costs_no_other(other: object, where: int) -> None:
+def test_an_invalid_output_affects_no_other(other: object, where: int) -> None:
     first, second = {"index": 5, "url": URL}, {"index": 6, "url": f"{URL}?2"}
     entries: list[object] = [first, second]
     entries.insert(where, other)
-    event = parse(said({**LEGACY, "task_result": {"images": entries}}))
+    event = parse(dumped({**LEGACY, "task_result": {"images": entries}}))
     assert [(media.index, media.url) for media in event.media] == [("5", URL), ("6", f"{URL}?2")]
     (words,) = event.dropped
     assert words.startswith(f"task_result.images[{where}]")
     typed: list[object] = [{**first, "type": "image"}, {**second, "type": "image"}]
     typed.insert(where, {"type": "image", **other} if isinstance(other, dict) else other)
-    event = parse(said({**NEW, "outputs": typed}))
+    event = parse(dumped({**NEW, "outputs": typed}))
     assert [media.url for media in event.media] == [URL, f"{URL}?2"]
     (words,) = event.dropped
     assert words.startswith(f"outputs[{where}]")
@@ -260,10 +260,10 @@ def test_an_output_that_is_none_costs_no_other(other: object, where: int) -> Non
 
 @pytest.mark.parametrize("family", ["images", "videos", "audios"])
 @pytest.mark.parametrize("value", [True, 7, 1.5, "", "x", {}, {"url": URL}], ids=repr)
-def test_a_family_that_is_no_array_costs_no_other(family: str, value: object) -> None:
+def test_a_family_that_is_not_an_array_affects_no_other(family: str, value: object) -> None:
     other = {"images": "videos", "videos": "audios", "audios": "images"}[family]
     result = {other: [{"url": URL}], family: value}
-    event = parse(said({**LEGACY, "task_result": result}))
+    event = parse(dumped({**LEGACY, "task_result": result}))
     assert [media.url for media in event.media] == [URL]
     assert event.dropped == (f"task_result.{family}: expected an array",)
 
@@ -274,40 +274,40 @@ def test_a_family_that_is_no_array_costs_no_other(family: str, value: object) ->
 )
 def test_one_of_two_audio_formats_is_enough(first: str, second: str, bad: object) -> None:
     result = {"audios": [{"id": "a", first: bad, second: URL}]}
-    event = parse(said({**LEGACY, "task_result": result}))
+    event = parse(dumped({**LEGACY, "task_result": result}))
     assert [media.url for media in event.media] == [URL]
     assert event.dropped == (f"task_result.audios[0].{first}: expected a URL",)
     names = {"url_mp3": "mp3_url", "url_wav": "wav_url", "url": "url"}
     output = {"type": "audio", "id": "a", names[first]: bad, names[second]: URL}
-    event = parse(said({**NEW, "outputs": [output]}))
+    event = parse(dumped({**NEW, "outputs": [output]}))
     assert [media.url for media in event.media] == [URL]
     assert event.dropped == (f"outputs[0].{names[first]}: expected a URL",)
 
 
-def test_space_around_a_url_is_no_part_of_it() -> None:
+def test_spaces_around_a_url_are_ignored() -> None:
     images = {"images": [{"url": f" {URL}\n"}]}
-    event = parse(said({**LEGACY, "task_result": images}))
+    event = parse(dumped({**LEGACY, "task_result": images}))
     assert ([media.url for media in event.media], event.dropped) == ([URL], ())
 
 
-def test_more_outputs_than_any_task_has_are_cut() -> None:
-    event = parse(said({**LEGACY, "task_result": {"images": [{"url": URL}] * 5_000}}))
+def test_outputs_beyond_the_limit_are_dropped() -> None:
+    event = parse(dumped({**LEGACY, "task_result": {"images": [{"url": URL}] * 5_000}}))
     assert len(event.media) == 256
     assert event.dropped == ("task_result.images: more than 256 entries",)
     families = {"images": [{"url": URL}] * 200, "videos": [{"url": URL}] * 200}
-    event = parse(said({**LEGACY, "task_result": families}))
+    event = parse(dumped({**LEGACY, "task_result": families}))
     assert (len(event.media), event.dropped) == (256, ("more than 256 outputs",))
 
 
 def test_thousands_of_useless_outputs_are_not_all_named() -> None:
-    event = parse(said({**LEGACY, "task_result": {"images": [None] * 50_000}}))
+    event = parse(dumped({**LEGACY, "task_result": {"images": [None] * 50_000}}))
     assert len(event.dropped) == 257
 
 
-def test_amounts_that_are_no_numbers_are_no_cost() -> None:
+def test_amounts_that_are_not_numbers_are_not_a_cost() -> None:
     for amounts in (["much", "1"], ["NaN", "1"], ["Infinity", "1"], ["9e999999", "9e999999"]):
         billing = [{"charge_type": "unit", "amount": one} for one in amounts]
-        event = parse(said({**NEW, "billing": billing}))
+        event = parse(dumped({**NEW, "billing": billing}))
         assert (event.cost, event.status) == (None, Status.SUCCEEDED)
         assert event.dropped == ("billing.amount: expected decimal strings",)
 
@@ -344,26 +344,26 @@ NO_INSTANTS += ["2026-13-01T00:00:00Z", "1970-01-01T00:00:00Z", [], {}, [UPDATED
 
 
 @pytest.mark.parametrize("value", INSTANTS, ids=repr)
-def test_an_instant_is_understood_in_each_unit_and_in_iso(value: object) -> None:
+def test_an_instant_is_read_in_each_unit_and_in_iso(value: object) -> None:
     for event in (
-        parse(said({**LEGACY, "updated_at": value})),
-        parse(said({**NEW, "update_time": value})),
+        parse(dumped({**LEGACY, "updated_at": value})),
+        parse(dumped({**NEW, "update_time": value})),
     ):
         assert (event.occurred_at, event.dropped) == (UPDATED_AT, ())
         assert event.media[0].expires_at == UPDATED_AT + MONTH
 
 
 @pytest.mark.parametrize("value", NO_INSTANTS, ids=lambda value: ascii(value)[:30])
-def test_any_other_instant_is_the_receipt(value: object) -> None:
+def test_any_other_instant_is_replaced_by_the_time_of_receipt(value: object) -> None:
     if isinstance(value, int) and value > 10**300:
-        raw = said({**LEGACY, "updated_at": 0}).replace(
+        raw = dumped({**LEGACY, "updated_at": 0}).replace(
             b'"updated_at": 0', b'"updated_at": %d' % value
         )
         events = [parse(raw)]
     else:
         events = [
-            parse(said({**LEGACY, "updated_at": value})),
-            parse(said({**NEW, "update_time": value})),
+            parse(dumped({**LEGACY, "updated_at": value})),
+            parse(dumped({**NEW, "update_time": value})),
         ]
     for event in events:
         assert event.occurred_at == RECEIVED_AT
@@ -373,8 +373,8 @@ def test_any_other_instant_is_the_receipt(value: object) -> None:
 
 
 @pytest.mark.parametrize("digits", range(10, 17))
-def test_the_magnitude_of_a_number_decides_its_unit_alone(digits: int) -> None:
-    """No number has two meanings: each unit has its own range of magnitudes."""
+def test_only_the_magnitude_of_a_number_decides_its_unit(digits: int) -> None:
+    """No number has two meanings, because each unit has its own range of magnitudes."""
     found = instant(int("17958690000000000"[:digits]))
     expected = {10: UPDATED_AT, 13: UPDATED_AT, 16: UPDATED_AT}
     assert digits not in expected or found == expected[digits]
@@ -396,7 +396,7 @@ def test_the_magnitude_of_a_number_decides_its_unit_alone(digits: int) -> None:
         ("Expires=soon", 7),
     ],
 )
-def test_a_url_expires_when_it_says_in_each_unit(query: str, at: int) -> None:
+def test_the_expiry_in_a_url_is_read_in_each_unit(query: str, at: int) -> None:
     assert expires_at(f"{URL}?{query}", 7) == at
 
 
@@ -405,11 +405,11 @@ def test_a_url_expires_when_it_says_in_each_unit(query: str, at: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 7, 828_312_345_678_901_234, 2**64, -1, 10**99])
 def test_an_id_may_be_an_integer(number: int) -> None:
-    assert parse(said({**LEGACY, "task_id": number})).provider_task_id == str(number)
-    assert parse(said({**NEW, "id": number})).provider_task_id == str(number)
+    assert parse(dumped({**LEGACY, "task_id": number})).provider_task_id == str(number)
+    assert parse(dumped({**NEW, "id": number})).provider_task_id == str(number)
     ours = {**LEGACY, "task_info": {"external_task_id": number}}
-    assert parse(said(ours)).external_task_id == str(number)
-    assert parse(said({**NEW, "external_id": number})).external_task_id == str(number)
+    assert parse(dumped(ours)).external_task_id == str(number)
+    assert parse(dumped({**NEW, "external_id": number})).external_task_id == str(number)
 
 
 NO_IDS: list[Any] = [None, True, False, "", 1.5, 1e18, [], ["p1"], {}, {"id": "p1"}, float("nan")]
@@ -417,24 +417,26 @@ NO_IDS += [float("inf"), "p\0", "p\ud83d", "x" * 129, HUGE, "p\ufffd"]
 
 
 @pytest.mark.parametrize("value", NO_IDS, ids=lambda value: ascii(value)[:30])
-def test_an_id_that_is_none_is_refused(value: object) -> None:
-    refused(said({**LEGACY, "task_id": value}), NotTheProtocol, "task_id")
-    refused(said({**NEW, "id": value}), NotTheProtocol, "id")
+def test_an_invalid_id_is_refused(value: object) -> None:
+    refused(dumped({**LEGACY, "task_id": value}), NotTheProtocol, "task_id")
+    refused(dumped({**NEW, "id": value}), NotTheProtocol, "id")
 
 
 @pytest.mark.parametrize("word", ["succeed", "succeeded"])
 @pytest.mark.parametrize("spell", [str, str.upper, str.title, str.capitalize])
-def test_a_status_is_known_in_any_letter_case_and_either_spelling(word: str, spell: Any) -> None:
+def test_a_status_is_recognised_in_any_letter_case_and_either_spelling(
+    word: str, spell: Any
+) -> None:
     for document in ({**LEGACY, "task_status": spell(word)}, {**NEW, "status": spell(word)}):
-        event = parse(said(document))
+        event = parse(dumped(document))
         assert (event.status, len(event.media), event.dropped) == (Status.SUCCEEDED, 1, ())
 
 
 @pytest.mark.parametrize("word", ["submitted", "processing", "failed"])
-def test_each_other_status_is_known_in_any_letter_case(word: str) -> None:
+def test_each_other_status_is_recognised_in_any_letter_case(word: str) -> None:
     for spelled in (word, word.upper(), word.title()):
         for document in ({**LEGACY, "task_status": spelled}, {**NEW, "status": spelled}):
-            assert parse(said(document)).status == word
+            assert parse(dumped(document)).status == word
 
 
 NO_STATUSES: list[Any] = [
@@ -455,31 +457,31 @@ NO_STATUSES += ["succeed\0", "suc\u200bceed", "\u0455ucceed", " succeed", ["succ
 
 @pytest.mark.parametrize("value", NO_STATUSES, ids=ascii)
 def test_a_status_that_kling_does_not_have_is_refused(value: object) -> None:
-    refused(said({**LEGACY, "task_status": value}), NotTheProtocol, "task_status")
-    refused(said({**NEW, "status": value}), NotTheProtocol, "status")
+    refused(dumped({**LEGACY, "task_status": value}), NotTheProtocol, "task_status")
+    refused(dumped({**NEW, "status": value}), NotTheProtocol, "status")
 
 
 @pytest.mark.parametrize("missing", ["task_id", "task_status"])
 def test_a_body_without_identity_or_status_is_refused(missing: str) -> None:
     document = {key: value for key, value in LEGACY.items() if key != missing}
-    refused(said(document), NotTheProtocol, missing)
+    refused(dumped(document), NotTheProtocol, missing)
 
 
 @pytest.mark.parametrize("key", ["id", "status", "outputs", "billing", "data", "timestamp", "code"])
-def test_a_key_more_does_not_change_the_dialect_of_the_old_one(key: str) -> None:
-    event = parse(said({**LEGACY, key: "x"}))
-    assert replace(event, unknown={}) == parse(said(LEGACY))
+def test_an_additional_key_does_not_change_the_dialect_of_an_old_message(key: str) -> None:
+    event = parse(dumped({**LEGACY, key: "x"}))
+    assert replace(event, unknown={}) == parse(dumped(LEGACY))
 
 
 @pytest.mark.parametrize("key", ["task_id", "task_status", "task_result", "data", "timestamp"])
-def test_a_key_more_does_not_change_the_dialect_of_the_new_one(key: str) -> None:
-    event = parse(said({**NEW, key: "x"}))
-    assert replace(event, unknown={}) == parse(said(NEW))
+def test_an_additional_key_does_not_change_the_dialect_of_a_new_message(key: str) -> None:
+    event = parse(dumped({**NEW, key: "x"}))
+    assert replace(event, unknown={}) == parse(dumped(NEW))
 
 
-def test_modellix_is_as_tolerant() -> None:
+def test_modellix_is_equally_tolerant() -> None:
     data = {"task_id": 7, "status": "SUCCESS", "result": {"resources": [None, URL, {"url": 7}]}}
-    event = read(said({"code": 0, "data": data}), Source.QUERY, "modellix")
+    event = read(dumped({"code": 0, "data": data}), Source.QUERY, "modellix")
     assert (event.provider_task_id, event.status) == ("7", Status.SUCCEEDED)
     assert [media.url for media in event.media] == [URL]
     assert event.dropped == (
@@ -488,9 +490,9 @@ def test_modellix_is_as_tolerant() -> None:
     )
 
 
-def test_appypie_is_as_tolerant_in_callbacks_and_responses() -> None:
-    for one in DECORATED[:-1]:  # the last one is of Kling's new dialect
-        raw = said(one["body"])
+def test_appypie_is_equally_tolerant_in_callbacks_and_responses() -> None:
+    for one in DECORATED[:-1]:  # the last one belongs to Kling's new dialect
+        raw = dumped(one["body"])
         event = read(raw, provider="appypie")
         assert event == read(wrapped(raw), Source.QUERY, "appypie")
         assert event == replace(parse(raw), provider="appypie")
@@ -502,7 +504,7 @@ REASON = b'"task_status_msg": ""'
 
 
 def with_reason(inside: bytes) -> bytes:
-    return said(LEGACY).replace(REASON, b'"task_status_msg": "%s"' % inside)
+    return dumped(LEGACY).replace(REASON, b'"task_status_msg": "%s"' % inside)
 
 
 @pytest.mark.parametrize(
@@ -531,27 +533,27 @@ def test_characters_that_cannot_be_stored_are_replaced(inside: bytes, reason: st
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-def test_a_body_may_be_in_each_encoding_of_json(encoding: str) -> None:
+def test_a_body_may_have_any_encoding_of_json(encoding: str) -> None:
     raw = json.dumps({**LEGACY, "task_status_msg": "é €"}, ensure_ascii=False).encode(encoding)
-    assert parse(raw, encoding) == replace(parse(said(LEGACY)), reason="é €")
+    assert parse(raw, encoding) == replace(parse(dumped(LEGACY)), reason="é €")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_body_may_begin_with_a_byte_order_mark(encoding: str) -> None:
-    assert read(json.dumps(LEGACY).encode(encoding)) == parse(said(LEGACY))
+    assert read(json.dumps(LEGACY).encode(encoding)) == parse(dumped(LEGACY))
     response = json.dumps({"code": 0, "data": LEGACY}).encode(encoding)
-    assert read(response, Source.QUERY) == parse(said(LEGACY))
+    assert read(response, Source.QUERY) == parse(dumped(LEGACY))
 
 
 @pytest.mark.parametrize("levels", [40, 150])
 @pytest.mark.parametrize("pair", ["[]", "{}"])
-def test_deep_nesting_in_a_part_nobody_reads_is_decoration(levels: int, pair: str) -> None:
+def test_deep_nesting_in_an_unused_part_is_ignored(levels: int, pair: str) -> None:
     opening = '{"a": ' if pair == "{}" else "["
     deep = f"{opening * levels}1{pair[1] * levels}".encode()
-    plain = parse(said(LEGACY))
+    plain = parse(dumped(LEGACY))
     for raw in (
-        said(LEGACY)[:-1] + b', "n": ' + deep + b"}",
-        said(LEGACY).replace(b'"index": 0', b'"index": 0, "n": ' + deep),
+        dumped(LEGACY)[:-1] + b', "n": ' + deep + b"}",
+        dumped(LEGACY).replace(b'"index": 0', b'"index": 0, "n": ' + deep),
     ):
         event = parse(raw)
         assert replace(event, unknown={}) == replace(plain, unknown={})
@@ -561,7 +563,7 @@ def test_deep_nesting_in_a_part_nobody_reads_is_decoration(levels: int, pair: st
 @pytest.mark.parametrize("closed", [True, False])
 def test_nesting_that_no_parser_should_accept_is_refused(levels: int, closed: bool) -> None:
     deep = b"[" * levels + b"]" * levels * closed
-    refused(said(LEGACY)[:-1] + b', "n": ' + deep + b"}", NotJson, "nested|not JSON")
+    refused(dumped(LEGACY)[:-1] + b', "n": ' + deep + b"}", NotJson, "nested|not JSON")
 
 
 # -- repeated keys
@@ -570,17 +572,19 @@ def test_nesting_that_no_parser_should_accept_is_refused(levels: int, closed: bo
 @pytest.mark.parametrize("value", ['"p1"', '"p2"', "7"])
 def test_a_repeated_id_is_refused(value: str) -> None:
     more = value.encode()
-    refused(said(LEGACY)[:-1] + b', "task_id": ' + more + b"}", NotTheProtocol, "task_id: Repeated")
-    refused(said(NEW)[:-1] + b', "id": ' + more + b"}", NotTheProtocol, "id: Repeated")
+    refused(
+        dumped(LEGACY)[:-1] + b', "task_id": ' + more + b"}", NotTheProtocol, "task_id: Repeated"
+    )
+    refused(dumped(NEW)[:-1] + b', "id": ' + more + b"}", NotTheProtocol, "id: Repeated")
     escaped = rb', "task\u005fid": ' + more + b"}"
-    refused(said(LEGACY)[:-1] + escaped, NotTheProtocol, "task_id: Repeated")
+    refused(dumped(LEGACY)[:-1] + escaped, NotTheProtocol, "task_id: Repeated")
 
 
 @pytest.mark.parametrize("value", ['"succeed"', '"failed"', "null"])
 def test_a_repeated_status_is_refused(value: str) -> None:
     more = value.encode()
-    refused(said(LEGACY)[:-1] + b', "task_status": ' + more + b"}", NotTheProtocol, "task_status")
-    refused(said(NEW)[:-1] + b', "status": ' + more + b"}", NotTheProtocol, "status: Repeated")
+    refused(dumped(LEGACY)[:-1] + b', "task_status": ' + more + b"}", NotTheProtocol, "task_status")
+    refused(dumped(NEW)[:-1] + b', "status": ' + more + b"}", NotTheProtocol, "status: Repeated")
 
 
 @pytest.mark.parametrize("key", ["code", "data"])
@@ -589,13 +593,13 @@ def test_a_response_that_repeats_its_code_or_data_is_refused(key: str, provider:
     more = {"code": b', "code": 1201}', "data": b', "data": {}}'}[key]
     for source in (Source.QUERY, Source.CREATE):
         with pytest.raises(NotTheProtocol, match="repeated"):
-            read(wrapped(said(LEGACY))[:-1] + more, source, provider)
+            read(wrapped(dumped(LEGACY))[:-1] + more, source, provider)
 
 
 @pytest.mark.parametrize("code", [b'"0"', b'" 0 "', b"0.0"])
 @pytest.mark.parametrize("provider", ["kling", "appypie"])
-def test_the_code_of_a_response_may_be_written_as_text(code: bytes, provider: str) -> None:
-    sent = wrapped(said(LEGACY))
+def test_the_code_of_a_response_may_be_a_string(code: bytes, provider: str) -> None:
+    sent = wrapped(dumped(LEGACY))
     written = sent.replace(b'"code": 0', b'"code": ' + code, 1)
     assert written != sent
     for source in (Source.QUERY, Source.CREATE):
@@ -603,36 +607,36 @@ def test_the_code_of_a_response_may_be_written_as_text(code: bytes, provider: st
 
 
 @pytest.mark.parametrize("code", [b'"1201"', b'"00x"', b'""', b"null", b"0.5", b"[0]", b"1e400"])
-def test_another_code_is_no_success(code: bytes) -> None:
-    written = wrapped(said(LEGACY)).replace(b'"code": 0', b'"code": ' + code, 1)
+def test_any_other_code_is_not_a_success(code: bytes) -> None:
+    written = wrapped(dumped(LEGACY)).replace(b'"code": 0', b'"code": ' + code, 1)
     with pytest.raises(NotTheProtocol):
         read(written, Source.QUERY, "kling")
 
 
-def test_a_repeated_key_anywhere_else_is_named_if_it_is_read() -> None:
-    plain = parse(said(LEGACY))
-    event = parse(said(LEGACY)[:-1] + b', "task_status_msg": "no"}')
+def test_any_other_repeated_key_is_named_if_it_is_used() -> None:
+    plain = parse(dumped(LEGACY))
+    event = parse(dumped(LEGACY)[:-1] + b', "task_status_msg": "no"}')
     assert event == replace(
         plain, reason="no", dropped=("task_status_msg: repeated, and the last one is used",)
     )
-    event = parse(said(LEGACY).replace(b'"index": 0', b'"index": 1, "index": 0'))
+    event = parse(dumped(LEGACY).replace(b'"index": 0', b'"index": 1, "index": 0'))
     assert event.media == plain.media
     assert event.dropped == ("task_result.images[0].index: repeated, and the last one is used",)
-    event = parse(said(LEGACY).replace(b'"images": ', b'"images": [], "images": '))
+    event = parse(dumped(LEGACY).replace(b'"images": ', b'"images": [], "images": '))
     assert event.media == plain.media
     assert event.dropped == ("task_result.images: repeated, and the last one is used",)
-    event = parse(said(LEGACY)[:-1] + b', "novelty": {"a": 1, "a": 2}, "novelty": 2}')
+    event = parse(dumped(LEGACY)[:-1] + b', "novelty": {"a": 1, "a": 2}, "novelty": 2}')
     assert replace(event, unknown={}) == plain
 
 
-def test_our_own_id_is_not_used_if_it_is_repeated() -> None:
+def test_our_own_id_is_ignored_if_it_is_repeated() -> None:
     twice = b'"task_info": {"external_task_id": "a", "external_task_id": "b"}'
-    event = parse(said(LEGACY).replace(b'"task_info": {}', twice))
+    event = parse(dumped(LEGACY).replace(b'"task_info": {}', twice))
     assert event.external_task_id is None
     assert event.dropped == ("task_info.external_task_id: repeated",)
 
 
-def test_the_words_of_a_refusal_can_be_stored() -> None:
+def test_the_reason_of_a_refusal_can_be_stored() -> None:
     raw = rb'{"code": 1201, "message": "no\u0000 \ud83d"}'
     for provider in ("kling", "appypie"):
         assert read(raw, Source.CREATE, provider).reason == "refused: 1201 no\ufffd \ufffd"
@@ -663,7 +667,7 @@ def test_the_words_of_a_refusal_can_be_stored() -> None:
         b'{"a": ' + b"9" * 101 + b"}",
     ],
 )
-def test_requests_to_our_own_api_are_read_strictly(raw: bytes) -> None:
+def test_requests_to_our_own_api_are_parsed_strictly(raw: bytes) -> None:
     with pytest.raises(NotJson):
         decode_strictly(raw)
 
@@ -679,7 +683,7 @@ def test_cleaned_text_can_be_stored_and_is_otherwise_unchanged(written: str) -> 
 
 
 @given(st.floats() | st.integers() | st.text() | st.booleans() | st.none())
-def test_no_value_breaks_an_instant_or_an_amount(value: object) -> None:
+def test_no_value_of_an_instant_or_amount_causes_an_error(value: object) -> None:
     found = instant(value)
     assert found is None or 946_684_800_000 <= found <= 32_503_680_000_000
     written = amount(value)

@@ -1,4 +1,4 @@
-"""gunicorn's own workers close a connection whose request body was not read."""
+"""gunicorn's own workers close a connection if the request body was not read completely."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Gunicorn:
         self.is_closing = self.is_shut = False
         self.timeouts: list[float] = []
         self.statuses: list[str] = []
-        self.rest = [b"more", b"and more"]  # that the client still sends after the response
+        self.rest = [b"more", b"and more"]  # sent by the client after the response
 
     def serve(self, work: Callable[[Environ], Iterable[bytes]]) -> bytes:
         def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -73,7 +73,7 @@ CHUNKED: Any = {"HTTP_TRANSFER_ENCODING": "chunked"}
 UNREADABLE = {
     "malformed chunks": Gunicorn(b"abc", InvalidChunkSize(b"zz"), **CHUNKED),
     "a client that stops sending": Gunicorn(b"abc", TimeoutError(), CONTENT_LENGTH="5"),
-    "a client that left": Gunicorn(b"abc", ConnectionResetError(), CONTENT_LENGTH="5"),
+    "a client that disconnected": Gunicorn(b"abc", ConnectionResetError(), CONTENT_LENGTH="5"),
     "an end that comes too early": Gunicorn(b"abc", CONTENT_LENGTH="5"),
     "a long body": Gunicorn(b"abc", AssertionError(), CONTENT_LENGTH=str(MAX_BODY + 1)),
     "endless chunks": Gunicorn(b"x" * (MAX_BODY + 20_000), AssertionError(), **CHUNKED),
@@ -81,7 +81,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("server", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_cannot_be_read_closes_the_connection_after_the_response(server: Gunicorn) -> None:
+def test_an_unreadable_body_closes_the_connection_after_the_response(server: Gunicorn) -> None:
     assert server.serve(refuse) == b"no"
     assert server.is_closing
     assert server.is_shut
@@ -101,7 +101,7 @@ COMPLETE: dict[str, tuple[bytes, dict[str, str]]] = {
 
 @pytest.mark.parametrize(("body", "environ"), COMPLETE.values(), ids=COMPLETE)
 @pytest.mark.parametrize("is_read", [True, False])
-def test_after_a_body_that_is_complete_the_connection_stays_open(
+def test_after_a_complete_body_the_connection_stays_open(
     body: bytes, environ: Any, is_read: bool
 ) -> None:
     server = Gunicorn(body, **environ)
@@ -136,7 +136,7 @@ def test_lines_of_the_body_can_be_read(environ: Any) -> None:
     assert not server.is_closing
 
 
-def test_another_server_gets_the_application_as_it_is() -> None:
+def test_another_server_gets_the_application_unchanged() -> None:
     server = Gunicorn(b"abc", CONTENT_LENGTH="5")
     del server.environ["gunicorn.socket"]
     app = UnreadBodies(lambda environ, _: [environ["wsgi.input"].read()])

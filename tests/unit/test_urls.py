@@ -1,4 +1,4 @@
-"""URLs as browsers read them; the expectations follow the WHATWG URL standard."""
+"""URLs are read like browsers do; the expectations follow the WHATWG URL standard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOST = "https://cdn.example:8443"
 
 
 def header(text: str) -> str:
-    """A header in raw UTF-8, as HTTP libraries decode it."""
+    """Return a header with raw UTF-8, as HTTP libraries decode it."""
     return text.encode().decode("latin-1")
 
 
@@ -21,7 +21,7 @@ def header(text: str) -> str:
         ("/é/ü.png", f"{HOST}/%C3%A9/%C3%BC.png"),
         ("/試着/结果 1.png", f"{HOST}/%E8%A9%A6%E7%9D%80/%E7%BB%93%E6%9E%9C%201.png"),
         ("/🧥.png?name=ä", f"{HOST}/%F0%9F%A7%A5.png?name=%C3%A4"),
-        # The last byte is a space or a line break to Python, but none in HTTP.
+        # The last byte is a space or a line break in Python, but not in HTTP.
         ("/à", f"{HOST}/%C3%A0"),
         ("/Å", f"{HOST}/%C3%85"),
         ("/\u00a0", f"{HOST}/%C2%A0"),
@@ -62,18 +62,18 @@ def header(text: str) -> str:
         ("https://b%C3%BCcher.example:444/", "https://xn--bcher-kva.example:444/"),
         ("https://BÜCHER.example", "https://xn--bcher-kva.example"),
         ("https://例え。テスト/", "https://xn--r8jz45g.xn--zckzah/"),
-        ("http://１２７.0.0.1/", "http://127.0.0.1/"),  # noqa: RUF001 - digits of full width
+        ("http://１２７.0.0.1/", "http://127.0.0.1/"),  # noqa: RUF001 - full-width digits
         ("http://127%2e0.0.1/", "http://127.0.0.1/"),
         ("https://user:pä@other.example/x", "https://user:p%C3%A4@other.example/x"),
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
         ("http://[::1]", "http://[::1]"),
     ],
 )
-def test_a_location_leads_where_browsers_go(location: str, url: str) -> None:
+def test_a_location_is_resolved_like_in_browsers(location: str, url: str) -> None:
     assert urls.redirect_target(header(location), BASE) == url
 
 
-def test_bytes_of_another_encoding_are_sent_as_they_are() -> None:
+def test_bytes_of_another_encoding_are_sent_unchanged() -> None:
     assert urls.redirect_target("/caf\xe9.png", BASE) == f"{HOST}/caf%E9.png"  # Latin-1
     assert (
         urls.redirect_target("/試.png", BASE) == f"{HOST}/%E8%A9%A6.png"
@@ -81,7 +81,7 @@ def test_bytes_of_another_encoding_are_sent_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("location", ["", " ", "\t", "\x00 "])
-def test_an_empty_location_is_none(location: str) -> None:
+def test_an_empty_location_is_no_redirect(location: str) -> None:
     assert urls.redirect_target(location, BASE) is None
 
 
@@ -108,7 +108,7 @@ def test_an_empty_location_is_none(location: str) -> None:
         "https://a%zz/",
         "https://%FF/",
         "https://\u2060/",
-        # Some of these become a delimiter once a host is normalised.
+        # Some of these become a delimiter when a host is normalised.
         "https://evil.example\uff0f.cdn.example/",
         "https://evil.example\uff20cdn.example/",
         "https://evil.example\uff1f.cdn.example/",
@@ -118,7 +118,7 @@ def test_an_empty_location_is_none(location: str) -> None:
         "https://" + "ü" * 5_000,
     ],
 )
-def test_what_leads_nowhere_is_refused(location: str) -> None:
+def test_an_invalid_location_is_refused(location: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         urls.redirect_target(header(location), BASE)
 
@@ -143,7 +143,7 @@ def test_the_first_url_has_to_be_absolute(given: str) -> None:
         urls.normalized(given)
 
 
-def test_what_was_read_once_is_read_again_as_the_same() -> None:
+def test_a_normalised_url_does_not_change_again() -> None:
     once = urls.redirect_target(header("//Bücher.example/ä ö%?x=ü#z"), BASE)
     assert once is not None
     assert urls.normalized(once) == once

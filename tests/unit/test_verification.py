@@ -1,4 +1,4 @@
-"""The contract of verifications fits schemes that no built-in provider uses."""
+"""The interface of verifications suits schemes that no built-in provider uses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ TASK = {"data": {"config": {"webhook_config": {"secret": "piapi-test-secret"}}}}
 
 
 class PublishedKeys(Verification):
-    """Ed25519 with the keys of a JWKS; the same keys sign for all customers, so one is required."""
+    """Ed25519 with the keys of a JWKS.
+
+    The keys sign for all customers, so the customer is required.
+    """
 
     covers_body = True
     is_mandatory = False
@@ -74,7 +77,7 @@ class PublishedKeys(Verification):
 
 
 class EchoedSecret(Verification):
-    """The provider sends our own secret back in a header; it proves nothing about the body."""
+    """The provider returns our own secret in a header, which proves nothing about the body."""
 
     covers_body = False
     is_mandatory = False
@@ -88,9 +91,9 @@ class EchoedSecret(Verification):
     def verify(
         self,
         headers: Mapping[str, str],
-        body: bytes,  # noqa: ARG002 - not covered
+        body: bytes,  # noqa: ARG002 - not signed
         secrets: Sequence[str],
-        now: float,  # noqa: ARG002 - there is no time
+        now: float,  # noqa: ARG002 - there is no timestamp
     ) -> None:
         given = headers["x-webhook-secret"].encode()
         if not any([hmac.compare_digest(given, secret.encode()) for secret in secrets]):  # noqa: C419
@@ -103,7 +106,7 @@ def vector(provider: str) -> Any:
 
 @pytest.fixture
 def verified_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
-    """Replaces the verification of a built-in provider."""
+    """Replace the verification of a built-in provider."""
 
     def use(verification: Verification, *secrets: str) -> Settings:
         monkeypatch.setattr(type(PROVIDERS["kling"]), "verification", verification)
@@ -153,7 +156,7 @@ def test_a_secret_in_a_header_does_not_replace_the_token(
         admit(settings, sent({"x-webhook-secret": "x"}), body, NOW * 1000)
 
 
-def test_a_mandatory_signature_may_not_be_missing(verified_by: Callable[..., Settings]) -> None:
+def test_a_required_signature_must_not_be_missing(verified_by: Callable[..., Settings]) -> None:
     known, body = vector("replicate"), payload("replicate/callback-succeeded.json")
     verification = StandardWebhooks("REPLICATE_WEBHOOK_SECRET", "The secret.", is_mandatory=True)
     settings = verified_by(verification, *verification.setting.read(known["secret"]))
@@ -176,7 +179,7 @@ def test_a_mandatory_signature_may_not_be_missing(verified_by: Callable[..., Set
         b'{"data": [{"config": {"webhook_config": {"secret": {"a": "piapi-test-secret"}}}}]}',
     ],
 )
-def test_a_secret_in_a_body_is_replaced_however_it_is_written(
+def test_a_secret_in_a_body_is_redacted_in_every_notation(
     body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Provider, "secret_fields", ("data.config.webhook_config.secret",))
@@ -188,7 +191,7 @@ def test_a_secret_in_a_body_is_replaced_however_it_is_written(
         assert received.body == body.replace(b'"piapi-test-secret"', b'"\\u2026"')
 
 
-def test_a_body_that_is_not_json_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_is_not_json_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Provider, "secret_fields", ("data.secret",))
     settings = Settings("sqlite:///x.db", URL_SECRET)
     for body in (b"<html>", b"", b'{"data": 1}', b'{"data": {"secret": ""}}'):

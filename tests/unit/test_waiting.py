@@ -1,4 +1,4 @@
-"""The tests wait for conditions: none of them sleeps, has a short limit, or measures a duration."""
+"""Tests wait for conditions: no test sleeps, has a short limit, or measures a duration."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 MODULES = sorted(str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py"))
-POLL = {  # modules that sleep between two looks at a condition
+POLL = {  # modules that sleep between two checks of a condition
     "support/patience.py",
     "support/debian_packages.py",  # with a shorter limit, after which tests are skipped
-    "support/flawed/receivers.py",  # runs in processes of its own
+    "support/flawed/receivers.py",  # runs in its own processes
 }
 SLEEPS = {"time.sleep", "asyncio.sleep", "gevent.sleep", "eventlet.sleep"}
 STOPWATCHES = {"time.monotonic", "time.perf_counter"}
 CLOCKS = STOPWATCHES | {"time.time"}
-# The argument by position that is the limit, for functions whose limit has no default name.
+# The position of the argument that is the limit, for functions whose limit has no default name.
 POSITIONS = {"wait": 0, "join": 0, "result": 0, "settimeout": 0, "set_default_timeout": 0}
 POSITIONS |= {"set_default_navigation_timeout": 0, "alarm": 0, "wait_for": 1}
-# Functions of ours with a limit that the test chooses: it is simulated, and nothing waits for it.
+# Our functions with a limit that the test chooses: it is simulated, and no test waits for it.
 SIMULATED = {"follow"}
 
 
 def name(node: ast.expr) -> str:
-    """A dotted name as it is written, `?.name` for an attribute of another expression; or empty."""
+    """Return a dotted name as it is written, `?.name` for an attribute of another expression.
+
+    Other expressions have no name: an empty string.
+    """
     if isinstance(node, ast.Attribute):
         return f"{name(node.value) or '?'}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
@@ -37,17 +40,17 @@ def calls(nodes: Iterable[ast.AST]) -> list[ast.Call]:
 
 
 def is_fixed(node: ast.expr) -> bool:
-    """Is it a positive number, a tuple of them, or a calculation with nothing else?"""
+    """Return whether it is a positive number, a tuple of them, or a calculation with constants."""
     if isinstance(node, ast.Tuple):
         return any(map(is_fixed, node.elts))
     try:
-        return float(eval(ast.unparse(node), {"__builtins__": {}})) > 0  # noqa: S307 - no names
+        return float(eval(ast.unparse(node), {"__builtins__": {}})) > 0  # noqa: S307 - it contains no names
     except (NameError, TypeError, ValueError, AttributeError):
         return False
 
 
 def limits(call: ast.Call) -> list[ast.expr]:
-    """The arguments that say how long the call may take."""
+    """Return the arguments that limit how long the call may take."""
     last = name(call.func).rpartition(".")[2] or getattr(call.func, "attr", "")
     if last in SIMULATED:
         return []
@@ -57,7 +60,10 @@ def limits(call: ast.Call) -> list[ast.expr]:
 
 
 def sleeps(node: ast.AST) -> bool:
-    """Does it import, name or call a function that sleeps? A pause of 0 only yields to others."""
+    """Return whether it imports, names or calls a function that sleeps.
+
+    A pause of 0 only yields to others.
+    """
     if isinstance(node, ast.ImportFrom):
         return any(alias.name == "sleep" for alias in node.names)
     if isinstance(node, ast.Import):
@@ -81,7 +87,7 @@ def faults(tree: ast.Module) -> Iterator[str]:
             yield f"line {getattr(node, 'lineno', 0)} sleeps: use wait_until"
     for call in calls(nodes):
         if name(call.func) == "pytest.mark.timeout":
-            yield f"line {call.lineno} has a limit of its own: TEST_PATIENCE sets it for all tests"
+            yield f"line {call.lineno} has its own limit: TEST_PATIENCE sets it for all tests"
         if any(map(is_fixed, limits(call))):
             yield f"line {call.lineno} waits for a fixed time: use PATIENCE"
     durations = {
@@ -99,7 +105,10 @@ def faults(tree: ast.Module) -> Iterator[str]:
 
 
 def measures_time(asserted: ast.expr, clocks: Set[str] = frozenset(CLOCKS)) -> bool:
-    """Does it use the difference of two times? A timestamp may be compared with the clock."""
+    """Return whether it uses the difference of two times.
+
+    A timestamp may be compared with the clock.
+    """
     differences = (node for node in ast.walk(asserted) if isinstance(node, ast.BinOp))
     return any(
         isinstance(node.op, ast.Sub)

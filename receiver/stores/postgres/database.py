@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event as Signal
 from typing import Any, LiteralString, TypeVar
@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from receiver.errors import StoreUnavailable, StoreUnreachable
-from receiver.stores.postgres import pooler, schema, vacuum
+from receiver.stores.postgres import loading, pooler, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, first_line
 from receiver.stores.postgres.session import PostgresReadingSession, PostgresSession
 from receiver.stores.postgres.writer import BatchUndone, PostgresWriter
@@ -55,7 +55,6 @@ select setval(pg_get_serial_sequence('{table}', '{key}'),
 class PostgresDatabase(Database):
     """The record in one PostgreSQL database; see `stores.sql.database.Database`."""
 
-    overriding = " overriding system value"
     mark = "cast(cast(pg_current_xact_id() as text) as bigint)"
 
     def __init__(self, url: str) -> None:
@@ -114,6 +113,13 @@ class PostgresDatabase(Database):
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
         stop.wait(min(timeout, POLL_EVERY))
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        try:
+            with self._connected() as connection, connection.transaction():
+                loading.load(connection, table, columns, rows)
+        except psycopg.DataError as error:
+            raise ValueError(first_line(error)) from error
 
     def settle_sequences(self) -> None:
         def work(session: Session) -> None:

@@ -90,7 +90,6 @@ class Database(ABC):
 
     writer: GroupCommit[Any]
     mark = "0"  # as SQL: the id of the current transaction, if the database has one
-    overriding = ""  # what an insert needs to set a row key explicitly, as SQL
 
     # -- transactions
 
@@ -183,6 +182,13 @@ class Database(ABC):
     @abstractmethod
     def server_clock(self) -> int | None:
         """Return the time of the database server in ms UTC; None if it runs on this machine."""
+
+    @abstractmethod
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows, ordered by their keys, in one transaction; see `Transfer.load`.
+
+        Raises ValueError if the database cannot store a value, and StoreUnavailable.
+        """
 
     @abstractmethod
     def settle_sequences(self) -> None:

@@ -8,11 +8,11 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Signal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from receiver.config import private_files
 from receiver.errors import SchemaMismatch, StoreUnavailable
@@ -98,6 +98,11 @@ class SqliteDatabase(Database):
 
     def server_clock(self) -> None:
         """Return None: the database runs on this machine."""
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        sql = f"insert into {table} ({names}) values ({marks})"  # noqa: S608 - of `Transfer`
+        self.write(lambda session: session.executemany(sql, rows))
 
     def settle_sequences(self) -> None:
         """Do nothing: a new row key is always the greatest one plus 1."""

@@ -33,7 +33,7 @@ to = "b@shop.example"
 
 @pytest.fixture
 def settings(tmp_path: Path, store: SqliteStore) -> Settings:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text(HOOKS)
     return Settings(
         database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
@@ -45,19 +45,21 @@ def settings(tmp_path: Path, store: SqliteStore) -> Settings:
 
 @pytest.fixture
 def site(settings: Settings, make_app: MakeApp) -> Flask:
-    """Not named `app`: pytest-flask would let all requests of a test share one `g`."""
+    """The application. It is not named `app`, because pytest-flask would share one `g` between
+    requests.
+    """
     return make_app(settings)
 
 
 @pytest.fixture
 def stranger(site: Flask) -> FlaskClient:
-    """Nobody knows it."""
+    """A browser that is not logged in."""
     return site.test_client()
 
 
 @pytest.fixture
 def browser(site: Flask) -> FlaskClient:
-    """Has shown the password."""
+    """A browser that is logged in."""
     client = site.test_client()
     assert log_in(client, PASSWORD).status_code == 302
     return client

@@ -1,4 +1,4 @@
-"""The buttons: each does what it says to the record, and the page says what was done."""
+"""The buttons: what each changes on record, and what the page reports."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_pages_show_what_a_delivery_waits_for(
     assert in_list in browser.get("/dashboard/deliveries").text
 
 
-def test_what_belongs_to_a_forgotten_task_is_not_redelivered(
+def test_deliveries_of_a_forgotten_task_cannot_be_redelivered(
     browser: FlaskClient, rich: Rich, store: SqliteStore
 ) -> None:
     (dead,) = store.lists.deliveries(task_id=rich.forgotten, hook=DEAD)
@@ -61,7 +61,7 @@ def test_what_belongs_to_a_forgotten_task_is_not_redelivered(
     assert store.queries.delivery(dead.id).state is State.DEAD
 
 
-def test_many_are_counted_before_they_are_redelivered(
+def test_matching_deliveries_are_counted_before_they_are_redelivered(
     browser: FlaskClient, rich: Rich, store: SqliteStore
 ) -> None:
     form = {"state": "dead", "hook": DEAD, "provider": "kling", "since": "2h"}
@@ -77,7 +77,7 @@ def test_many_are_counted_before_they_are_redelivered(
     ("field", "value"),
     [("state", "pending"), ("hook", "nobody"), ("provider", "x"), ("since", "soon")],
 )
-def test_a_filter_that_cannot_be_redelivers_nothing(
+def test_an_invalid_filter_redelivers_nothing(
     browser: FlaskClient, rich: Rich, store: SqliteStore, field: str, value: str
 ) -> None:
     answer = act(browser, "/dashboard/redeliver", **{field: value})
@@ -85,7 +85,9 @@ def test_a_filter_that_cannot_be_redelivers_nothing(
     assert states(store, rich.failed)[DEAD] is State.DEAD
 
 
-def test_a_task_is_asked_about_now(browser: FlaskClient, rich: Rich, store: SqliteStore) -> None:
+def test_reconcile_now_makes_a_task_due_for_a_query(
+    browser: FlaskClient, rich: Rich, store: SqliteStore
+) -> None:
     before = now_ms()
     answer = act(browser, f"/dashboard/tasks/{rich.processing}/ask")
     assert "The poller will query the provider now" in answer.text
@@ -94,7 +96,7 @@ def test_a_task_is_asked_about_now(browser: FlaskClient, rich: Rich, store: Sqli
     assert before <= deadline_at <= now_ms()
 
 
-def test_nothing_is_asked_about_a_forgotten_task(
+def test_a_forgotten_task_cannot_be_reconciled(
     browser: FlaskClient, rich: Rich, store: SqliteStore
 ) -> None:
     answer = act(browser, f"/dashboard/tasks/{rich.forgotten}/ask")
@@ -102,7 +104,7 @@ def test_nothing_is_asked_about_a_forgotten_task(
     assert store.queries.task(rich.forgotten).deadline_at is None
 
 
-def test_a_message_that_is_understood_now_moves_its_task(
+def test_replaying_a_callback_that_can_now_be_parsed_updates_its_task(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(body("processing"), "t"))
@@ -115,7 +117,7 @@ def test_a_message_that_is_understood_now_moves_its_task(
 
 
 @pytest.mark.usefixtures("rich")
-def test_a_message_that_is_still_not_understood_says_why(
+def test_replaying_a_callback_that_still_cannot_be_parsed_says_why(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     stored = store.lists.callbacks(outcome=Outcome.QUARANTINED)[0]
@@ -123,7 +125,7 @@ def test_a_message_that_is_still_not_understood_says_why(
     assert f"Message {stored.id} can still not be interpreted: the body is not JSON" in answer.text
 
 
-def test_a_mismatch_is_shown_with_what_to_do_and_accepted(
+def test_a_mismatch_is_shown_with_instructions_and_can_be_accepted(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     ingest = Ingest(store, [subscription("mail")])
@@ -156,7 +158,7 @@ def test_both_ids_of_a_task_are_shown(browser: FlaskClient, store: SqliteStore) 
     assert "<code>by-appypie</code>, in callbacks <code>by-kling</code>" in page
 
 
-def test_a_hook_is_paused_and_goes_on(browser: FlaskClient, store: SqliteStore) -> None:
+def test_a_hook_is_paused_and_resumed(browser: FlaskClient, store: SqliteStore) -> None:
     assert "mail is paused" in act(browser, "/dashboard/endpoints/mail/pause").text
     assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.PAUSED
     assert "mail is resumed" in act(browser, "/dashboard/endpoints/mail/resume").text
@@ -164,10 +166,10 @@ def test_a_hook_is_paused_and_goes_on(browser: FlaskClient, store: SqliteStore) 
     assert "Nothing was done" in act(browser, "/dashboard/endpoints/mail/resume").text
 
 
-def test_a_test_event_is_asked_for_and_its_end_is_shown(
+def test_a_test_event_is_requested_and_its_result_is_shown(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
-    """Of a hook that works and of which nothing is on record yet."""
+    """The hook works, and has no deliveries on record yet."""
     store.activity.heartbeat("here:1:worker", "worker", now_ms())
     assert "Send a test event to pictures" in endpoints(browser)
     answer = act(browser, "/dashboard/endpoints/mail/test")
@@ -187,7 +189,7 @@ def test_a_test_event_is_asked_for_and_its_end_is_shown(
     assert "Send a test event to mail" in text
 
 
-def test_without_a_worker_a_test_event_that_waits_says_so(browser: FlaskClient) -> None:
+def test_without_a_worker_a_waiting_test_event_says_so(browser: FlaskClient) -> None:
     assert "No worker is running" not in endpoints(browser)
     act(browser, "/dashboard/endpoints/mail/test")
     assert "waiting for a worker" in endpoints(browser)
@@ -201,11 +203,11 @@ def test_a_second_test_event_waits_for_the_first(browser: FlaskClient, store: Sq
     assert store.endpoints.tests() == asked
 
 
-def test_a_test_event_tells_what_the_hook_hears(
+def test_a_test_event_has_a_status_the_hook_subscribes_to(
     settings: Settings, tmp_path: Path, store: SqliteStore, make_app: MakeApp
 ) -> None:
     file = tmp_path / "hooks.toml"
-    file.write_text(file.read_text() + '\non = ["given_up", "failed"]\n')  # of the last one
+    file.write_text(file.read_text() + '\non = ["given_up", "failed"]\n')  # of the previous one
     client = make_app(settings).test_client()
     log_in(client, PASSWORD)
     act(client, "/dashboard/endpoints/mail/test")
@@ -213,7 +215,7 @@ def test_a_test_event_tells_what_the_hook_hears(
 
 
 @pytest.mark.usefixtures("rich")
-def test_a_hook_that_is_left_alone_can_be_tried_and_one_that_is_gone_cannot(
+def test_a_test_event_can_be_sent_to_a_paused_hook_but_not_to_a_missing_one(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     (mail, pictures) = [one for one in store.endpoints.tests() if one.hook != DEAD]
@@ -227,7 +229,7 @@ def test_a_hook_that_is_left_alone_can_be_tried_and_one_that_is_gone_cannot(
     assert pictures in store.endpoints.tests()
 
 
-def test_a_test_event_without_our_token_is_not_asked_for(
+def test_a_test_event_is_not_requested_without_the_csrf_token(
     browser: FlaskClient, stranger: FlaskClient, store: SqliteStore
 ) -> None:
     assert browser.post("/dashboard/endpoints/mail/test").status_code == 400
@@ -236,7 +238,7 @@ def test_a_test_event_without_our_token_is_not_asked_for(
 
 
 def endpoints(browser: FlaskClient) -> str:
-    """The page, as our script gets it: without what was flashed."""
+    """Return the page as our script receives it, without flashed messages."""
     return re.sub(r"\s+", " ", browser.get("/dashboard/endpoints", headers={"X-Live": "1"}).text)
 
 
@@ -250,12 +252,12 @@ def endpoints(browser: FlaskClient) -> str:
         "tasks/x/ask",
     ],
 )
-def test_an_action_on_what_is_not_there_says_so(browser: FlaskClient, path: str) -> None:
+def test_an_action_on_something_missing_says_so(browser: FlaskClient, path: str) -> None:
     assert act(browser, f"/dashboard/{path}").status_code == 404
 
 
 @pytest.mark.usefixtures("rich")
-def test_no_action_can_be_taken_by_following_a_link(browser: FlaskClient) -> None:
+def test_no_action_can_be_performed_by_following_a_link(browser: FlaskClient) -> None:
     for path in (
         "endpoints/mail/test",
         "deliveries/1/redeliver",

@@ -1,4 +1,4 @@
-"""The password, sessions, forged forms, and what every answer tells the browser."""
+"""The password, sessions, forged forms, and the security headers of every response."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ACTIONS = [
 
 @pytest.fixture
 def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No attempt is given back, and no merge is due. On a busy machine a test can take seconds."""
+    """Freeze the limiter's clock: on a busy machine, a test can take seconds."""
     monkeypatch.setattr(login, "PER_SECOND", 1e-6)
     monkeypatch.setattr(threading.Timer, "start", lambda _: None)
 
@@ -52,7 +52,7 @@ def cookie(client: FlaskClient, **environ: str) -> SimpleCookie:
 
 @pytest.mark.parametrize("path", [*PAGES, "quarantine", "thumbnails/1/0", "files/1/0", "nothing"])
 @pytest.mark.usefixtures("rich")
-def test_nobody_looks_without_the_password(stranger: FlaskClient, path: str) -> None:
+def test_no_page_is_shown_without_the_password(stranger: FlaskClient, path: str) -> None:
     answer = stranger.get(f"/dashboard/{path}")
     assert answer.status_code == 302
     assert answer.location.startswith("/dashboard/login?next=")
@@ -61,17 +61,17 @@ def test_nobody_looks_without_the_password(stranger: FlaskClient, path: str) -> 
 
 @pytest.mark.parametrize("path", ACTIONS)
 @pytest.mark.usefixtures("rich")
-def test_nobody_acts_without_the_password(stranger: FlaskClient, path: str) -> None:
+def test_no_action_is_possible_without_the_password(stranger: FlaskClient, path: str) -> None:
     form = {"csrf_token": token(stranger.get("/dashboard/login").text)}
     answer = stranger.post(f"/dashboard/{path}", data=form)
     assert (answer.status_code, answer.location) == (302, "/dashboard/login")
 
 
-def test_the_script_is_told_that_the_session_ended(stranger: FlaskClient) -> None:
+def test_the_script_learns_that_the_session_has_ended(stranger: FlaskClient) -> None:
     assert stranger.get("/dashboard/", headers={"X-Live": "1"}).status_code == 401
 
 
-def test_the_right_password_leads_to_the_page_that_was_asked_for(stranger: FlaskClient) -> None:
+def test_the_right_password_leads_to_the_requested_page(stranger: FlaskClient) -> None:
     asked = stranger.get("/dashboard/tasks?status=failed")
     assert 'value="/dashboard/tasks?status=failed"' in stranger.get(asked.location).text
     answer = log_in(stranger, PASSWORD, next="/dashboard/tasks?status=failed")
@@ -83,12 +83,12 @@ def test_the_right_password_leads_to_the_page_that_was_asked_for(stranger: Flask
     "wanted",
     ["https://evil.example/", "//evil.example", "/dashboard/\\e", "/api", "/dashboard/login", ""],
 )
-def test_nobody_is_led_away_after_the_login(stranger: FlaskClient, wanted: str) -> None:
+def test_login_redirects_only_to_pages_of_the_dashboard(stranger: FlaskClient, wanted: str) -> None:
     assert log_in(stranger, PASSWORD, next=wanted).location == "/dashboard/"
 
 
 @pytest.mark.parametrize("wrong", ["", PASSWORD[:-1], PASSWORD + " ", "\udcff", PASSWORD.upper()])
-def test_a_wrong_password_is_told_and_lets_nobody_in(stranger: FlaskClient, wrong: str) -> None:
+def test_a_wrong_password_is_reported_and_refused(stranger: FlaskClient, wrong: str) -> None:
     answer = log_in(stranger, wrong.encode("utf-8", "replace").decode())
     assert answer.status_code == 401
     assert "That is not the password." in answer.text
@@ -102,11 +102,11 @@ def test_a_wrong_password_is_counted(settings: Settings, make_app: MakeApp) -> N
     assert 'verification_failures_total{reason="dashboard_password"} 1.0' in found
 
 
-def test_who_tries_many_passwords_has_to_wait(site: Flask) -> None:
+def test_too_many_wrong_passwords_have_to_wait(site: Flask) -> None:
     client = site.test_client()
     statuses = [log_in(client, f"guess {number}").status_code for number in range(BURST + 1)]
     assert statuses == [401] * BURST + [429]
-    guessed = log_in(client, PASSWORD)  # also the right one: the answer would tell it
+    guessed = log_in(client, PASSWORD)  # the right one too: otherwise the response would reveal it
     assert guessed.status_code == 429
     assert int(guessed.headers["Retry-After"]) > 0
     assert "Wait" in guessed.text
@@ -116,7 +116,9 @@ def test_who_tries_many_passwords_has_to_wait(site: Flask) -> None:
     assert other.post("/dashboard/login", data=form, environ_overrides=elsewhere).location
 
 
-def test_without_a_password_it_is_closed_and_says_so(settings: Settings, make_app: MakeApp) -> None:
+def test_without_a_configured_password_the_dashboard_is_disabled_and_says_so(
+    settings: Settings, make_app: MakeApp
+) -> None:
     client = make_app(replace(settings, dashboard_password=None)).test_client()
     for path in ("", "login", "tasks"):
         answer = client.get(f"/dashboard/{path}")
@@ -139,18 +141,18 @@ def test_a_new_password_ends_every_session(
         assert client.get("/dashboard/").status_code == status
 
 
-def test_who_logs_out_is_out(browser: FlaskClient) -> None:
+def test_logging_out_ends_the_session(browser: FlaskClient) -> None:
     assert act(browser, "/dashboard/logout").status_code == 200
     assert browser.get("/dashboard/").status_code == 302
 
 
-def test_the_cookie_is_for_these_pages_and_no_script(site: Flask) -> None:
+def test_the_cookie_is_limited_to_the_dashboard_and_hidden_from_scripts(site: Flask) -> None:
     found = cookie(site.test_client())["dashboard"]
     assert (found["httponly"], found["samesite"], found["path"]) == (True, "Lax", "/dashboard")
     assert not found["secure"]
 
 
-def test_over_tls_the_cookie_never_goes_without(settings: Settings, make_app: MakeApp) -> None:
+def test_over_tls_the_cookie_is_sent_only_over_tls(settings: Settings, make_app: MakeApp) -> None:
     told = make_app(settings).test_client()
     assert cookie(told, **{"wsgi.url_scheme": "https"})["dashboard"]["secure"]
     behind = make_app(replace(settings, public_url="https://shop.example")).test_client()
@@ -162,14 +164,14 @@ def test_over_tls_the_cookie_never_goes_without(settings: Settings, make_app: Ma
     ("path", "is_opened"), [("/callbacks/kling/t/x", False), ("/dashboard/", True)]
 )
 def test_a_callback_opens_no_session(site: Flask, path: str, is_opened: bool) -> None:
-    """Opening one costs a callback more than its token does."""
+    """Opening one would cost more than checking the callback's token."""
     with site.test_request_context(path):
         assert isinstance(session, NullSession) is not is_opened
 
 
 @pytest.mark.parametrize("path", ACTIONS)
 @pytest.mark.parametrize("form", [{}, {"csrf_token": "forged"}])
-def test_a_form_without_this_sessions_token_does_nothing(
+def test_a_form_without_the_csrf_token_of_this_session_changes_nothing(
     browser: FlaskClient, rich: Rich, store: SqliteStore, path: str, form: dict[str, str]
 ) -> None:
 
@@ -185,21 +187,21 @@ def test_a_form_without_this_sessions_token_does_nothing(
     assert browser.get("/dashboard/").status_code == 200
 
 
-def test_a_token_from_before_the_login_does_nothing_after_it(stranger: FlaskClient) -> None:
+def test_a_csrf_token_from_before_the_login_is_invalid_afterwards(stranger: FlaskClient) -> None:
     before = token(stranger.get("/dashboard/login").text)
     assert log_in(stranger, PASSWORD).status_code == 302
     assert stranger.post("/dashboard/logout", data={"csrf_token": before}).status_code == 400
     assert stranger.get("/dashboard/").status_code == 200
 
 
-def test_another_sessions_token_does_nothing(browser: FlaskClient, site: Flask) -> None:
+def test_the_csrf_token_of_another_session_is_invalid(browser: FlaskClient, site: Flask) -> None:
     theirs = token(site.test_client().get("/dashboard/login").text)
     answer = browser.post("/dashboard/endpoints/mail/pause", data={"csrf_token": theirs})
     assert answer.status_code == 400
 
 
 @pytest.mark.usefixtures("rich")
-def test_a_forged_login_shows_nothing_of_the_record(stranger: FlaskClient) -> None:
+def test_a_forged_session_cookie_shows_nothing(stranger: FlaskClient) -> None:
     answer = stranger.post("/dashboard/login", data={"password": PASSWORD})
     assert answer.status_code == 400
     assert "Dead letters" not in answer.text
@@ -216,7 +218,7 @@ def copied(browser: FlaskClient, site: Flask) -> FlaskClient:
 
 @pytest.mark.parametrize("path", [*PAGES, "files/1/0"])
 @pytest.mark.usefixtures("rich")
-def test_a_copied_cookie_is_worth_nothing_after_the_logout_in_any_process(
+def test_a_copied_cookie_is_invalid_after_the_logout_in_every_process(
     browser: FlaskClient, site: Flask, settings: Settings, make_app: MakeApp, path: str
 ) -> None:
     copies = [copied(browser, served) for served in (site, make_app(settings))]
@@ -229,7 +231,7 @@ def test_a_copied_cookie_is_worth_nothing_after_the_logout_in_any_process(
 
 @pytest.mark.parametrize("path", ACTIONS)
 @pytest.mark.usefixtures("rich")
-def test_a_copied_cookie_takes_no_action_after_the_logout(
+def test_a_copied_cookie_performs_no_action_after_the_logout(
     browser: FlaskClient, site: Flask, store: SqliteStore, path: str
 ) -> None:
     copy = copied(browser, site)
@@ -244,7 +246,7 @@ def test_a_copied_cookie_takes_no_action_after_the_logout(
     ) == before
 
 
-def test_logging_out_ends_this_session_and_no_other(browser: FlaskClient, site: Flask) -> None:
+def test_logging_out_ends_only_this_session(browser: FlaskClient, site: Flask) -> None:
     other = site.test_client()
     assert log_in(other, PASSWORD).status_code == 302
     act(browser, "/dashboard/logout")
@@ -253,7 +255,7 @@ def test_logging_out_ends_this_session_and_no_other(browser: FlaskClient, site: 
     assert browser.get("/dashboard/").status_code == 200
 
 
-def test_logging_in_again_ends_the_session_before(browser: FlaskClient, site: Flask) -> None:
+def test_logging_in_again_ends_the_previous_session(browser: FlaskClient, site: Flask) -> None:
     copy = copied(browser, site)
     form = {"csrf_token": token(browser.get("/dashboard/").text), "password": PASSWORD}
     assert browser.post("/dashboard/login", data=form).status_code == 302
@@ -261,7 +263,7 @@ def test_logging_in_again_ends_the_session_before(browser: FlaskClient, site: Fl
     assert copy.get("/dashboard/").status_code == 302
 
 
-def test_a_session_ends_after_its_time(
+def test_a_session_expires(
     browser: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Transfer(store.database).count("sessions") == 1
@@ -270,7 +272,7 @@ def test_a_session_ends_after_its_time(
     assert browser.get("/dashboard/").status_code == 302
 
 
-def test_a_logout_that_cannot_be_stored_is_not_reported_as_done(
+def test_a_logout_that_cannot_be_stored_is_reported(
     browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = {"csrf_token": token(browser.get("/dashboard/").text)}
@@ -294,7 +296,7 @@ def test_the_store_holds_no_session_id(
     assert kept
     assert serializer
     identity = serializer.loads(kept.value)["id"]
-    rows = [row for page in Transfer(store.database).dump("sessions") for row in page]
+    rows = [row for page in Transfer(store.database).pages("sessions") for row in page]
     assert len(rows) == 1
     assert identity not in repr(rows)
 
@@ -305,10 +307,10 @@ def test_wrong_passwords_count_for_all_processes(
 ) -> None:
     first, second = site.test_client(), make_app(settings).test_client()
     assert {log_in(first, "a guess").status_code for _ in range(BURST)} == {401}
-    assert Transfer(store.database).count("refused_attempts") == 0  # no attempt writes
+    assert Transfer(store.database).count("refused_attempts") == 0  # an attempt writes nothing
     merge(site)
     kinds = {
-        row["kind"] for rows in Transfer(store.database).dump("refused_attempts") for row in rows
+        row["kind"] for rows in Transfer(store.database).pages("refused_attempts") for row in rows
     }
     assert kinds == {"password", "token"}  # a 401 counts for both
     assert log_in(second, PASSWORD).status_code == 429
@@ -319,7 +321,7 @@ def test_wrong_passwords_count_for_all_processes(
 
 
 @pytest.mark.parametrize("path", ["", "login", "tasks/nobody", "nothing"])
-def test_the_browser_is_told_to_run_nothing_but_our_script(browser: FlaskClient, path: str) -> None:
+def test_the_browser_may_run_only_our_script(browser: FlaskClient, path: str) -> None:
     answer = browser.get(f"/dashboard/{path}")
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -330,5 +332,5 @@ def test_the_browser_is_told_to_run_nothing_but_our_script(browser: FlaskClient,
     assert "no-store" in answer.headers["Cache-Control"]
 
 
-def test_who_comes_to_the_address_alone_is_led_here(stranger: FlaskClient) -> None:
+def test_the_root_address_redirects_to_the_dashboard(stranger: FlaskClient) -> None:
     assert stranger.get("/").location == "/dashboard/"

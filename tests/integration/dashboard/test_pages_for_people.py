@@ -1,4 +1,4 @@
-"""Every page, with a rich record and an empty one: whole, safe, and without secrets."""
+"""Every page, with a full record and an empty one: complete, safe, and without secrets."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VOID = {"meta", "link", "input", "img", "path", "rect", "circle", "line"}
 
 
 class Checker(HTMLParser):
-    """Looks at the tags as a browser does."""
+    """Checks the tags as a browser parses them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def checked(page: str) -> Checker:
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_an_empty_record_is_a_page_that_says_so(browser: FlaskClient, path: str) -> None:
+def test_an_empty_record_is_explained(browser: FlaskClient, path: str) -> None:
     answer = browser.get(f"/dashboard/{path}")
     assert answer.status_code == 200
     checked(answer.text)
@@ -107,7 +107,7 @@ def test_an_empty_record_is_a_page_that_says_so(browser: FlaskClient, path: str)
 
 @pytest.mark.parametrize("path", [*LISTS, *TASKS])
 @pytest.mark.usefixtures("rich")
-def test_a_rich_record_is_shown_whole_and_safe(browser: FlaskClient, path: str) -> None:
+def test_a_full_record_is_shown_completely_and_safely(browser: FlaskClient, path: str) -> None:
     answer = browser.get(f"/dashboard/{path}")
     assert answer.status_code == 200
     found = checked(answer.text)
@@ -121,14 +121,14 @@ def test_a_rich_record_is_shown_whole_and_safe(browser: FlaskClient, path: str) 
 
 @pytest.mark.parametrize("path", [*LISTS, *TASKS])
 @pytest.mark.usefixtures("rich")
-def test_no_page_tells_a_secret(browser: FlaskClient, path: str) -> None:
+def test_no_page_shows_a_secret(browser: FlaskClient, path: str) -> None:
     text = browser.get(f"/dashboard/{path}").text
     for secret in (TOKEN, SIGNATURE, SECRET, PASSWORD):
         assert secret not in text
 
 
 @pytest.mark.usefixtures("rich")
-def test_the_secrets_were_there_to_be_told(store: SqliteStore) -> None:
+def test_the_record_contains_the_secrets(store: SqliteStore) -> None:
     kept = repr(store.lists.callbacks(limit=99))
     assert TOKEN in kept
     assert SIGNATURE in kept
@@ -163,19 +163,19 @@ def test_a_message_with_characters_that_no_page_can_show_is_shown(
     assert stored.callback.body == raw
 
 
-def test_what_is_hostile_is_shown_as_it_was_written(browser: FlaskClient, rich: Rich) -> None:
+def test_hostile_text_is_shown_as_text(browser: FlaskClient, rich: Rich) -> None:
     text = browser.get(f"/dashboard/tasks/{rich.hostile}").text
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
 
 
-def test_of_a_forgotten_task_nothing_is_shown(browser: FlaskClient, rich: Rich) -> None:
+def test_nothing_of_a_forgotten_task_is_shown(browser: FlaskClient, rich: Rich) -> None:
     text = browser.get(f"/dashboard/tasks/{rich.forgotten}").text
     assert "Forgotten" in text
     assert "ORDER-5" not in text
     assert "Redeliver to" not in text
 
 
-def test_a_task_shows_its_way_with_the_times_between(browser: FlaskClient, rich: Rich) -> None:
+def test_a_task_shows_its_timeline_with_the_times_between(browser: FlaskClient, rich: Rich) -> None:
     text = re.sub(r"\s+", " ", browser.get(f"/dashboard/tasks/{rich.succeeded}").text)
     for words in ("Created", "Processing", "Succeeded", "pictures: attempt 1 delivered"):
         assert words in text
@@ -185,13 +185,15 @@ def test_a_task_shows_its_way_with_the_times_between(browser: FlaskClient, rich:
     assert "user-agent" in text
 
 
-def test_what_was_not_downloaded_has_a_clock(browser: FlaskClient, rich: Rich) -> None:
+def test_an_output_that_was_not_downloaded_shows_when_it_expires(
+    browser: FlaskClient, rich: Rich
+) -> None:
     for path in ("tasks", "tasks?view=gallery", f"tasks/{rich.not_downloaded}"):
         text = browser.get(f"/dashboard/{path}").text
         assert re.search(r"not downloaded, expires in (19|20) h", text), path
 
 
-def test_one_of_two_outputs_that_was_not_downloaded_has_a_clock_and_its_number(
+def test_one_missing_output_of_two_shows_its_number_and_when_it_expires(
     browser: FlaskClient, store: SqliteStore, tmp_path: Path
 ) -> None:
     ends = f"Expires={now_ms() // 1000 + 3600}"
@@ -204,7 +206,7 @@ def test_one_of_two_outputs_that_was_not_downloaded_has_a_clock_and_its_number(
         assert "not downloaded, expires in" in browser.get(f"/dashboard/{path}").text, path
     page = browser.get("/dashboard/tasks/task-1").text
     assert 'alt="Output 1 of task-1' in page
-    assert "<dt>Output</dt><dd>2</dd>" in page  # as in the attempt's answer
+    assert "<dt>Output</dt><dd>2</dd>" in page  # as in the response of the attempt
 
 
 def test_lists_mark_a_task_with_a_mismatch(browser: FlaskClient, store: SqliteStore) -> None:
@@ -238,7 +240,7 @@ def test_a_body_that_cannot_be_shown_says_why(
 
 
 @pytest.mark.usefixtures("rich")
-def test_the_overview_counts(browser: FlaskClient) -> None:
+def test_the_overview_shows_counts(browser: FlaskClient) -> None:
     text = re.sub(r"\s+", " ", browser.get("/dashboard/").text)
     for words in (
         "<strong>1</strong> <span>open</span>",
@@ -273,7 +275,7 @@ def test_deliveries_for_a_missing_hook_are_shown_as_waiting(
     assert "working" not in shown.partition("</li>\n</ul>")[0]
 
 
-def test_a_rejected_hooks_file_is_shown_while_its_process_is_at_work(
+def test_a_rejected_hooks_file_is_shown_while_its_process_runs(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     problem = f"hooks.toml: <b>is</b> not TOML {SECRET}"
@@ -287,12 +289,12 @@ def test_a_rejected_hooks_file_is_shown_while_its_process_is_at_work(
     store.activity.report_problem("host:2", "web", problem, now_ms())
     assert "rejected by the web process and the worker;" in browser.get("/dashboard/").text
     store.activity.report_problem("host:2", "web", None, now_ms())
-    store.activity.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it died
+    store.activity.report_problem("host:1", "worker", problem, now_ms() - 31_000)  # it is dead
     assert "The hooks file was rejected" not in browser.get("/dashboard/").text
 
 
 @pytest.mark.usefixtures("rich")
-def test_charts_are_pictures_with_words(browser: FlaskClient) -> None:
+def test_charts_have_a_text_alternative(browser: FlaskClient) -> None:
     text = browser.get("/dashboard/").text
     assert text.count('role="img"') == 3
     assert 'aria-label="Results per hour. In the last 24 hours: 3 succeeded, 2 failed."' in text
@@ -326,7 +328,7 @@ def test_tasks_are_found_by_filters(browser: FlaskClient, query: str, found: set
         ("before=x", "This page of the list"),
     ],
 )
-def test_a_filter_that_cannot_be_is_told(browser: FlaskClient, query: str, says: str) -> None:
+def test_an_invalid_filter_is_reported(browser: FlaskClient, query: str, says: str) -> None:
     answer = browser.get(f"/dashboard/tasks?{query}")
     assert answer.status_code == 400
     assert says in answer.text
@@ -334,11 +336,11 @@ def test_a_filter_that_cannot_be_is_told(browser: FlaskClient, query: str, says:
 
 
 @pytest.mark.parametrize("name", [Rich().failed, f"at-provider-{Rich().failed}"])
-def test_an_id_leads_to_its_task(browser: FlaskClient, rich: Rich, name: str) -> None:
+def test_searching_for_an_id_leads_to_its_task(browser: FlaskClient, rich: Rich, name: str) -> None:
     assert browser.get(f"/dashboard/tasks?q={name}").location == f"/dashboard/tasks/{rich.failed}"
 
 
-def test_lists_have_pages(browser: FlaskClient, store: SqliteStore) -> None:
+def test_lists_are_paginated(browser: FlaskClient, store: SqliteStore) -> None:
     for number in range(60):
         store.inbox.create_task(Task(f"t{number}", "kling", Status.CREATED, number, number))
     first = browser.get("/dashboard/tasks?status=open").text
@@ -354,7 +356,7 @@ def test_lists_have_pages(browser: FlaskClient, store: SqliteStore) -> None:
 # -- pictures
 
 
-def test_a_thumbnail_and_the_whole_picture_are_ours(
+def test_thumbnails_and_pictures_are_served_from_our_host(
     browser: FlaskClient, rich: Rich, tmp_path: Path
 ) -> None:
     text = browser.get(f"/dashboard/tasks/{rich.succeeded}").text
@@ -376,7 +378,7 @@ def test_a_thumbnail_and_the_whole_picture_are_ours(
 @pytest.mark.parametrize(
     "content_type", ["text/html", "image/svg+xml", "application/xhtml+xml", "text/xml"]
 )
-def test_a_file_that_a_browser_would_run_is_only_saved(
+def test_a_file_that_a_browser_could_run_is_an_attachment(
     browser: FlaskClient, store: SqliteStore, tmp_path: Path, content_type: str
 ) -> None:
     tell(store, "t", "succeed", MINUTE)
@@ -392,14 +394,14 @@ def test_a_file_that_a_browser_would_run_is_only_saved(
 
 
 @pytest.mark.parametrize("path", ["tasks/nobody", "thumbnails/9/0", "files/9/0", "no/such/page"])
-def test_what_is_not_there_is_a_page_that_says_so(browser: FlaskClient, path: str) -> None:
+def test_a_missing_page_says_so(browser: FlaskClient, path: str) -> None:
     answer = browser.get(f"/dashboard/{path}")
     assert answer.status_code == 404
     assert answer.mimetype == "text/html"
     checked(answer.text)
 
 
-def test_a_record_that_is_away_is_a_page_that_says_so(browser: FlaskClient, tmp_path: Path) -> None:
+def test_an_unavailable_record_is_explained(browser: FlaskClient, tmp_path: Path) -> None:
     (tmp_path / "receiver.db").rename(tmp_path / "elsewhere")
     answer = browser.get("/dashboard/")
     assert answer.status_code == 503
@@ -410,16 +412,16 @@ def test_a_record_that_is_away_is_a_page_that_says_so(browser: FlaskClient, tmp_
 # -- live
 
 
-def test_a_page_that_did_not_change_is_not_sent_again(
+def test_an_unchanged_page_is_not_sent_again(
     browser: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = now_ms() - 90_000  # half a minute from where its age is told anew
+    at = now_ms() - 90_000  # half a minute before its age changes on the page
     store.inbox.create_task(Task("t", "kling", Status.CREATED, at, at))
     first = browser.get("/dashboard/tasks/t", headers={"X-Live": "1"})
-    assert "<nav" not in first.text  # the parts alone
+    assert "<nav" not in first.text  # only the live parts
     assert token(first.text)
     known = {"X-Live": "1", "If-None-Match": first.headers["ETag"]}
-    later = int(time.time()) + 2  # from one second to the next its forms have other tokens
+    later = int(time.time()) + 2  # the CSRF tokens in its forms change every second
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _: later)
     whole = browser.get("/dashboard/tasks/t", headers={"X-Live": "1"})
     assert token(whole.text) != token(first.text)
@@ -431,7 +433,7 @@ def test_a_page_that_did_not_change_is_not_sent_again(
     assert changed.headers["ETag"] != first.headers["ETag"]
 
 
-def test_every_live_part_of_a_page_is_in_its_answer_to_the_script(
+def test_every_live_part_of_a_page_is_in_the_response_to_the_script(
     browser: FlaskClient, rich: Rich
 ) -> None:
     for path in ("", "tasks", f"tasks/{rich.failed}", "deliveries", "endpoints", "quarantine"):
@@ -443,7 +445,7 @@ def test_every_live_part_of_a_page_is_in_its_answer_to_the_script(
         assert sorted(whole) == sorted(live)
 
 
-def test_what_was_sent_stands_beside_the_result_where_it_was_kept(
+def test_stored_inputs_are_shown_beside_the_result(
     browser: FlaskClient, stranger: FlaskClient, rich: Rich, store: SqliteStore
 ) -> None:
     task, small = rich.succeeded, b"\xff\xd8 a small person"

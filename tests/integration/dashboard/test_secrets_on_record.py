@@ -1,4 +1,4 @@
-"""A secret that got into any personal column is hidden on every page."""
+"""A secret in any personal column is hidden on every page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.samples import SECRET
 TOKEN = mint("a-secret-of-another-installation", "kling", "task-1")
 EMPTY = {"idempotency_keys", "alerts", "inputs"}  # of the record that the test uses
 LINK = f"https://shop.example/callbacks/kling/task-1/{TOKEN}"
-# Not text; shown nowhere; and the operator's own name, by which pages look tasks up.
+# Not text, never shown, or the operator's own name, by which pages find tasks.
 NOT_HIDDEN = {"thumbnail", "key", "reference"}
 PAGES = ("", "tasks", "deliveries", "dead", "endpoints", "quarantine")
 

@@ -1,4 +1,4 @@
-"""Files of results are shown only if a browser runs nothing in them; the others are saved."""
+"""Result files are shown only if a browser runs nothing in them; others are attachments."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from receiver.deliveries import Attempt, File, State
 from receiver.stores.sqlite import SqliteStore
 from tests.support.rich_record import MINUTE, tell
 
-BODY = b"<script>alert(1)</script>"  # whatever is said of it
+BODY = b"<script>alert(1)</script>"  # whatever the file says about itself
 
 
 def served(store: SqliteStore, tmp_path: Path, content_type: str, name: str) -> str:
-    """Where the pages serve a file of this type."""
+    """Return the URL at which the pages serve a file of this type."""
     tell(store, "t", "succeed", MINUTE)
     delivery = store.outbox.claim("w", MINUTE, 2 * MINUTE, 1)[0]
     path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Other sides for the hooks, on loopback."""
+"""Servers for the hooks, on loopback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def secure_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """An https site whose certificate is trusted, at `localhost`."""
+    """An HTTPS site at `localhost` whose certificate is trusted."""
     monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(CERT))
     with Site(tls=True) as made:
         yield made

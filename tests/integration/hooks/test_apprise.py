@@ -1,4 +1,4 @@
-"""The apprise hook against a real server: what arrives, what fails, and where it may not go."""
+"""The apprise hook with a real server: messages, failures, and refused addresses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def hook(site: Site, **more: Any) -> Apprise:
 
 
 def with_picture(path: Path, content: bytes) -> Notice:
-    """A notice of two pictures, of which one was downloaded to this path."""
+    """Return a notice of two pictures, one of which was downloaded to this path."""
     path.write_bytes(content)
     file = File("0", str(path), "ab" * 32, len(content), "image/png")
     media = (Media("image", "https://cdn.example/0"), Media("image", "https://cdn.example/1", "1"))
@@ -84,7 +84,7 @@ def test_a_picture_that_is_not_attached_is_linked(site: Site, tmp_path: Path) ->
         ("processing", "info"),
     ],
 )
-def test_the_type_of_the_notification_says_how_the_task_ended(
+def test_the_type_of_the_notification_shows_how_the_task_ended(
     site: Site, status: str, type_: str
 ) -> None:
     hook(site).send(notice(status))
@@ -99,7 +99,7 @@ def test_the_type_of_the_notification_says_how_the_task_ended(
         (AlertKind.DISABLED, "failure"),
     ],
 )
-def test_the_type_of_an_alert_says_how_the_endpoint_is(
+def test_the_type_of_an_alert_shows_the_state_of_the_endpoint(
     site: Site, kind: AlertKind, type_: str
 ) -> None:
     hook(site).alert(Alert(1, "mail", kind, 1_765_519_850_000, "no answer"))
@@ -107,7 +107,7 @@ def test_the_type_of_an_alert_says_how_the_endpoint_is(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 413, 415, 422])
-def test_a_message_that_is_refused_with_its_picture_is_sent_without(
+def test_a_message_refused_with_its_picture_is_sent_without_it(
     site: Site, tmp_path: Path, status: int
 ) -> None:
     page = site.pages[f"/{SECRET}"]
@@ -126,16 +126,14 @@ def test_a_message_that_is_refused_with_its_picture_is_sent_without(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-def test_a_refusal_of_one_message_says_nothing_about_the_service(site: Site, status: int) -> None:
+def test_one_refused_message_does_not_count_against_the_service(site: Site, status: int) -> None:
     site.pages[f"/{SECRET}"] = Page(b"no", status)
     with pytest.raises(ContentFailure, match=str(status)):
         hook(site).send(notice())
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
-def test_a_service_that_is_in_trouble_is_asked_once(
-    site: Site, tmp_path: Path, status: int
-) -> None:
+def test_a_failing_service_is_called_once(site: Site, tmp_path: Path, status: int) -> None:
     site.pages[f"/{SECRET}"] = Page(b"no", status)
     with pytest.raises(TemporaryFailure, match=str(status)):
         hook(site).send(with_picture(tmp_path / "0.png", picture()))
@@ -149,7 +147,7 @@ def test_an_alert_arrives(site: Site) -> None:
     assert "no answer" in document["message"]
 
 
-def test_a_service_that_does_not_take_it_is_tried_again(site: Site) -> None:
+def test_a_message_that_the_service_does_not_accept_is_retried(site: Site) -> None:
     site.pages[f"/{SECRET}"] = Page(b"no", 500)
     with pytest.raises(TemporaryFailure, match="JSON did not accept the message") as caught:
         hook(site).send(notice())
@@ -163,7 +161,7 @@ def test_an_internal_address_is_not_reached(site: Site) -> None:
     assert site.requests == []
 
 
-def test_a_name_that_leads_to_an_internal_address_is_not_reached(site: Site) -> None:
+def test_a_name_that_resolves_to_an_internal_address_is_not_reached(site: Site) -> None:
     port = site.url.rpartition(":")[2]
     named = Apprise("phones", {"url": f"json://localhost:{port}/{SECRET}"})
     with pytest.raises(PermanentFailure, match="allow_private"):
@@ -179,7 +177,7 @@ def test_no_redirect_is_followed(site: Site) -> None:
     assert [request.path for request in site.requests] == [f"/{SECRET}"]
 
 
-def test_one_that_does_not_answer_is_not_waited_for() -> None:
+def test_a_service_that_does_not_respond_is_abandoned_at_the_deadline() -> None:
     with dripping(b"", then_wait=True) as port:
         slow = Apprise(
             "phones",
@@ -189,7 +187,7 @@ def test_one_that_does_not_answer_is_not_waited_for() -> None:
             slow.send(notice())
 
 
-def test_a_plugin_that_breaks_is_a_service_that_did_not_take_it(
+def test_an_exception_of_a_plugin_is_a_temporary_failure(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Breaks:
@@ -215,14 +213,16 @@ def test_a_plugin_that_breaks_is_a_service_that_did_not_take_it(
         (f"slack://{SECRET}", "is not one of apprise's URLs"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_told_at_the_start(url: str, says: str) -> None:
+def test_an_unusable_url_is_reported_at_the_start(url: str, says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Apprise("phones", {"url": url})
     assert says in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
-def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(SettingsError, match="pip install 'apprise>="):
         Apprise("phones", {"url": "json://example.com/"})
@@ -232,14 +232,14 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     "address",
     [("127.0.0.1", 80), ("localhost", 80), ("10.0.0.1", 80), ("::1", 80, 0, 0), "/run/docker.sock"],
 )
-def test_a_guarded_thread_connects_to_nothing_internal(address: Any) -> None:
+def test_a_guarded_thread_cannot_connect_to_internal_addresses(address: Any) -> None:
     with socket_guard.public_only() as refused, pytest.raises(socket_guard.AddressRefused):
         sys.audit("socket.connect", None, address)
     assert len(refused) == 1
-    sys.audit("socket.connect", None, address)  # outside of the block it may
+    sys.audit("socket.connect", None, address)  # allowed outside of the block
 
 
-def test_a_public_address_is_let_through() -> None:
+def test_a_public_address_is_allowed() -> None:
     with socket_guard.public_only() as refused:
         sys.audit("socket.connect", None, ("93.184.216.34", 443))
     assert refused == []

@@ -1,4 +1,4 @@
-"""The command hook with real processes: what they are told, how they end, what they leave."""
+"""The command hook with real processes: their input, their end, and what they leave behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def gone(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
 
 
-def test_the_event_is_on_its_standard_input(tmp_path: Path) -> None:
+def test_the_event_is_passed_on_standard_input(tmp_path: Path) -> None:
     script = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_bytes(sys.stdin.buffer.read())"
     told = notice(media=(Media("image", "https://cdn.example/0.png"),))
     done = command(script, str(tmp_path / "event")).send(told)
@@ -49,7 +49,7 @@ def test_the_event_is_on_its_standard_input(tmp_path: Path) -> None:
     assert done.answer == "exit status 0"
 
 
-def test_its_environment_tells_the_essentials_and_nothing_of_ours(
+def test_its_environment_has_the_essentials_and_none_of_our_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CALLBACK_SECRETS", "a-secret-for-the-tests-only")
@@ -73,7 +73,7 @@ def test_its_environment_tells_the_essentials_and_nothing_of_ours(
     assert "PATH" in found
 
 
-def test_no_shell_looks_at_an_argument(tmp_path: Path) -> None:
+def test_arguments_are_not_interpreted_by_a_shell(tmp_path: Path) -> None:
     script = "import sys; print(sys.argv[1])"
     argument = f"$(touch {tmp_path}/harm); `id` > {tmp_path}/harm"
     assert argument in command(script, argument).send(notice()).answer
@@ -93,7 +93,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("script", "family", "says"), ENDS)
-def test_how_it_ends_decides(script: str, family: type[Exception], says: str) -> None:
+def test_the_exit_status_decides(script: str, family: type[Exception], says: str) -> None:
     with pytest.raises(family) as caught:
         command(script).send(notice())
     assert type(caught.value) is family
@@ -101,20 +101,20 @@ def test_how_it_ends_decides(script: str, family: type[Exception], says: str) ->
 
 
 @pytest.mark.parametrize("program", ["/nowhere/at-all", "/etc/passwd", "/"])
-def test_one_that_cannot_be_started_is_tried_again(program: str) -> None:
+def test_a_command_that_cannot_be_started_is_retried(program: str) -> None:
     with pytest.raises(TemporaryFailure, match=program):
         Command("shop", {"command": [program]}).send(notice())
 
 
-def test_a_folder_that_is_not_there_is_named() -> None:
+def test_a_missing_folder_is_named() -> None:
     with pytest.raises(TemporaryFailure, match="/nowhere"):
         command("", cwd="/nowhere").send(notice())
 
 
-def test_one_that_does_not_end_is_killed_with_all_it_started(
+def test_a_command_that_does_not_end_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time is up as soon as the command has started a child and said so."""
+    """The time is up once the command has started a child and reported it."""
     script = (
         "import os, pathlib, signal, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
@@ -132,8 +132,8 @@ def test_one_that_does_not_end_is_killed_with_all_it_started(
     wait_until(lambda: all(map(gone, pids)))
 
 
-def test_what_it_leaves_running_holds_nobody_up(tmp_path: Path) -> None:
-    """It ends at once, but a child of it keeps the output open."""
+def test_a_child_left_running_does_not_delay_the_attempt(tmp_path: Path) -> None:
+    """The command ends at once, but its child keeps the output open."""
     script = (
         "import pathlib, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
@@ -146,25 +146,25 @@ def test_what_it_leaves_running_holds_nobody_up(tmp_path: Path) -> None:
     wait_until(lambda: gone(pid))
 
 
-def test_gigabytes_of_output_are_cut(tmp_path: Path) -> None:
+def test_gigabytes_of_output_are_truncated(tmp_path: Path) -> None:
     script = "import os\nfor _ in range(400): os.write(1, b'x' * 1_000_000)"
     answer = command(script).send(notice()).answer
     assert len(answer) < MAX_OUTPUT + 100
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_that_reads_nothing_is_fine() -> None:
-    told = notice(reason="x" * 1_000_000)  # more than a pipe holds
+def test_a_command_need_not_read_its_input() -> None:
+    told = notice(reason="x" * 1_000_000)  # more than the buffer of a pipe
     assert command("").send(told).answer == "exit status 0"
 
 
-def test_output_that_is_no_text_is_kept_as_far_as_it_goes() -> None:
+def test_output_that_is_not_utf8_is_kept_as_far_as_possible() -> None:
     answer = command("import os; os.write(1, b'\\xff\\x00 ok \\x1b[2J')").send(notice()).answer
     assert "ok" in answer
     assert answer.isprintable()
 
 
-def test_a_reference_with_a_nul_starts_it_all_the_same() -> None:
+def test_a_reference_with_a_nul_does_not_prevent_the_command() -> None:
     script = "import os; print(os.environ['CALLBACK_REFERENCE'])"
     assert command(script).send(notice(reference="a\0b")).answer == "exit status 0: ab"
 
@@ -182,7 +182,7 @@ def test_a_reference_with_a_nul_starts_it_all_the_same() -> None:
         ({"command": ["a"], "deadline": 0}, "deadline"),
     ],
 )
-def test_a_wrong_option_is_named(options: dict[str, Any], says: str) -> None:
+def test_an_invalid_option_is_named(options: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Command("shop", options)
     assert says in str(caught.value)

@@ -1,4 +1,4 @@
-"""A command does not outlive the worker that runs it: another worker will run it again."""
+"""A command ends with its worker, because another worker will run it again."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def serve(site: Site, name: str, body: bytes, status: int = 200) -> None:
     site.pages[f"/{name}?sig=S3CRET"] = Page(body, status, {"Content-Type": "text/html"})
 
 
-def test_a_picture_is_fetched_whole_and_described(site: Site, tmp_path: Path) -> None:
+def test_a_picture_is_downloaded_and_described(site: Site, tmp_path: Path) -> None:
     content = picture("PNG", (640, 480))
     serve(site, "0", content)
     done = download(tmp_path).send(notice(media=(image(site),)))
@@ -60,7 +60,7 @@ def test_a_picture_is_fetched_whole_and_described(site: Site, tmp_path: Path) ->
     assert Path(file.url).read_bytes() == content
     assert (file.media_index, file.size) == ("0", len(content))
     assert file.sha256 == hashlib.sha256(content).hexdigest()
-    assert file.content_type == "image/png"  # not what the header said
+    assert file.content_type == "image/png"  # not what the header says
     assert file.thumbnail is not None
     with Image.open(io.BytesIO(file.thumbnail)) as small:
         assert (small.format, small.size) == ("JPEG", (320, 240))
@@ -78,14 +78,14 @@ def test_all_outputs_are_fetched(site: Site, tmp_path: Path) -> None:
     assert done.files[1].thumbnail is None
 
 
-def test_a_second_attempt_leads_to_the_same_files(site: Site, tmp_path: Path) -> None:
+def test_a_second_attempt_writes_the_same_files(site: Site, tmp_path: Path) -> None:
     serve(site, "0", picture())
     hook, told = download(tmp_path), notice(media=(image(site),))
     assert hook.send(told) == hook.send(told)
     assert below(tmp_path) == {"kling/0199f1a2/0.png"}
 
 
-def test_it_goes_into_a_bucket_as_well(site: Site) -> None:
+def test_a_picture_can_be_stored_in_a_bucket(site: Site) -> None:
     content = picture()
     serve(site, "0", content)
     done = download("memory://bucket").send(notice(media=(image(site),)))
@@ -95,7 +95,7 @@ def test_it_goes_into_a_bucket_as_well(site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 406, 409, 410, 411, 412, 418])
-def test_an_expired_url_may_be_replaced_and_is_tried_again(
+def test_an_expired_url_is_retried_because_it_may_be_replaced(
     site: Site, tmp_path: Path, status: int
 ) -> None:
     serve(site, "0", b"<Error>", status)
@@ -116,7 +116,7 @@ def test_an_expired_url_may_be_replaced_and_is_tried_again(
         *((status, TemporaryFailure) for status in (500, 501, 502, 503, 504, 520, 529, 599)),
     ],
 )
-def test_only_a_server_that_cannot_answer_now_is_a_temporary_failure(
+def test_only_an_unavailable_server_is_a_temporary_failure(
     site: Site, tmp_path: Path, status: int, family: type[Exception]
 ) -> None:
     serve(site, "0", picture(), status)
@@ -159,7 +159,7 @@ def test_an_error_page_served_as_a_success_leaves_no_file(
     "location",
     ["/login", "/0?sig=S3CRET", "ftp://127.0.0.1/", "https://", "//a b/", "data:image/png,x"],
 )
-def test_a_redirect_to_anything_but_the_result_asks_for_a_fresh_url(
+def test_a_redirect_to_anything_but_the_result_requests_a_fresh_url(
     site: Site, tmp_path: Path, location: str
 ) -> None:
     site.pages["/login"] = Page(b"<html>Please log in")
@@ -170,12 +170,12 @@ def test_a_redirect_to_anything_but_the_result_asks_for_a_fresh_url(
 
 
 @pytest.mark.parametrize("url", ["ftp://cdn.example/0.png", "/0.png", "", "https://a b/0.png"])
-def test_a_url_that_cannot_be_used_asks_for_a_fresh_one(tmp_path: Path, url: str) -> None:
+def test_an_unusable_url_requests_a_fresh_one(tmp_path: Path, url: str) -> None:
     with pytest.raises(ResultGone, match="not an http or https URL"):
         download(tmp_path).send(notice(media=(Media("image", url),)))
 
 
-def test_a_redirect_to_an_internal_address_is_still_refused_for_good(
+def test_a_redirect_to_an_internal_address_is_a_permanent_failure(
     site: Site, tmp_path: Path
 ) -> None:
     other = site.url.replace("127.0.0.1", "127.0.0.2")
@@ -193,7 +193,7 @@ SIZE = len(picture())
         (203, None),
         (206, f"bytes 0-{SIZE - 1}/{SIZE}"),
         (206, f"Bytes  0-{SIZE - 1}/{SIZE} "),
-        # It does not say that the file is whole, but a picture shows it.
+        # It does not say that the file is complete, but the picture shows it.
         (206, None),
         (206, ""),
         (206, f"bytes 0-{SIZE - 1}/*"),
@@ -202,7 +202,7 @@ SIZE = len(picture())
         (206, "bytes 0-" + "9" * 5_000 + "/" + "9" * 5_000),
     ],
 )
-def test_a_whole_picture_is_taken_whatever_the_success_is_called(
+def test_a_complete_picture_is_accepted_with_any_success_status(
     site: Site, tmp_path: Path, status: int, content_range: str | None
 ) -> None:
     headers = {} if content_range is None else {"Content-Range": content_range}
@@ -220,12 +220,12 @@ CLIP = b"\0\0\0\x20ftypisom\0\0\2\0" + b"x" * 1000
         (f"bytes 0-{len(CLIP) - 1}/{len(CLIP)}", True),
         (f"bytes 0-{len(CLIP) - 1}/{2 * len(CLIP)}", False),  # the first half
         (f"bytes {len(CLIP)}-{2 * len(CLIP) - 1}/{2 * len(CLIP)}", False),  # the second half
-        (f"bytes 0-{len(CLIP) - 1}/*", False),  # nobody knows
-        (f"bytes 0-{len(CLIP) + 9}/{len(CLIP) + 10}", False),  # it says more than there is
+        (f"bytes 0-{len(CLIP) - 1}/*", False),  # unknown
+        (f"bytes 0-{len(CLIP) + 9}/{len(CLIP) + 10}", False),  # it says more than it contains
         (None, False),
     ],
 )
-def test_a_part_of_a_file_is_not_taken_for_the_whole(
+def test_a_part_of_a_file_is_not_mistaken_for_the_whole(
     site: Site, tmp_path: Path, content_range: str | None, is_taken: bool
 ) -> None:
     headers = {} if content_range is None else {"Content-Range": content_range}
@@ -242,7 +242,7 @@ def test_a_part_of_a_file_is_not_taken_for_the_whole(
 @pytest.mark.parametrize(
     "content_range", [f"bytes 0-{SIZE - 1}/{SIZE + 1}", f"bytes 1-{SIZE}/{SIZE + 1}", "bytes 0-0/2"]
 )
-def test_what_says_that_it_is_a_part_is_not_taken_although_it_decodes(
+def test_a_partial_response_is_refused_even_if_it_decodes(
     site: Site, tmp_path: Path, content_range: str
 ) -> None:
     site.pages["/0?sig=S3CRET"] = Page(picture(), 206, {"Content-Range": content_range})
@@ -251,7 +251,7 @@ def test_what_says_that_it_is_a_part_is_not_taken_although_it_decodes(
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "GZIP", "x-gzip", "br", "zstd", "compress"])
-def test_a_body_that_is_not_compressed_as_it_says_is_an_unusable_result(
+def test_a_body_that_does_not_match_its_content_encoding_is_a_content_failure(
     site: Site, tmp_path: Path, coding: str
 ) -> None:
     site.pages["/0?sig=S3CRET"] = Page(picture(), 200, {"Content-Encoding": coding})
@@ -272,7 +272,7 @@ def test_a_body_that_is_not_compressed_as_it_says_is_an_unusable_result(
         ("", bytes),
     ],
 )
-def test_a_picture_with_a_content_encoding_is_unpacked(
+def test_a_picture_with_a_content_encoding_is_decoded(
     site: Site, tmp_path: Path, coding: str, pack: Callable[[bytes], bytes]
 ) -> None:
     site.pages["/0?sig=S3CRET"] = Page(pack(picture()), 200, {"Content-Encoding": coding})
@@ -287,7 +287,7 @@ def test_a_picture_with_a_content_encoding_is_unpacked(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n",
     ],
 )
-def test_a_body_that_breaks_off_is_a_fault_of_the_server(tmp_path: Path, answer: bytes) -> None:
+def test_a_truncated_body_is_a_temporary_failure(tmp_path: Path, answer: bytes) -> None:
     with dripping(answer + picture()[:40], pause=0) as port:
         told = notice(media=(Media("image", f"http://127.0.0.1:{port}/0.png"),))
         with pytest.raises(TemporaryFailure, match="connection broke"):
@@ -296,7 +296,7 @@ def test_a_body_that_breaks_off_is_a_fault_of_the_server(tmp_path: Path, answer:
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_what_was_downloaded_is_recorded_and_only_the_rest_is_fetched_again(
+def test_downloaded_files_are_recorded_and_only_the_rest_is_fetched_again(
     site: Site, tmp_path: Path, failing: int
 ) -> None:
     names = ["0", "1", "2"]
@@ -325,14 +325,14 @@ def test_what_was_downloaded_is_recorded_and_only_the_rest_is_fetched_again(
     [
         ([403, 503], ResultGone),  # a server that refuses works
         ([503, 500], TemporaryFailure),
-        ([200, 503], TemporaryFailure),  # see `deliver`: it gave a file
+        ([200, 503], TemporaryFailure),  # see `deliver`: it returned a file
         (["large", 503], TemporaryFailure),
         (["large", 403], ResultGone),
         (["large", "large"], PermanentFailure),
-        ([200, "large"], PermanentFailure),  # what is there is recorded all the same
+        ([200, "large"], PermanentFailure),  # downloaded files are recorded nevertheless
     ],
 )
-def test_the_failures_of_several_outputs_make_one(
+def test_the_failures_of_several_outputs_are_combined(
     site: Site, tmp_path: Path, others: list[int | str], family: type[Exception]
 ) -> None:
     for name, answer in enumerate(others):
@@ -347,10 +347,10 @@ def test_the_failures_of_several_outputs_make_one(
     assert len(caught.value.files) == len(below(tmp_path)) == others.count(200)
 
 
-def test_a_slow_output_leaves_time_to_the_others(
+def test_a_slow_output_leaves_time_for_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each output would take all the time that it gets, by a scripted clock."""
+    """Each output would take all the time it gets, according to a scripted clock."""
     shares: list[float] = []
 
     def stream(url: str, *, deadline: float, **_: object) -> Any:
@@ -369,7 +369,7 @@ def test_a_slow_output_leaves_time_to_the_others(
         download(tmp_path, deadline=100).send(notice(media=media[:1]))
 
 
-def test_a_result_that_the_code_cannot_cope_with_costs_only_itself(
+def test_a_result_that_breaks_the_code_costs_only_itself(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inspect = content.inspect
@@ -400,7 +400,7 @@ def test_a_result_that_the_code_cannot_cope_with_costs_only_itself(
         (errno.EFBIG, ContentFailure),
     ],
 )
-def test_a_place_that_takes_no_file_is_a_temporary_failure(
+def test_a_storage_error_is_a_temporary_failure(
     site: Site,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -417,7 +417,7 @@ def test_a_place_that_takes_no_file_is_a_temporary_failure(
     assert type(caught.value) is family
 
 
-def test_a_name_that_is_too_long_holds_up_no_other_result(site: Site, tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_does_not_block_other_results(site: Site, tmp_path: Path) -> None:
     serve(site, "0", picture())
     path = "{task}" + 4 * "{reference}-{index}" + ".{extension}"
     hook = download(tmp_path, path=path)
@@ -426,11 +426,11 @@ def test_a_name_that_is_too_long_holds_up_no_other_result(site: Site, tmp_path: 
     assert hook.send(notice(media=(image(site),), reference="r")).files
 
 
-def test_a_store_with_errors_of_its_own_is_a_place_that_cannot_be_written(
+def test_an_exception_of_the_storage_library_is_a_temporary_failure(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class HttpError(Exception):
-        """Not an OSError, as with some of fsspec's systems."""
+        """Not an OSError, as in some of fsspec's file systems."""
 
     def put_file(*_: object, **__: object) -> None:
         raise HttpError("503, backend error")
@@ -442,7 +442,7 @@ def test_a_store_with_errors_of_its_own_is_a_place_that_cannot_be_written(
         hook.send(notice(media=(image(site),)))
 
 
-def test_a_failed_attempt_leaves_the_older_file_alone(site: Site, tmp_path: Path) -> None:
+def test_a_failed_attempt_does_not_change_the_older_file(site: Site, tmp_path: Path) -> None:
     content = picture()
     serve(site, "0", content)
     hook, told = download(tmp_path), notice(media=(image(site),))
@@ -454,7 +454,9 @@ def test_a_failed_attempt_leaves_the_older_file_alone(site: Site, tmp_path: Path
     assert below(tmp_path) == {"kling/0199f1a2/0.png"}
 
 
-def test_a_download_too_large_is_refused_and_leaves_nothing(site: Site, tmp_path: Path) -> None:
+def test_a_download_that_is_too_large_is_refused_and_leaves_no_file(
+    site: Site, tmp_path: Path
+) -> None:
     serve(site, "0", picture() + b"x" * 200_000)
     with pytest.raises(PermanentFailure, match="larger than the 100000 bytes"):
         download(tmp_path, max_bytes=100_000).send(notice(media=(image(site),)))
@@ -491,7 +493,7 @@ def test_internal_addresses_are_refused_unless_allowed(site: Site, tmp_path: Pat
     assert site.requests == []
 
 
-def test_a_place_that_cannot_be_written_is_tried_again(site: Site, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_retried(site: Site, tmp_path: Path) -> None:
     (tmp_path / "kling").write_text("a file where a folder should be")
     serve(site, "0", picture())
     with pytest.raises(TemporaryFailure, match=r"cannot be written: (Not a directory|File exists)"):

@@ -1,4 +1,4 @@
-"""Results of every type come to a folder unchanged, with an extension that fits."""
+"""Results of every type are stored unchanged, with a matching extension."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ RESULTS = {
 }
 
 
-def test_results_of_every_type_are_kept(site: Site, tmp_path: Path) -> None:
+def test_results_of_every_type_are_stored_with_a_matching_extension(
+    site: Site, tmp_path: Path
+) -> None:
     media = []
     for number, ((kind, _, _), body) in enumerate(RESULTS.items()):
-        # What the server says of them is wrong, as it often is.
+        # The server's Content-Type is wrong, as it often is.
         site.pages[f"/{number}.png"] = Page(body, headers={"Content-Type": "image/png"})
         media.append(Media(kind, f"{site.url}/{number}.png", str(number)))
     hook = Download("files", {"to": str(tmp_path), "allow_private": True})
@@ -63,7 +65,9 @@ def test_results_of_every_type_are_kept(site: Site, tmp_path: Path) -> None:
         b"\0\0\0\x20ftypheic",
     ],
 )
-def test_what_is_no_result_is_a_content_failure(site: Site, tmp_path: Path, body: bytes) -> None:
+def test_a_file_that_is_not_a_result_is_a_content_failure(
+    site: Site, tmp_path: Path, body: bytes
+) -> None:
     site.pages["/0.png"] = Page(body, headers={"Content-Type": "image/png"})
     hook = Download("files", {"to": str(tmp_path), "allow_private": True})
     with pytest.raises(ContentFailure):

@@ -42,7 +42,7 @@ def mail(port: int, **options: Any) -> Email:
     return Email("mail", {"port": port, "from": "Shop <shop@shop.example>", **options})
 
 
-def test_a_letter_arrives(box: Mailbox) -> None:
+def test_a_message_arrives(box: Mailbox) -> None:
     done = mail(box.port).send(notice())
     assert done.answer == "250 2.0.0 OK: queued as 4711"
     ((envelope, letter),) = box.letters
@@ -52,7 +52,7 @@ def test_a_letter_arrives(box: Mailbox) -> None:
     assert letter["To"] == "one@shop.example, two@shop.example"
 
 
-def test_one_recipient_is_a_list_of_one(box: Mailbox) -> None:
+def test_a_single_recipient_may_be_a_string(box: Mailbox) -> None:
     mail(box.port, to="one@shop.example", subject="[{provider}] {task}").send(notice())
     ((envelope, letter),) = box.letters
     assert envelope.rcpt_tos == ["one@shop.example"]
@@ -67,7 +67,7 @@ def test_every_attempt_has_the_same_message_id(box: Mailbox) -> None:
     assert len(box.letters) == 2
 
 
-def test_the_downloaded_picture_arrives_inside(box: Mailbox, site: Site, tmp_path: Path) -> None:
+def test_the_downloaded_picture_is_embedded(box: Mailbox, site: Site, tmp_path: Path) -> None:
     content = picture()
     site.pages["/0.png"] = Page(content)
     told = notice(media=(Media("image", f"{site.url}/0.png"),))
@@ -86,19 +86,19 @@ def test_starttls_is_used_when_offered() -> None:
         assert box.encrypted == [True, False]
 
 
-def test_tls_from_the_first_byte() -> None:
+def test_tls_can_be_used_from_the_first_byte() -> None:
     with smtp_server(tls=True) as box:
         mail(box.port, tls=True).send(notice())
         assert box.encrypted == [True]
 
 
-def test_starttls_always_sends_nothing_without_it(box: Mailbox) -> None:
+def test_starttls_always_sends_nothing_without_tls(box: Mailbox) -> None:
     with pytest.raises(TemporaryFailure, match="offers no STARTTLS"):
         mail(box.port, starttls="always").send(notice())
     assert box.letters == []
 
 
-def test_a_certificate_nobody_signed_stops_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_certificate_prevents_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with smtp_server(starttls=True) as box:
         with pytest.raises(TemporaryFailure, match="the certificate is not trusted"):
@@ -106,19 +106,19 @@ def test_a_certificate_nobody_signed_stops_the_letter(monkeypatch: pytest.Monkey
         assert box.letters == []
 
 
-def test_a_login_goes_over_tls() -> None:
+def test_a_login_is_sent_over_tls() -> None:
     with smtp_server(starttls=True, login=True) as box:
         mail(box.port, username="shop", password="right").send(notice())
         assert (box.logins, box.encrypted) == ([("shop", "right")], [True])
 
 
-def test_a_login_may_go_in_the_clear_on_this_machine() -> None:
+def test_a_login_may_be_sent_unencrypted_on_loopback() -> None:
     with smtp_server(login=True) as box:
         mail(box.port, username="shop", password="right").send(notice())
         assert (box.logins, box.encrypted) == ([("shop", "right")], [False])
 
 
-def test_a_login_never_goes_in_the_clear_to_another_machine(
+def test_a_login_is_never_sent_unencrypted_to_another_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("receiver.hooks.smtp.is_loopback", lambda _: False)
@@ -128,14 +128,14 @@ def test_a_login_never_goes_in_the_clear_to_another_machine(
         assert box.logins == []
 
 
-def test_a_wrong_password_can_be_mended() -> None:
+def test_a_wrong_password_is_a_temporary_failure() -> None:
     with smtp_server(starttls=True, login=True) as box:
         with pytest.raises(TemporaryFailure, match="refused the login: 535") as caught:
             mail(box.port, username="shop", password="wr0ng").send(notice())
         assert "wr0ng" not in str(caught.value)
 
 
-def test_a_missing_login_can_be_mended() -> None:
+def test_a_missing_login_is_a_temporary_failure() -> None:
     with (
         smtp_server(starttls=True, login=True) as box,
         pytest.raises(TemporaryFailure, match="530"),
@@ -143,7 +143,7 @@ def test_a_missing_login_can_be_mended() -> None:
         mail(box.port).send(notice())
 
 
-def test_a_server_without_logins_is_named(box: Mailbox) -> None:
+def test_a_server_that_does_not_support_logins_is_reported(box: Mailbox) -> None:
     with pytest.raises(TemporaryFailure, match="offers no login"):
         mail(box.port, username="shop", password="right").send(notice())
 
@@ -157,7 +157,7 @@ def test_a_server_without_logins_is_named(box: Mailbox) -> None:
         ("530 5.7.0 log in first", TemporaryFailure),
     ],
 )
-def test_the_servers_code_decides(
+def test_the_status_code_of_the_server_decides(
     box: Mailbox, command: str, answer: str, family: type[Exception]
 ) -> None:
     box.refuse[command] = answer
@@ -166,13 +166,15 @@ def test_the_servers_code_decides(
     assert box.letters == []
 
 
-def test_if_one_recipient_may_be_taken_later_the_letter_is_tried_again(box: Mailbox) -> None:
+def test_if_one_recipient_is_refused_temporarily_the_message_is_retried(box: Mailbox) -> None:
     box.refuse = {"one@shop.example": "550 unknown", "two@shop.example": "450 mailbox busy"}
     with pytest.raises(TemporaryFailure, match=r"one@shop\.example \(550 unknown\); two@shop"):
         mail(box.port).send(notice())
 
 
-def test_a_letter_that_some_got_is_delivered_and_says_who_did_not(box: Mailbox) -> None:
+def test_a_message_accepted_for_some_recipients_is_delivered_and_names_the_others(
+    box: Mailbox,
+) -> None:
     box.refuse = {"two@shop.example": "550 5.1.1 no such user"}
     done = mail(box.port).send(notice())
     assert done.answer == (
@@ -180,20 +182,20 @@ def test_a_letter_that_some_got_is_delivered_and_says_who_did_not(box: Mailbox) 
     )
 
 
-def test_what_is_said_after_the_letter_was_taken_changes_nothing(box: Mailbox) -> None:
+def test_responses_after_the_message_was_accepted_change_nothing(box: Mailbox) -> None:
     box.refuse["QUIT"] = "421 4.4.2 too busy to say goodbye"
     assert mail(box.port).send(notice()).answer.startswith("250")
     assert len(box.letters) == 1
 
 
-def test_an_address_outside_ascii_needs_a_server_that_takes_it(box: Mailbox) -> None:
+def test_a_non_ascii_address_needs_a_server_that_supports_it(box: Mailbox) -> None:
     mail(box.port, to="zoë@shop.example").send(notice(reference="Zoë"))
     ((envelope, letter),) = box.letters
     assert envelope.rcpt_tos == ["zoë@shop.example"]
     assert letter["Subject"] == "Zoë succeeded"
 
 
-def test_a_server_that_refuses_to_talk_is_tried_again() -> None:
+def test_a_server_that_refuses_the_connection_is_retried() -> None:
     with (
         dripping(b"554 5.3.2 go away\r\n", pause=0, greeting=True) as port,
         pytest.raises(TemporaryFailure, match=r"answered 554 5\.3\.2 go away"),
@@ -208,7 +210,7 @@ def test_a_server_that_refuses_to_talk_is_tried_again() -> None:
         ({"tls": True}, Endless(b"\x16\x03\x03\x40\x00", b"\0")),
     ],
 )
-def test_a_server_that_drips_is_left_at_the_deadline(
+def test_a_slow_server_is_abandoned_at_the_deadline(
     options: dict[str, Any], answer: Endless
 ) -> None:
     with (
@@ -218,6 +220,6 @@ def test_a_server_that_drips_is_left_at_the_deadline(
         mail(port, deadline=0.5, **options).send(notice())
 
 
-def test_a_closed_port_is_named_in_words() -> None:
+def test_a_closed_port_is_explained() -> None:
     with pytest.raises(TemporaryFailure, match="localhost: Connection refused"):
         mail(1).send(notice())

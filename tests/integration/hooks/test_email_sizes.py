@@ -1,4 +1,4 @@
-"""A letter that is too large for the mail server is sent with less, in the same attempt."""
+"""A message that is too large for the server is sent with less content in the same attempt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT: list[str] = []
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Notice:
-    """A notice of a picture that is noise, which neither PNG nor JPEG makes small."""
+    """Return a notice of a noise picture, which neither PNG nor JPEG can make small."""
     path = tmp_path_factory.mktemp("pictures") / "0.png"
     Image.effect_noise((160, 160), 100).convert("RGB").save(path)
     media = Media("image", "https://cdn.example/0.png")
@@ -43,14 +43,14 @@ def mail(port: int, **options: Any) -> Email:
 
 
 def shown(letter: EmailMessage) -> list[str]:
-    """The pictures in a letter, and attached to it."""
+    """Return the pictures in a message, embedded or attached."""
     parts = [part.get_content_type() for part in letter.walk()]
     return [part for part in parts if part.startswith("image/")]
 
 
 @pytest.fixture(scope="module")
 def sizes(told: Notice) -> list[int]:
-    """Of the three versions of the letter, as they are offered to a server that takes none."""
+    """Return the sizes of the three versions, as offered to a server that refuses all."""
     with smtp_server() as box:
         box.largest["DATA"] = 1
         with pytest.raises(PermanentFailure):
@@ -64,7 +64,7 @@ def test_the_versions_are_offered_from_the_largest_to_the_smallest(sizes: list[i
 
 
 @pytest.mark.parametrize(("smaller", "expected"), [(1, PREVIEW), (2, TEXT)])
-def test_what_the_server_announces_as_too_large_is_not_sent(
+def test_a_message_above_the_announced_limit_is_not_sent(
     told: Notice, sizes: list[int], smaller: int, expected: list[str]
 ) -> None:
     with smtp_server(announced_size=sizes[smaller]) as box:
@@ -76,7 +76,7 @@ def test_what_the_server_announces_as_too_large_is_not_sent(
 
 
 @pytest.mark.parametrize("announced_size", [None, 0])
-def test_a_server_that_announces_no_limit_gets_everything(
+def test_a_server_without_a_limit_gets_the_largest_version(
     told: Notice, announced_size: int | None
 ) -> None:
     with smtp_server(announced_size=announced_size) as box:
@@ -87,7 +87,7 @@ def test_a_server_that_announces_no_limit_gets_everything(
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize(("smaller", "expected"), [(1, PREVIEW), (2, TEXT)])
-def test_a_letter_that_is_refused_as_too_large_is_sent_with_less(
+def test_a_message_refused_as_too_large_is_sent_in_a_smaller_version(
     told: Notice, sizes: list[int], stage: str, smaller: int, expected: list[str]
 ) -> None:
     with smtp_server() as box:
@@ -120,7 +120,7 @@ def test_a_letter_that_is_refused_as_too_large_is_sent_with_less(
         "452 4.3.4 Message size exceeds fixed limit",
     ],
 )
-def test_servers_call_a_letter_too_large_in_many_ways(
+def test_servers_report_a_message_as_too_large_in_many_ways(
     told: Notice, sizes: list[int], answer: str
 ) -> None:
     with smtp_server() as box:
@@ -141,7 +141,7 @@ def test_servers_call_a_letter_too_large_in_many_ways(
         ("421 4.3.2 shutting down", TemporaryFailure),
     ],
 )
-def test_a_letter_that_is_refused_for_another_reason_is_offered_once(
+def test_a_message_refused_for_another_reason_is_offered_once(
     told: Notice, stage: str, answer: str, family: type[Exception]
 ) -> None:
     with smtp_server() as box:
@@ -152,7 +152,7 @@ def test_a_letter_that_is_refused_for_another_reason_is_offered_once(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_if_the_smallest_letter_is_too_large_the_servers_code_decides(
+def test_if_the_smallest_version_is_too_large_the_status_code_decides(
     told: Notice, stage: str
 ) -> None:
     for answer, family in (
@@ -166,7 +166,7 @@ def test_if_the_smallest_letter_is_too_large_the_servers_code_decides(
             assert len(box.offered) == 3
 
 
-def test_only_the_recipient_whose_limit_is_lower_gets_a_smaller_letter(
+def test_only_the_recipient_with_the_lower_limit_gets_a_smaller_version(
     told: Notice, sizes: list[int]
 ) -> None:
     with smtp_server() as box:
@@ -180,7 +180,7 @@ def test_only_the_recipient_whose_limit_is_lower_gets_a_smaller_letter(
         assert "refused:" not in done.answer
 
 
-def test_who_refuses_every_version_does_not_cost_the_others_their_letter(told: Notice) -> None:
+def test_a_recipient_that_refuses_every_version_does_not_affect_the_others(told: Notice) -> None:
     with smtp_server() as box:
         box.largest[TWO] = 1
         done = mail(box.port).send(told)
@@ -189,7 +189,7 @@ def test_who_refuses_every_version_does_not_cost_the_others_their_letter(told: N
         assert box.too_large in done.answer
 
 
-def test_a_smaller_letter_is_sent_encrypted_and_logged_in_as_well(
+def test_a_smaller_version_is_also_sent_encrypted_and_with_a_login(
     told: Notice, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(Path(__file__).parents[2] / "data/tls/cert.pem"))
@@ -202,9 +202,9 @@ def test_a_smaller_letter_is_sent_encrypted_and_logged_in_as_well(
 
 @contextmanager
 def hasty_server(answer: bytes, most: int) -> Iterator[tuple[int, list[bytes]]]:
-    """A server that answers in the middle of DATA once a letter is too large, and hangs up.
+    """A server that responds in the middle of DATA once a message is too large, and disconnects.
 
-    Its port, and the letters that it accepted.
+    Yields its port, and the messages that it has accepted.
     """
     accepted: list[bytes] = []
 
@@ -231,7 +231,7 @@ def hasty_server(answer: bytes, most: int) -> Iterator[tuple[int, list[bytes]]]:
                     talk(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        # The client is still sending when the answer comes.
+        # The client is still sending when the response arrives.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -242,8 +242,10 @@ def hasty_server(answer: bytes, most: int) -> Iterator[tuple[int, list[bytes]]]:
             thread.join(PATIENCE)
 
 
-def test_a_server_that_hangs_up_within_a_large_letter_is_understood(tmp_path: Path) -> None:
-    """The letter has about 4 MB, which no buffer on the way takes."""
+def test_a_server_that_closes_the_connection_during_a_large_message_is_understood(
+    tmp_path: Path,
+) -> None:
+    """The message has about 4 MB, more than any buffer holds."""
     Image.new("RGB", (980, 980)).save(tmp_path / "0.bmp")
     size = (tmp_path / "0.bmp").stat().st_size
     file = File("0", str(tmp_path / "0.bmp"), "ab" * 32, size, "image/bmp")
@@ -255,7 +257,7 @@ def test_a_server_that_hangs_up_within_a_large_letter_is_understood(tmp_path: Pa
         assert b"image/bmp" not in letter
 
 
-def test_a_server_that_hangs_up_without_a_word_is_tried_again(told: Notice) -> None:
+def test_a_server_that_closes_the_connection_without_a_response_is_retried(told: Notice) -> None:
     with (
         hasty_server(b"", 1_000) as (port, _),
         pytest.raises(TemporaryFailure, match="closed"),

@@ -1,4 +1,4 @@
-"""A mail server whose one answer goes on and on does not fill the memory of the worker."""
+"""An endless response of a mail server does not fill the memory of the worker."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.patience import PATIENCE
 LINE = b"220-" + b"x" * 1_000 + b"\r\n"
 
 
-def test_an_answer_that_does_not_end_is_cut_off() -> None:
+def test_a_response_that_does_not_end_is_cut_off() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
-            with connection, suppress(OSError):  # the hook hangs up
+            with connection, suppress(OSError):  # the hook disconnects
                 connection.sendall(LINE * (2 * MAX_REPLY // len(LINE)))
 
         thread = threading.Thread(target=serve)

@@ -1,4 +1,4 @@
-"""The guarded session against real servers, some of which mean no good."""
+"""The guarded HTTP client with real servers, some of them hostile."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def test_a_post_sends_bytes_as_they_are(site: Site) -> None:
     assert site.requests[0].body == b'{"a":1}'
 
 
-def test_no_more_of_an_answer_is_taken_than_was_asked_for(site: Site) -> None:
+def test_the_body_of_a_response_is_limited(site: Site) -> None:
     site.pages["/in"] = Page(b"x" * 10_000_000)
     answer = http.post(f"{site.url}/in", json={}, allow_private=True, max_bytes=100)
     assert answer.body == b"x" * 100
 
 
-def test_an_endless_answer_is_not_waited_for() -> None:
+def test_an_endless_response_is_cut_off() -> None:
     endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * http.CHUNK
     with dripping(endless, pause=0, then_wait=True) as port:
         answer = http.post(f"http://127.0.0.1:{port}/", json={}, allow_private=True)
     assert len(answer.body) == http.CHUNK
 
 
-def test_an_answer_that_never_ends_is_not_taken_for_an_empty_one() -> None:
+def test_a_response_that_never_ends_is_not_mistaken_for_an_empty_one() -> None:
     with (
         dripping(b"HTTP/1.1 200 OK\r\n\r\n", pause=0, then_wait=True) as port,
         pytest.raises(TimedOut, match="no complete answer"),
@@ -91,7 +91,7 @@ def test_a_post_follows_no_redirect(site: Site) -> None:
     ],
 )
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_server_that_drips_is_left_at_the_deadline(
+def test_a_slow_server_is_abandoned_at_the_deadline(
     answer: Endless, tls: bool, request: pytest.FixtureRequest
 ) -> None:
     if tls:
@@ -110,7 +110,7 @@ def test_a_redirect_is_followed_without_waiting_for_its_body(site: Site) -> None
         assert get(f"http://127.0.0.1:{port}/a") == (200, b"here")
 
 
-def test_a_download_that_drips_is_left_at_the_deadline() -> None:
+def test_a_slow_download_is_abandoned_at_the_deadline() -> None:
     with (
         dripping(Endless(b"HTTP/1.1 200 OK\r\n\r\n")) as port,
         pytest.raises(TimedOut, match="no complete answer"),
@@ -118,7 +118,7 @@ def test_a_download_that_drips_is_left_at_the_deadline() -> None:
         get(f"http://127.0.0.1:{port}/", deadline=DEADLINE)
 
 
-def test_a_tls_handshake_that_drips_is_left_at_the_deadline() -> None:
+def test_a_slow_tls_handshake_is_abandoned_at_the_deadline() -> None:
     with (
         dripping(Endless(b"\x16\x03\x03\x40\x00", b"\0")) as port,
         pytest.raises(TimedOut, match="no complete answer"),
@@ -126,7 +126,7 @@ def test_a_tls_handshake_that_drips_is_left_at_the_deadline() -> None:
         http.post(f"https://127.0.0.1:{port}/", json={}, deadline=DEADLINE, allow_private=True)
 
 
-def test_a_name_that_takes_long_to_resolve_is_not_waited_for(
+def test_a_slow_name_lookup_is_abandoned_at_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     release = threading.Event()
@@ -144,7 +144,7 @@ def test_a_name_that_takes_long_to_resolve_is_not_waited_for(
     release.set()
 
 
-def test_a_body_that_stops_early_is_not_taken_for_whole() -> None:
+def test_a_truncated_body_is_not_mistaken_for_a_complete_one() -> None:
     with (
         dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nabc", pause=0) as port,
         pytest.raises(TemporaryFailure, match="connection broke"),
@@ -152,7 +152,7 @@ def test_a_body_that_stops_early_is_not_taken_for_whole() -> None:
         get(f"http://127.0.0.1:{port}/")
 
 
-def test_a_response_of_two_sizes_is_broken_and_no_fault_of_the_url() -> None:
+def test_a_response_with_two_content_lengths_is_a_temporary_failure() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"
     with (
         dripping(answer, pause=0) as port,
@@ -161,7 +161,7 @@ def test_a_response_of_two_sizes_is_broken_and_no_fault_of_the_url() -> None:
         get(f"http://127.0.0.1:{port}/")
 
 
-def test_the_status_counts_also_if_the_body_cannot_be_decompressed(site: Site) -> None:
+def test_the_status_counts_even_if_the_body_cannot_be_decompressed(site: Site) -> None:
     site.pages["/a"] = Page(b"?", 503, {"Content-Encoding": "compress"})
     with http.stream(
         f"{site.url}/a", deadline=PATIENCE, max_bytes=100, allow_private=True
@@ -177,13 +177,13 @@ def test_a_download_is_streamed(site: Site) -> None:
     assert get(f"{site.url}/a", max_bytes=len(content)) == (200, content)
 
 
-def test_a_download_larger_than_allowed_is_refused_for_good(site: Site) -> None:
+def test_a_download_larger_than_allowed_is_a_permanent_failure(site: Site) -> None:
     site.pages["/a"] = Page(b"x" * 1_000_001)
     with pytest.raises(PermanentFailure, match="larger than the 1000000 bytes"):
         get(f"{site.url}/a")
 
 
-def test_what_unpacks_to_more_than_allowed_is_refused(site: Site) -> None:
+def test_a_body_that_decompresses_to_more_than_allowed_is_refused(site: Site) -> None:
     packed = gzip.compress(b"\0" * 50_000_000)
     site.pages["/a"] = Page(packed, 200, {"Content-Encoding": "gzip"})
     with pytest.raises(PermanentFailure, match="larger than"):
@@ -204,7 +204,7 @@ def test_a_download_follows_no_more_than_five_redirects(site: Site) -> None:
     assert len(site.requests) == 6
 
 
-def test_a_redirect_of_an_allowed_host_to_another_internal_one_is_refused(site: Site) -> None:
+def test_a_redirect_from_an_allowed_host_to_another_internal_one_is_refused(site: Site) -> None:
     other = site.url.replace("127.0.0.1", "127.0.0.2")
     site.pages["/a"] = Page(b"", 302, {"Location": f"{other}/b"})
     site.pages["/b"] = Page(b"secret")
@@ -213,7 +213,7 @@ def test_a_redirect_of_an_allowed_host_to_another_internal_one_is_refused(site: 
     assert len(site.requests) == 1
 
 
-def test_a_redirect_cannot_pass_for_the_allowed_host(site: Site) -> None:
+def test_a_redirect_cannot_imitate_the_allowed_host(site: Site) -> None:
     """`http://a\\@b/` is host b to some parsers, and host a to the one that connects."""
     target = site.url.replace("127.0.0.1", "127.0.0.2") + "\\@127.0.0.1/b"
     site.pages["/a"] = Page(b"", 302, {"Location": target})
@@ -223,13 +223,13 @@ def test_a_redirect_cannot_pass_for_the_allowed_host(site: Site) -> None:
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "http://[", "ftp://127.0.0.1/"])
-def test_a_redirect_to_something_else_than_http_is_refused(site: Site, target: str) -> None:
+def test_a_redirect_to_another_scheme_is_refused(site: Site, target: str) -> None:
     site.pages["/a"] = Page(b"", 302, {"Location": target})
     with pytest.raises(PermanentFailure):
         get(f"{site.url}/a")
 
 
-def test_https_is_never_left_for_http(secure_site: Site, site: Site) -> None:
+def test_a_redirect_from_https_to_http_is_refused(secure_site: Site, site: Site) -> None:
     target = site.url.replace("127.0.0.1", "localhost")
     secure_site.pages["/a"] = Page(b"", 302, {"Location": f"{target}/b"})
     with pytest.raises(PermanentFailure, match="from https to http"):
@@ -245,7 +245,7 @@ def test_https_works(secure_site: Site) -> None:
 def test_a_certificate_is_checked_against_the_name_not_the_address(
     secure_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The guarded way connects to an address, but TLS still has to speak for the name."""
+    """The client connects to an address, but TLS still has to verify the name."""
     monkeypatch.setattr(ssrf_guard, "is_public", lambda _: True)
     monkeypatch.setattr(
         "requests_hardened.ip_filter._is_ip_in_extra_blocked_ranges", lambda _: False
@@ -266,14 +266,14 @@ def test_a_certificate_is_checked_against_the_name_not_the_address(
         http.post(f"https://other.example:{port}/a", json={})
 
 
-def test_a_certificate_nobody_signed_is_not_trusted() -> None:
+def test_an_untrusted_certificate_is_refused() -> None:
     with Site(tls=True) as unknown:
         with pytest.raises(TemporaryFailure, match="certificate is not trusted"):
             http.post(f"{unknown.url}/", json={}, allow_private=True)
         assert unknown.requests == []
 
 
-def test_the_environment_chooses_no_proxy_and_no_password(
+def test_proxies_and_passwords_from_the_environment_are_ignored(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login u password s3cret\n")
@@ -287,7 +287,7 @@ def test_the_environment_chooses_no_proxy_and_no_password(
     assert "Authorization" not in site.requests[0].headers
 
 
-def test_a_closed_port_is_named_in_words() -> None:
+def test_a_closed_port_is_explained() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(

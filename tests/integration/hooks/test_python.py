@@ -1,4 +1,4 @@
-"""The python hook: what its function gets, what it may raise, and how a wrong name is told."""
+"""The python hook: the function's event, its exceptions, and errors in its name."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def breaks(event):
 
 @pytest.fixture(autouse=True)
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A working directory with modules of the user's in it."""
+    """Change to a working directory with modules of the user."""
     (tmp_path / "shop_of_the_test.py").write_text(MODULE)
     (tmp_path / "broken_shop.py").write_text("import no_such_module")
     monkeypatch.chdir(tmp_path)
@@ -59,12 +59,12 @@ def hook(function: str = "fine") -> Python:
     return Python("shop", {"call": f"shop_of_the_test:{function}"})
 
 
-def test_it_gets_the_event_and_what_it_returns_is_kept() -> None:
+def test_the_function_receives_the_event_and_its_result_is_stored() -> None:
     assert hook().send(notice()).answer == "noted 0199f1a2:succeeded and more"
     assert hook("Shop.on_result").send(notice()).answer == "by a class"
 
 
-def test_it_gets_a_new_event_each_time() -> None:
+def test_each_call_receives_a_new_event() -> None:
     told = notice()
     changes = hook("changes")
     whole = f"{len(told.as_json()['task'])} keys"
@@ -80,19 +80,19 @@ def test_it_gets_a_new_event_each_time() -> None:
         ContentFailure("not this one"),
     ],
 )
-def test_our_three_failures_decide(error: Exception) -> None:
+def test_the_three_failure_types_decide(error: Exception) -> None:
     hook_servers.refusals.append(error)
     with pytest.raises(type(error)) as caught:
         Python("shop", {"call": "tests.support.hook_servers:on_event"}).send(notice())
     assert caught.value is error
 
 
-def test_a_function_that_leaves_ends_only_its_attempt() -> None:
+def test_a_function_that_exits_ends_only_its_attempt() -> None:
     with pytest.raises(ContentFailure, match="SystemExit: I am done"):
         hook("leaves").send(notice())
 
 
-def test_anything_else_is_kept_with_its_traceback(store: SqliteStore) -> None:
+def test_any_other_exception_is_stored_with_its_traceback(store: SqliteStore) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
     (delivery,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
     DeliveryWorker(store, {"shop": hook("breaks")}).run(delivery)
@@ -116,7 +116,7 @@ def test_anything_else_is_kept_with_its_traceback(store: SqliteStore) -> None:
         (TemporaryFailure("no answer"), False),
     ],
 )
-def test_a_function_that_timed_out_is_recognised(
+def test_a_timeout_of_the_function_is_recognised(
     store: SqliteStore, error: Exception, timed_out: bool
 ) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
@@ -142,7 +142,7 @@ def test_a_function_that_timed_out_is_recognised(
         ("shop_of_the_test:later", "is async"),
     ],
 )
-def test_a_wrong_name_is_told_at_the_start(call: str, says: str) -> None:
+def test_an_invalid_name_is_reported_at_the_start(call: str, says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Python("shop", {"call": call})
     assert says in str(caught.value)

@@ -1,4 +1,4 @@
-"""Odd responses on the wire: what servers write into `Location`, and where that leads."""
+"""Unusual values of `Location`, and where they lead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def get(url: str, *, allow_private: bool = True) -> tuple[int, bytes]:
 
 
 def moved(location: str) -> Page:
-    """A redirect whose Location is raw UTF-8."""
+    """Return a redirect whose Location is raw UTF-8."""
     return Page(b"moved", 302, {"Location": location.encode().decode("latin-1")})
 
 
@@ -43,7 +43,7 @@ def test_a_location_is_followed_as_browsers_do(site: Site, location: str, path: 
     assert get(f"{site.url}/a") == (200, b"here")
 
 
-def test_the_host_that_is_named_decides_not_its_spelling(site: Site) -> None:
+def test_the_host_decides_and_not_its_spelling(site: Site) -> None:
     site.pages["/a"] = moved(f"//１２７.0.0.1:{site.server.server_port}/b")  # noqa: RUF001
     site.pages["/b"] = Page(b"here")
     assert get(f"{site.url}/a") == (200, b"here")
@@ -65,7 +65,7 @@ def test_the_first_url_may_have_spaces_and_raw_characters(site: Site) -> None:
     ],
 )
 def test_each_spelling_of_another_internal_host_is_refused(site: Site, location: str) -> None:
-    """`allow_private` speaks of the first host only."""
+    """`allow_private` applies only to the first host."""
     site.pages["/a"] = moved(location.format("127.0.0.2", site.server.server_port))
     with pytest.raises(PermanentFailure, match="is not a public address"):
         get(f"{site.url}/a")
@@ -81,18 +81,18 @@ def test_an_empty_location_is_no_redirect(site: Site, location: str) -> None:
 @pytest.mark.parametrize(
     "location", ["https://", "//a b/", "ftp://127.0.0.1/", "data:,x", "//a%40b/", "http://["]
 )
-def test_a_location_that_leads_nowhere_is_named(site: Site, location: str) -> None:
+def test_an_invalid_location_is_reported(site: Site, location: str) -> None:
     site.pages["/a"] = moved(location)
     with pytest.raises(http.UrlRefused):
         get(f"{site.url}/a")
 
 
-def test_a_post_is_answered_although_the_body_cannot_be_decompressed(site: Site) -> None:
+def test_a_post_succeeds_although_the_response_cannot_be_decompressed(site: Site) -> None:
     site.pages["/in"] = Page(b"thanks", 201, {"Content-Encoding": "gzip"})
     assert http.post(f"{site.url}/in", json={}, allow_private=True).status == 201
 
 
-def test_one_location_twice_is_followed_and_two_are_not(site: Site) -> None:
+def test_a_repeated_location_is_followed_and_two_different_ones_are_not(site: Site) -> None:
     site.pages["/b"] = Page(b"here")
     head = "HTTP/1.1 302 Found\r\nLocation: {0}/b\r\nLocation: {0}/{1}\r\n\r\n"
     with dripping(head.format(site.url, "b").encode(), pause=0) as port:
@@ -104,10 +104,10 @@ def test_one_location_twice_is_followed_and_two_are_not(site: Site) -> None:
         get(f"http://127.0.0.1:{port}/")
 
 
-def test_a_redirect_leads_to_no_name_of_an_internal_address(
+def test_a_redirect_to_a_name_of_an_internal_address_is_refused(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name in raw UTF-8 is resolved, and its address checked, like any other."""
+    """A name in raw UTF-8 is resolved, and its address is checked, like any other."""
     resolve = socket.getaddrinfo
     asked: list[str] = []
 

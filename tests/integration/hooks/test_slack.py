@@ -1,4 +1,4 @@
-"""The Slack hook against a server that answers as Slack does."""
+"""The Slack hook with a server that responds as Slack does."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_message_is_one_post(site: Site, slack: Slack) -> None:
         (Page(b"rollup_error", 500), None),
     ],
 )
-def test_trouble_that_passes_is_tried_again(
+def test_a_temporary_error_is_retried(
     site: Site, slack: Slack, page: Page, seconds: float | None
 ) -> None:
     site.pages[PATH] = page
@@ -82,7 +82,9 @@ ABOUT_THE_MESSAGE = [
 
 
 @pytest.mark.parametrize("page", [*GONE, Page(b"", 302, {"Location": "/other"}), Page(b"", 401)])
-def test_a_refusal_is_final_and_kept_in_slacks_words(site: Site, slack: Slack, page: Page) -> None:
+def test_a_refusal_is_final_and_stored_in_slacks_words(
+    site: Site, slack: Slack, page: Page
+) -> None:
     site.pages[PATH] = page
     with pytest.raises(PermanentFailure) as caught:
         slack.send(notice(media=(PICTURE,)))
@@ -92,7 +94,7 @@ def test_a_refusal_is_final_and_kept_in_slacks_words(site: Site, slack: Slack, p
 
 
 def answer_in_turn(site: Site, *pages: Page) -> None:
-    """The first page answers the first request, and so on; the last one all others."""
+    """Respond to each request with the next page; the last one is repeated."""
     left = list(pages)
 
     class InTurn(dict[str, Page]):
@@ -103,7 +105,7 @@ def answer_in_turn(site: Site, *pages: Page) -> None:
 
 
 @pytest.mark.parametrize("page", ABOUT_THE_MESSAGE)
-def test_a_message_that_slack_refuses_is_sent_as_text_with_links(
+def test_a_message_whose_blocks_slack_refuses_is_sent_as_text_with_links(
     site: Site, slack: Slack, page: Page
 ) -> None:
     answer_in_turn(site, page, Page(b"ok"))
@@ -125,7 +127,7 @@ def test_a_message_that_slack_refuses_is_sent_as_text_with_links(
 
 
 @pytest.mark.parametrize("page", ABOUT_THE_MESSAGE)
-def test_a_text_that_slack_refuses_as_well_says_nothing_about_the_endpoint(
+def test_a_refused_text_does_not_count_against_the_endpoint(
     site: Site, slack: Slack, page: Page
 ) -> None:
     site.pages[PATH] = page
@@ -142,7 +144,7 @@ def test_a_text_that_slack_refuses_as_well_says_nothing_about_the_endpoint(
         (Page(b"no_service", 404), EndpointGone),
     ],
 )
-def test_what_happens_to_the_text_is_judged_like_any_message(
+def test_the_text_version_is_judged_like_any_message(
     site: Site, slack: Slack, page: Page, family: type[Exception]
 ) -> None:
     answer_in_turn(site, Page(b"invalid_blocks", 400), page)
@@ -151,7 +153,7 @@ def test_what_happens_to_the_text_is_judged_like_any_message(
     assert len(site.requests) == 2
 
 
-def test_an_alert_that_slack_refuses_is_sent_as_text(site: Site, slack: Slack) -> None:
+def test_an_alert_whose_blocks_slack_refuses_is_sent_as_text(site: Site, slack: Slack) -> None:
     answer_in_turn(site, Page(b"invalid_blocks", 400), Page(b"ok"))
     slack.alert(Alert(7, "shop", AlertKind.PAUSED, 1, "500 <b>"))
     message = json.loads(site.requests[1].body)

@@ -1,4 +1,4 @@
-"""The webhook hook against a real server: signed, one identity, and every answer understood."""
+"""The webhook hook with a real server: signatures, event ids, and every status."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_the_event_arrives_signed(site: Site) -> None:
     assert headers["content-type"] == "application/json"
 
 
-def test_both_secrets_sign_while_they_rotate(site: Site) -> None:
+def test_both_secrets_sign_during_a_rotation(site: Site) -> None:
     hook(site, secrets=[OTHER, SECRET]).send(notice())
     headers = {name.lower(): value for name, value in site.requests[0].headers.items()}
     for secret in (SECRET, OTHER):
         verify([secret], headers, site.requests[0].body, time.time())
 
 
-def test_every_attempt_has_the_same_identity_and_its_own_time(site: Site) -> None:
+def test_every_attempt_has_the_same_id_and_its_own_timestamp(site: Site) -> None:
     site.pages["/hook"] = Page(b"later", 500)
     for _ in range(2):
         with pytest.raises(TemporaryFailure):
@@ -70,7 +70,7 @@ def test_every_attempt_has_the_same_identity_and_its_own_time(site: Site) -> Non
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 507, 520, 599])
-def test_what_may_heal_is_temporary_and_retry_after_is_obeyed(site: Site, status: int) -> None:
+def test_temporary_errors_are_retried_and_retry_after_is_obeyed(site: Site, status: int) -> None:
     site.pages["/hook"] = Page(b"later", status, {"Retry-After": "77"})
     with pytest.raises(TemporaryFailure) as failed:
         hook(site).send(notice())
@@ -81,7 +81,7 @@ def test_what_may_heal_is_temporary_and_retry_after_is_obeyed(site: Site, status
     "status",
     [102, 199, 600, 999, *sorted({*range(300, 309), *range(400, 430), 451} - {408, 410, 425, 429})],
 )
-def test_every_other_response_is_retried_and_says_nothing_about_the_endpoint(
+def test_every_other_status_is_retried_and_does_not_count_against_the_endpoint(
     site: Site, status: int
 ) -> None:
     site.pages["/hook"] = Page(b"no", status, {"Location": f"{site.url}/elsewhere"})
@@ -92,7 +92,7 @@ def test_every_other_response_is_retried_and_says_nothing_about_the_endpoint(
 
 
 @pytest.mark.parametrize("status", [302, 404, 409, 403])
-def test_retry_after_is_obeyed_whatever_the_status(site: Site, status: int) -> None:
+def test_retry_after_is_obeyed_with_any_status(site: Site, status: int) -> None:
     site.pages["/hook"] = Page(b"", status, {"Retry-After": "77"})
     with pytest.raises(ContentFailure) as failed:
         hook(site).send(notice())
@@ -114,12 +114,12 @@ def test_gone_disables_the_endpoint(site: Site) -> None:
         hook(site).send(notice())
 
 
-def test_only_the_beginning_of_an_answer_is_kept(site: Site) -> None:
+def test_only_the_beginning_of_a_response_is_stored(site: Site) -> None:
     site.pages["/hook"] = Page(b"x" * 1_000_000)
     assert len(hook(site).send(notice()).answer) < 2_200
 
 
-def test_a_private_address_needs_leave(site: Site) -> None:
+def test_a_private_address_has_to_be_allowed(site: Site) -> None:
     with pytest.raises(PermanentFailure):
         hook(site, allow_private=False).send(notice())
     assert site.requests == []
@@ -138,7 +138,7 @@ def test_a_private_address_needs_leave(site: Site) -> None:
         ({"sekret": "x"}, "sekret: is not an option"),
     ],
 )
-def test_a_wrong_key_is_named_and_no_secret_shown(
+def test_an_invalid_key_is_named_and_no_secret_is_shown(
     site: Site, options: dict[str, Any], names: str
 ) -> None:
     with pytest.raises(SettingsError) as wrong:

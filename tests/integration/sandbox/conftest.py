@@ -1,4 +1,4 @@
-"""A real sandbox on a free port, a client for it, and a sink for its callbacks."""
+"""A real sandbox on a free port, a client for it, and a server for its callbacks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def moves(monkeypatch: pytest.MonkeyPatch) -> Moves:
-    """Whatever a sandbox puts off waits for the test."""
+    """Hold back what a sandbox schedules until the test releases it."""
     made = Moves()
     original = Scheduler.after
 

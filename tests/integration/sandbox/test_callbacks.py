@@ -1,4 +1,4 @@
-"""Callbacks arrive in order, are insisted on, and the ledger tells the truth of it."""
+"""Callbacks arrive in order and are retried, and the ledger records them correctly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ SECRET = "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u"
 MOVES = ["submitted", "processing", "succeed"]
 
 
-def test_every_move_is_told_once_and_in_order(kling: Kling, sink: Sink, sandbox: Sandbox) -> None:
+def test_every_status_change_is_sent_once_and_in_order(
+    kling: Kling, sink: Sink, sandbox: Sandbox
+) -> None:
     created = kling.created(callback_url=sink.url, external_task_id="ORDER-1")
     wait_for(lambda: len(sandbox.ledger.acknowledged("ORDER-1")) == 3)
     task_id = created["task_id"]
@@ -83,7 +85,7 @@ def test_a_200_that_breaks_off_is_not_acknowledged(
     assert "IncompleteRead" in str(first.error)
 
 
-def test_one_silent_receiver_holds_up_no_other_task(
+def test_one_receiver_that_does_not_respond_delays_no_other_task(
     kling: Kling, sink: Sink, sandbox: Sandbox
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
@@ -95,14 +97,14 @@ def test_one_silent_receiver_holds_up_no_other_task(
         assert (waiting.answered_at, waiting.acknowledged) == (None, False)
 
 
-def test_silent_tells_nothing_and_the_task_ends_all_the_same(
+def test_silent_sends_nothing_and_the_task_ends_nevertheless(
     kling: Kling, sink: Sink, sandbox: Sandbox
 ) -> None:
     sandbox.next("kling", "silent")
     task_id = kling.created(callback_url=sink.url)["task_id"]
     assert kling.ended(task_id)["task_status"] == "succeed"
     wait_for(lambda: sandbox.is_quiet(task_id))
-    other = kling.created(callback_url=sink.url)["task_id"]  # one that comes later is told of
+    other = kling.created(callback_url=sink.url)["task_id"]  # callbacks for a later task are sent
     wait_for(lambda: len(sandbox.ledger.acknowledged(other)) == 3)
     assert {body["task_id"] for _, body in sink.received} == {other}
     assert sandbox.ledger.entries(task_id) == []
@@ -118,7 +120,7 @@ def test_duplicates_are_byte_for_byte(kling: Kling, sink: Sink, sandbox: Sandbox
 
 
 @pytest.mark.parametrize("scenario", ["succeed", "new-dialect"])
-def test_with_a_secret_every_callback_is_signed_in_either_dialect(
+def test_with_a_secret_every_callback_of_either_dialect_is_signed(
     session: requests.Session, sink: Sink, scenario: str
 ) -> None:
     sink.answers = [503]
@@ -130,7 +132,7 @@ def test_with_a_secret_every_callback_is_signed_in_either_dialect(
         created = Kling(sandbox.url, session).created(callback_url=sink.url)
         wait_for(lambda: len(sandbox.ledger.acknowledged(created["task_id"])) == 3)
     ids = [headers["webhook-id"] for headers, _ in sink.received]
-    assert (len(ids), ids[0]) == (4, ids[1])  # a repetition is the same request
+    assert (len(ids), ids[0]) == (4, ids[1])  # a duplicate is the same request
     assert len(set(ids)) == 3
     for headers, body in sink.received:
         raw = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
@@ -148,7 +150,7 @@ def expected_signature(headers: dict[str, str], body: bytes) -> str:
 @pytest.mark.parametrize(
     ("scenario", "ends"), [("new-dialect", "succeeded"), ("new-dialect-failed", "failed")]
 )
-def test_the_newer_dialect_is_spoken_on_request(
+def test_the_newer_dialect_is_used_on_request(
     kling: Kling, sink: Sink, sandbox: Sandbox, scenario: str, ends: str
 ) -> None:
     sandbox.next("kling", scenario)
@@ -172,7 +174,7 @@ def test_callbacks_can_be_switched_off(session: requests.Session, sink: Sink) ->
     assert sink.received == []
 
 
-def test_the_ledger_is_served_and_its_digest_is_the_body_s(
+def test_the_ledger_is_served_with_the_digest_of_each_body(
     kling: Kling, sink: Sink, sandbox: Sandbox
 ) -> None:
     task_id = kling.created(callback_url=sink.url, external_task_id="ORDER-2")["task_id"]
@@ -185,6 +187,8 @@ def test_the_ledger_is_served_and_its_digest_is_the_body_s(
     assert rows[0]["body_sha256"] == hashlib.sha256(raw).hexdigest()
 
 
-def test_a_task_without_callback_url_is_not_told_of(kling: Kling, sandbox: Sandbox) -> None:
+def test_no_callback_is_sent_for_a_task_without_callback_url(
+    kling: Kling, sandbox: Sandbox
+) -> None:
     kling.ended(kling.created()["task_id"])
     assert sandbox.ledger.entries() == []

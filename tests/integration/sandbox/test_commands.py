@@ -1,4 +1,4 @@
-"""The commands start, tell where, and stop."""
+"""The commands start, print their address, and stop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def address(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_tells_its_address_and_ends_with_0(number: signal.Signals) -> None:
+def test_serve_prints_its_address_and_exits_with_0(number: signal.Signals) -> None:
     with serving("--port", "0", "--smtp-port", "0") as process:
         assert requests.get(address(process), timeout=PATIENCE).ok
         process.send_signal(number)
@@ -60,7 +60,7 @@ def test_serve_tells_its_address_and_ends_with_0(number: signal.Signals) -> None
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
-def test_a_taken_port_is_a_refusal_in_one_line() -> None:
+def test_a_port_in_use_is_a_one_line_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("serve", "--port", str(port), "--smtp-port", "0")
@@ -79,7 +79,7 @@ def test_a_taken_port_is_a_refusal_in_one_line() -> None:
         ("nope",),
     ],
 )
-def test_a_usage_mistake_ends_with_2_and_no_traceback(arguments: tuple[str, ...]) -> None:
+def test_a_usage_error_exits_with_2_and_no_traceback(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
     assert done.exit_code == 2
     assert "Traceback" not in done.stderr
@@ -90,7 +90,7 @@ def test_every_command_has_help(command: tuple[str, ...]) -> None:
     assert run(*command, "--help").stdout.startswith("Usage: sandbox")
 
 
-def test_env_asks_the_sandbox_that_runs() -> None:
+def test_env_queries_the_running_sandbox() -> None:
     with Sandbox(pace=60) as sandbox:
         printed = run("env", "--url", sandbox.url + "/").stdout
         expected = [f"{name}={value}" for name, value in sandbox.env().items()]
@@ -100,7 +100,7 @@ def test_env_asks_the_sandbox_that_runs() -> None:
     assert "KLING_API_KEY=" in lines[-1]
 
 
-def test_the_webhook_secret_is_among_the_settings_of_the_sandbox_that_signs() -> None:
+def test_env_includes_the_webhook_secret_of_a_signing_sandbox() -> None:
     secret = ("--webhook-secret", "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u")
     with serving("--port", "0", "--smtp-port", "0", *secret, "--no-callbacks") as process:
         printed = subprocess.run(
@@ -114,7 +114,7 @@ def test_the_webhook_secret_is_among_the_settings_of_the_sandbox_that_signs() ->
     assert "KLING_WEBHOOK_SECRETS=whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u\n" in printed
 
 
-def test_env_without_a_sandbox_tells_the_defaults() -> None:
+def test_env_without_a_sandbox_prints_the_defaults() -> None:
     port = free_port()
     printed = run("env", "--port", str(port)).stdout
     assert f"KLING_BASE_URL=http://127.0.0.1:{port}\n" in printed
@@ -131,7 +131,7 @@ def test_env_without_a_sandbox_tells_the_defaults() -> None:
     ]
 
 
-def test_a_taken_mail_port_gives_the_other_one_back() -> None:
+def test_a_mail_port_in_use_releases_the_other_port() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         Sandbox(port=port, smtp_port=taken.getsockname()[1])

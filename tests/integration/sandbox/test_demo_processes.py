@@ -1,4 +1,4 @@
-"""What the demo starts it also stops, and what fails there is a named step."""
+"""The demo stops everything that it starts, and reports failures as named steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ for step in range(4):
 
 
 def timed(code: str) -> tuple[str, ...]:
-    """The arguments that make `python -m` run a line of code once."""
+    """Return the arguments that make `python -m` run a line of code once."""
     return ("timeit", "-n", "1", "-r", "1", code)
 
 
@@ -37,12 +37,12 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def test_a_command_gives_what_it_printed() -> None:
+def test_a_command_returns_its_output() -> None:
     commands = Commands({"DEMO_SETTING": "x"}, PATIENCE)
     assert commands.run(*timed("import os; print(os.environ['DEMO_SETTING'])")).startswith("x\n")
 
 
-def test_settings_of_a_real_receiver_do_not_reach_the_demo(
+def test_settings_of_a_real_receiver_do_not_affect_the_demo(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KLING_API_KEY", "a real one")
@@ -55,13 +55,13 @@ def test_a_failing_command_is_a_step_with_its_output() -> None:
         Commands({}, PATIENCE).run("no_such")
 
 
-def test_a_command_that_prints_nothing_new_for_the_limit_is_killed(tmp_path: Path) -> None:
+def test_a_command_without_new_output_is_killed_at_the_limit(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     code = f"import os;print('at work',flush=True);open({str(file)!r},'w').write(str(os.getpid()))"
     looks = 0
 
     def clock() -> float:
-        """An hour passes with each look, once the command has printed and that was read."""
+        """Let an hour pass with each check, once the output of the command was read."""
         nonlocal looks
         looks += file.exists() and file.read_text() != ""
         return LIMIT * max(0, looks - 4)
@@ -73,12 +73,12 @@ def test_a_command_that_prints_nothing_new_for_the_limit_is_killed(tmp_path: Pat
     assert not is_alive(int(file.read_text()))
 
 
-def test_a_command_that_goes_on_printing_has_no_limit_in_total(tmp_path: Path) -> None:
+def test_a_command_that_continues_to_print_has_no_total_limit(tmp_path: Path) -> None:
     (tmp_path / "steps.py").write_text(STEPS)
     now = looks = step = 0
 
     def clock() -> float:
-        """Nearly an hour passes after each step; the next one begins when it was looked at."""
+        """Let nearly an hour pass after each step; the next step begins after a check."""
         nonlocal now, looks, step
         looks += (tmp_path / f"printed-{step}").exists()
         if looks == 1:
@@ -93,7 +93,7 @@ def test_a_command_that_goes_on_printing_has_no_limit_in_total(tmp_path: Path) -
     assert now > 3 * LIMIT
 
 
-def test_a_program_runs_until_the_end_of_the_with(tmp_path: Path) -> None:
+def test_a_program_runs_until_the_end_of_the_block(tmp_path: Path) -> None:
     with Program(tmp_path / "log", {}, "http.server", "0", "--bind", "127.0.0.1") as program:
         wait_until(lambda: "Serving HTTP" in program.tail(), program.tail)
         program.check()
@@ -102,7 +102,7 @@ def test_a_program_runs_until_the_end_of_the_with(tmp_path: Path) -> None:
     assert not is_alive(pid)
 
 
-def test_a_program_that_ended_by_itself_is_noticed(tmp_path: Path) -> None:
+def test_a_program_that_ends_by_itself_is_noticed(tmp_path: Path) -> None:
     def has_ended() -> bool:
         try:
             program.check()
@@ -116,7 +116,7 @@ def test_a_program_that_ended_by_itself_is_noticed(tmp_path: Path) -> None:
     assert "No module named no_such" in program.tail()
 
 
-def test_a_program_deaf_to_sigterm_is_killed(
+def test_a_program_that_ignores_sigterm_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "STOPPED_WITHIN", 0.2)
@@ -126,7 +126,7 @@ def test_a_program_deaf_to_sigterm_is_killed(
     assert not is_alive(pid)
 
 
-def test_no_other_program_is_given_the_reserved_port() -> None:
+def test_no_other_program_gets_the_reserved_port() -> None:
     with (
         reserve_port() as reserved,
         socket.socket() as other,
@@ -146,7 +146,7 @@ def test_the_receiver_gets_each_connection_to_the_reserved_port() -> None:
                     assert peer == client.getsockname()
 
 
-def test_the_port_is_free_again_at_the_end() -> None:
+def test_the_port_is_released_at_the_end() -> None:
     with reserve_port() as reserved:
         address = reserved.getsockname()
     with socket.create_server(address) as server:

@@ -1,4 +1,4 @@
-"""A mail server and a Slack that refuse a message: what senders meet, and what our hooks do."""
+"""The sandbox's mail server and Slack refuse a message, and our hooks react."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def play(sandbox: Sandbox, scenario: str) -> None:
 
 
 def send(sandbox: Sandbox, size: int) -> str | None:
-    """Send a mail, and return the SIZE that the server announced. Raises SMTPDataError."""
+    """Send a mail; return the SIZE that the server announced. Raises SMTPDataError."""
     with smtplib.SMTP("127.0.0.1", sandbox.smtp_port) as smtp:
         smtp.ehlo()
         announced = smtp.esmtp_features.get("size")
@@ -55,7 +55,7 @@ def test_a_mail_server_may_announce_a_limit(sandbox: Sandbox) -> None:
     assert len(sandbox.mails()) == 3
 
 
-def test_a_mail_server_may_refuse_a_large_mail_without_having_announced_a_limit(
+def test_a_mail_server_may_refuse_a_large_mail_without_announcing_a_limit(
     sandbox: Sandbox,
 ) -> None:
     unlimited = send(sandbox, 100)
@@ -84,7 +84,7 @@ def test_slack_may_refuse_the_blocks_of_a_message(sandbox: Sandbox) -> None:
 
 @pytest.fixture
 def told(tmp_path: Path) -> Notice:
-    """A notice of a picture as large as the sandbox's own results."""
+    """Return a notice of a picture as large as the sandbox's own results."""
     path = tmp_path / "0.png"
     Image.effect_noise((300, 300), 100).convert("RGB").save(path)
     size = path.stat().st_size
@@ -100,7 +100,7 @@ def told(tmp_path: Path) -> Notice:
         ("mail-too-large", []),
     ],
 )
-def test_the_email_hook_sends_what_the_server_takes(
+def test_the_email_hook_sends_the_version_that_the_server_accepts(
     sandbox: Sandbox, told: Notice, scenario: str, parts: list[str]
 ) -> None:
     play(sandbox, scenario)

@@ -1,4 +1,4 @@
-"""The sandbox's Kling API answers over HTTP as Kling does."""
+"""The sandbox's Kling API responds over HTTP as Kling does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def code(answer: Any) -> tuple[int, int]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_a_created_task_answers_in_the_envelope(kling: Kling) -> None:
+def test_a_create_is_answered_in_the_envelope(kling: Kling) -> None:
     began_at = time.time_ns() // 1_000_000
     answer = kling.create(external_task_id="ORDER-7")
     document = answer.json()
@@ -38,11 +38,11 @@ def test_a_created_task_answers_in_the_envelope(kling: Kling) -> None:
     assert began_at <= data["created_at"] <= time.time_ns() // 1_000_000
 
 
-def test_a_task_without_external_id_carries_no_info(kling: Kling) -> None:
+def test_a_task_without_external_id_has_no_info(kling: Kling) -> None:
     assert "task_info" not in kling.created()
 
 
-def test_a_task_ends_with_a_picture_that_expires_in_30_days(kling: Kling) -> None:
+def test_the_picture_of_a_task_expires_after_30_days(kling: Kling) -> None:
     task_id = kling.created()["task_id"]
     done = kling.ended(task_id)
     assert (done["task_status"], done["task_status_msg"]) == ("succeed", "")
@@ -57,13 +57,13 @@ def test_a_task_ends_with_a_picture_that_expires_in_30_days(kling: Kling) -> Non
 
 
 @pytest.mark.parametrize("query", ["", "?Expires=1", "?Expires=never", "?Expires=%C2%B2"])
-def test_a_picture_is_gone_without_a_valid_expiry(kling: Kling, query: str) -> None:
+def test_a_picture_url_without_a_valid_expiry_is_not_found(kling: Kling, query: str) -> None:
     done = kling.ended(kling.created()["task_id"])
     path = done["task_result"]["images"][0]["url"].partition("?")[0]
     assert kling.session.get(path + query, timeout=PATIENCE).status_code == 404
 
 
-def test_both_ids_and_two_slashes_find_the_task(kling: Kling) -> None:
+def test_a_task_is_found_by_both_ids_and_with_two_slashes(kling: Kling) -> None:
     task_id = kling.created(external_task_id="ORDER-8")["task_id"]
     for path in (f"/{task_id}", f"//{task_id}", "/ORDER-8", "//ORDER-8"):
         answer = kling.call("GET", TRY_ON + path)
@@ -71,7 +71,7 @@ def test_both_ids_and_two_slashes_find_the_task(kling: Kling) -> None:
         assert answer.json()["data"]["task_id"] == task_id
 
 
-def test_processing_carries_an_empty_result(session: Any) -> None:
+def test_a_processing_task_has_an_empty_result(session: Any) -> None:
     with Sandbox(pace=60) as slow:
         kling = Kling(slow.url, session)
         data = kling.query(kling.created()["task_id"])
@@ -103,7 +103,7 @@ def test_the_list_is_newest_first_and_paged(kling: Kling) -> None:
         "pageSize=1" + "0" * 5000,
     ],
 )
-def test_paging_out_of_range_is_1201_and_names_the_parameter(kling: Kling, query: str) -> None:
+def test_a_page_out_of_range_is_1201_and_names_the_parameter(kling: Kling, query: str) -> None:
     answer = kling.call("GET", f"{TRY_ON}?{query}")
     assert code(answer) == (400, 1201)
     assert query.partition("=")[0] in answer.json()["message"]
@@ -111,7 +111,7 @@ def test_paging_out_of_range_is_1201_and_names_the_parameter(kling: Kling, query
 
 
 @pytest.mark.parametrize("query", ["pageNum=1000", "pageSize=500", "pageSize=1"])
-def test_the_limits_themselves_are_in_range(kling: Kling, query: str) -> None:
+def test_the_limits_themselves_are_accepted(kling: Kling, query: str) -> None:
     assert kling.call("GET", f"{TRY_ON}?{query}").json()["code"] == 0
 
 
@@ -133,7 +133,7 @@ def test_the_limits_themselves_are_in_range(kling: Kling, query: str) -> None:
         ({"external_task_id": 7}, 400, 1201, "external_task_id"),
     ],
 )
-def test_a_wrong_field_is_refused_by_name(
+def test_an_invalid_field_is_refused_by_name(
     kling: Kling, fields: dict[str, Any], status: int, number: int, named: str
 ) -> None:
     answer = kling.create(**fields)
@@ -143,7 +143,7 @@ def test_a_wrong_field_is_refused_by_name(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff"])
-def test_a_body_that_is_no_object_is_1200(kling: Kling, body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_1200(kling: Kling, body: bytes) -> None:
     answer = kling.post(body)
     assert code(answer) == (400, 1200)
     assert "must be a JSON object" in answer.json()["message"]
@@ -155,14 +155,14 @@ def test_another_content_type_is_1200(kling: Kling) -> None:
     assert "Content-Type" in answer.json()["message"]
 
 
-def test_an_external_id_is_taken_once(kling: Kling) -> None:
+def test_an_external_id_is_accepted_once(kling: Kling) -> None:
     kling.created(external_task_id="ORDER-9")
     answer = kling.create(external_task_id="ORDER-9")
     assert code(answer) == (400, 1201)
     assert "external_task_id 'ORDER-9' already exists" in answer.json()["message"]
 
 
-def test_racing_creates_give_distinct_ids_and_one_owner_of_an_external_id(kling: Kling) -> None:
+def test_concurrent_creates_get_distinct_ids_and_one_gets_the_external_id(kling: Kling) -> None:
     with ThreadPoolExecutor(8) as pool:
         plain = list(pool.map(lambda _: kling.created()["task_id"], range(12)))
         racing = list(pool.map(lambda _: code(kling.create(external_task_id="SAME")), range(8)))
@@ -170,7 +170,7 @@ def test_racing_creates_give_distinct_ids_and_one_owner_of_an_external_id(kling:
     assert sorted(racing) == [(200, 0)] + [(400, 1201)] * 7
 
 
-def test_the_own_address_may_serve_the_inputs(kling: Kling) -> None:
+def test_the_sandbox_may_serve_the_inputs_itself(kling: Kling) -> None:
     own = f"{kling.url}/_sandbox/images"
     kling.created(human_image=f"{own}/person.jpg", cloth_image=f"{own}/garment.png")
     answer = kling.create(human_image=f"{own}/nobody.jpg")
@@ -188,7 +188,7 @@ def test_too_many_running_tasks_are_1303_until_one_ends(session: Any, moves: Mov
         kling.created()
 
 
-def test_wrong_keys_never_reach_the_api(kling: Kling) -> None:
+def test_wrong_keys_are_refused(kling: Kling) -> None:
     kling.authorization = "Bearer wrong"
     assert code(kling.create()) == (401, 1000)
     kling.authorization = None
@@ -197,16 +197,16 @@ def test_wrong_keys_never_reach_the_api(kling: Kling) -> None:
     assert code(kling.call("GET", f"{TRY_ON}//1")) == (401, 1002)
 
 
-def test_a_task_nobody_made_is_1203(kling: Kling) -> None:
+def test_an_unknown_task_is_1203(kling: Kling) -> None:
     assert code(kling.call("GET", f"{TRY_ON}/123")) == (404, 1203)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_a_method_kling_does_not_know_is_1202(kling: Kling, method: str) -> None:
+def test_an_unsupported_method_is_1202(kling: Kling, method: str) -> None:
     assert code(kling.call(method, f"{TRY_ON}/1")) == (404, 1202)
 
 
-def test_an_unknown_path_answers_the_framework_and_has_no_code(kling: Kling) -> None:
+def test_an_unknown_path_gets_the_frameworks_response_without_a_code(kling: Kling) -> None:
     answer = kling.call("GET", "/v1/image/generation")
     assert answer.status_code == 404
     document = answer.json()
@@ -214,7 +214,7 @@ def test_an_unknown_path_answers_the_framework_and_has_no_code(kling: Kling) -> 
     assert (document["status"], document["path"]) == (404, "/v1/image/generation")
 
 
-def test_a_request_past_32_mb_is_cut_off(kling: Kling) -> None:
+def test_a_request_above_32_mb_is_cut_off(kling: Kling) -> None:
     answer = kling.post(b" " * (33 * 1024 * 1024))
     assert answer.status_code == 413
     assert "code" not in answer.json()

@@ -1,4 +1,4 @@
-"""What public clients of Kling's API send is answered, given nothing but another base URL."""
+"""Public clients of Kling's API work with the sandbox when only the base URL is changed."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def with_a_static_key() -> dict[str, str]:
 
 @dataclass
 class Client:
-    """As much of a client as can be seen on the wire."""
+    """The requests of a client."""
 
     headers: Callable[[], dict[str, str]]
-    separator: str = "/"  # between the path of the try-on and an id
+    separator: str = "/"  # between the path and an id
     fields: dict[str, Any] = field(default_factory=dict)
 
     def call(self, sandbox: Sandbox, method: str, path: str = "", **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The inboxes and pages show what arrived, harmlessly."""
+"""The inboxes and pages show what arrived, without running any of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def get(sandbox: Sandbox, session: requests.Session, path: str) -> requests.Resp
     return session.get(sandbox.url + path, timeout=PATIENCE)
 
 
-def test_a_mail_is_kept_and_listed(sandbox: Sandbox, session: requests.Session) -> None:
+def test_a_mail_is_stored_and_listed(sandbox: Sandbox, session: requests.Session) -> None:
     send_mail(sandbox)
     (mail,) = get(sandbox, session, "/_sandbox/mail.json").json()
     assert mail["envelope_to"] == ["orders@shop.example"]
@@ -44,9 +44,7 @@ def test_a_mail_is_kept_and_listed(sandbox: Sandbox, session: requests.Session) 
     assert sandbox.mails()[0].as_json() == mail
 
 
-def test_a_mail_is_shown_where_it_can_do_nothing(
-    sandbox: Sandbox, session: requests.Session
-) -> None:
+def test_a_mail_is_shown_in_a_sandboxed_frame(sandbox: Sandbox, session: requests.Session) -> None:
     send_mail(sandbox)
     page = get(sandbox, session, "/_sandbox/mail/1")
     assert HOSTILE not in page.text
@@ -63,12 +61,12 @@ def test_a_mail_is_shown_where_it_can_do_nothing(
 
 
 @pytest.mark.parametrize("path", ["2", "2/body", "2/raw", "1/parts/9", "x"])
-def test_what_did_not_arrive_is_404(sandbox: Sandbox, session: requests.Session, path: str) -> None:
+def test_a_missing_message_is_404(sandbox: Sandbox, session: requests.Session, path: str) -> None:
     send_mail(sandbox)
     assert get(sandbox, session, f"/_sandbox/mail/{path}").status_code == 404
 
 
-def test_slack_answers_and_keeps(sandbox: Sandbox, session: requests.Session) -> None:
+def test_slack_responds_and_stores_the_message(sandbox: Sandbox, session: requests.Session) -> None:
     hook = f"{sandbox.url}/_sandbox/slack/T0/B0/x"
     blocks = [{"type": "header", "text": {"type": "plain_text", "text": HOSTILE}}]
     taken = session.post(hook, json={"text": "done", "blocks": blocks}, timeout=PATIENCE)
@@ -94,7 +92,7 @@ ODD_BLOCKS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("block", ODD_BLOCKS)
-def test_an_odd_block_does_not_break_the_page(
+def test_an_unusual_block_does_not_break_the_page(
     sandbox: Sandbox, session: requests.Session, block: dict[str, Any]
 ) -> None:
     session.post(f"{sandbox.url}/_sandbox/slack/x", json={"blocks": [block]}, timeout=PATIENCE)
@@ -137,7 +135,7 @@ def test_an_empty_page_says_how_to_fill_it(
         ([], 400, "JSON object"),
     ],
 )
-def test_the_next_scenario_is_asked_for_by_name(
+def test_the_next_scenario_is_selected_by_name(
     sandbox: Sandbox, session: requests.Session, wanted: Any, status: int, said: str
 ) -> None:
     answer = session.post(f"{sandbox.url}/_sandbox/next", json=wanted, timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""Modellix and Appy Pie as the sandbox speaks them."""
+"""The sandbox's APIs of Modellix and Appy Pie."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answers(call: Callable[[], int], status: int) -> bool:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_modellix_takes_both_spellings_and_tells_its_limit(
+def test_modellix_accepts_both_spellings_and_states_its_limit(
     sandbox: Sandbox, session: requests.Session, path: str
 ) -> None:
     session.headers.update(MODELLIX)
@@ -67,7 +67,7 @@ def test_modellix_takes_both_spellings_and_tells_its_limit(
         (PATHS[0].format(MODEL), MODELLIX, [], 400, "JSON object"),
     ],
 )
-def test_modellix_refuses_in_its_own_words(
+def test_modellix_refuses_in_its_own_format(
     sandbox: Sandbox,
     session: requests.Session,
     path: str,
@@ -94,7 +94,7 @@ def test_modellix_limits_requests_a_minute(session: requests.Session) -> None:
     assert began_at + 59 < reset < time.time() + 62
 
 
-def test_modellix_tells_its_limit_also_to_whom_it_refuses(
+def test_modellix_states_its_limit_in_refusals_too(
     sandbox: Sandbox, session: requests.Session
 ) -> None:
     answer = session.get(f"{sandbox.url}/api/v1/tasks/1", headers={"Authorization": "Bearer x"})
@@ -128,7 +128,7 @@ def test_too_many_running_tasks_are_429_until_one_ends(
         ("synonyms", "completed", lambda data: data["result"]["resources"][0]["url"]),
     ],
 )
-def test_modellix_tells_a_success_in_each_form_seen(
+def test_modellix_reports_a_success_in_each_known_form(
     sandbox: Sandbox, session: requests.Session, scenario: str, status: str, place: Any
 ) -> None:
     sandbox.next("modellix", scenario)
@@ -143,7 +143,7 @@ def test_modellix_tells_a_success_in_each_form_seen(
         picture.load()
 
 
-def test_the_size_that_modellix_tells_is_the_picture_s(
+def test_the_size_stated_by_modellix_is_that_of_the_picture(
     sandbox: Sandbox, session: requests.Session
 ) -> None:
     session.headers.update(MODELLIX)
@@ -172,7 +172,7 @@ def test_the_size_that_modellix_tells_is_the_picture_s(
         ("POST", "/kling-ai-vton/v1/nothing", 404, {"error": "Not Found"}),
     ],
 )
-def test_where_there_is_no_route_each_answers_in_its_shape(
+def test_an_unknown_route_is_answered_in_the_providers_format(
     sandbox: Sandbox, session: requests.Session, method: str, path: str, status: int, says: Any
 ) -> None:
     answer = session.request(method, sandbox.url + path)
@@ -194,7 +194,7 @@ def test_appypie_answers_in_klings_envelope(sandbox: Sandbox, session: requests.
     assert session.get(done["task_result"]["images"][0]["url"]).ok
 
 
-def test_a_task_that_appypie_does_not_know_looks_failed_and_is_not_wrapped(
+def test_an_unknown_task_of_appypie_looks_failed_and_has_no_envelope(
     sandbox: Sandbox, session: requests.Session
 ) -> None:
     answer = session.post(sandbox.url + STATUS, json={"task_id": "1"}, headers=APPYPIE)
@@ -202,14 +202,14 @@ def test_a_task_that_appypie_does_not_know_looks_failed_and_is_not_wrapped(
 
 
 @pytest.mark.parametrize("body", [{}, {"task_id": ""}, {"task_id": 7}])
-def test_a_status_without_a_task_id_is_refused(
+def test_a_status_request_without_a_task_id_is_refused(
     sandbox: Sandbox, session: requests.Session, body: Any
 ) -> None:
     answer = session.post(sandbox.url + STATUS, json=body, headers=APPYPIE)
     assert (answer.status_code, answer.json()) == (400, {"error": "task_id is required."})
 
 
-def test_appypie_calls_back_in_klings_legacy_dialect_unsigned(
+def test_appypie_sends_unsigned_callbacks_in_klings_legacy_dialect(
     session: requests.Session, sink: Sink
 ) -> None:
     with Sandbox(behaviour=Behaviour(pace=0.05, webhook_secret=SECRET)) as sandbox:
@@ -250,13 +250,15 @@ def test_appypie_refuses_with_an_error_text(
     assert says in answer.json()["error"]
 
 
-def test_no_task_of_one_provider_is_another_s(sandbox: Sandbox, session: requests.Session) -> None:
+def test_a_task_is_not_visible_to_another_provider(
+    sandbox: Sandbox, session: requests.Session
+) -> None:
     created = session.post(sandbox.url + CREATE, json=INPUTS, headers=APPYPIE).json()["data"]
     other = session.get(f"{sandbox.url}/api/v1/tasks/{created['task_id']}", headers=MODELLIX)
     assert other.status_code == 404
 
 
-def test_with_callbacks_switched_off_nobody_calls_back(
+def test_no_callbacks_are_sent_if_they_are_switched_off(
     session: requests.Session, sink: Sink
 ) -> None:
     with Sandbox(behaviour=Behaviour(pace=0.05, callbacks=False)) as sandbox:

@@ -1,4 +1,4 @@
-"""Each scenario over the wire: what a receiver, a client and a browser really meet."""
+"""Each scenario over HTTP: what a receiver, a client and a browser see."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PACE = 0.15  # seconds
 
 @dataclass
 class Heard:
-    """One request, as far as it came."""
+    """One request, as far as it was received."""
 
     path: str
     headers: dict[str, str]
@@ -58,12 +58,12 @@ class Heard:
 
 @dataclass
 class Receiver:
-    """A strict one: 200 only for a whole JSON body at its own path."""
+    """A strict receiver: it responds with 200 only to a complete JSON body at its own path."""
 
     url: str
     heard: list[Heard] = field(default_factory=list)
     together: int = 0
-    waits_for: int = 1  # answers none before so many have come that wait together
+    waits_for: int = 1  # responds only when so many requests are waiting
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -121,46 +121,50 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def play(sandbox: Sandbox, kling: Kling, receiver: Receiver, scenario: str) -> str:
-    """Play one task to the end of all that is told of it; its id."""
+    """Play one task to its last callback; return its id."""
     sandbox.next("kling", scenario)
     task_id = str(kling.created(callback_url=receiver.url)["task_id"])
     wait_for(lambda: sandbox.is_quiet(task_id))
     return task_id
 
 
-def test_a_burst_comes_at_once(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
-    receiver.waits_for = 20  # all copies have to come before one is answered
+def test_burst_sends_all_copies_at_once(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+    receiver.waits_for = 20  # all copies have to arrive before one gets a response
     task_id = play(sandbox, kling, receiver, "burst")
     assert {status: receiver.statuses.count(status) for status in MOVES} == dict.fromkeys(MOVES, 20)
     assert len(sandbox.ledger.acknowledged(task_id)) == 60
 
 
-def test_reordered_ends_first(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+def test_reordered_sends_the_final_status_first(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
     play(sandbox, kling, receiver, "reordered")
     assert receiver.statuses == ["succeed", "processing", "submitted"]
 
 
-def test_processing_comes_after_the_end(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+def test_processing_is_sent_after_the_final_status(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
     play(sandbox, kling, receiver, "late-processing")
     assert receiver.statuses == [*MOVES, "processing"]
 
 
-def test_the_end_is_dropped(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+def test_the_final_callback_is_dropped(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
     task_id = play(sandbox, kling, receiver, "dropped")
     assert receiver.statuses == MOVES[:2]
     assert kling.query(task_id)["task_status"] == "succeed"
 
 
-def test_the_end_is_delayed(
+def test_the_final_callback_is_delayed(
     moves: Moves, sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     moves.release()
     play(sandbox, kling, receiver, "delayed")
     assert receiver.statuses == MOVES
-    assert moves.waits == [PACE, PACE, 5 * PACE]  # two of the task, and one of its end's callback
+    assert moves.waits == [PACE, PACE, 5 * PACE]  # two of the task, and one of its final callback
 
 
-def test_a_truncated_body_is_followed_by_the_whole_one(
+def test_a_truncated_body_is_followed_by_the_complete_one(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     task_id = play(sandbox, kling, receiver, "truncated")
@@ -175,7 +179,7 @@ def test_a_truncated_body_is_followed_by_the_whole_one(
     assert [entry.acknowledged for entry in entries] == [False, True] * 3
 
 
-def test_a_connection_breaks_within_the_body(
+def test_the_connection_is_closed_within_the_body(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     task_id = play(sandbox, kling, receiver, "broken-off")
@@ -185,14 +189,14 @@ def test_a_connection_breaks_within_the_body(
     assert entries[0].error == "closed the connection in the middle of the body"
 
 
-def test_an_impatient_provider_hangs_up_and_comes_again(
+def test_an_impatient_provider_disconnects_and_retries(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     task_id = play(sandbox, kling, receiver, "impatient")
     assert sorted(receiver.statuses) == sorted(MOVES * 2)
     assert all(one.is_whole for one in receiver.heard)
     entries = sandbox.ledger.entries(task_id)
-    # The receiver took it and answered 200; the provider never saw that.
+    # The receiver accepted it and responded with 200; the provider never saw that.
     assert [entry.acknowledged for entry in entries] == [False, True] * 3
 
 
@@ -205,14 +209,14 @@ def test_a_success_is_followed_by_a_failure(
     assert kling.query(task_id)["task_status"] == "succeed"
 
 
-def test_a_success_has_no_media(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+def test_a_success_without_media(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
     task_id = play(sandbox, kling, receiver, "no-media")
     assert receiver.statuses == MOVES
     assert receiver.heard[-1].document["task_result"]["images"] == []
     assert kling.query(task_id)["task_result"]["images"]
 
 
-def test_a_success_lost_one_of_its_outputs(
+def test_a_success_with_a_lost_output(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     task_id = play(sandbox, kling, receiver, "lost-output")
@@ -226,7 +230,7 @@ def test_a_success_lost_one_of_its_outputs(
         assert session.get(image["url"], timeout=PATIENCE).content.startswith(b"\x89PNG")
 
 
-def test_a_message_of_another_provider_comes_before_the_end(
+def test_a_message_of_another_provider_is_sent_before_the_final_status(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     play(sandbox, kling, receiver, "foreign-message")
@@ -248,7 +252,9 @@ def test_fields_have_unexpected_types(sandbox: Sandbox, kling: Kling, receiver: 
     assert b"Infinity" in end.body
 
 
-def test_two_tasks_call_the_same_url(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+def test_two_tasks_use_the_same_callback_url(
+    sandbox: Sandbox, kling: Kling, receiver: Receiver
+) -> None:
     task_id = play(sandbox, kling, receiver, "shared-callback-url")
     other = str(int(task_id) + 1)
     said = [(one.document["task_id"], one.document["task_status"]) for one in receiver.heard]
@@ -268,14 +274,14 @@ def test_two_tasks_call_the_same_url(sandbox: Sandbox, kling: Kling, receiver: R
     assert all(requests.get(url, timeout=PATIENCE).status_code == 200 for url in urls)
 
 
-def test_an_unknown_status_comes_before_the_end(
+def test_an_unknown_status_is_sent_before_the_final_one(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     play(sandbox, kling, receiver, "unknown-status")
     assert receiver.statuses == [*MOVES[:2], "upscaling", "succeed"]
 
 
-def test_a_forged_token_comes_before_the_right_one(
+def test_a_forged_token_is_sent_before_the_correct_one(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     task_id = play(sandbox, kling, receiver, "forged-token")
@@ -285,14 +291,14 @@ def test_a_forged_token_comes_before_the_right_one(
     assert len(sandbox.ledger.acknowledged(task_id)) == 3
 
 
-def test_a_wrong_signature_comes_before_the_right_one(
+def test_a_wrong_signature_is_sent_before_the_correct_one(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     play(sandbox, kling, receiver, "wrong-signature")
     assert [one.is_signed for one in receiver.heard] == [False, True] * 3
 
 
-def test_a_stale_signature_comes_before_a_fresh_one(
+def test_a_stale_signature_is_sent_before_a_fresh_one(
     sandbox: Sandbox, kling: Kling, receiver: Receiver
 ) -> None:
     play(sandbox, kling, receiver, "stale-timestamp")
@@ -310,7 +316,7 @@ def result_url(sandbox: Sandbox, kling: Kling, receiver: Receiver, scenario: str
     return url
 
 
-def test_an_expired_result_is_told_afresh_by_a_query(
+def test_an_expired_result_gets_a_fresh_url_by_a_query(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     url = result_url(sandbox, kling, receiver, "expired-result")
@@ -325,7 +331,7 @@ def test_an_expired_result_is_told_afresh_by_a_query(
     ("scenario", "status"),
     [("expired-result-400", 400), ("expired-result-401", 401), ("gone-result", 410)],
 )
-def test_a_refused_result_is_told_afresh_by_a_query(
+def test_a_refused_result_gets_a_fresh_url_by_a_query(
     sandbox: Sandbox,
     kling: Kling,
     receiver: Receiver,
@@ -350,7 +356,7 @@ def test_a_result_behind_a_login_redirects_to_a_page(
     assert answer.content.startswith(b"<!doctype html>")
 
 
-def test_of_two_outputs_the_second_is_missing_until_a_query(
+def test_the_second_of_two_outputs_is_missing_until_a_query(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     result_url(sandbox, kling, receiver, "second-missing")
@@ -363,7 +369,7 @@ def test_of_two_outputs_the_second_is_missing_until_a_query(
     assert statuses == [[200, 403], [200, 200]]
 
 
-def test_a_part_of_a_result_says_so(
+def test_a_partial_result_says_so(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     whole = session.get(result_url(sandbox, kling, receiver, "range-result"), timeout=PATIENCE)
@@ -375,7 +381,7 @@ def test_a_part_of_a_result_says_so(
     assert half.content == whole.content[: size // 2]
 
 
-def test_a_result_breaks_off(
+def test_a_result_is_truncated(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     url = result_url(sandbox, kling, receiver, "cut-short-result")
@@ -401,7 +407,7 @@ def test_a_result_has_another_status(
     )
 
 
-def test_a_result_moved_to_a_url_in_raw_utf_8(
+def test_a_result_redirects_to_a_url_in_raw_utf_8(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     url = result_url(sandbox, kling, receiver, "raw-redirect")
@@ -420,7 +426,7 @@ def test_a_missing_result_is_404(
     assert session.get(url, timeout=PATIENCE).status_code == 404
 
 
-def test_a_slow_result_drips(
+def test_a_slow_result_is_sent_byte_by_byte(
     sandbox: Sandbox,
     kling: Kling,
     receiver: Receiver,
@@ -436,7 +442,7 @@ def test_a_slow_result_drips(
     assert sum(pauses[:2]) > 0.9  # before the second and the third
 
 
-def test_a_huge_result_does_not_end_soon(
+def test_a_huge_result(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     url = result_url(sandbox, kling, receiver, "huge-result")
@@ -449,7 +455,7 @@ def test_a_huge_result_does_not_end_soon(
     assert size > 50_000_000
 
 
-def test_what_is_not_a_picture_says_it_is_one(
+def test_an_html_page_is_labelled_as_a_picture(
     sandbox: Sandbox, kling: Kling, receiver: Receiver, session: requests.Session
 ) -> None:
     answer = session.get(result_url(sandbox, kling, receiver, "not-a-picture"), timeout=PATIENCE)
@@ -475,7 +481,7 @@ def test_what_is_not_a_picture_says_it_is_one(
         ("short-result", rb".{3}\Z"),
     ],
 )
-def test_an_odd_result_says_it_is_a_png(
+def test_an_unusual_result_is_labelled_as_png(
     sandbox: Sandbox,
     kling: Kling,
     receiver: Receiver,
@@ -491,21 +497,21 @@ def test_an_odd_result_says_it_is_a_png(
 # -- creates
 
 
-def test_a_storm_of_refusals_passes(sandbox: Sandbox, kling: Kling) -> None:
+def test_a_series_of_refusals_ends(sandbox: Sandbox, kling: Kling) -> None:
     sandbox.next("kling", "busy", 3)
     codes = [kling.create().json()["code"] for _ in range(4)]
     assert codes == [1303, 1303, 1303, 0]
     assert len(kling.call("GET", "/v1/images/kolors-virtual-try-on").json()["data"]) == 1
 
 
-def test_an_error_after_accepting_hides_a_task_that_runs(sandbox: Sandbox, kling: Kling) -> None:
+def test_an_error_after_accepting_hides_a_running_task(sandbox: Sandbox, kling: Kling) -> None:
     sandbox.next("kling", "error-after-accepting")
     answer = kling.create(external_task_id="ORDER-1")
     assert answer.status_code == 502
     assert kling.ended("ORDER-1")["task_status"] == "succeed"
 
 
-def test_a_lost_answer_hides_a_task_that_runs(sandbox: Sandbox, kling: Kling) -> None:
+def test_a_lost_response_hides_a_running_task(sandbox: Sandbox, kling: Kling) -> None:
     sandbox.next("kling", "answer-lost")
     with pytest.raises(requests.ConnectionError):
         kling.create(external_task_id="ORDER-1")
@@ -524,7 +530,7 @@ def test_a_lost_answer_hides_a_task_that_runs(sandbox: Sandbox, kling: Kling) ->
         ("kling", "no-such", "the scenarios are"),
     ],
 )
-def test_what_cannot_be_played_is_refused(
+def test_an_impossible_scenario_is_refused(
     sandbox: Sandbox, provider: str, scenario: str, says: str
 ) -> None:
     with pytest.raises(UnknownScenarioError, match=says):
@@ -536,7 +542,7 @@ def test_signatures_need_a_secret() -> None:
         plain.next("kling", "stale-timestamp")
 
 
-def test_chaos_draws_by_percent_and_by_seed(session: requests.Session) -> None:
+def test_chaos_is_random_by_percentage_and_seed(session: requests.Session) -> None:
     def drawn(seed: int) -> list[str]:
         behaviour = Behaviour(5, chaos={"duplicates": 40, "busy": 30}, chaos_seed=seed)
         with Sandbox(behaviour=behaviour) as sandbox:
@@ -558,7 +564,7 @@ def tasks(sandbox: Sandbox, session: requests.Session) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_ledger_knows_each_body(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
+def test_the_ledger_contains_each_body(sandbox: Sandbox, kling: Kling, receiver: Receiver) -> None:
     task_id = play(sandbox, kling, receiver, "truncated")
     digests = [entry.body_sha256 for entry in sandbox.ledger.entries(task_id)]
     assert digests == [hashlib.sha256(one.body).hexdigest() for one in receiver.heard]

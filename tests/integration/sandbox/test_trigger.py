@@ -87,7 +87,7 @@ def fire(heard: list[tuple[str, bytes]], scenario: str, *more: str) -> Result:
     return CliRunner().invoke(main, ["trigger", scenario, "--to", url, "--pace", "0.05", *more])
 
 
-def test_each_callback_is_told_with_its_answer(heard: list[tuple[str, bytes]]) -> None:
+def test_each_callback_is_printed_with_its_response(heard: list[tuple[str, bytes]]) -> None:
     done = fire(heard, "succeed")
     assert done.exit_code == 0
     lines = done.output.splitlines()
@@ -104,7 +104,7 @@ def test_each_callback_is_told_with_its_answer(heard: list[tuple[str, bytes]]) -
 
 
 @pytest.mark.parametrize("scenario", triggerable())
-def test_every_scenario_can_be_fired_at_a_receiver_that_does_right(
+def test_every_scenario_passes_with_a_correct_receiver(
     heard: list[tuple[str, bytes]], scenario: str
 ) -> None:
     done = fire(heard, scenario, "--webhook-secret", SECRET, "--json")
@@ -115,7 +115,7 @@ def test_every_scenario_can_be_fired_at_a_receiver_that_does_right(
     assert bool(heard) is (scenario != "silent")
 
 
-def test_what_was_not_acknowledged_is_the_status(heard: list[tuple[str, bytes]]) -> None:
+def test_unacknowledged_callbacks_decide_the_exit_status(heard: list[tuple[str, bytes]]) -> None:
     url = heard.pop(0)[0].replace("/token", "/other")
     arguments = ["trigger", "succeed", "--to", url, "--pace", "0.02", "--retries", "1"]
     done = CliRunner().invoke(main, arguments)
@@ -124,7 +124,7 @@ def test_what_was_not_acknowledged_is_the_status(heard: list[tuple[str, bytes]])
     assert "not acknowledged: submitted, processing, succeed" in done.output
 
 
-def test_a_receiver_that_is_not_there_is_said() -> None:
+def test_an_unreachable_receiver_is_reported() -> None:
     url = f"http://127.0.0.1:{free_port()}/"
     arguments = ["trigger", "succeed", "--to", url, "--pace", "0.02", "--retries", "0"]
     done = CliRunner().invoke(main, arguments)
@@ -147,7 +147,7 @@ def test_a_receiver_that_is_not_there_is_said() -> None:
         (["succeed", "--to", "http://127.0.0.1:9/", "--webhook-secret", "x"], "whsec_"),
     ],
 )
-def test_a_mistake_is_one_clear_line(arguments: list[str], says: str) -> None:
+def test_a_usage_error_is_one_line(arguments: list[str], says: str) -> None:
     done = CliRunner().invoke(main, ["trigger", *arguments])
     assert done.exit_code == 2
     assert says in done.output
@@ -174,7 +174,7 @@ def _name(line: str) -> str:
 @pytest.mark.parametrize(
     ("chaos", "says"), [("dorpped", "the scenarios are"), ("wrong-signature", "--webhook-secret")]
 )
-def test_chaos_that_cannot_be_is_refused_at_the_start(chaos: str, says: str) -> None:
+def test_invalid_chaos_options_are_refused_at_the_start(chaos: str, says: str) -> None:
     done = CliRunner().invoke(main, ["serve", "--port", "0", "--smtp-port", "0", "--chaos", chaos])
     assert done.exit_code == 2
     assert says in done.output

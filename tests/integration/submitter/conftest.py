@@ -29,7 +29,7 @@ def server() -> Iterator[Scripted]:
 @pytest.fixture
 def make_adapter(server: Scripted) -> Callable[..., Kling]:
     def make(tokens: TokenSource | None = None, url: str | None = None, **limits: float) -> Kling:
-        # Its clock stands still, so that a busy machine does not shorten the number of tries.
+        # Its clock is frozen, so that a busy machine does not reduce the number of tries.
         quick = Patience(delays=(0.01, 0.02), total=5, clock=lambda: 0.0)
         client = Client(url or server.url, patient=quick, brisk=quick, **limits)
         return Kling(client, tokens or ApiKey(TOKEN))

@@ -1,4 +1,4 @@
-"""One row in two files: whoever comes second sees the task of the first."""
+"""One row in two files: the second run finds the task of the first."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tests.support.patience import wait_until
 from tests.support.scripted_provider import Scripted
 
 
-def test_two_runs_that_meet_at_a_row_submit_it_once(
+def test_two_concurrent_runs_submit_a_row_once(
     make_creator: Callable[..., TaskCreator],
     store: Store,
     server: Scripted,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first is held up between looking for an earlier task and recording its own."""
-    waiting: list[int] = []  # those that wait for the lock, or have it
+    """The first run pauses between looking for an earlier task and recording its own."""
+    waiting: list[int] = []  # runs that wait for the lock or hold it
     recording: list[str | None] = []
     alone, record_task = SqliteDatabase.alone, TaskCreator.record_task
 
@@ -43,7 +43,7 @@ def test_two_runs_that_meet_at_a_row_submit_it_once(
     def held_up(self: TaskCreator, inputs: TryOnInputs, task_id: str | None = None) -> Task:
         recording.append(inputs.reference)
         if len(recording) == 1:
-            # The other run waits for the lock; without one, it comes to this line as well.
+            # The other run waits for the lock; without a lock, it reaches this line as well.
             wait_until(lambda: len(waiting) == 2 or len(recording) == 2)
         return record_task(self, inputs, task_id)
 

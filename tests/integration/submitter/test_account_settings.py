@@ -1,4 +1,4 @@
-"""Every command that uses accounts reports each invalid setting of theirs before it starts."""
+"""Every command that uses accounts reports all their invalid settings before it starts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(
     tmp_path: Path, database: Path, store: Store, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> Run:
     """Run a command in an environment with a key, unless the test sets the keys."""
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     (tmp_path / "rows.csv").write_text(
@@ -76,7 +76,7 @@ def test_an_invalid_setting_is_reported_before_anything_starts(
 
 @pytest.mark.parametrize("command", EVERY_ACCOUNT, ids=" ".join)
 @pytest.mark.parametrize(("name", "value", "reported", "remedy"), OF_OTHER_ACCOUNTS)
-def test_a_command_for_every_account_reports_those_of_all_accounts(
+def test_a_command_for_all_accounts_reports_the_problems_of_all(
     run: Run, command: tuple[str, ...], name: str, value: str, reported: str, remedy: str
 ) -> None:
     status, (line,) = run(*command, **{name: value})

@@ -1,4 +1,4 @@
-"""Capabilities that an adapter may state, and that no built-in adapter states."""
+"""Capabilities that no built-in adapter uses."""
 
 from __future__ import annotations
 

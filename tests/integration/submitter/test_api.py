@@ -1,4 +1,4 @@
-"""`POST /api/tasks`: one task for one key, whatever happens, and no body that breaks it."""
+"""`POST /api/tasks`: one task per idempotency key in every case, and no body that breaks it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def encoded(kind: str = "PNG", side: int = 320) -> str:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As wsgi.py does; and no test waits for the provider to file what it accepted."""
+    """Register the API as wsgi.py does, without the pause in which a provider stores a task."""
     for error, status in api.STATUS.items():
         problems.register(error, status)
     monkeypatch.setattr("submitter.task_creation.LOOK_UP_AFTER", 0.01)
@@ -78,8 +78,8 @@ def apps(
     tmp_path: Path,
     make_app: MakeApp,
 ) -> Apps:
-    """Makes the application of one more web process, over the same record."""
-    store.check_schema()  # migrated already
+    """Return a function that makes the application of a further web process on the same record."""
+    store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text("")
 
     def make(
@@ -120,7 +120,7 @@ def creates(server: Scripted) -> int:
 
 
 def once(released: threading.Event, server: Scripted) -> Any:
-    """Answer a create once it is released."""
+    """Respond to a create once it is released."""
 
     def reply(handler: Any, asked: Any) -> None:
         released.wait(PATIENCE)
@@ -144,19 +144,19 @@ def test_a_task_is_created(client: FlaskClient, server: Scripted, store: Store) 
     assert client.get(answer.headers["Location"], headers=AUTH).get_json()["id"] == task["id"]
 
 
-def test_without_the_token_nothing_is_read(client: FlaskClient, server: Scripted) -> None:
+def test_without_the_token_the_body_is_not_read(client: FlaskClient, server: Scripted) -> None:
     assert client.post("/api/tasks", json=WANTED).status_code == 401
     assert server.asked == []
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_pictures_may_come_as_base64(client: FlaskClient, server: Scripted, kind: str) -> None:
+def test_pictures_may_be_sent_as_base64(client: FlaskClient, server: Scripted, kind: str) -> None:
     server.will(server.task())
     assert post(client, human=encoded(kind), cloth=[encoded()]).status_code == 201
     assert server.asked[0].json["human_image"] == encoded(kind)
 
 
-def test_two_garments_become_one_picture(client: FlaskClient, server: Scripted) -> None:
+def test_two_garments_are_merged_into_one_picture(client: FlaskClient, server: Scripted) -> None:
     server.will(server.task())
     cloth = [f"upper:{encoded()}", f"lower:{encoded()}"]
     assert post(client, cloth=cloth, model="kolors-virtual-try-on-v1-5").status_code == 201
@@ -191,7 +191,7 @@ def test_two_garments_become_one_picture(client: FlaskClient, server: Scripted) 
         ({"colour": "red"}, ["colour"]),
     ],
 )
-def test_each_fault_is_named_and_nothing_is_recorded(
+def test_each_problem_is_named_and_nothing_is_recorded(
     client: FlaskClient, server: Scripted, store: Store, wrong: dict[str, Any], fields: list[str]
 ) -> None:
     answer = post(client, key="k", **wrong)
@@ -212,7 +212,7 @@ def test_each_fault_is_named_and_nothing_is_recorded(
         (b" " * (api.LONGEST_BODY + 1), "application/json", 413),
     ],
 )
-def test_what_is_no_request_is_refused(
+def test_an_invalid_request_is_refused(
     client: FlaskClient, content: bytes, content_type: str, status: int
 ) -> None:
     answer = client.post("/api/tasks", data=content, content_type=content_type, headers=AUTH)
@@ -220,7 +220,7 @@ def test_what_is_no_request_is_refused(
     assert answer.mimetype == "application/problem+json"
 
 
-def test_other_routes_keep_their_limit(client: FlaskClient) -> None:
+def test_other_routes_keep_their_size_limit(client: FlaskClient) -> None:
     where = "/callbacks/kling"
     answer = client.post(where, data=b" " * 300_000, content_type="application/json")
     assert answer.status_code in (404, 413)
@@ -241,14 +241,14 @@ VALUES = JSON | st.sampled_from(["kling", "upper:", "://", "a://b", "https://[",
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(document=JSON | st.dictionaries(KEYS, VALUES).map(lambda changes: WANTED | changes))
-def test_no_body_breaks_it(client: FlaskClient, server: Scripted, document: Any) -> None:
+def test_no_body_causes_a_500(client: FlaskClient, server: Scripted, document: Any) -> None:
     server.will(server.task())
     content = {"data": raw(document), "content_type": "application/json"}
     answer = client.post("/api/tasks", headers=AUTH, **content)
     assert answer.status_code in (201, 400, 422)
 
 
-def test_a_refusal_has_the_providers_code_and_our_task(
+def test_a_refusal_has_the_providers_code_and_our_task_id(
     client: FlaskClient, server: Scripted, store: Store
 ) -> None:
     server.will(server.say({"code": 1201, "message": "invalid", "request_id": "r"}, 400))
@@ -261,7 +261,7 @@ def test_a_refusal_has_the_providers_code_and_our_task(
     assert creates(server) == 1
 
 
-def test_come_later_is_a_503_and_the_key_may_be_used_again(
+def test_a_temporary_refusal_is_a_503_and_the_key_may_be_used_again(
     client: FlaskClient, server: Scripted, store: Store
 ) -> None:
     later = server.say({"code": 1303, "message": "busy", "request_id": "r"}, 429)
@@ -272,7 +272,9 @@ def test_come_later_is_a_503_and_the_key_may_be_used_again(
     assert sorted(task.status for task in store.lists.tasks()) == ["failed", "submitted"]
 
 
-def test_a_lost_answer_is_never_sent_again(client: FlaskClient, server: Scripted) -> None:
+def test_a_create_whose_response_was_lost_is_never_sent_again(
+    client: FlaskClient, server: Scripted
+) -> None:
     unknown = server.say({"code": 1203, "message": "not found", "request_id": "r"}, 404)
     server.will(server.hang_up, unknown)
     answers = [post(client, "k") for _ in range(3)]
@@ -285,7 +287,7 @@ def test_a_lost_answer_is_never_sent_again(client: FlaskClient, server: Scripted
     assert creates(server) == 1
 
 
-def test_a_lost_answer_is_told_once_it_is_known(
+def test_a_lost_response_is_reported_once_its_outcome_is_known(
     client: FlaskClient, server: Scripted, store: Store
 ) -> None:
     server.will(server.hang_up, server.say({"code": 1203, "request_id": "r"}, 404), server.task())
@@ -298,16 +300,16 @@ def test_a_lost_answer_is_told_once_it_is_known(
     assert creates(server) == 1
 
 
-# A connection that was shut down at its deadline is, now and then, closed when it is collected;
-# whose it is has not been found. It is collected here, so that it does not fail another test.
+# A connection that was shut down at its deadline is sometimes closed only by the garbage collector;
+# the cause is unknown. It is collected here, so that it does not make another test fail.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_provider_that_drips_holds_nobody_longer_than_told(
+def test_a_slow_provider_delays_no_request_beyond_its_limit(
     client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.will(server.drip)
 
     def statuses() -> Iterator[int]:
-        for doublings in count():  # 503: in that time it was not even reached
+        for doublings in count():  # 503: it was not reached within that time
             monkeypatch.setattr(synchronous_create, "CREATED_WITHIN", 0.5 * 2**doublings)
             monkeypatch.setattr(synchronous_create, "QUERIED_WITHIN", 0.8 * 2**doublings)
             yield post(client).status_code
@@ -316,7 +318,7 @@ def test_a_provider_that_drips_holds_nobody_longer_than_told(
     gc.collect()
 
 
-def test_who_waits_too_long_is_told_where_to_look(
+def test_a_request_that_waits_too_long_is_told_where_to_look(
     client: FlaskClient, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(synchronous_create, "ANSWERED_WITHIN", 0.1)
@@ -336,7 +338,7 @@ def test_who_waits_too_long_is_told_where_to_look(
     assert (again.status_code, again.get_json()["id"]) == (201, task_id)
 
 
-def test_missing_keys_and_unknown_names(apps: Apps) -> None:
+def test_missing_keys_and_unknown_names_are_reported(apps: Apps) -> None:
     def opens(name: str, account: str, _: Any) -> Provider:
         if account == "shop2":
             raise ConfigurationError(["KLING_SHOP2_API_KEY: not set"])
@@ -349,7 +351,7 @@ def test_missing_keys_and_unknown_names(apps: Apps) -> None:
     assert faults(post(client)) == ["provider"]
 
 
-def test_a_third_create_at_once_comes_later(apps: Apps, server: Scripted) -> None:
+def test_a_third_concurrent_create_is_asked_to_retry_later(apps: Apps, server: Scripted) -> None:
     released = threading.Event()
     server.will(once(released, server))
     app = apps()
@@ -366,7 +368,7 @@ def test_a_third_create_at_once_comes_later(apps: Apps, server: Scripted) -> Non
     assert later.headers["Retry-After"] == "5"
 
 
-def test_a_create_that_nobody_waits_for_any_more_keeps_its_place(
+def test_a_create_whose_client_has_left_keeps_its_slot(
     client: FlaskClient, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
@@ -390,7 +392,7 @@ def test_a_create_that_nobody_waits_for_any_more_keeps_its_place(
     wait_until(lambda: post(client).status_code == 201)
 
 
-def test_a_record_that_is_unavailable_is_a_503(
+def test_an_unavailable_record_is_a_503(
     client: FlaskClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -402,7 +404,7 @@ def test_a_record_that_is_unavailable_is_a_503(
     assert server.asked == []
 
 
-def test_a_record_that_fails_after_the_create_is_unknown(
+def test_a_record_that_fails_after_the_create_leaves_the_outcome_unknown(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -415,12 +417,12 @@ def test_a_record_that_fails_after_the_create_is_unknown(
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9", "a\tb"])
-def test_a_key_that_cannot_be_used_is_named(client: FlaskClient, key: str) -> None:
+def test_an_invalid_idempotency_key_is_named(client: FlaskClient, key: str) -> None:
     answer = post(client, key)
     assert (answer.status_code, faults(answer)) == (400, ["Idempotency-Key"])
 
 
-def test_the_same_key_gives_the_same_answer(client: FlaskClient, server: Scripted) -> None:
+def test_the_same_key_returns_the_same_response(client: FlaskClient, server: Scripted) -> None:
     server.will(server.task())
     first, second = post(client, "k" * 255), post(client, "k" * 255)
     assert (second.status_code, second.data) == (201, first.data)
@@ -439,18 +441,18 @@ def test_the_same_key_with_another_body_is_a_conflict(
     assert creates(server) == 1
 
 
-def test_a_key_is_forgotten_after_a_day(store: Store) -> None:
+def test_a_key_expires_after_a_day(store: Store) -> None:
     now, day = now_ms(), 86_400_000
     for key in ("a", "b"):
         assert store.idempotency.claim(key, b"d", "t", now, now + 1) is not None
     assert store.idempotency.find("a", now + day - 1) is not None
     assert store.idempotency.find("a", now + day) is None
     assert store.idempotency.claim("c", b"d", "t", now + day, now + day + 1) is not None
-    assert store.idempotency.find("a", now) is None  # deleted as a new one was written
+    assert store.idempotency.find("a", now) is None  # deleted when a new one was written
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_eight_twins_at_once_create_one_task(
+def test_eight_concurrent_copies_create_one_task(
     apps: Apps,
     server: Scripted,
     store: Store,
@@ -481,7 +483,7 @@ def test_eight_twins_at_once_create_one_task(
     assert (creates(server), len(store.lists.tasks())) == (1, 1)
 
 
-def test_a_twin_waits_so_long_and_no_longer(apps: Apps, server: Scripted, store: Store) -> None:
+def test_a_copy_waits_for_a_limited_time(apps: Apps, server: Scripted, store: Store) -> None:
     claimed(store, hold=60_000)
     answer = post(apps(wait=0.2).test_client(), "k")
     assert (answer.status_code, answer.headers["Retry-After"]) == (409, "5")
@@ -489,14 +491,14 @@ def test_a_twin_waits_so_long_and_no_longer(apps: Apps, server: Scripted, store:
 
 
 def claimed(store: Store, hold: int = 0) -> str:
-    """A process has taken the key, and died; the id of the task it meant to make."""
+    """Take the key as a process that died; return the id of the task it was going to create."""
     digest = sha256(raw(WANTED)).digest()
     held = store.idempotency.claim("k", digest, "task-of-k", now_ms(), now_ms() + hold)
     assert held is not None
     return held.task_id
 
 
-def test_a_death_before_the_record_costs_nothing(
+def test_a_crash_before_the_task_is_recorded_costs_nothing(
     client: FlaskClient, server: Scripted, store: Store
 ) -> None:
     task_id = claimed(store)
@@ -506,7 +508,7 @@ def test_a_death_before_the_record_costs_nothing(
     assert creates(server) == 1
 
 
-def test_a_death_before_the_answer_is_never_paid_twice(
+def test_a_crash_before_the_response_is_never_paid_twice(
     client: FlaskClient,
     server: Scripted,
     store: Store,
@@ -514,13 +516,13 @@ def test_a_death_before_the_answer_is_never_paid_twice(
     inputs: TryOnInputs,
 ) -> None:
     task_id = claimed(store)
-    make_creator().record_task(inputs, task_id)  # and it may have been sent
+    make_creator().record_task(inputs, task_id)  # the request may have been sent
     answer = post(client, "k")
     assert (answer.status_code, answer.get_json()["task"]) == (409, task_id)
     assert server.asked == []
 
 
-def test_a_death_after_the_answer_gives_the_task(
+def test_after_a_crash_following_the_response_the_task_is_returned(
     client: FlaskClient,
     server: Scripted,
     store: Store,
@@ -536,10 +538,10 @@ def test_a_death_after_the_answer_gives_the_task(
     assert creates(server) == 1
 
 
-def test_whoever_comes_back_to_life_sends_nothing(
+def test_a_process_that_lost_its_hold_sends_nothing(
     apps: Apps, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first stalls before its task is on record, longer than its hold; a second takes over."""
+    """The first process stalls for longer than its hold; a second one takes over."""
     server.will(server.task())
     original, calls = TaskCreator.record_task, count()
     is_stalled, goes_on = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""A batch of orders against a provider that does what providers do."""
+"""A batch of orders with a provider that fails in every realistic way."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def environment(server: Scripted, database: Path, tmp_path: Path) -> dict[str, s
 
 @pytest.fixture
 def orders(tmp_path: Path, picture: Path) -> Path:
-    """A folder of orders, with the picture beside them; commands run elsewhere."""
+    """A folder of orders with a picture; commands run in another directory."""
     folder = tmp_path / "orders"
     folder.mkdir()
     picture.rename(folder / "me.png")
@@ -61,7 +61,7 @@ def orders(tmp_path: Path, picture: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries again soon, where an account does not say how long it wants to be left alone."""
+    """Shorten the pauses between tries, unless an account states its own."""
     monkeypatch.setattr(
         "submitter.batch.run.SharedBackoff", partial(SharedBackoff, delays=(0.02, 0.04))
     )
@@ -69,7 +69,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(environment: dict[str, str], orders: Path, store: Store) -> Run:
-    store.check_schema()  # migrated already
+    store.check_schema()  # already migrated
 
     def run(text: str | bytes, *words: str, **changed: str | None) -> Result:
         orders.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -95,7 +95,7 @@ def outcomes(result: Result) -> list[tuple[int, str]]:
 
 
 def numbered(server: Scripted) -> Reply:
-    """Each create gets an id of its own."""
+    """Respond to each create with a different id."""
 
     def document(asked: Asked) -> Any:
         own_id = asked.json["external_task_id"]
@@ -110,7 +110,7 @@ def references(store: Store, **wanted: Any) -> Counter[str | None]:
     return Counter(task.reference for task in store.lists.tasks(limit=1000, **wanted))
 
 
-def test_every_row_is_submitted_once_and_a_second_run_pays_for_nothing(
+def test_every_row_is_submitted_once_and_a_second_run_costs_nothing(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(numbered(server))
@@ -124,7 +124,7 @@ def test_every_row_is_submitted_once_and_a_second_run_pays_for_nothing(
     assert json.loads(again.stdout)["summary"]["already submitted"] == 12
 
 
-def test_an_export_of_a_spreadsheet_is_submitted_as_it_is(
+def test_an_export_of_a_spreadsheet_is_accepted_unchanged(
     run: Run, server: Scripted, store: Store, orders: Path
 ) -> None:
     server.will(numbered(server))
@@ -139,15 +139,13 @@ def test_an_export_of_a_spreadsheet_is_submitted_as_it_is(
     assert "was read as" not in again.stderr
 
 
-def test_an_encoding_that_there_is_not_is_refused(run: Run, server: Scripted) -> None:
+def test_an_unknown_encoding_is_refused(run: Run, server: Scripted) -> None:
     done = run(many(1), "--encoding", "base64")
     assert (done.exit_code, server.asked) == (2, [])
     assert "is not a text encoding" in done.output
 
 
-def test_paths_start_at_the_file_wherever_one_stands(
-    run: Run, server: Scripted, orders: Path
-) -> None:
+def test_paths_are_relative_to_the_file(run: Run, server: Scripted, orders: Path) -> None:
     server.will(numbered(server))
     assert run(sheet("A,me.png,https://x.example/a.png,,,,")).exit_code == 0
     sent = server.asked[0].json
@@ -164,7 +162,7 @@ def test_two_garments_of_a_row_are_merged(run: Run, server: Scripted) -> None:
     assert server.asked[0].json["model_name"] == "kolors-virtual-try-on-v1-5"
 
 
-def test_bad_rows_are_listed_with_their_lines_and_the_rest_goes_on(
+def test_bad_rows_are_listed_with_their_lines_and_the_others_are_submitted(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(numbered(server))
@@ -191,7 +189,7 @@ def test_bad_rows_are_listed_with_their_lines_and_the_rest_goes_on(
     assert references(store) == {"A": 1, "G": 1}
 
 
-def test_progress_is_one_line_a_row_on_stderr(run: Run, server: Scripted) -> None:
+def test_progress_is_one_line_per_row_on_stderr(run: Run, server: Scripted) -> None:
     server.will(numbered(server))
     result = run(many(3))
     assert sorted(line.split(": task")[0] for line in result.stderr.splitlines()) == [
@@ -207,7 +205,7 @@ def test_a_row_that_is_bad_is_listed_once(run: Run, server: Scripted) -> None:
         assert len([line for line in lines if f" {reference}: " in line]) == 1, lines
 
 
-def test_a_refusal_is_told_and_the_rest_goes_on_and_a_second_run_tries_it_again(
+def test_a_refused_row_is_reported_and_retried_by_a_second_run(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(server.payload("error-1201.json", 400), numbered(server))
@@ -221,7 +219,7 @@ def test_a_refusal_is_told_and_the_rest_goes_on_and_a_second_run_tries_it_again(
     assert len(server.asked) == 4
 
 
-def test_a_lost_outcome_is_named_and_never_sent_again(
+def test_an_unknown_outcome_is_reported_and_never_sent_again(
     run: Run, server: Scripted, store: Store
 ) -> None:
     unknown = server.say({"code": 1203, "message": "none", "request_id": "r"}, 404)
@@ -248,7 +246,7 @@ def test_a_failed_task_that_was_paid_for_is_not_submitted_again(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_full_account_is_waited_for_and_no_row_fails(
+def test_a_batch_waits_for_a_full_account_and_no_row_fails(
     run: Run, server: Scripted, store: Store
 ) -> None:
     busy = server.payload("error-1303.json", 429)
@@ -261,7 +259,7 @@ def test_a_full_account_is_waited_for_and_no_row_fails(
 
 
 @pytest.mark.usefixtures("quick")
-def test_one_account_that_is_full_does_not_slow_another(
+def test_a_full_account_does_not_slow_down_another(
     run: Run, server: Scripted, store: Store
 ) -> None:
     served: list[str] = []  # the end of the key of each create that was accepted
@@ -269,7 +267,7 @@ def test_one_account_that_is_full_does_not_slow_another(
 
     def reply(handler: BaseHTTPRequestHandler, asked: Asked) -> None:
         key = asked.headers["Authorization"][-5:]
-        if key == "shop2":  # it is served only while the other account is held back
+        if key == "shop2":  # its requests succeed only while the other account is full
             assert told_later.wait(PATIENCE)
         if key == "shop2" or served.count("shop2") == 3:
             served.append(key)
@@ -288,7 +286,7 @@ def test_one_account_that_is_full_does_not_slow_another(
 
 
 @pytest.mark.parametrize("code", [1000, 1102])
-def test_an_account_that_is_refused_closes_and_nothing_more_is_recorded(
+def test_an_account_that_is_refused_is_closed_and_no_more_rows_are_recorded(
     run: Run, server: Scripted, store: Store, code: int
 ) -> None:
     server.will(server.say({"code": code, "message": "no", "request_id": "r"}, 401))
@@ -302,7 +300,7 @@ def test_an_account_that_is_refused_closes_and_nothing_more_is_recorded(
     assert run(many(20)).exit_code == 0
 
 
-def test_a_provider_in_trouble_gets_three_creates_and_no_more(
+def test_a_failing_provider_gets_three_creates_and_no_more(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(server.say({"code": 500, "message": "Internal: sorry"}, 500))
@@ -313,7 +311,7 @@ def test_a_provider_in_trouble_gets_three_creates_and_no_more(
     assert all(task.given_up_at for task in store.lists.tasks())
 
 
-def test_modellix_creates_that_were_refused_for_now_are_sent_again_in_a_batch(
+def test_modellix_creates_that_were_refused_temporarily_are_sent_again_in_a_batch(
     run: Run, server: Scripted
 ) -> None:
     document = {"code": 0, "message": "success", "data": CREATED}
@@ -324,10 +322,10 @@ def test_modellix_creates_that_were_refused_for_now_are_sent_again_in_a_batch(
     assert len(server.asked) == 2
 
 
-def test_two_runs_at_the_same_time_pay_for_each_row_once(
+def test_two_concurrent_processes_pay_for_each_row_once(
     server: Scripted, store: Store, environment: dict[str, str], orders: Path
 ) -> None:
-    """Of the same rows in two files, by processes of their own."""
+    """The runs are two processes with two files of the same rows."""
     server.will(numbered(server))
     copy = orders.with_name("copy.csv")
     for path in (orders, copy):
@@ -346,12 +344,12 @@ def test_two_runs_at_the_same_time_pay_for_each_row_once(
         assert {one.wait(PATIENCE), other.wait(PATIENCE)} <= {
             0,
             1,
-        }  # 1: met a row that was under way
+        }  # 1: it found a row that was in progress
     assert len(server.asked) == 30
     assert references(store) == {f"ORDER-{n}": 1 for n in range(30)}
 
 
-def test_ctrl_c_lets_running_creates_end_and_says_what_is_left(
+def test_ctrl_c_waits_for_running_creates_and_reports_what_is_left(
     server: Scripted, store: Store, environment: dict[str, str], orders: Path
 ) -> None:
     release = threading.Event()
@@ -383,10 +381,10 @@ def test_ctrl_c_lets_running_creates_end_and_says_what_is_left(
     assert references(store, status=Status.SUBMITTED).total() == len(store.lists.tasks()) == 2
 
 
-def test_after_a_kill_what_was_under_way_is_named_and_not_sent_again(
+def test_after_a_kill_rows_in_progress_are_reported_and_not_sent_again(
     run: Run, server: Scripted, store: Store
 ) -> None:
-    """A row that was on record when the process died: nobody knows whether it was accepted."""
+    """It is unknown whether a row that was on record when the process died was accepted."""
     store.inbox.create_task(Task("t-1", "kling", Status.CREATED, 1, 1, reference="ORDER-0"))
     server.will(numbered(server))
     result = run(many(2), "--json")
@@ -395,7 +393,7 @@ def test_after_a_kill_what_was_under_way_is_named_and_not_sent_again(
     assert len(server.asked) == 1
 
 
-def test_settings_that_serve_no_row_are_told_like_everywhere(
+def test_settings_errors_are_reported_as_everywhere(
     run: Run, server: Scripted, store: Store
 ) -> None:
     result = run(many(2), KLING_API_KEY=None, KLING_ACCESS_KEY=None, KLING_SECRET_KEY=None)
@@ -423,7 +421,7 @@ ROWS = st.lists(st.lists(CELL, min_size=2, max_size=8).map(",".join), max_size=5
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(rows=ROWS)
-def test_no_file_brings_a_traceback(run: Run, server: Scripted, rows: list[str]) -> None:
+def test_no_file_causes_a_traceback(run: Run, server: Scripted, rows: list[str]) -> None:
     server.will(server.payload("error-1201.json", 400))
     text = (HEADER + "\n".join(rows)).encode("utf-8", "replace").decode()
     assert run(text).exit_code in (0, 1, 2)

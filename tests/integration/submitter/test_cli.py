@@ -1,4 +1,4 @@
-"""The command as people and scripts use it."""
+"""The `submitter` command as people and scripts use it."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def run(environment: dict[str, str], picture: Path) -> Callable[..., Result]:
     return run
 
 
-def test_submit_tells_the_task_and_its_ids(run: Any, server: Any, store: Store) -> None:
+def test_submit_prints_the_task_and_its_ids(run: Any, server: Any, store: Store) -> None:
     server.will(server.task())
     result = run("submit", "--reference", "ORDER-7")
     (task,) = store.lists.tasks()
@@ -75,7 +75,7 @@ def test_json_is_one_document_on_stdout(run: Any, server: Any, store: Store) -> 
     assert document["media"] == []
 
 
-def test_progress_is_one_line_a_change_on_stderr(run: Any, server: Any, store: Store) -> None:
+def test_progress_is_one_line_per_change_on_stderr(run: Any, server: Any, store: Store) -> None:
     server.will(server.task("succeed", **IMAGES))
     result = run("submit", "--wait", "--json")
     (media,) = json.loads(result.stdout)["media"]
@@ -88,7 +88,7 @@ def test_progress_is_one_line_a_change_on_stderr(run: Any, server: Any, store: S
 def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
     run: Any, server: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The callback comes, the worker downloads: both are played by a thread."""
+    """A thread simulates the callback and the worker's download."""
     (tmp_path / "hooks.toml").write_text(HOOKS)
     file = File("0", "/pictures/a.png", "00" * 32, 7, "image/png")
 
@@ -124,7 +124,7 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
 
 
 @pytest.mark.usefixtures("store")
-def test_a_failed_task_ends_with_1_and_the_provider_s_reason(run: Any, server: Any) -> None:
+def test_a_failed_task_exits_with_1_and_the_providers_reason(run: Any, server: Any) -> None:
     said = "\x1b[2JFailure to pass the risk control system"
     server.will(server.task("failed", task_status_msg=said))
     result = run("submit", "--wait")
@@ -134,7 +134,7 @@ def test_a_failed_task_ends_with_1_and_the_provider_s_reason(run: Any, server: A
 
 
 @pytest.mark.usefixtures("store")
-def test_wait_ends_at_its_timeout_and_the_task_goes_on(run: Any, server: Any) -> None:
+def test_wait_ends_at_its_timeout_and_the_task_continues(run: Any, server: Any) -> None:
     server.will(server.task())
     result = run("submit", "--wait", "--timeout", "0.3")
     assert result.exit_code == 1
@@ -142,7 +142,7 @@ def test_wait_ends_at_its_timeout_and_the_task_goes_on(run: Any, server: Any) ->
 
 
 @pytest.mark.usefixtures("store")
-def test_a_refusal_ends_with_1_and_says_why(run: Any, server: Any) -> None:
+def test_a_refusal_exits_with_1_and_says_why(run: Any, server: Any) -> None:
     server.will(server.payload("error-1201.json", 400))
     result = run("submit", "--json")
     assert result.exit_code == 1
@@ -150,7 +150,7 @@ def test_a_refusal_ends_with_1_and_says_why(run: Any, server: Any) -> None:
     assert json.loads(result.stdout)["task"]["status"] == "failed"
 
 
-def test_ctrl_c_ends_with_130_and_the_task_stays_on_record(
+def test_ctrl_c_exits_with_130_and_the_task_stays_on_record(
     server: Any, store: Store, environment: dict[str, str], picture: Path
 ) -> None:
     server.will(server.task())
@@ -173,7 +173,7 @@ def test_ctrl_c_ends_with_130_and_the_task_stays_on_record(
     assert len(store.lists.tasks()) == 1
 
 
-def test_status_asks_while_the_task_is_open_and_takes_either_id(
+def test_status_queries_an_open_task_and_accepts_either_id(
     run: Any, server: Any, store: Store
 ) -> None:
     server.will(server.task(), server.task("processing"), server.task("succeed", **IMAGES))
@@ -186,7 +186,7 @@ def test_status_asks_while_the_task_is_open_and_takes_either_id(
     assert len(server.asked) == asked
 
 
-def test_status_shows_the_record_also_when_the_provider_cannot_be_asked(
+def test_status_shows_the_record_even_if_the_provider_cannot_be_queried(
     run: Any, server: Any, store: Store
 ) -> None:
     server.will(server.task(), server.say({"code": 1000, "message": "no", "request_id": "r"}, 401))
@@ -199,7 +199,7 @@ def test_status_shows_the_record_also_when_the_provider_cannot_be_asked(
     assert run("status", "nobody").exit_code == 1
 
 
-def test_list_is_tab_separated_where_no_person_reads_and_json_on_request(
+def test_list_is_tab_separated_when_piped_and_json_on_request(
     run: Any, server: Any, database: Path
 ) -> None:
     data = [{"task_id": "9", "task_status": "succeed", "created_at": 1774805076166, **IMAGES}]
@@ -209,18 +209,18 @@ def test_list_is_tab_separated_where_no_person_reads_and_json_on_request(
     assert row.split("\t")[::4] == ["9", "https://cdn.example/a.png"]
     document = json.loads(run("list", "--json", "--page", "2", "--page-size", "500").stdout)
     assert (document["page"], document["tasks"][0]["status"]) == (2, "succeeded")
-    assert not database.exists()  # it needs no record
+    assert not database.exists()  # it needs no database
     assert run("list", "--page-size", "501").exit_code == 2
 
 
-def test_a_database_that_was_not_migrated_is_one_clear_line(run: Any, server: Any) -> None:
+def test_a_database_that_was_not_migrated_is_a_one_line_error(run: Any, server: Any) -> None:
     result = run("submit")
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "run: receiver migrate" in result.stderr
     assert server.asked == []
 
 
-def test_all_bad_settings_are_told_at_once(run: Any, server: Any, tmp_path: Path) -> None:
+def test_all_invalid_settings_are_reported_together(run: Any, server: Any, tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").write_text("[[hook]]\ntype = 'pigeon'\n")
     result = run("submit", KLING_API_KEY=None, PUBLIC_URL="nowhere", KLING_BASE_URL="nowhere")
     assert result.exit_code == 2
@@ -229,7 +229,7 @@ def test_all_bad_settings_are_told_at_once(run: Any, server: Any, tmp_path: Path
     assert server.asked == []
 
 
-def test_a_bad_picture_ends_with_2_before_anything_is_recorded(
+def test_an_unusable_picture_exits_with_2_before_anything_is_recorded(
     run: Any, server: Any, store: Store, picture: Path
 ) -> None:
     picture.write_bytes(b"no picture")

@@ -1,4 +1,4 @@
-"""`submitter costs`: what it prints, for people and for programs."""
+"""`submitter costs`: its output for people and for programs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def end(store: Store, task: str, cost: str, account: str = "default", days: int 
     Ingest(store).accept(came)
 
 
-def test_a_line_for_each_account(store: Store) -> None:
+def test_there_is_a_line_for_each_account(store: Store) -> None:
     end(store, "a", "0.1")
     end(store, "b", "0.2")
     end(store, "c", "1", "shop2")
@@ -59,7 +59,7 @@ def test_a_line_for_each_account(store: Store) -> None:
     }
 
 
-def test_a_span_of_time(store: Store) -> None:
+def test_costs_can_be_limited_to_a_period(store: Store) -> None:
     end(store, "old", "5", days=40)
     end(store, "new", "1")
 
@@ -71,7 +71,7 @@ def test_a_span_of_time(store: Store) -> None:
     assert total("--until", "30d") == ["5"]
 
 
-def test_what_is_no_number_is_told(store: Store) -> None:
+def test_a_cost_that_is_not_a_number_is_reported(store: Store) -> None:
     end(store, "a", "free of charge")
     result = run()
     assert (result.exit_code, result.stdout) == (0, HEADER.format("month"))
@@ -79,7 +79,7 @@ def test_what_is_no_number_is_told(store: Store) -> None:
     assert json.loads(run("--json").stdout)["not_numbers"] == 1
 
 
-def test_a_reference_steers_no_terminal(store: Store) -> None:
+def test_a_reference_cannot_control_the_terminal(store: Store) -> None:
     end(store, "a", "1")
     result = run("--by", "reference")
     assert "\x1b" not in result.stdout
@@ -87,14 +87,14 @@ def test_a_reference_steers_no_terminal(store: Store) -> None:
 
 
 @pytest.mark.parametrize("words", [("--by", "colour"), ("--since", "soon"), ("--provider", "x")])
-def test_mistakes_of_usage(store: Store, words: tuple[str, str]) -> None:
+def test_usage_errors(store: Store, words: tuple[str, str]) -> None:
     store.check_schema()
     result = run(*words)
     assert result.exit_code == 2
     assert words[0] in result.stderr
 
 
-def test_without_a_database_it_is_one_line(database: Path) -> None:
+def test_a_missing_database_is_a_one_line_error(database: Path) -> None:
     result = run()
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "run: receiver migrate" in result.stderr

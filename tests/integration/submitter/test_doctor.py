@@ -1,4 +1,4 @@
-"""`submitter doctor`: which keys are there, and whether the providers accept them."""
+"""`submitter doctor`: which keys are set, and whether the providers accept them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def keys_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None."""
+    """No keys of other providers."""
     for name in list(os.environ):
         if name.startswith(NAMES):
             monkeypatch.delenv(name)
@@ -35,7 +35,7 @@ def keys_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def environment(sandbox: Sandbox) -> dict[str, str]:
-    """The sandbox's keys and addresses."""
+    """An environment with the sandbox's keys and addresses."""
     return {name: value for name, value in sandbox.env().items() if name.startswith(NAMES)}
 
 
@@ -69,14 +69,14 @@ def test_every_provider_accepts_its_keys(environment: dict[str, str]) -> None:
         ("APPYPIE_SUBSCRIPTION_KEY", "appypie"),
     ],
 )
-def test_a_wrong_key_is_told(environment: dict[str, str], name: str, check: str) -> None:
+def test_wrong_keys_are_reported(environment: dict[str, str], name: str, check: str) -> None:
     wrong = {**environment, name: "a-key-that-nobody-knows-0123456789"}
     wrong.pop("KLING_API_KEY", None)
     result = run(wrong)
     assert result.exit_code == 1
     verdict, said = found(wrong)[check]
     assert verdict == "failed"
-    assert name in said  # what to check
+    assert name in said  # what the user should check
 
 
 def test_accounts_are_found_by_their_keys(environment: dict[str, str]) -> None:
@@ -106,21 +106,21 @@ def test_no_keys_at_all_is_a_failure() -> None:
     assert "no provider has a key" in result.output
 
 
-def test_who_is_not_reached_is_told() -> None:
+def test_an_unreachable_provider_is_reported() -> None:
     gone = {"KLING_API_KEY": "x" * 32, "KLING_BASE_URL": f"http://127.0.0.1:{free_port()}"}
     findings = found(gone)
     assert (findings["kling"][0], findings["clock"][0]) == ("failed", "warning")
     assert "was never reached" in findings["kling"][1]
 
 
-def test_a_provider_in_trouble_says_nothing_of_the_keys(server: Scripted) -> None:
+def test_a_failing_provider_says_nothing_about_the_keys(server: Scripted) -> None:
     server.will(server.say({"code": 1302, "message": "too fast"}, 429, Retry_After="3600"))
     findings = found({"KLING_API_KEY": "x" * 32, "KLING_BASE_URL": server.url})
     assert findings["kling"][0] == "warning"
     assert "could not be checked" in findings["kling"][1]
 
 
-def test_a_clock_that_is_off_is_told() -> None:
+def test_a_wrong_clock_is_reported() -> None:
     old = b"HTTP/1.1 200 OK\r\nDate: Fri, 12 Dec 2025 06:10:51 GMT\r\nContent-Length: 0\r\n\r\n"
     with dripping(old, pause=0) as port:
         wrong = {"KLING_API_KEY": "x" * 32, "KLING_BASE_URL": f"http://127.0.0.1:{port}"}
@@ -128,12 +128,12 @@ def test_a_clock_that_is_off_is_told() -> None:
     assert findings["clock"][0] == "failed"
 
 
-def test_nothing_is_created(server: Scripted) -> None:
+def test_no_task_is_created(server: Scripted) -> None:
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": []}))
     run({"KLING_API_KEY": "x" * 32, "KLING_BASE_URL": server.url})
     assert {asked.method for asked in server.asked} == {"GET"}
 
 
-def test_a_name_that_no_account_has_is_a_mistake_of_usage(environment: dict[str, str]) -> None:
+def test_an_unknown_account_is_a_usage_error(environment: dict[str, str]) -> None:
     assert run(environment, "--account", "Shop 2").exit_code == 2
     assert run(environment, "--provider", "piapi").exit_code == 2

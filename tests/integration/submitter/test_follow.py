@@ -1,4 +1,4 @@
-"""Waiting for a task's end, by the record and by asking."""
+"""Waiting for the end of a task, by its record and by queries."""
 
 import json
 import threading
@@ -50,11 +50,11 @@ def follower(record: Session, adapter: Kling, heard: list[str], **more: Any) -> 
 
 
 class Time:
-    """A clock that waiting for a commit moves forward."""
+    """A clock that advances while a commit is waited for."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        self.meanwhile: list[Callable[[], object]] = []  # what happens at the next waits
+        self.meanwhile: list[Callable[[], object]] = []  # the events of the next waits
         monkeypatch.setattr(store.database, "wait_for_commit", self.wait)
 
     def wait(self, seconds: float, _: threading.Event) -> None:
@@ -66,7 +66,7 @@ class Time:
         return self.now
 
 
-def test_where_no_callback_can_come_the_provider_is_asked(
+def test_without_callbacks_the_provider_is_queried(
     server: Any, record: Session, make_adapter: Callable[..., Kling], task: Task
 ) -> None:
     heard: list[str] = []
@@ -76,7 +76,7 @@ def test_where_no_callback_can_come_the_provider_is_asked(
     assert heard == ["created", "submitted", "processing", "succeeded"]
 
 
-def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
+def test_failed_queries_are_reported_once_and_do_not_end_the_wait(
     server: Any, record: Session, make_adapter: Callable[..., Kling], task: Task
 ) -> None:
     heard: list[str] = []
@@ -89,7 +89,7 @@ def test_trouble_with_asking_is_told_once_and_does_not_end_the_wait(
     assert [line[:11] for line in heard] == ["created", "Kling 1203:", "failed"]
 
 
-def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
+def test_with_callbacks_the_provider_is_queried_only_when_the_task_is_overdue(
     server: Any,
     record: Session,
     make_adapter: Callable[..., Kling],
@@ -113,7 +113,7 @@ def test_where_callbacks_come_nobody_asks_before_the_task_is_overdue(
     )
 
 
-def test_a_download_is_waited_for_but_not_for_ever(
+def test_a_download_is_waited_for_with_a_limit(
     store: Store, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = frozenset({"succeeded"})

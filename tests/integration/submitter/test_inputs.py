@@ -1,4 +1,4 @@
-"""KEEP_INPUTS: small copies of what was sent, whichever way it came in; off, nothing of it."""
+"""KEEP_INPUTS: small copies of all inputs are stored; without it, none are."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ SENT |= {"skirt.png": ("green", (600, 300))}
 
 
 def photo(folder: Path, name: str) -> None:
-    """Turned by 90 degrees, as a camera notes it; with a word about the place."""
+    """A picture turned by 90 degrees with an EXIF orientation, and a location."""
     color, size = SENT[name]
     image = Image.new("RGB", size, color)
-    ImageDraw.Draw(image).rectangle((0, 0, 40, 40), "black")  # is at the top right when upright
+    ImageDraw.Draw(image).rectangle((0, 0, 40, 40), "black")  # at the top right when upright
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = MARK.decode()
@@ -49,8 +49,8 @@ def photo(folder: Path, name: str) -> None:
 def shop(
     server: Scripted, database: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shop's folder and environment, that keeps what it sends."""
-    store.check_schema()  # migrated already
+    """A shop's folder and environment, with KEEP_INPUTS."""
+    store.check_schema()  # already migrated
     server.will(server.task())
     monkeypatch.chdir(tmp_path)
     for name in ("PUBLIC_URL", "HOOKS_FILE", "KLING_ACCESS_KEY", "KLING_SECRET_KEY"):
@@ -105,7 +105,7 @@ every_way = pytest.mark.parametrize(
 
 @pytest.fixture
 def send(request: pytest.FixtureRequest, make_app: MakeApp) -> Callable[[], None]:
-    """One of the ways; the application lasts as long as the test, as a web process would."""
+    """Submit in one of the ways. The application lasts as long as the test."""
     way: Callable[..., None] = request.param
     return partial(way, make_app) if way is by_api else way
 
@@ -129,7 +129,7 @@ def on_disk(database: Path) -> bytes:
 
 
 @every_way
-def test_what_is_sent_is_kept_small_and_upright(
+def test_inputs_are_stored_small_and_upright(
     send: Callable[[], None], store: Store, database: Path
 ) -> None:
     send()
@@ -143,12 +143,12 @@ def test_what_is_sent_is_kept_small_and_upright(
     assert all(near(image, (20, 100), colors[name]) for name, image in found.items())
     assert all(near(image, (image.width - 4, 4), (0, 0, 0)) for image in found.values())
     assert all(image.format == "JPEG" for image in found.values())
-    assert MARK not in on_disk(database)  # what a camera notes is not of the picture
+    assert MARK not in on_disk(database)  # the camera's metadata is not stored
 
 
 @every_way
 @pytest.mark.parametrize("value", [None, "0"])
-def test_without_the_setting_no_byte_of_it_is_kept(
+def test_without_the_setting_no_input_is_stored(
     send: Callable[[], None],
     value: str | None,
     store: Store,
@@ -161,7 +161,7 @@ def test_without_the_setting_no_byte_of_it_is_kept(
     send()
     assert kept(store) == {}
     whole = on_disk(database)
-    assert b"867283741759111202" in whole  # the task is there
+    assert b"867283741759111202" in whole  # the task exists
     for name in SENT:
         content = Path(name).read_bytes()
         assert content[:200] not in whole
@@ -171,18 +171,18 @@ def test_without_the_setting_no_byte_of_it_is_kept(
     )
 
 
-def test_one_garment_is_kept_as_it_is(store: Store) -> None:
+def test_a_single_garment_is_stored_unchanged(store: Store) -> None:
     submit("kling", "person.jpg", "shirt.png")
     assert set(kept(store)) == {"human", "cloth"}
 
 
-def test_a_url_is_not_fetched_to_be_kept(store: Store, server: Scripted) -> None:
+def test_a_url_is_not_fetched_for_storage(store: Store, server: Scripted) -> None:
     submit("kling", f"{server.url}/person.jpg", "shirt.png")
     assert set(kept(store)) == {"cloth"}
     assert [asked.method for asked in server.asked] == ["POST"]
 
 
-def test_what_was_fetched_to_be_merged_is_kept() -> None:
+def test_pictures_fetched_for_merging_are_stored() -> None:
     pair = (Path("shirt.png").read_bytes(), Path("skirt.png").read_bytes())
     inputs = TryOnInputs("https://x.example/person.jpg", "aGVsbG8=", merged=pair)
     assert set(thumbnails(inputs)) == {"cloth", "cloth2"}
@@ -201,7 +201,9 @@ def broken() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("why", ["no picture", "cut", "nothing", "no Base64"])
-def test_a_broken_picture_stops_no_submission(why: str, keeping: TaskCreator, store: Store) -> None:
+def test_a_broken_picture_does_not_stop_the_submission(
+    why: str, keeping: TaskCreator, store: Store
+) -> None:
     shirt = base64.b64encode(Path("shirt.png").read_bytes()).decode()
     inputs = TryOnInputs({**broken(), "no Base64": "a"}[why], shirt)
     task = keeping.send(keeping.record_task(inputs), inputs)
@@ -209,7 +211,7 @@ def test_a_broken_picture_stops_no_submission(why: str, keeping: TaskCreator, st
     assert set(store.queries.inputs(task.id)) == {"cloth"}
 
 
-def test_a_record_that_cannot_keep_them_stops_no_submission(
+def test_a_record_that_cannot_store_them_does_not_stop_the_submission(
     keeping: TaskCreator,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
@@ -226,8 +228,10 @@ def test_a_record_that_cannot_keep_them_stops_no_submission(
     assert f"the pictures of task {task.id} could not be stored: disk full" in caplog.text
 
 
-def test_a_refused_order_is_kept_too(keeping: TaskCreator, store: Store, server: Scripted) -> None:
-    """It shows what was wrong with it."""
+def test_the_inputs_of_a_refused_task_are_stored_too(
+    keeping: TaskCreator, store: Store, server: Scripted
+) -> None:
+    """They show what was wrong."""
     server.will(server.payload("error-1201.json", 400))
     inputs = prepare_inputs(keeping.adapter, "person.jpg", "shirt.png")
     task = keeping.record_task(inputs)

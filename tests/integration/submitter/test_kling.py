@@ -1,4 +1,4 @@
-"""Kling's room: questions, their retries, and tokens that are signed anew."""
+"""Kling's adapter: queries, their retries, and tokens that are signed again."""
 
 import time
 from collections.abc import Callable
@@ -35,14 +35,14 @@ def task(make_creator: Callable[..., TaskCreator], inputs: TryOnInputs) -> Task:
     return make_creator().record_task(inputs)
 
 
-def test_a_query_brings_the_body_as_it_came(server: Any, make_adapter: Rooms) -> None:
+def test_a_query_returns_the_body_unchanged(server: Any, make_adapter: Rooms) -> None:
     server.will(server.payload("query-processing.json"))
     answer = make_adapter().fetch(provider_task_id="822953089408827433")
     assert answer.body == (PAYLOADS / "query-processing.json").read_bytes()
     assert server.asked[0].path == f"{TRY_ON}/822953089408827433"
 
 
-def test_a_task_is_asked_for_by_our_id_until_kling_s_is_known(
+def test_a_task_is_queried_by_our_id_until_klings_is_known(
     server: Any, make_adapter: Rooms, ingest: Ingest, store: Store, task: Task
 ) -> None:
     server.will(server.task("processing"))
@@ -56,7 +56,7 @@ def test_a_task_is_asked_for_by_our_id_until_kling_s_is_known(
     assert [delivery.hook for delivery in store.lists.deliveries()] == ["mail"]
 
 
-def test_one_task_in_a_list_is_taken(
+def test_a_single_task_in_a_list_is_accepted(
     server: Any, make_adapter: Rooms, ingest: Ingest, task: Task
 ) -> None:
     data = [{"task_id": "8", "task_status": "processing", "task_info": {}}]
@@ -64,7 +64,7 @@ def test_one_task_in_a_list_is_taken(
     assert query(ingest, make_adapter(), task) is Outcome.RECORDED
 
 
-def test_an_answer_about_another_task_is_not_recorded(
+def test_a_response_about_another_task_is_not_recorded(
     server: Any, make_adapter: Rooms, ingest: Ingest, store: Store, task: Task
 ) -> None:
     info = {"external_task_id": "of-somebody-else"}
@@ -78,7 +78,7 @@ def test_an_answer_about_another_task_is_not_recorded(
     assert store.lists.callbacks() == []
 
 
-def test_an_answer_that_is_not_understood_is_kept_and_told(
+def test_an_unparsable_response_is_stored_and_reported(
     server: Any, make_adapter: Rooms, ingest: Ingest, store: Store, task: Task
 ) -> None:
     data = {"task_id": "8", "task_status": "pondering"}
@@ -88,7 +88,7 @@ def test_an_answer_that_is_not_understood_is_kept_and_told(
     assert [stored.outcome for stored in store.lists.callbacks()] == [Outcome.QUARANTINED]
 
 
-def test_an_unknown_task_moves_nothing(
+def test_an_unknown_task_changes_nothing(
     server: Any, make_adapter: Rooms, ingest: Ingest, store: Store, task: Task
 ) -> None:
     server.will(server.say({"code": 1203, "message": "not found", "request_id": "r"}, 404))
@@ -97,13 +97,13 @@ def test_an_unknown_task_moves_nothing(
     assert store.queries.task(task.id).status is Status.CREATED
 
 
-def test_an_id_cannot_leave_its_path_segment(server: Any, make_adapter: Rooms) -> None:
+def test_an_id_stays_within_its_path_segment(server: Any, make_adapter: Rooms) -> None:
     server.will(server.say({"code": 0, "data": {}}))
     make_adapter().fetch(external_task_id="a/../b?c#d")
     assert server.asked[0].path == f"{TRY_ON}/a%2F..%2Fb%3Fc%23d"
 
 
-def test_a_question_is_asked_again_after_5xx_and_no_answer(
+def test_a_query_is_retried_after_5xx_and_without_a_response(
     server: Any, make_adapter: Rooms
 ) -> None:
     trouble = server.say({"code": 5000, "message": "internal"}, 500)
@@ -112,7 +112,7 @@ def test_a_question_is_asked_again_after_5xx_and_no_answer(
     assert len(server.asked) == 3
 
 
-def test_a_question_is_not_asked_for_ever(server: Any, make_adapter: Rooms) -> None:
+def test_a_query_is_retried_a_limited_number_of_times(server: Any, make_adapter: Rooms) -> None:
     server.will(server.say(b"<html>", 502))
     with pytest.raises(TryLater, match="tried 3 times"):
         make_adapter().fetch(provider_task_id="8")
@@ -120,7 +120,7 @@ def test_a_question_is_not_asked_for_ever(server: Any, make_adapter: Rooms) -> N
 
 
 @pytest.mark.parametrize("drip", ["drip", "drip_a_whole_answer"])
-def test_a_dripping_server_cannot_hold_a_question(
+def test_a_slow_server_cannot_delay_a_query_beyond_its_limit(
     server: Any, make_adapter: Rooms, drip: str
 ) -> None:
     server.will(getattr(server, drip))
@@ -133,11 +133,11 @@ def test_a_dripping_server_cannot_hold_a_question(
 
 
 @pytest.mark.parametrize("code", [1003, 1004])
-def test_a_token_that_is_not_valid_now_is_signed_anew_once(
+def test_a_token_that_is_not_valid_now_is_signed_again_once(
     server: Any, make_adapter: Rooms, code: int
 ) -> None:
     tokens = SignedTokens("my-access-key", "a-secret-key-that-is-32-bytes-long")
-    tokens.token(int(time.time()) - 1000)  # still good by our clock
+    tokens.token(int(time.time()) - 1000)  # still valid by our clock
     expired = server.say({"code": code, "message": "token", "request_id": "r"}, 401)
     server.will(expired, server.payload("query-processing.json"))
     make_adapter(tokens).fetch(provider_task_id="822953089408827433")
@@ -150,14 +150,14 @@ def test_a_token_that_is_not_valid_now_is_signed_anew_once(
     assert len(server.asked) == 2
 
 
-def test_a_static_key_that_is_refused_is_not_tried_again(server: Any, make_adapter: Rooms) -> None:
+def test_a_refused_static_key_is_not_retried(server: Any, make_adapter: Rooms) -> None:
     server.will(server.say({"code": 1004, "message": "token expired", "request_id": "r"}, 401))
     with pytest.raises(WrongAccount):
         make_adapter().fetch(provider_task_id="8")
     assert len(server.asked) == 1
 
 
-def test_a_page_of_the_list_is_asked_for_by_number_and_size(
+def test_a_page_of_the_list_is_requested_by_number_and_size(
     server: Any, make_adapter: Rooms
 ) -> None:
     first = {"task_id": "9", "task_status": "succeed", "created_at": 1774805076166, **IMAGES}
@@ -173,7 +173,7 @@ def test_a_page_of_the_list_is_asked_for_by_number_and_size(
     ("page", "size", "field"),
     [(0, 30, "page"), (1001, 30, "page"), (1, 0, "page_size"), (1, 501, "page_size")],
 )
-def test_a_page_that_kling_does_not_serve_is_refused_before_the_call(
+def test_a_page_that_kling_does_not_offer_is_refused_before_the_request(
     server: Any, make_adapter: Rooms, page: int, size: int, field: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -182,7 +182,7 @@ def test_a_page_that_kling_does_not_serve_is_refused_before_the_call(
     assert server.asked == []
 
 
-def test_a_list_that_is_none_is_told(server: Any, make_adapter: Rooms) -> None:
+def test_a_response_that_is_not_a_list_is_reported(server: Any, make_adapter: Rooms) -> None:
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": {"task_id": "8"}}))
     with pytest.raises(UnexpectedAnswer, match="no array"):
         make_adapter().list(1, 30)

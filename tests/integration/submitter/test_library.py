@@ -1,4 +1,4 @@
-"""`from submitter import submit`, as its own documentation shows it."""
+"""`from submitter import submit`, as its documentation shows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.support.scripted_provider import TOKEN, Asked, Scripted
 def shop(
     server: Scripted, database: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shop's folder and environment, without a public address."""
-    store.check_schema()  # migrated already
+    """A shop's folder and environment, without a public URL."""
+    store.check_schema()  # already migrated
     monkeypatch.chdir(tmp_path)
     for name in ("PUBLIC_URL", "HOOKS_FILE", "KLING_ACCESS_KEY", "KLING_SECRET_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -34,7 +34,7 @@ def shop(
         Image.new("RGB", (300, 400), "white").save(tmp_path / name)
 
 
-def test_the_example_of_the_documentation_does_what_it_shows(
+def test_the_example_of_the_documentation_works(
     server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submitter, "Follower", partial(Follower, query_every=0.02))
@@ -49,7 +49,7 @@ def test_the_example_of_the_documentation_does_what_it_shows(
     assert len(store.lists.tasks()) == 2
 
 
-def test_errors_say_what_to_do_and_are_of_one_tree(
+def test_errors_say_what_to_do_and_have_one_base_class(
     server: Scripted, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     with pytest.raises(InputError, match=r"^human: missing.jpg does not exist$"):
@@ -65,7 +65,7 @@ def test_errors_say_what_to_do_and_are_of_one_tree(
     assert store.queries.task(caught.value.task_id or "").reason == "never reached"
 
 
-def test_what_the_package_exports_is_there_and_no_module_hides_it() -> None:
+def test_every_exported_name_exists_and_is_not_hidden_by_a_module() -> None:
     exported = {name: getattr(submitter, name) for name in submitter.__all__}
     assert exported.pop("submit") is submit
     assert all(issubclass(kind, SubmitterError) for kind in exported.values())
@@ -76,7 +76,7 @@ def test_what_the_package_exports_is_there_and_no_module_hides_it() -> None:
     assert submitter.submit is submit
 
 
-def test_accounts_have_keys_of_their_own(
+def test_accounts_have_their_own_keys(
     server: Scripted, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     monkeypatch.setenv("KLING_SHOP2_API_KEY", "the-key-of-shop2")
@@ -87,7 +87,7 @@ def test_accounts_have_keys_of_their_own(
     assert store.queries.task(task.id).account == "shop2"
 
 
-def test_waiting_ends_in_time_and_the_task_goes_on(server: Scripted) -> None:
+def test_waiting_ends_in_time_and_the_task_continues(server: Scripted) -> None:
     server.will(server.task())
     task: Any = submit("kling", "person.jpg", "shirt.png", wait=0.3)
     assert task.status == "submitted"

@@ -1,4 +1,4 @@
-"""Pictures that are fetched, because they are to be merged."""
+"""Pictures behind URLs that are fetched to be merged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.scripted_provider import Scripted
 fetch = partial(images.fetch, allow_private=True)  # the scripted server is on loopback
 
 
-def test_a_picture_behind_a_url_is_merged(server: Scripted, picture: Path) -> None:
+def test_pictures_behind_urls_are_merged(server: Scripted, picture: Path) -> None:
     server.will(server.say(picture.read_bytes()))
     pair = [Garment(str(picture), Kind.UPPER), Garment(f"{server.url}/a.png", Kind.LOWER)]
     sheet = Image.open(
@@ -35,7 +35,7 @@ def test_an_internal_address_is_never_reached(server: Scripted) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 203, 206])
-def test_a_whole_picture_is_taken_whatever_the_status_calls_it(
+def test_a_complete_picture_is_accepted_with_any_success_status(
     server: Scripted, picture: Path, status: int
 ) -> None:
     whole = picture.read_bytes()
@@ -46,7 +46,7 @@ def test_a_whole_picture_is_taken_whatever_the_status_calls_it(
         images.load("cloth", f"{server.url}/a.png", fetch)
 
 
-def test_what_is_fetched_is_checked_like_any_picture(server: Scripted) -> None:
+def test_a_fetched_picture_is_validated_like_any_other(server: Scripted) -> None:
     url = f"{server.url}/a.png?signature=secret"
     for reply, complaint in (
         (server.say(b"<html>"), "is not a JPEG or PNG picture"),

@@ -1,4 +1,4 @@
-"""The poller hides the secrets of the hooks that it uses now, and of those that it used before."""
+"""The poller hides the secrets of present and former hooks."""
 
 from __future__ import annotations
 

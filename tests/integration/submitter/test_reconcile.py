@@ -1,4 +1,4 @@
-"""Reconciliation: a callback that never comes does not matter."""
+"""Reconciliation: lost callbacks are replaced by queries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SOON = NOW + 90_000
 
 @dataclass
 class FakeAdapter:
-    """A provider's room that answers what the test says, and remembers what it was asked."""
+    """An adapter whose responses a test sets, and that records the queries."""
 
     name: str = "kling"
     has_callbacks: bool = True
@@ -100,7 +100,7 @@ def told(status: str = "succeed", **more: Any) -> bytes:
     return json.dumps({"code": 0, "data": json.loads(body(status, **more))}).encode()
 
 
-def test_a_callback_that_never_came_is_fetched_and_its_hooks_fire(scene: Scene) -> None:
+def test_a_lost_callback_is_fetched_and_its_hooks_fire(scene: Scene) -> None:
     scene.put()
     scene.adapter.answers = [told()]
     assert scene.reconciler.query_overdue() == {"moved": 1}
@@ -110,7 +110,7 @@ def test_a_callback_that_never_came_is_fetched_and_its_hooks_fire(scene: Scene) 
     assert scene.store.polling.next_deadline_at() is None
 
 
-def test_a_task_is_asked_about_by_the_providers_id_or_else_by_ours(scene: Scene) -> None:
+def test_a_task_is_queried_by_the_providers_id_or_else_by_ours(scene: Scene) -> None:
     scene.put("known", provider_task_id="p-1")
     scene.put("unknown")
     scene.adapter.answers = [told("processing"), told("processing")]
@@ -131,7 +131,7 @@ def test_an_id_from_a_callback_is_tried_after_our_own(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("unknown", [NotFoundAtProvider, WrongInput, UnexpectedAnswer])
-def test_a_task_that_others_created_is_asked_about_by_the_id_from_its_callback(
+def test_a_task_created_elsewhere_is_queried_by_the_id_from_its_callback(
     scene: Scene, unknown: type[ProviderError]
 ) -> None:
     scene.put()
@@ -142,9 +142,7 @@ def test_a_task_that_others_created_is_asked_about_by_the_id_from_its_callback(
 
 
 @pytest.mark.parametrize("error", [TryLater("slowly"), WrongAccount("no key"), NeverReached("no")])
-def test_an_error_that_tells_nothing_of_the_id_costs_one_request(
-    scene: Scene, error: ProviderError
-) -> None:
+def test_an_error_unrelated_to_the_id_costs_one_request(scene: Scene, error: ProviderError) -> None:
     scene.put()
     Ingest(scene.store).accept(CALLED_BACK)
     scene.adapter.answers = [error]
@@ -152,7 +150,7 @@ def test_an_error_that_tells_nothing_of_the_id_costs_one_request(
     assert scene.adapter.asked == [(None, "task-1")]
 
 
-def test_where_nothing_else_is_known_the_id_of_callbacks_is_tried(scene: Scene) -> None:
+def test_the_id_of_callbacks_is_tried_if_nothing_else_is_known(scene: Scene) -> None:
     scene.put(provider="appypie")
     scene.adapter = FakeAdapter(
         "appypie", finds_by_our_id=False, answers=[told(task_id="from-a-callback")]
@@ -176,10 +174,10 @@ def test_a_mismatch_is_resolved_by_one_query(scene: Scene) -> None:
     assert ingest.accept(late) is Outcome.MISMATCH
     assert (
         scene.store.polling.next_deadline_at() is None
-    )  # the provider told the end: nothing to ask
+    )  # the provider reported the end: nothing to query
 
 
-def test_a_task_that_was_given_up_is_asked_about_once_more_if_somebody_wants_it(
+def test_a_task_that_was_given_up_is_queried_again_on_request(
     scene: Scene,
 ) -> None:
     scene.put()
@@ -191,7 +189,7 @@ def test_a_task_that_was_given_up_is_asked_about_once_more_if_somebody_wants_it(
     assert scene.store.polling.next_deadline_at() is None
 
 
-def test_an_open_task_is_asked_about_again_later(scene: Scene) -> None:
+def test_an_open_task_is_queried_again_later(scene: Scene) -> None:
     scene.put()
     scene.adapter.answers = [told("processing"), told("processing", updated_at=1)]
     assert scene.reconciler.query_overdue() == {"moved": 1}
@@ -202,7 +200,7 @@ def test_an_open_task_is_asked_about_again_later(scene: Scene) -> None:
     assert scene.task().deadline_at == SOON + 90_000 + 180_000
 
 
-def test_at_its_final_age_a_task_is_given_up_and_that_is_told(scene: Scene) -> None:
+def test_at_its_final_age_a_task_is_given_up_and_reported(scene: Scene) -> None:
     scene.put()
     scene.clock.now = NOW + round(GIVE_UP_AGE * 1000)
     scene.adapter.answers = [told("processing")]
@@ -211,7 +209,7 @@ def test_at_its_final_age_a_task_is_given_up_and_that_is_told(scene: Scene) -> N
     assert [(d.hook, d.status) for d in scene.store.lists.deliveries()] == [("alarm", "given_up")]
 
 
-def test_a_clock_that_was_set_forward_gives_up_no_task(scene: Scene) -> None:
+def test_a_clock_step_forward_gives_up_no_task(scene: Scene) -> None:
     scene.put(status=Status.PROCESSING)
     machine = Machine(NOW)
     watch = machine.watch(scene.store)
@@ -232,8 +230,8 @@ def test_a_provider_that_asks_for_years_is_queried_after_a_day(scene: Scene) -> 
     assert scene.task().deadline_at == scene.clock.now + round(LONGEST_WAIT * 1000)
 
 
-def test_what_nothing_can_bring_is_given_up_at_once(scene: Scene) -> None:
-    """A create whose answer was lost, at a provider that does not find by our id."""
+def test_a_task_that_cannot_be_found_is_given_up_at_once(scene: Scene) -> None:
+    """The response to a create was lost, and the provider cannot find tasks by our id."""
     scene.put()
     scene.adapter.finds_by_our_id = False
     assert scene.reconciler.query_overdue() == {"given up": 1}
@@ -241,7 +239,7 @@ def test_what_nothing_can_bring_is_given_up_at_once(scene: Scene) -> None:
     assert scene.task().given_up_at == SOON
 
 
-def test_a_provider_that_does_not_know_the_task_is_asked_again(scene: Scene) -> None:
+def test_a_task_that_the_provider_does_not_know_is_queried_again(scene: Scene) -> None:
     scene.put()
     scene.adapter.answers = [NotFoundAtProvider("no such task")]
     assert scene.reconciler.query_overdue() == {"not found": 1}
@@ -249,7 +247,7 @@ def test_a_provider_that_does_not_know_the_task_is_asked_again(scene: Scene) -> 
     assert scene.task().deadline_at == SOON + 90_000
 
 
-def test_an_account_that_has_to_wait_is_left_alone(scene: Scene) -> None:
+def test_an_account_that_has_to_wait_is_not_queried(scene: Scene) -> None:
     scene.put("one")
     scene.adapter.answers = [TryLater("too fast", retry_after=30)]
     assert scene.reconciler.query_overdue() == {"later": 1}
@@ -275,14 +273,14 @@ def test_an_exhausted_quota_pauses_its_account(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("error", [WrongAccount("no key"), ProviderError("strange")])
-def test_a_question_that_fails_is_asked_again(scene: Scene, error: ProviderError) -> None:
+def test_a_failed_query_is_repeated(scene: Scene, error: ProviderError) -> None:
     scene.put()
     scene.adapter.answers = [error]
     assert scene.reconciler.query_overdue() == {"failed": 1}
     assert scene.task().deadline_at == SOON + 90_000
 
 
-def test_missing_keys_are_no_end(store: SqliteStore) -> None:
+def test_missing_keys_do_not_end_a_task(store: SqliteStore) -> None:
     def locked(*_: str) -> Any:
         raise ConfigurationError(["KLING_API_KEY is not set"])
 
@@ -293,7 +291,7 @@ def test_missing_keys_are_no_end(store: SqliteStore) -> None:
     assert store.queries.task("task-1").deadline_at == SOON + 300_000
 
 
-def test_an_answer_that_is_not_understood_is_kept(scene: Scene) -> None:
+def test_an_unparsable_response_is_stored(scene: Scene) -> None:
     scene.put()
     scene.adapter.answers = [told("strange")]
     assert scene.reconciler.query_overdue() == {"failed": 1}
@@ -301,7 +299,7 @@ def test_an_answer_that_is_not_understood_is_kept(scene: Scene) -> None:
     assert kept.outcome == "quarantined"
 
 
-def test_a_success_with_no_media_is_asked_about_again(scene: Scene) -> None:
+def test_a_success_without_media_is_queried_again(scene: Scene) -> None:
     scene.put()
     scene.adapter.answers = [told(task_result={"images": []}), told()]
     assert scene.reconciler.query_overdue() == {"unchanged": 1}
@@ -311,12 +309,12 @@ def test_a_success_with_no_media_is_asked_about_again(scene: Scene) -> None:
     assert scene.task().status is Status.SUCCEEDED
 
 
-def test_a_task_that_ends_while_it_is_asked_about_stays_ended(scene: Scene) -> None:
+def test_a_task_that_ends_during_its_query_stays_ended(scene: Scene) -> None:
     scene.put()
 
     class Slow(FakeAdapter):
         def fetch(self, **_: str | None) -> Answer:
-            Ingest(scene.store).accept(callback())  # the callback comes at last
+            Ingest(scene.store).accept(callback())  # the callback arrives late
             return Answer(200, {}, told("processing"))
 
     scene.reconciler.open_adapter = lambda *_: Slow()  # type: ignore[assignment]
@@ -325,7 +323,7 @@ def test_a_task_that_ends_while_it_is_asked_about_stays_ended(scene: Scene) -> N
     assert scene.store.polling.next_deadline_at() is None
 
 
-def test_a_contradiction_is_settled_by_the_provider(scene: Scene) -> None:
+def test_a_conflict_is_resolved_by_the_provider(scene: Scene) -> None:
     scene.put()
     ingest = Ingest(scene.store, HOOKS)
     ingest.accept(callback(body("failed")))
@@ -338,10 +336,10 @@ def test_a_contradiction_is_settled_by_the_provider(scene: Scene) -> None:
     assert [delivery.status for delivery in history.deliveries] == ["failed", "succeeded"]
 
 
-def test_a_result_that_is_gone_gets_a_fresh_url(scene: Scene) -> None:
+def test_a_result_that_no_longer_exists_gets_a_fresh_url(scene: Scene) -> None:
     scene.put()
     Ingest(scene.store, HOOKS).accept(callback())
-    scene.store.polling.query_at("task-1", SOON)  # as the delivery does when the URL answers 404
+    scene.store.polling.query_at("task-1", SOON)  # as the delivery does when the URL returns 404
     fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
     scene.adapter.answers = [told(task_result=fresh)]
     assert scene.reconciler.query_overdue() == {"unchanged": 1}
@@ -352,16 +350,16 @@ def test_a_result_that_is_gone_gets_a_fresh_url(scene: Scene) -> None:
     assert b"fresh.png" in stored.body
 
 
-def test_a_poller_that_dies_leaves_its_tasks_to_another(scene: Scene) -> None:
+def test_the_tasks_of_a_poller_that_died_are_queried_by_another(scene: Scene) -> None:
     scene.put()
-    assert len(scene.store.polling.claim_overdue(SOON, SOON + LEASE_MS, 4)) == 1  # and it dies
+    assert len(scene.store.polling.claim_overdue(SOON, SOON + LEASE_MS, 4)) == 1  # the process dies
     assert scene.reconciler.query_overdue() == {}
     scene.clock.now = SOON + LEASE_MS
     scene.adapter.answers = [told()]
     assert scene.reconciler.query_overdue() == {"moved": 1}
 
 
-def test_the_poller_asks_when_a_deadline_comes_and_stops(store: SqliteStore) -> None:
+def test_the_poller_queries_at_a_deadline_and_stops(store: SqliteStore) -> None:
     adapter = FakeAdapter(answers=[told()])
     reconciler = Reconciler(Ingest(store), lambda *_: adapter)  # type: ignore[arg-type]
     stop = threading.Event()
@@ -378,7 +376,7 @@ def test_the_poller_asks_when_a_deadline_comes_and_stops(store: SqliteStore) -> 
     assert not thread.is_alive()
 
 
-def test_every_body_a_provider_answered_is_on_record(scene: Scene) -> None:
+def test_every_response_of_a_provider_is_recorded(scene: Scene) -> None:
     scene.put()
     scene.adapter.answers = [told("processing")]
     scene.reconciler.query_overdue()

@@ -1,4 +1,4 @@
-"""What is peculiar to Modellix and to Appy Pie, on the wire and in their settings."""
+"""What is specific to Modellix and Appy Pie: their protocols and settings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def sent(server: Scripted) -> tuple[str, str, Any]:
 
 @pytest.mark.parametrize("path", [modellix.CREATE_PATH, SHORT_PATH])
 @pytest.mark.parametrize("model", [None, "kolors-virtual-try-on-v1"])
-def test_modellix_gets_two_pictures_and_nothing_else(
+def test_modellix_receives_two_pictures_and_nothing_else(
     server: Scripted, client: Client, path: str, model: str | None
 ) -> None:
     server.will(server.say(payload("modellix/create.json")))
@@ -68,7 +68,7 @@ def test_modellix_gets_two_pictures_and_nothing_else(
     assert server.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_modellix_is_asked_by_its_id(server: Scripted, client: Client) -> None:
+def test_modellix_is_queried_by_its_id(server: Scripted, client: Client) -> None:
     server.will(server.say(payload("modellix/query-pending.json")))
     answer = Modellix(client, TOKEN).fetch(provider_task_id="task-abc123")
     assert answer.body == payload("modellix/query-pending.json")
@@ -109,13 +109,15 @@ def test_each_code_of_modellix_has_one_meaning(
         assert type(caught.value) is kind
 
 
-def test_a_code_outside_http_leaves_a_create_open(server: Scripted, client: Client) -> None:
+def test_an_unknown_code_leaves_the_outcome_of_a_create_open(
+    server: Scripted, client: Client
+) -> None:
     server.will(server.say({"code": 1001, "message": "odd"}))
     with pytest.raises(OutcomeUnknown):
         Modellix(client, TOKEN).create(ORDER)
 
 
-def test_appy_pie_gets_its_headers_and_kling_s_names(server: Scripted, client: Client) -> None:
+def test_appy_pie_receives_its_headers_and_klings_names(server: Scripted, client: Client) -> None:
     server.will(server.say(payload("appypie/create.json")))
     inputs = TryOn(ORDER.human, ORDER.cloth, "our-own-id", None, "https://c.example/callback")
     AppyPie(client, TOKEN).create(inputs)
@@ -131,7 +133,7 @@ def test_appy_pie_gets_its_headers_and_kling_s_names(server: Scripted, client: C
     assert "Authorization" not in headers
 
 
-def test_appy_pie_is_asked_by_post(server: Scripted, client: Client) -> None:
+def test_appy_pie_is_queried_by_post(server: Scripted, client: Client) -> None:
     server.will(server.say(payload("appypie/query-succeed.json")))
     AppyPie(client, TOKEN).fetch(provider_task_id="ChBRS2c7DlgAAAAAAAXXXX")
     assert sent(server) == (
@@ -142,7 +144,7 @@ def test_appy_pie_is_asked_by_post(server: Scripted, client: Client) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 500])
-def test_task_not_found_is_an_error_of_the_question_whatever_http_says(
+def test_task_not_found_is_an_error_of_the_query_with_any_status(
     server: Scripted, client: Client, status: int
 ) -> None:
     server.will(server.say(payload("appypie/task-not-found.json"), status))
@@ -168,7 +170,7 @@ def test_task_not_found_is_an_error_of_the_question_whatever_http_says(
         (200, {"task_status": "failed"}, OutcomeUnknown, NotFoundAtProvider),
     ],
 )
-def test_appy_pie_s_two_shapes_of_error_mean_the_same(
+def test_both_error_formats_of_appy_pie_mean_the_same(
     server: Scripted,
     client: Client,
     status: int,
@@ -204,7 +206,7 @@ NAMES = ("MODELLIX_API_KEY", "MODELLIX_CREATE_PATH", "APPYPIE_SUBSCRIPTION_KEY")
         ),
     ],
 )
-def test_each_wrong_setting_is_one_line(provider: str, given: dict[str, str], named: str) -> None:
+def test_each_invalid_setting_is_one_line(provider: str, given: dict[str, str], named: str) -> None:
     environment = {**dict.fromkeys(NAMES), **given}
     result = CliRunner().invoke(main, ["list", "--provider", provider], env=environment)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
@@ -215,14 +217,14 @@ def test_each_wrong_setting_is_one_line(provider: str, given: dict[str, str], na
     ("provider", "key"),
     [("modellix", "MODELLIX_SHOP2_API_KEY"), ("appypie", "APPYPIE_SHOP2_SUBSCRIPTION_KEY")],
 )
-def test_there_is_no_list_and_the_command_says_so(provider: str, key: str) -> None:
+def test_a_provider_without_a_list_is_reported(provider: str, key: str) -> None:
     words = ["list", "--provider", provider, "--account", "shop2"]
     result = CliRunner().invoke(main, words, env={key: TOKEN})
     assert result.exit_code == 2
     assert "has no list of tasks; see those on record: receiver tasks" in result.stderr
 
 
-def test_both_spellings_of_the_path_are_a_setting_of_the_account(
+def test_both_spellings_of_the_path_can_be_set_per_account(
     monkeypatch: pytest.MonkeyPatch, server: Scripted
 ) -> None:
     monkeypatch.setenv("MODELLIX_API_KEY", TOKEN)
@@ -265,7 +267,7 @@ def test_submit_and_status_follow_a_modellix_task_to_its_picture(
 
 
 class Stumbling(Ingest):
-    """A way in that is closed at the first knock."""
+    """An `Ingest` that fails at the first call."""
 
     knocks: ClassVar[list[int]] = []
 
@@ -276,7 +278,7 @@ class Stumbling(Ingest):
         return super().accept(callback)
 
 
-def test_a_paid_task_s_only_id_is_recorded_at_the_second_try(
+def test_the_only_id_of_a_paid_task_is_recorded_at_the_second_try(
     server: Scripted, store: Store, client: Client, database: Path
 ) -> None:
     server.will(server.say(payload("modellix/create.json")))
@@ -291,13 +293,13 @@ def test_a_paid_task_s_only_id_is_recorded_at_the_second_try(
 
 
 class Puzzled(Ingest):
-    """A way in that understands no refusal."""
+    """An `Ingest` that cannot parse a refusal."""
 
     def accept(self, callback: Callback) -> Outcome:
         raise NotTheProtocol(f"what does {callback.body!r} mean?")
 
 
-def test_a_refusal_that_the_receiver_cannot_read_ends_the_task_all_the_same(
+def test_an_unparsable_refusal_ends_the_task_nevertheless(
     server: Scripted, store: Store, client: Client, database: Path
 ) -> None:
     server.will(server.say(payload("modellix/error-400.json"), 400))

@@ -1,4 +1,4 @@
-"""Two-phase submission against a provider that does what providers do."""
+"""Two-phase submission with a provider that fails in every realistic way."""
 
 import logging
 import socket
@@ -47,7 +47,7 @@ def only_task(store: Store) -> Task:
     return task
 
 
-def test_the_row_is_committed_before_the_call_arrives(
+def test_the_task_is_committed_before_the_request_is_sent(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, database: Path
 ) -> None:
     seen: list[tuple[str, str]] = []
@@ -63,20 +63,20 @@ def test_the_row_is_committed_before_the_call_arrives(
     assert seen == [(task.id, "created")]
 
 
-def test_the_answer_enters_the_record_by_the_door_of_callbacks(
+def test_the_response_is_recorded_like_a_callback(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(server.task())
     task = send(make_creator(), inputs)
     assert (task.status, task.trust) == (Status.SUBMITTED, Trust.QUERIED)
     assert (task.provider_task_id, task.reference) == ("867283741759111202", "ORDER-7")
-    assert task.deadline_at == task.created_at + 21_000  # nobody will call back: 0.7 of the usual
+    assert task.deadline_at == task.created_at + 21_000  # no callback will come: 0.7 of the usual
     (stored,) = store.lists.callbacks()
     assert (stored.callback.source, stored.outcome) == (Source.CREATE, Outcome.RECORDED)
     assert stored.callback.body.startswith(b'{"code": 0')
 
 
-def test_the_request_is_what_kling_documents(
+def test_the_request_has_the_documented_format(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs
 ) -> None:
     server.will(server.task())
@@ -103,7 +103,7 @@ def test_the_task_has_the_model_of_the_request(
     assert store.queries.task(task.id).model == task.model
 
 
-def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
+def test_with_a_public_url_the_callback_url_contains_our_id_and_token(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs
 ) -> None:
     server.will(server.task())
@@ -115,7 +115,7 @@ def test_with_a_public_url_the_callback_url_holds_our_id_and_token(
     )
 
 
-def test_a_callback_that_beats_the_create_answer_stays_ahead(
+def test_a_callback_that_arrives_before_the_response_stays_ahead(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, ingest: Ingest, store: Store
 ) -> None:
     def call_back_first(handler: BaseHTTPRequestHandler, asked: Any) -> None:
@@ -145,7 +145,7 @@ def test_a_refusal_is_recorded_as_failed_with_its_reason_and_fires_hooks(
     assert len(server.asked) == 1
 
 
-def test_too_many_running_tasks_is_waited_for(
+def test_a_full_account_is_waited_for(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs
 ) -> None:
     busy = server.payload("error-1303.json", 429)
@@ -155,7 +155,7 @@ def test_too_many_running_tasks_is_waited_for(
     assert len({asked.body for asked in server.asked}) == 1
 
 
-def test_patience_ends_and_then_the_task_is_refused(
+def test_waiting_for_a_full_account_has_a_limit(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(server.payload("error-1303.json", 429))
@@ -165,7 +165,7 @@ def test_patience_ends_and_then_the_task_is_refused(
 
 
 @pytest.mark.parametrize("code", [1100, 1101, 1102, 1304])
-def test_the_other_429_codes_are_never_sent_again(
+def test_the_other_429_codes_are_not_retried(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, code: int
 ) -> None:
     server.will(server.say({"code": code, "message": "no", "request_id": "r"}, 429))
@@ -174,7 +174,7 @@ def test_the_other_429_codes_are_never_sent_again(
     assert len(server.asked) == 1
 
 
-def test_a_lost_answer_is_looked_up_and_never_sent_again(
+def test_a_task_whose_response_was_lost_is_looked_up_and_never_sent_again(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs
 ) -> None:
     for loss in (server.hang_up, server.hang_up_within_the_body, server.say(b"<html>", 200)):
@@ -222,7 +222,7 @@ def test_a_callback_proves_that_a_lost_create_was_accepted(
     assert send(make_creator(), inputs).status is Status.SUBMITTED
 
 
-def test_an_answer_that_is_no_task_is_kept_in_quarantine(
+def test_a_response_that_is_not_a_task_is_quarantined(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(
@@ -233,7 +233,7 @@ def test_an_answer_that_is_no_task_is_kept_in_quarantine(
     assert len(creates(server)) == 1
 
 
-def test_connection_refused_is_never_reached(
+def test_a_refused_connection_raises_never_reached(
     make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -245,7 +245,7 @@ def test_connection_refused_is_never_reached(
     assert caught.value.task_id == task.id
 
 
-def test_a_name_that_does_not_resolve_is_never_reached(
+def test_an_unresolvable_name_raises_never_reached(
     make_creator: MakeCreator, inputs: TryOnInputs
 ) -> None:
     with pytest.raises(NeverReached, match="was never reached"):
@@ -272,7 +272,7 @@ def test_a_path_that_does_not_exist_ends_the_task(
     assert only_task(store).status is Status.FAILED
 
 
-def test_a_dripping_server_cannot_hold_a_create(
+def test_a_slow_server_cannot_delay_a_create_beyond_its_limit(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs
 ) -> None:
     def reply(handler: BaseHTTPRequestHandler, asked: Any) -> None:
@@ -283,7 +283,7 @@ def test_a_dripping_server_cannot_hold_a_create(
     assert task.status is Status.SUBMITTED
 
 
-def test_an_answer_beyond_the_cap_is_not_read_to_its_end(
+def test_a_response_above_the_limit_is_not_read_to_its_end(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     server.will(server.say(b" " * 3_000_000))
@@ -292,7 +292,7 @@ def test_an_answer_beyond_the_cap_is_not_read_to_its_end(
     assert only_task(store).status is Status.CREATED
 
 
-def test_if_the_row_cannot_be_written_nothing_is_sent(
+def test_if_the_task_cannot_be_recorded_nothing_is_sent(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     store.close()
@@ -301,7 +301,7 @@ def test_if_the_row_cannot_be_written_nothing_is_sent(
     assert server.asked == []
 
 
-def test_if_the_answer_cannot_be_written_the_error_names_the_task(
+def test_if_the_response_cannot_be_recorded_the_error_names_the_task(
     server: Any, make_creator: MakeCreator, inputs: TryOnInputs, store: Store
 ) -> None:
     def lose_the_store(handler: BaseHTTPRequestHandler, asked: Any) -> None:
@@ -315,7 +315,7 @@ def test_if_the_answer_cannot_be_written_the_error_names_the_task(
     assert len(creates(server)) == 1
 
 
-def test_the_token_is_in_no_error_no_log_and_no_row(
+def test_the_token_is_in_no_error_log_or_row(
     server: Any,
     make_creator: MakeCreator,
     inputs: TryOnInputs,

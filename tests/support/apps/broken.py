@@ -1,4 +1,4 @@
-"""The web process with a mistake in it that tells everything it knows; served by a test."""
+"""The web process with a bug that reveals everything it knows; a test starts it."""
 
 from __future__ import annotations
 

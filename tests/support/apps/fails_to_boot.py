@@ -1,4 +1,4 @@
-"""The web process of which some workers cannot start: as many as FAILURES (a file) has bytes."""
+"""The web process, some of whose workers fail to start: one for each byte of the file FAILURES."""
 
 from __future__ import annotations
 

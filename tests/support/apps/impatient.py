@@ -1,7 +1,7 @@
-"""The web process of `wsgi.py`, with little patience while a test breaks its database.
+"""The web process of `wsgi.py`, which gives up quickly while a test breaks its database.
 
-A commit that cannot be made is given up after a moment while the file `impatient` lies beside the
-database. At all other times it may take as long as a very busy machine needs.
+While the file `impatient` exists beside the database, a commit that cannot be made fails after a
+moment. At all other times, it may take as long as a very busy machine needs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ submit, connect = group_commit.GroupCommit.submit, writer.connect
 def submit_while(
     self: Any, work: Callable[[Any], Any], about: str = "", *, start: bool = True
 ) -> group_commit.Write[Any, Any]:
-    """Every write comes through here, and takes its patience along."""
+    """Choose the timeout of a write when it is submitted."""
     patience = SHORT if impatient.exists() else UNLIMITED
     group_commit.PATIENCE = group_commit.PATIENCE_WHEN_STUCK = patience
     return submit(self, work, about, start=start)
 
 
 def connect_briefly(path: Path, *, read_only: bool) -> SqliteSession:
-    """Every program of ours holds the file lock, so only another program's lock is waited for."""
+    """Connect with a short timeout for SQLite's locks; our programs wait for the file lock."""
     connection = connect(path, read_only=read_only)
     connection.execute(f"pragma busy_timeout = {round(SHORT * 1000)}")
     return connection

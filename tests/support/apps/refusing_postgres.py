@@ -1,7 +1,8 @@
 """A PostgreSQL server that refuses each connection with the error that its database name states.
 
-The name is a SQLSTATE, a space and a message. Run as a program, because the client library waits
-for the server without releasing the GIL. Prints its port; ends with standard input.
+The name is a SQLSTATE, a space and a message. It runs as a separate program, because the client
+library waits for the server without releasing the GIL. It prints its port, and ends when its
+standard input is closed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Runs one of our commands on a machine whose clock a test sets, with short retries.
+"""Runs one of our commands with a clock that a test sets, and with short retries.
 
 `python -m tests.support.apps.settable_clock receiver worker` runs `receiver worker`. The file CLOCK
-contains by how many seconds the clock was set, such as -3600; the time since boot is the real one.
+contains the number of seconds by which the clock is wrong, such as -3600; the time since boot is
+the real one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Runs one of our commands with short leases and retries.
 
-`python -m tests.support.apps.short_leases receiver worker` runs `receiver worker`.
-
-With POISON, a task's id, telling Slack of that task kills the process. With LEASE, the leases of
-deliveries last so many seconds: on a busy machine a short one can run out while its worker lives.
+`python -m tests.support.apps.short_leases receiver worker` runs `receiver worker`. If POISON is the
+id of a task, the Slack hook kills the process when it sends a message about that task. LEASE sets
+the length of leases in seconds: on a busy machine, a short lease can expire while its worker is
+alive.
 """
 
 from __future__ import annotations

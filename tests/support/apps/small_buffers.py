@@ -1,8 +1,8 @@
-"""The web process of `tests.support.apps.unhurried`, whose kernel takes few bytes of a response.
+"""The web process of `tests.support.apps.unhurried`, with small send buffers in the kernel.
 
 Served by `gunicorn tests.support.apps.small_buffers:app`. A client that does not read is noticed
-after some kB, not after the megabytes that the kernel takes otherwise. How many connections wait
-for their clients to read is in the file `waiting-` with the process id, beside the database.
+after a few kB instead of megabytes. The file `waiting-` with the process id, beside the database,
+contains the number of connections whose clients do not read.
 """
 
 from __future__ import annotations

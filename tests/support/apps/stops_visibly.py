@@ -1,8 +1,8 @@
-"""Runs one of our commands, which prints a line once it has noticed that it is to stop.
+"""Runs one of our commands, and prints a line when it begins to stop.
 
 `python -m tests.support.apps.stops_visibly receiver worker` runs `receiver worker`. A worker on
-PostgreSQL has stopped taking jobs when Procrastinate prints "Stop requested", once for each of its
-two queues. All other processes take nothing more once STOPPING is printed.
+PostgreSQL takes no more jobs once Procrastinate has printed "Stop requested" for each of its two
+queues. All other processes accept nothing more once STOPPING is printed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`receiver serve` for commands of a test, which stand in its arguments as JSON, by name.
+"""`receiver serve` for other commands, which are given by name in a JSON object.
 
 `python -m tests.support.apps.supervised '{"worker": ["sleep", "9"]}' 0` restarts them at once.
 """

@@ -1,7 +1,7 @@
-"""The web process of `wsgi.py` without time limits: for tests that are not about them.
+"""The web process of `wsgi.py` without time limits, for tests of other things.
 
-Served by `gunicorn tests.support.apps.unhurried:app`. On a machine that is very busy, a commit or
-a client may take longer than the limits of the product allow. Here nothing is refused for that.
+Served by `gunicorn tests.support.apps.unhurried:app`. On a very busy machine, a commit or a client
+may take longer than the product's limits allow; here, no request is refused because of that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The web process of `wsgi.py`, which waits for the bytes of a request for as long as it takes.
+"""The web process of `wsgi.py`, without time limits for receiving a request.
 
-Served by `gunicorn tests.support.apps.unlimited_arrival:app`. No time limit ends a request that
-arrives slowly, so whatever is answered meanwhile was not kept waiting by it.
+Served by `gunicorn tests.support.apps.unlimited_arrival:app`. A slow request is never ended, so a
+test can show that other requests do not wait for it.
 """
 
 from __future__ import annotations

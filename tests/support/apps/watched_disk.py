@@ -1,6 +1,6 @@
 """The web process of `wsgi.py` on a `Disk`, for gunicorn: `tests.support.apps.watched_disk:app`.
 
-Before an answer leaves, it is written down what the disk would hold if the power went then.
+Before each response is sent, it records what the disk would contain after a power cut.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ connect = writer.connect
 
 
 def careless(path: Path, *, read_only: bool) -> SqliteSession:
-    """A connection as the writer's, but for what TEST_SYNCHRONOUS says."""
+    """Return the writer's connection, with `synchronous` as TEST_SYNCHRONOUS says."""
     connection = connect(path, read_only=read_only)
     connection.execute(f"pragma synchronous = {os.environ['TEST_SYNCHRONOUS']}")
     return connection
@@ -58,7 +58,7 @@ async def take(
 
 
 def note(task: str) -> None:
-    """Write down what a power cut would leave now."""
+    """Record what a power cut would leave at this moment."""
     disk.after_a_power_cut(database.with_name("cuts") / task)
 
 

@@ -1,9 +1,10 @@
-"""A small receiver that is right, and nine that are wrong in one way each: run as a process.
+"""A small, correct receiver, and nine with one bug each, to be run as a process.
 
-    python receivers.py NAME PORT FOLDER HOOK_URL
+python receivers.py NAME PORT FOLDER HOOK_URL
 
-It takes callbacks at /callbacks/kling/<task>/<token> and signed ones at /callbacks/kling, records
-them in FOLDER/record.db, and tells HOOK_URL of each end, once, with the identity `<task>:<status>`.
+It accepts callbacks at /callbacks/kling/<task>/<token> and signed ones at /callbacks/kling, records
+them in FOLDER/record.db, and calls HOOK_URL once for each final status, with the event id
+`<task>:<status>`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from urllib.request import Request, urlopen
 TOKEN_SECRET = b"the secret of the callback URLs"
 SIGNING_KEY = b"the secret of the provider"
 TOLERANCE = 300  # seconds
-BUSY = 600  # seconds; a limit that only a machine that hangs reaches
+BUSY = 600  # seconds; reached only if the machine hangs
 PAUSED = "paused"
-ANSWERED, LOOKED = "answered", "looked"  # after what a receiver may be told to stand still
+ANSWERED, LOOKED = "answered", "looked"  # the steps at which a receiver can be paused
 RANK = {"submitted": 1, "processing": 2, "succeed": 3, "failed": 3}
 ENDS = ("succeed", "failed")
 SCHEMA = """
@@ -40,7 +41,7 @@ create table if not exists deliveries (
 
 
 class Refused(Exception):
-    """What the provider gets instead of 200."""
+    """A response other than 200."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -48,7 +49,7 @@ class Refused(Exception):
 
 
 class Right:
-    """Checks the raw bytes, records once in one commit, answers, and only then acts."""
+    """Checks the raw bytes, records once in one commit, responds, and only then acts."""
 
     schema = SCHEMA
 
@@ -62,7 +63,7 @@ class Right:
         self.work = threading.Event()
 
     def pause(self, after: str) -> None:
-        """Stand still while a scenario wants a bug to show: as long as a file exists."""
+        """Wait while the file of this step exists, so that a scenario can make a bug visible."""
         file = self.folder / after
         if file.exists():
             print(PAUSED, file=sys.stderr, flush=True)
@@ -74,10 +75,10 @@ class Right:
         connection.execute("pragma synchronous = full")
         return connection
 
-    # -- the way in
+    # -- callbacks
 
     def take(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Raises Refused."""
+        """Accept a callback. Raises Refused."""
         self.log(path, headers, body)
         parts = path.strip("/").split("/")
         if len(parts) == 4:
@@ -114,7 +115,7 @@ class Right:
             raise Refused(400) from None
 
     def accept(self, task: str, status: str) -> None:
-        """Durable when it returns."""
+        """Record the event; it is durable when this returns."""
         connection = self.connected()
         try:
             connection.execute("begin immediate")
@@ -125,7 +126,7 @@ class Right:
         self.work.set()
 
     def record(self, connection: sqlite3.Connection, task: str, status: str) -> None:
-        """Each move once; forward only; its delivery in the same commit."""
+        """Record each transition once, only forwards, with its delivery in the same commit."""
         row = connection.execute("select status from tasks where id = ?", (task,)).fetchone()
         if row and RANK[row[0]] >= RANK[status]:
             return
@@ -138,7 +139,7 @@ class Right:
                 insert = "insert or ignore into deliveries (id, task) values (?, ?)"
                 connection.execute(insert, (f"{task}:{status}", task))
 
-    # -- the way out
+    # -- deliveries
 
     def deliver_forever(self) -> None:
         while True:
@@ -152,7 +153,7 @@ class Right:
             connection.close()
 
     def identity(self, identity: str) -> str:
-        """The same for every attempt."""
+        """Return the event id, which is the same for every attempt."""
         return identity
 
     def tell_later(self, identity: str, task: str) -> None:
@@ -164,11 +165,11 @@ class Right:
             pass
 
 
-# -- nine that are wrong
+# -- nine receivers with a bug
 
 
 class AcknowledgeBeforeCommit(Right):
-    """It answers at once, and records a little later: what dies in between was promised."""
+    """Responds at once and records a little later, so a crash in between loses the callback."""
 
     def accept(self, task: str, status: str) -> None:
         def later() -> None:
@@ -179,7 +180,7 @@ class AcknowledgeBeforeCommit(Right):
 
 
 class CheckThenInsert(Right):
-    """It looks whether the move is there, and then inserts it: two can look at once."""
+    """Checks whether the transition exists, then inserts it, so two requests can do so at once."""
 
     schema = SCHEMA.replace(", unique (task, status)", "")
 
@@ -201,14 +202,14 @@ class CheckThenInsert(Right):
 
 
 class CrashAfterEffectBeforeAck(Right):
-    """Each attempt has an identity of its own: after a crash nobody can tell it is the same."""
+    """Uses a new event id for each attempt, so a repetition after a crash cannot be recognised."""
 
     def identity(self, identity: str) -> str:  # noqa: ARG002
         return str(uuid.uuid4())
 
 
 class NoIdempotencyRecord(Right):
-    """What it has seen is in its memory, and gone with the process."""
+    """Remembers what it has seen only in memory, so a restart forgets it."""
 
     schema = SCHEMA.replace(", unique (task, status)", "")
 
@@ -232,7 +233,7 @@ class NoIdempotencyRecord(Right):
 
 
 class OrderAssuming(Right):
-    """Whatever came last is what holds."""
+    """Regards the status that arrives last as the newest."""
 
     def record(self, connection: sqlite3.Connection, task: str, status: str) -> None:
         super().record(connection, task, status)
@@ -240,14 +241,14 @@ class OrderAssuming(Right):
 
 
 class SensitiveLogging(Right):
-    """Its log has the whole request: token, signature, the signed link to somebody's picture."""
+    """Logs the whole request, with the token, the signature, and the link to a person's picture."""
 
     def log(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
         print(f"callback {path} {dict(headers)} {body!r}", file=sys.stderr)
 
 
 class SideEffectBeforeDeduplication(Right):
-    """It acts on each callback, and looks afterwards whether it knew it."""
+    """Acts on each callback, and only afterwards checks whether it is a duplicate."""
 
     def accept(self, task: str, status: str) -> None:
         if status in ENDS:
@@ -255,11 +256,11 @@ class SideEffectBeforeDeduplication(Right):
         super().accept(task, status)
 
     def tell_later(self, identity: str, task: str) -> None:
-        """It has acted already."""
+        """Do nothing: the hook has been called already."""
 
 
 class SignatureAfterParse(Right):
-    """It parses first, and checks what it understood instead of what came."""
+    """Parses first, and verifies the parsed document instead of the received bytes."""
 
     def check_signature(self, headers: Mapping[str, str], body: bytes) -> None:
         try:
@@ -270,10 +271,10 @@ class SignatureAfterParse(Right):
 
 
 class StaleSignatureAccepted(Right):
-    """A signature is good for ever: whoever once saw a request can send it again."""
+    """Accepts old signatures, so a request that was once seen can be sent again."""
 
     def check_age(self, signed_at: int) -> None:
-        """Any age will do."""
+        """Accept any age."""
 
 
 VARIANTS: dict[str, type[Right]] = {
@@ -316,7 +317,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: what is logged is the variant's choice."""
+        """Log nothing: the receivers log for themselves."""
 
 
 class Server(ThreadingHTTPServer):

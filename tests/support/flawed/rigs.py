@@ -1,4 +1,4 @@
-"""A receiver under test, seen from outside: its wire, its record, its log, and whom it tells."""
+"""A receiver under test, observed from outside: its responses, record, log and hook calls."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SIGNING_SECRET = "whsec_" + base64.b64encode(receivers.SIGNING_KEY).decode()
 
 
 class Told:
-    """The system that is told of each end; it may do something before it answers."""
+    """The server that the hook calls. It may do something before it responds."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, str]] = []  # identity, body
+        self.calls: list[tuple[str, str]] = []  # event id, body
         self.before_answer: Callable[[], None] | None = None
         handler = type("Mine", (_ToldHandler,), {"told": self})
         self.server = LoopbackServer(("127.0.0.1", 0), handler)
@@ -45,7 +45,7 @@ class Told:
         self.thread.start()
 
     def of(self, task: str) -> list[str]:
-        """The identities under which it was told of this task."""
+        """Return the event ids of the calls about this task."""
         return [identity for identity, body in list(self.calls) if task in body]
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class _ToldHandler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Rig(Protocol):
@@ -82,28 +82,28 @@ class Rig(Protocol):
     def start(self) -> None: ...
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut."""
+        """Kill it with SIGKILL, as a power cut would."""
         ...
 
     def url(self, task: str) -> str: ...
 
     def moves(self, task: str) -> list[str]:
-        """The moves on record, in the provider's words."""
+        """Return the recorded transitions, with the provider's names of the statuses."""
         ...
 
     def status(self, task: str) -> str | None: ...
 
     def is_idle(self) -> bool:
-        """Has every delivery on record ended?"""
+        """Return whether every recorded delivery has ended."""
         ...
 
     @contextmanager
     def paused(self, after: str) -> Iterator[None]:
-        """Within this block a receiver with a bug in its timing stands still after this step."""
+        """Within the block, a receiver with a race condition pauses after this step."""
         ...
 
     def paused_requests(self) -> int:
-        """How many requests stand still."""
+        """Return how many requests are paused."""
         ...
 
     def log(self) -> str: ...
@@ -114,7 +114,7 @@ class Rig(Protocol):
 def post(
     url: str, body: bytes, headers: Mapping[str, str] | None = None, *, tolerant: bool = False
 ) -> int:
-    """The status of the answer; 0 if there was none, and that is tolerable."""
+    """Send a callback and return the status; 0 if there was no response and that is acceptable."""
     with requests.Session() as session:
         session.trust_env = False
         sent = {"Content-Type": "application/json", **(headers or {})}
@@ -127,7 +127,7 @@ def post(
 
 
 def signed(body: bytes, age: int = 0) -> dict[str, str]:
-    """The provider's signature of this body, made so many seconds ago."""
+    """Return the provider's signature of this body, made so many seconds ago."""
     message_id, at = str(uuid.uuid4()), str(int(time.time()) - age)
     return {
         "webhook-id": message_id,
@@ -206,14 +206,14 @@ url = "{url}"
 secrets = ["{secret}"]
 allow_private = true
 """
-OURS = {"succeeded": "succeed"}  # our word, and the provider's
+OURS = {"succeeded": "succeed"}  # our name of the status, and the provider's
 
 
 class OurRig:
     """This project's receiver: gunicorn and a worker.
 
-    Its leases do not run out by themselves: on a busy machine that would happen to a worker that is
-    alive, and then a delivery is told twice. They run out when the worker is killed.
+    Its leases do not expire by themselves: on a busy machine this could happen while its worker is
+    alive, and a delivery would be sent twice. They expire when the worker is killed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -264,7 +264,7 @@ class OurRig:
 
     @contextmanager
     def paused(self, after: str) -> Iterator[None]:  # noqa: ARG002
-        """It has no bug that would need it."""
+        """Do nothing: it has no race condition to show."""
         yield
 
     def paused_requests(self) -> int:

@@ -1,6 +1,6 @@
-"""Nine scenarios, one for each bug that a receiver of webhooks must not have.
+"""Nine scenarios, one for each bug that a webhook receiver must not have.
 
-Each drives a receiver from outside, and raises Caught with what it saw.
+Each uses a receiver from outside, and raises Caught with what it has found.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _numbers = itertools.count(1)
 
 
 class Caught(Exception):
-    """The receiver has the bug; says what was seen."""
+    """The receiver has the bug; the message says what was found."""
 
 
 def acknowledge_before_commit(rig: Rig) -> None:
-    """What was answered with 200 is on record, though the power goes that very moment."""
+    """A callback that was answered with 200 is on record even after a power cut at that moment."""
     task = _task()
     with rig.paused(ANSWERED):
         answer = post(rig.url(task), _body(task, "succeed"))
@@ -35,7 +35,7 @@ def acknowledge_before_commit(rig: Rig) -> None:
 
 
 def check_then_insert(rig: Rig) -> None:
-    """Eight copies at the same moment are one move, and are told once."""
+    """Eight concurrent copies are one transition, and call the hook once."""
     task = _task()
     with ThreadPoolExecutor(8) as pool, rig.paused(LOOKED):
         copies = [pool.submit(post, rig.url(task), _body(task, "succeed")) for _ in range(8)]
@@ -46,7 +46,7 @@ def check_then_insert(rig: Rig) -> None:
 
 
 def crash_after_effect_before_ack(rig: Rig) -> None:
-    """Whoever was told before a crash is told again under the same identity."""
+    """A hook that was called before a crash is called again with the same event id."""
     task = _task()
     killed = threading.Event()
 
@@ -60,7 +60,7 @@ def crash_after_effect_before_ack(rig: Rig) -> None:
     post(rig.url(task), _body(task, "succeed"), tolerant=True)
     _wait(rig, killed.is_set)
     rig.start()
-    post(rig.url(task), _body(task, "succeed"))  # the provider may not have got its answer
+    post(rig.url(task), _body(task, "succeed"))  # the provider may not have received its response
     _wait(rig, lambda: len(rig.told.of(task)) > 1)
     _wait(rig, rig.is_idle)
     if len(set(rig.told.of(task))) != 1:
@@ -68,11 +68,11 @@ def crash_after_effect_before_ack(rig: Rig) -> None:
 
 
 def no_idempotency_record(rig: Rig) -> None:
-    """A copy that comes after a restart is still a copy."""
+    """A copy that arrives after a restart is a duplicate."""
     task = _task()
     post(rig.url(task), _body(task, "succeed"))
     _wait(rig, lambda: bool(rig.told.of(task)))
-    _wait(rig, rig.is_idle)  # the telling is on record
+    _wait(rig, rig.is_idle)  # the hook call is on record
     rig.kill()
     rig.start()
     told = len(rig.told.of(task))
@@ -83,7 +83,7 @@ def no_idempotency_record(rig: Rig) -> None:
 
 
 def order_assuming(rig: Rig) -> None:
-    """What comes late does not undo the end."""
+    """A late callback does not change a final status."""
     task = _task()
     with rig.paused(ANSWERED):
         for status in ("succeed", "processing", "submitted"):
@@ -94,7 +94,7 @@ def order_assuming(rig: Rig) -> None:
 
 
 def sensitive_logging(rig: Rig) -> None:
-    """No token, signature or link to a picture stands in the log."""
+    """The log contains no token, no signature, and no link to a picture."""
     task = _task()
     body = _body(task, "succeed", url=f"https://cdn.example/0.png?Signature={CANARY}")
     proof = signed(body)
@@ -111,7 +111,7 @@ def sensitive_logging(rig: Rig) -> None:
 
 
 def side_effect_before_deduplication(rig: Rig) -> None:
-    """Three copies, one after the other, are told once."""
+    """Three copies, one after another, call the hook once."""
     task = _task()
     for _ in range(3):
         post(rig.url(task), _body(task, "succeed"))
@@ -122,7 +122,7 @@ def side_effect_before_deduplication(rig: Rig) -> None:
 
 
 def signature_after_parse(rig: Rig) -> None:
-    """The signature is that of the bytes that came: one more space makes it wrong."""
+    """The signature is checked over the received bytes: one more space makes it invalid."""
     url, task = f"{rig.base}/callbacks/kling", _task()
     body = _body(task, "succeed")
     changed = post(url, body + b" ", signed(body))
@@ -134,7 +134,7 @@ def signature_after_parse(rig: Rig) -> None:
 
 
 def stale_signature_accepted(rig: Rig) -> None:
-    """A signature of an hour ago is no proof."""
+    """A signature that is an hour old is refused."""
     task = _task()
     body = _body(task, "succeed")
     answer = post(f"{rig.base}/callbacks/kling", body, signed(body, age=3600))

@@ -37,7 +37,7 @@ class Samples:
     queried_id: str
     succeeded: bytes  # the body that `fetch` returns for a task with one image
     refused: bytes  # the body of a refused create request; its reason is REASON
-    callback: bytes | None = None  # about a success with one image; None: it has no callbacks
+    callback: bytes | None = None  # about a success with one image; None: there are no callbacks
     # A success whose result has to be fetched: a callback, or else the body of a query.
     without_result: bytes
     wrong_input: Reply
@@ -45,7 +45,7 @@ class Samples:
     limited: Reply
     server_error: Reply
     unknown_id: Reply
-    empty_list: Any = None  # the response to a list without tasks; None: it has no list
+    empty_list: Any = None  # the response to a list without tasks; None: the provider has no list
     # If it has a verification: returns the headers (in lower case) of a callback with this body,
     # sent at this time (Unix seconds), and a value of the setting that verifies them.
     sign: Callable[[bytes, int], Mapping[str, str]] | None = None

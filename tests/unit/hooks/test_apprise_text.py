@@ -1,4 +1,4 @@
-"""Text from outside is plain text for every service: no mention, no markup and no link."""
+"""Text from outside is plain text for every service: it contains no mention, markup or link."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ SERVICES = {
     "line": "line://tok=/U1",
     "mastodon": f"mastodons://{TOKEN}@host.example/",
 }
-# What a service would interpret, wherever others may write: reference, reason, kind of output.
+# What a service would interpret, in all fields that outsiders choose: reference, reason and kind of
+# output.
 HOSTILE = [
     "@everyone",
     "x@here",
@@ -78,7 +79,7 @@ RENDERING_MARKDOWN += ["teams", "revolt", "ryver", "nextcloud talk", "kook", "te
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Everything that was sent, instead of requests to real services."""
+    """Everything that was sent, captured instead of being sent to real services."""
     found: list[Any] = []
 
     def answer(*_: Any, **given: Any) -> requests.Response:
@@ -102,12 +103,12 @@ def hook(url: str) -> Apprise:
 
 
 def sent_by(url: str, sent: list[Any], **task: Any) -> str:
-    """Every text in the requests, as the service gets it."""
+    """Return every text in the requests, as the service receives it."""
     sent.clear()
     media = (Media("image", "https://cdn.example/a_b.png?x=1"),)
     try:
         hook(url).send(notice("failed", media=media, **task))
-    except Exception:  # noqa: BLE001 - some services want another answer; the request counts
+    except Exception:  # noqa: BLE001 - some expect another response; only the request counts
         assert sent
     return "\n".join(texts(sent))
 
@@ -150,20 +151,20 @@ def test_markdown_is_escaped(name: str, sent: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_the_link_to_a_result_stays_a_link(name: str, sent: list[Any]) -> None:
+def test_the_link_to_a_result_is_not_escaped(name: str, sent: list[Any]) -> None:
     found = sent_by(SERVICES[name], sent)
     escaped = found.replace("\\", "") if "MarkdownV2" in name else found
     assert "https://cdn.example/a_b.png?x=1" in escaped
 
 
 @pytest.mark.parametrize("url", [SERVICES["discord"], SERVICES["discord, embeds"]])
-def test_discord_notifies_nobody_whom_a_text_names(url: str, sent: list[Any]) -> None:
+def test_a_mention_in_a_text_notifies_nobody_on_discord(url: str, sent: list[Any]) -> None:
     sent_by(url, sent, reason="@everyone <@1234567890> bob@shop.example")
     assert sent[-1]["allowed_mentions"] == {"parse": []}
     assert "👉" not in sent[-1].get("content", "")
 
 
-def test_discord_notifies_whom_the_hook_names(sent: list[Any]) -> None:
+def test_a_mention_that_the_hook_configures_is_sent(sent: list[Any]) -> None:
     url = f"{SERVICES['discord']}?ping=<@1234567890>"
     sent_by(url, sent, reason="@everyone <@9999999999>")
     assert sent[-1]["allowed_mentions"]["users"] == ["1234567890"]
@@ -171,10 +172,10 @@ def test_discord_notifies_whom_the_hook_names(sent: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_an_alert_is_text_as_well(name: str, sent: list[Any]) -> None:
-    said = "@everyone <!channel> https://evil.example <b>bold"
+def test_the_text_of_an_alert_is_escaped_too(name: str, sent: list[Any]) -> None:
+    reason = "@everyone <!channel> https://evil.example <b>bold"
     try:
-        hook(SERVICES[name]).alert(Alert(1, "mail", AlertKind.PAUSED, 1_765_519_850_000, said))
+        hook(SERVICES[name]).alert(Alert(1, "mail", AlertKind.PAUSED, 1_765_519_850_000, reason))
     except Exception:  # noqa: BLE001 - as above
         assert sent
     found = "\n".join(texts(sent))
@@ -182,6 +183,6 @@ def test_an_alert_is_text_as_well(name: str, sent: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["json", "form"])
-def test_a_program_gets_the_text_as_it_is(scheme: str, sent: list[Any]) -> None:
+def test_a_program_receives_the_text_unchanged(scheme: str, sent: list[Any]) -> None:
     found = sent_by(f"{scheme}://host.example/path", sent, reason="@everyone <b> https://a.example")
     assert "@everyone <b> https://a.example" in found

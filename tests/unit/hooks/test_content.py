@@ -1,4 +1,4 @@
-"""What downloaded bytes are."""
+"""How downloaded bytes are classified."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def at(tmp_path: Path, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
-def test_a_picture_of_one_pixel_is_whole_however_short_it_is(tmp_path: Path, form: str) -> None:
+def test_a_short_picture_of_one_pixel_is_complete(tmp_path: Path, form: str) -> None:
     _, thumbnail = content.inspect(at(tmp_path, picture(form, (1, 1))), "image")
     assert thumbnail is not None
 
 
-def test_a_text_in_place_of_a_result_is_quoted_without_half_a_secret(tmp_path: Path) -> None:
+def test_text_instead_of_a_result_is_quoted_without_part_of_a_secret(tmp_path: Path) -> None:
     text = b"x " * 30 + b"aB3" * 14 + b"c"  # the last word is a callback token
     with pytest.raises(ContentFailure, match=r"x …\Z"):
         content.inspect(at(tmp_path, text), "image")
 
 
 @pytest.mark.parametrize(("fmt", "extension"), FORMATS)
-def test_pictures_are_told_by_their_content(tmp_path: Path, fmt: str, extension: str) -> None:
+def test_pictures_are_recognised_by_their_content(tmp_path: Path, fmt: str, extension: str) -> None:
     found, thumbnail = content.inspect(at(tmp_path, picture(fmt)), "image")
     assert found.extension == extension
     assert thumbnail is not None
@@ -60,7 +60,7 @@ def test_pictures_are_told_by_their_content(tmp_path: Path, fmt: str, extension:
         (b"", "model"),
     ],
 )
-def test_an_error_page_is_not_taken_for_the_result(tmp_path: Path, body: bytes, kind: str) -> None:
+def test_an_error_page_is_not_accepted_as_a_result(tmp_path: Path, body: bytes, kind: str) -> None:
     with pytest.raises(ContentFailure):
         content.inspect(at(tmp_path, body), kind)
 
@@ -79,11 +79,11 @@ def test_an_error_page_is_not_taken_for_the_result(tmp_path: Path, body: bytes, 
         (b"\n\nerror code: 1015\n", r"\(plain text\), not the image: error code: 1015$"),
         ("对不起页面不存在".encode("gbk"), r"\(plain text\)"),
         (b"data:image/png;base64,iVBORw0KGgo" + b"A" * 5000, r"\(plain text\)"),
-        (b"x" * 100_000, r": x{80}$"),  # not all of it
+        (b"x" * 100_000, r": x{80}$"),  # only its beginning
     ],
 )
 @pytest.mark.parametrize("kind", ["image", "video", "audio", "output"])
-def test_text_in_place_of_a_result_is_quoted(
+def test_text_instead_of_a_result_is_quoted(
     tmp_path: Path, body: bytes, reported: str, kind: str
 ) -> None:
     with pytest.raises(ContentFailure, match=reported.replace("image", kind)) as caught:
@@ -96,12 +96,12 @@ def test_text_in_place_of_a_result_is_quoted(
     "body", [b"\0", b"\xff\xd8", b"\x89PNG\r\n\x1a", bytes(63), b"\0\0\0\x20ftypavif"]
 )
 @pytest.mark.parametrize("kind", ["image", "video", "audio", "output"])
-def test_a_body_that_is_far_too_short_is_no_result(tmp_path: Path, body: bytes, kind: str) -> None:
+def test_a_body_that_is_far_too_short_is_refused(tmp_path: Path, body: bytes, kind: str) -> None:
     with pytest.raises(ContentFailure, match=f"only {len(body)} bytes long, too short for the"):
         content.inspect(at(tmp_path, body), kind)
 
 
-def test_what_nobody_knows_is_kept_as_it_is(tmp_path: Path) -> None:
+def test_content_of_an_unknown_type_is_stored(tmp_path: Path) -> None:
     assert content.inspect(at(tmp_path, b'{"voice": 1}'), "voice") == (file_types.UNKNOWN, None)
 
 
@@ -131,7 +131,9 @@ ODD = {
 
 @pytest.mark.parametrize("extension", ODD)
 @pytest.mark.parametrize("kind", ["image", "video", "audio", "output", "voice"])
-def test_a_binary_file_of_any_type_is_kept(tmp_path: Path, extension: str, kind: str) -> None:
+def test_a_binary_file_of_any_type_is_stored_unchanged(
+    tmp_path: Path, extension: str, kind: str
+) -> None:
     path = at(tmp_path, ODD[extension])
     found, thumbnail = content.inspect(path, kind)
     assert (found.extension, thumbnail) == (extension, None)
@@ -146,7 +148,7 @@ def test_a_format_that_pillow_reads_has_a_thumbnail(tmp_path: Path, form: str) -
 
 
 @pytest.mark.parametrize("form", ["AVIF", "BMP", "TIFF", "JPEG2000"])
-def test_such_a_picture_that_was_cut_short_is_refused(tmp_path: Path, form: str) -> None:
+def test_a_truncated_picture_of_a_rare_format_is_refused(tmp_path: Path, form: str) -> None:
     whole = picture(form, (640, 480))
     for missing in (2, len(whole) // 10, len(whole) // 2):
         with pytest.raises(ContentFailure, match=r"broken|truncated"):
@@ -164,7 +166,7 @@ def test_such_a_picture_that_was_cut_short_is_refused(tmp_path: Path, form: str)
         box(b"ftyp", b"qt  \0\0\0\0qt  ") + box(b"mdat", bytes(900))[:500],
     ],
 )  # fmt: skip
-def test_a_video_that_was_cut_short_is_refused(tmp_path: Path, body: bytes) -> None:
+def test_a_truncated_video_is_refused(tmp_path: Path, body: bytes) -> None:
     with pytest.raises(ContentFailure, match=r"file is truncated: its box '\w+' should end at"):
         content.inspect(at(tmp_path, body), "video")
 
@@ -180,11 +182,11 @@ def test_a_video_that_was_cut_short_is_refused(tmp_path: Path, body: bytes) -> N
         FTYP + box(b"free", b"") * 2000,
     ],
 )
-def test_a_video_with_anything_at_its_end_is_kept(tmp_path: Path, body: bytes) -> None:
+def test_a_video_with_trailing_data_is_stored(tmp_path: Path, body: bytes) -> None:
     assert content.inspect(at(tmp_path, body), "video") == (file_types.MP4, None)
 
 
-def test_a_video_of_nothing_but_boxes_takes_no_time(
+def test_a_video_of_empty_boxes_takes_no_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(content, "MAX_BOXES", 10)
@@ -200,7 +202,7 @@ def test_a_large_file_of_a_rare_format_is_not_decoded(
     assert content.inspect(at(tmp_path, picture(form)), "image")[1] is None
 
 
-def test_a_rare_format_can_be_a_decompression_bomb_as_well(tmp_path: Path) -> None:
+def test_a_decompression_bomb_in_a_rare_format_is_refused(tmp_path: Path) -> None:
     header = b"BM" + struct.pack(
         "<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 9000, 9000, 1, 24, 0, 0, 0, 0, 0, 0
     )
@@ -209,7 +211,7 @@ def test_a_rare_format_can_be_a_decompression_bomb_as_well(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("fmt", "extension"), FORMATS)
-def test_a_picture_that_was_cut_short_is_refused(tmp_path: Path, fmt: str, extension: str) -> None:
+def test_a_truncated_picture_is_refused(tmp_path: Path, fmt: str, extension: str) -> None:
     whole = picture(fmt, (400, 400))
     with pytest.raises(ContentFailure, match="broken"):
         content.inspect(at(tmp_path, whole[: len(whole) // 2]), "image")
@@ -224,7 +226,7 @@ def test_a_picture_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
 
 
 def bomb(side: int) -> bytes:
-    """A PNG that says it is this large, in a few bytes."""
+    """Return a small PNG that declares this size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + data))
@@ -235,13 +237,13 @@ def bomb(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [8_001, 10_000, 60_000])
-def test_a_decompression_bomb_is_refused_for_good(tmp_path: Path, side: int) -> None:
+def test_a_decompression_bomb_is_a_permanent_failure(tmp_path: Path, side: int) -> None:
     with pytest.raises(PermanentFailure, match="pixels"):
         content.inspect(at(tmp_path, bomb(side)), "image")
 
 
 def tiled(side: int) -> bytes:
-    """A TIFF of 16 by 16 pixels in one tile, which has this side."""
+    """Return a TIFF of 16 by 16 pixels whose only tile has this side length."""
     pixels = zlib.compress(bytes(side * side))
     size = {256: 16, 257: 16, 322: side, 323: side}
     tags = {**size, 258: 8, 259: 8, 262: 1, 277: 1, 324: 8, 325: len(pixels)}
@@ -250,7 +252,7 @@ def tiled(side: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
 
 
-def test_a_small_picture_in_an_enormous_tile_is_kept_and_not_decoded(
+def test_a_small_picture_in_an_enormous_tile_is_stored_but_not_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(content, "MAX_PIXELS", 4096)
@@ -260,7 +262,7 @@ def test_a_small_picture_in_an_enormous_tile_is_kept_and_not_decoded(
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
-def test_a_thumbnail_is_a_small_jpeg_whatever_the_picture(tmp_path: Path, mode: str) -> None:
+def test_every_picture_has_a_small_jpeg_thumbnail(tmp_path: Path, mode: str) -> None:
     image = Image.effect_noise((1500, 900), 200).convert("RGB")
     image = image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)
     out = io.BytesIO()
@@ -272,7 +274,7 @@ def test_a_thumbnail_is_a_small_jpeg_whatever_the_picture(tmp_path: Path, mode: 
         assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (320, 192))
 
 
-def test_a_thumbnail_is_small_even_where_nothing_can_be_left_out(tmp_path: Path) -> None:
+def test_a_thumbnail_of_a_noisy_picture_is_small_too(tmp_path: Path) -> None:
     noise = os.urandom(320 * 320 * 3)
     out = io.BytesIO()
     Image.frombytes("RGB", (320, 320), noise).save(out, "PNG")
@@ -281,9 +283,9 @@ def test_a_thumbnail_is_small_even_where_nothing_can_be_left_out(tmp_path: Path)
     assert len(thumbnail) <= 40_000
 
 
-def test_a_thumbnail_stands_upright(tmp_path: Path) -> None:
+def test_a_thumbnail_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x0112] = 6  # rotated by 90 degrees
     _, thumbnail = content.inspect(at(tmp_path, picture("JPEG", (640, 320), exif=exif)), "image")
     assert thumbnail is not None
     with Image.open(io.BytesIO(thumbnail)) as small:
@@ -291,8 +293,8 @@ def test_a_thumbnail_stands_upright(tmp_path: Path) -> None:
         assert not small.getexif()
 
 
-def test_a_long_comment_is_not_in_the_thumbnail(tmp_path: Path) -> None:
-    """Pillow writes it into every copy, which could then never become small."""
+def test_a_thumbnail_does_not_contain_a_long_comment(tmp_path: Path) -> None:
+    """Pillow copies the comment into every JPEG, which would then always be too large."""
     whole = picture("JPEG", (640, 480), comment=b"taken at Example Street " * 2_500)
     _, thumbnail = content.inspect(at(tmp_path, whole), "image")
     assert thumbnail is not None
@@ -300,7 +302,9 @@ def test_a_long_comment_is_not_in_the_thumbnail(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
-def test_a_thumbnail_of_a_transparent_picture_is_on_white(tmp_path: Path, mode: str) -> None:
+def test_a_thumbnail_of_a_transparent_picture_has_a_white_background(
+    tmp_path: Path, mode: str
+) -> None:
     clear = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
     out = io.BytesIO()
     clear.convert(mode).save(out, "PNG", **({"transparency": 0} if mode == "P" else {}))
@@ -318,8 +322,8 @@ def test_a_thumbnail_of_a_transparent_picture_is_on_white(tmp_path: Path, mode: 
     data=st.sampled_from([picture(fmt) for fmt, _ in FORMATS]),
     damage=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=6),
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of some damage and goes on
-def test_a_damaged_picture_is_no_surprise(
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about some damage and continues
+def test_a_damaged_picture_causes_no_unexpected_error(
     tmp_path: Path, data: bytes, damage: list[tuple[int, int]]
 ) -> None:
     broken = bytearray(data)

@@ -1,4 +1,4 @@
-"""docs/hooks.md names every key of every type, and its examples load and build."""
+"""docs/hooks.md documents every key of every type, and its examples load and build."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_type_has_a_section() -> None:
 
 
 @pytest.mark.parametrize("type_", SCHEMAS)
-def test_every_key_is_named(type_: str) -> None:
+def test_every_key_is_documented(type_: str) -> None:
     fields = SCHEMAS[type_]().fields
     keys = {field.data_key or name for name, field in fields.items()}
     assert {key for key in keys if not re.search(rf"\b{key}\b", SECTIONS[type_])} == set()
@@ -60,13 +60,14 @@ def test_every_example_builds(type_: str, tmp_path: Path, monkeypatch: pytest.Mo
         assert hooks.build(entry, ENVIRONMENT).name == entry.name
 
 
-def test_who_can_tell_people_is_named() -> None:
+def test_every_hook_type_that_sends_alerts_is_listed() -> None:
     row = next(line for line in DOCS.splitlines() if line.startswith("| `alerts`"))
-    told = set(re.findall(r"`(\w+)`", row.rpartition("(")[2]))
-    assert told == {name for name, made in hooks.TYPES.items() if issubclass(made, Alerting)}  # type: ignore[arg-type]
+    listed = set(re.findall(r"`(\w+)`", row.rpartition("(")[2]))
+    types: dict[str, Any] = dict(hooks.TYPES)
+    assert listed == {name for name, type_ in types.items() if issubclass(type_, Alerting)}
 
 
-def test_the_event_is_json() -> None:
+def test_the_example_event_is_valid_json() -> None:
     (example,) = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
     document = json.loads(example)
     assert document.keys() == {
@@ -80,9 +81,9 @@ def test_the_event_is_json() -> None:
     }
 
 
-def test_the_function_runs() -> None:
+def test_the_example_function_runs() -> None:
     names: dict[str, Any] = {}
-    exec(FUNCTION, names)  # noqa: S102 - our own page
+    exec(FUNCTION, names)  # noqa: S102 - code of our own page
     on_result = names["on_result"]
     assert on_result({"id": "a:succeeded", "task": {"reference": "ORDER-7"}}) == "noted a:succeeded"
     with pytest.raises(PermanentFailure):

@@ -1,4 +1,4 @@
-"""Names that downloads get: others choose parts of them."""
+"""File names of downloads are safe and unique, although outsiders choose parts of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_an_output_is_named_by_provider_task_and_index() -> None:
     assert names(path, "0") == ["kling/0199f1a2/0.{extension}"]
 
 
-def test_outputs_of_one_task_never_share_a_name() -> None:
+def test_outputs_of_one_task_have_different_names() -> None:
     found = names("{task}.{extension}", "0", "1", "2")
     assert found == ["0199f1a2.{extension}", "0199f1a2-2.{extension}", "0199f1a2-3.{extension}"]
     assert names("{task}/{index}", "a/b", "a?b", "a_b-2") == [
@@ -33,12 +33,12 @@ def test_outputs_of_one_task_never_share_a_name() -> None:
     ]
 
 
-def test_names_are_the_same_each_time() -> None:
+def test_names_are_the_same_for_every_attempt() -> None:
     again = [names("{task}/{reference}", "x", "x") for _ in range(2)]
     assert again[0] == again[1]
 
 
-def test_without_a_reference_there_is_still_a_name() -> None:
+def test_a_task_without_a_reference_has_a_file_name() -> None:
     assert names("{reference}/{task}", "0", reference=None) == ["_/0199f1a2"]
 
 

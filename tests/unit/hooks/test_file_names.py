@@ -1,4 +1,4 @@
-"""Names of files of one task are recognised exactly, and in linear time."""
+"""The file names of one task are recognised exactly and in linear time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = st.one_of(
 
 
 def expression(part: Part) -> str:
-    """The same part as a regular expression, which is shorter but can backtrack."""
+    """Return the same pattern as a regular expression, which is shorter but can backtrack."""
     if isinstance(part, Literal):
         return re.escape(part.text)
     if isinstance(part, OptionalNumber):
@@ -31,7 +31,7 @@ def expression(part: Part) -> str:
 
 
 @given(st.lists(PARTS, max_size=5), st.text("ab-.1", max_size=8))
-def test_a_name_matches_as_by_an_expression(parts: list[Part], name: str) -> None:
+def test_a_pattern_matches_like_a_regular_expression(parts: list[Part], name: str) -> None:
     wanted = re.fullmatch("".join(map(expression, parts)), name) is not None
     assert NamePattern(tuple(parts)).matches(name) is wanted
 
@@ -40,7 +40,7 @@ def test_a_name_matches_as_by_an_expression(parts: list[Part], name: str) -> Non
     ("name", "wanted"),
     [("a-1/0.png", True), ("a-1/0-2.png", True), ("a-1/x.png", False), ("a-1/0-.png", False)],
 )
-def test_another_output_of_the_same_name_has_a_number(name: str, wanted: bool) -> None:
+def test_a_further_output_with_the_same_name_has_a_number(name: str, wanted: bool) -> None:
     parts = (
         Literal("a-1/"),
         Characters(DIGITS),
@@ -51,22 +51,22 @@ def test_another_output_of_the_same_name_has_a_number(name: str, wanted: bool) -
     assert NamePattern(parts).matches(name) is wanted
 
 
-def test_the_pattern_for_the_disk_takes_values_literally() -> None:
+def test_the_glob_pattern_matches_values_literally() -> None:
     assert (
         NamePattern((Literal("[a]*"), Characters(LETTERS), OptionalNumber())).pattern
         == "[[]a][*]**"
     )
 
 
-def test_a_hostile_name_is_looked_at_once_for_each_part() -> None:
-    """An expression that could backtrack would try each way to divide the name."""
-    asked: list[str] = []
+def test_a_hostile_name_is_scanned_once_for_each_part() -> None:
+    """A regular expression that backtracks would try every way to divide the name."""
+    scanned: list[str] = []
 
     class Watched(frozenset[str]):
         def __contains__(self, char: object) -> bool:
-            asked.append(str(char))
+            scanned.append(str(char))
             return super().__contains__(char)
 
     name, runs = "a" * 200, 10
     assert not NamePattern((*[Characters(Watched("a"))] * runs, Literal("!"))).matches(name)
-    assert len(asked) == len(name) * runs
+    assert len(scanned) == len(name) * runs

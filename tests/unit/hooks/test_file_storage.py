@@ -1,4 +1,4 @@
-"""Files are stored completely, durably, or not at all."""
+"""Files are stored completely and durably, or not at all."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_a_file_is_stored_under_its_name(tmp_path: Path) -> None:
     assert below(tmp_path) == {"new/files/a/b/0.png"}
 
 
-def test_a_relative_folder_gives_an_absolute_path(
+def test_a_relative_folder_results_in_an_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert put(open_storage("files"), "0.png", b"x") == str(tmp_path / "files" / "0.png")
 
 
-def test_an_older_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_older_file_is_replaced_atomically(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path))
     url = put(storage, "0.png", b"older and longer")
     assert put(storage, "0.png", b"new") == url
@@ -62,7 +62,7 @@ def test_an_interrupted_attempt_leaves_nothing(tmp_path: Path) -> None:
     assert below(tmp_path) == set()
 
 
-def test_stale_drafts_of_killed_attempts_are_removed(tmp_path: Path) -> None:
+def test_old_temporary_files_of_killed_attempts_are_removed(tmp_path: Path) -> None:
     old, young = tmp_path / ".0.aaaa.part", tmp_path / ".0.bbbb.part"
     for left in (old, young, tmp_path / ".1.cccc.part"):
         left.write_bytes(b"half")
@@ -72,7 +72,7 @@ def test_stale_drafts_of_killed_attempts_are_removed(tmp_path: Path) -> None:
     assert below(tmp_path) == {".0.bbbb.part", ".1.cccc.part", "0.part"}
 
 
-def test_drafts_of_killed_attempts_are_removed_with_the_file(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_attempts_are_removed_with_the_file(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path))
     with storage.draft("0.part") as killed, storage.draft("0.x.part") as other:
         url = put(storage, "0.part", b"x")
@@ -82,7 +82,7 @@ def test_drafts_of_killed_attempts_are_removed_with_the_file(tmp_path: Path) -> 
     assert below(tmp_path) == set()
 
 
-def test_the_file_is_on_disk_before_it_has_its_name_and_the_name_before_it_counts(
+def test_a_file_is_synced_before_it_is_renamed_and_its_folder_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final = tmp_path / "a" / "0.png"
@@ -98,7 +98,7 @@ def test_the_file_is_on_disk_before_it_has_its_name_and_the_name_before_it_count
         assert steps == [(f"a/{draft.name}", False), ("a", True), (".", True)]
 
 
-def test_a_folder_that_had_to_be_made_is_synced_into_its_parent(
+def test_a_new_folder_is_synced_into_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: set[Path] = set()
@@ -107,7 +107,7 @@ def test_a_folder_that_had_to_be_made_is_synced_into_its_parent(
     assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"} <= synced
 
 
-def test_a_bucket_takes_files_too() -> None:
+def test_a_file_is_stored_in_a_bucket() -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     storage = open_storage("memory://bucket/files")
@@ -119,7 +119,7 @@ def test_a_bucket_takes_files_too() -> None:
     assert list(memory.store) == ["/bucket/files/a/0.png"]
 
 
-def test_a_failed_move_in_a_bucket_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_rename_in_a_bucket_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
 

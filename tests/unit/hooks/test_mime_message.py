@@ -1,4 +1,4 @@
-"""The letter: what stands in it, and what cannot be smuggled into it."""
+"""The content of an e-mail message, and what cannot be injected into it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ TO = [mime_message.address("team@shop.example")]
 
 
 def compose(
-    told: Notice, hook: str = "mail", subject: str = "{reference} {status}"
+    source: Notice, hook: str = "mail", subject: str = "{reference} {status}"
 ) -> EmailMessage:
-    """The letter as the other side reads it."""
-    made = next(
+    """Return the message as the recipient parses it."""
+    message = next(
         mime_message.versions(
-            told, hook=hook, sender=SENDER, recipients=TO, subject=subject, now=5.0
+            source, hook=hook, sender=SENDER, recipients=TO, subject=subject, now=5.0
         )
     )
-    read = message_from_bytes(made.as_bytes(), policy=default)
+    read = message_from_bytes(message.as_bytes(), policy=default)
     assert isinstance(read, EmailMessage)
     return read
 
@@ -61,7 +61,7 @@ def saved(path: Path, content: bytes, **more: Any) -> File:
     return File("0", str(path), "ab" * 32, **values)
 
 
-def test_the_headers_of_a_letter() -> None:
+def test_the_headers_of_a_message() -> None:
     read = compose(notice())
     assert read["From"] == "Shop <shop@shop.example>"
     assert read["To"] == "team@shop.example"
@@ -78,7 +78,7 @@ def test_the_message_id_is_the_same_for_every_attempt_and_differs_by_hook_and_st
     assert len(others | {first}) == 3
 
 
-def test_both_texts_name_what_people_want_to_know() -> None:
+def test_both_texts_contain_the_important_facts() -> None:
     read = compose(notice("failed", reason="risk <control>"))
     text, html = part(read, "plain"), part(read, "html")
     for word in ("0199f1a2", "ORDER-7", "kling", "25 s", "failed"):
@@ -89,12 +89,12 @@ def test_both_texts_name_what_people_want_to_know() -> None:
 
 
 def of(content: bytes, path: Path, **more: Any) -> Notice:
-    """A notice of one picture, which was downloaded to this path."""
+    """Return a notice with one picture, which was downloaded to this path."""
     return notice(media=(PICTURE,)).with_files((saved(path, content, **more),))
 
 
 def inline(read: EmailMessage) -> Image.Image:
-    """The one picture that the letter shows."""
+    """Return the only picture that the message shows inline."""
     (shown,) = [each for each in pictures(read) if each.get_content_disposition() == "inline"]
     assert shown.get_content_type() == "image/jpeg"
     assert f'src="cid:{shown["Content-ID"].strip("<>")}"' in part(read, "html")
@@ -107,14 +107,14 @@ def inline(read: EmailMessage) -> Image.Image:
 
 
 def attached(read: EmailMessage) -> list[tuple[str | None, str, bytes]]:
-    """The file name, type and content of each attachment."""
+    """Return the file name, type and content of each attachment."""
     return [
         (each.get_filename(), each.get_content_type(), each.get_content())
         for each in read.iter_attachments()
     ]
 
 
-def test_the_letter_shows_a_preview_and_attaches_the_original(tmp_path: Path) -> None:
+def test_a_message_shows_a_preview_and_attaches_the_original(tmp_path: Path) -> None:
     content = picture()
     read = compose(of(content, tmp_path / "0.png"))
     assert inline(read).size == (64, 48)
@@ -140,11 +140,11 @@ def encoded(image: Image.Image, fmt: str, **save: Any) -> bytes:
 GRADIENT = Image.linear_gradient("L").resize((64, 48))
 FRAMES = [GRADIENT.convert("RGB"), GRADIENT.convert("RGB").rotate(180)]
 UPSIDE_DOWN = Image.Exif()
-UPSIDE_DOWN[0x0112] = 6  # orientation: the camera was turned by 90 degrees
-# By what a mail client cannot show, shows in wrong colours, or shows lying on its side.
+UPSIDE_DOWN[0x0112] = 6  # orientation: the camera was rotated by 90 degrees
+# Pictures that a mail client cannot show, or would show in wrong colours or on their side.
 PICTURES = {
     "webp": encoded(FRAMES[0], "WEBP"),
-    "webp without loss": encoded(FRAMES[0], "WEBP", lossless=True),
+    "lossless webp": encoded(FRAMES[0], "WEBP", lossless=True),
     "animated webp": encoded(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
     "animated gif": encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
     "animated png": encoded(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
@@ -182,13 +182,15 @@ def test_a_preview_is_upright(tmp_path: Path, fmt: str) -> None:
 
 
 @pytest.mark.parametrize("fmt", ["PNG", "WEBP", "GIF"])
-def test_a_preview_of_a_transparent_picture_is_on_white(tmp_path: Path, fmt: str) -> None:
+def test_a_preview_of_a_transparent_picture_has_a_white_background(
+    tmp_path: Path, fmt: str
+) -> None:
     content = encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 0)), fmt)
     assert inline(compose(of(content, tmp_path / "0"))).getpixel((4, 4)) == (255, 255, 255)
 
 
 def with_text(png: bytes, text: bytes, checksum: bytes | None = None) -> bytes:
-    """The PNG with a chunk of compressed text behind its header."""
+    """Return the PNG with a chunk of compressed text after its header."""
     chunk = b"zTXt" + b"comment\0\0" + zlib.compress(text)
     end = zlib.crc32(chunk).to_bytes(4) if checksum is None else checksum
     return png[:33] + (len(chunk) - 4).to_bytes(4) + chunk + end + png[33:]
@@ -203,7 +205,7 @@ def with_text(png: bytes, text: bytes, checksum: bytes | None = None) -> bytes:
         encoded(FRAMES[0], "JPEG", icc_profile=b"not a profile"),
     ],
 )
-def test_metadata_never_cost_a_picture_its_preview(tmp_path: Path, content: bytes) -> None:
+def test_a_picture_with_much_metadata_has_a_preview(tmp_path: Path, content: bytes) -> None:
     assert inline(compose(of(content, tmp_path / "0"))).size == (64, 48)
 
 
@@ -213,12 +215,12 @@ def test_a_preview_is_as_bright_as_the_picture(tmp_path: Path, kind: str) -> Non
     assert abs(ImageStat.Stat(shown).mean[0] - ImageStat.Stat(GRADIENT).mean[0]) < 3
 
 
-def test_a_preview_is_of_limited_size_whatever_the_picture(tmp_path: Path) -> None:
+def test_every_preview_has_a_limited_size(tmp_path: Path) -> None:
     noise = Image.effect_noise((1600, 1200), 100)
     inline(compose(of(encoded(noise, "PNG"), tmp_path / "0.png")))
 
 
-def test_a_preview_holds_nothing_of_the_metadata(tmp_path: Path) -> None:
+def test_a_preview_contains_no_metadata(tmp_path: Path) -> None:
     content = encoded(FRAMES[0], "JPEG", comment=b"made by NAME", exif=UPSIDE_DOWN)
     image = inline(compose(of(content, tmp_path / "0.jpg")))
     assert "comment" not in image.info
@@ -250,7 +252,7 @@ def test_a_picture_that_cannot_be_decoded_is_shown_as_its_thumbnail(
     assert [each for _, _, each in attached(read)] == ([content] if content else [])
 
 
-def test_a_picture_of_too_many_pixels_is_not_decoded(
+def test_a_picture_with_too_many_pixels_is_not_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.hooks.content.MAX_PIXELS", 64 * 48 - 1)
@@ -258,7 +260,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(
     assert inline(read).size == (32, 24)
 
 
-def test_a_picture_that_is_gone_is_shown_small(tmp_path: Path) -> None:
+def test_a_deleted_picture_is_shown_as_its_thumbnail(tmp_path: Path) -> None:
     small = picture("JPEG")
     for url in (str(tmp_path / "gone.png"), "nosuch://bucket/0.png", "memory://gone/0.png"):
         file = File("0", url, "ab" * 32, 100, "image/png", small)
@@ -268,16 +270,16 @@ def test_a_picture_that_is_gone_is_shown_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stated_size", [100, 10_000])
-def test_a_file_that_is_too_large_is_not_read_whole(
+def test_a_file_that_is_too_large_is_not_read_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated_size: int
 ) -> None:
-    """Whether it was as large when it was downloaded, or has grown since."""
+    """The file may have been too large when it was downloaded, or may have grown since."""
     monkeypatch.setattr(mime_message, "MAX_READ", 1_000)
     read = compose(of(picture("BMP"), tmp_path / "0.bmp", size=stated_size))
     assert pictures(read) == []
 
 
-def test_many_pictures_are_all_shown_and_attached_while_there_is_space(tmp_path: Path) -> None:
+def test_all_pictures_are_shown_and_attached_while_they_fit(tmp_path: Path) -> None:
     media = tuple(Media("image", "https://cdn.example/x", str(n)) for n in range(4))
     content = encoded(FRAMES[0].resize((600, 500)), "BMP")
     files = []
@@ -292,16 +294,14 @@ def test_many_pictures_are_all_shown_and_attached_while_there_is_space(tmp_path:
 
 
 @pytest.mark.parametrize("length", [4, 32, 33, 34, 45, 63, 100, 240])
-def test_the_picture_is_found_however_long_the_senders_domain_is(
-    tmp_path: Path, length: int
-) -> None:
+def test_the_inline_picture_is_found_with_a_long_sender_domain(tmp_path: Path, length: int) -> None:
     labels = ["d" * 60] * (length // 61) + ["e" * (length % 61 or 1)]
     sender = mime_message.address(f"shop@{'.'.join(labels)}.example")
-    made = next(mime_message.versions(
+    message = next(mime_message.versions(
         of(picture(), tmp_path / "0.png"), hook="mail", sender=sender, recipients=TO,
         subject="x", now=5.0,
     ))  # fmt: skip
-    raw = made.as_bytes()
+    raw = message.as_bytes()
     (content_id,) = re.findall(rb"^Content-ID: <([^<>\s]+)>\r$", raw, re.MULTILINE)
     assert b'src=3D"cid:' + content_id in raw or b'src="cid:' + content_id in raw
     read = message_from_bytes(raw, policy=default)
@@ -311,12 +311,12 @@ def test_the_picture_is_found_however_long_the_senders_domain_is(
     assert b"=?" not in raw.partition(b"\r\n\r\n")[0]
 
 
-def test_smaller_versions_leave_out_the_originals_and_then_every_picture(tmp_path: Path) -> None:
-    told = of(picture(), tmp_path / "0.png")
-    made = list(
-        mime_message.versions(told, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
+def test_smaller_versions_omit_first_the_originals_and_then_all_pictures(tmp_path: Path) -> None:
+    source = of(picture(), tmp_path / "0.png")
+    versions = list(
+        mime_message.versions(source, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
     )
-    reads = [message_from_bytes(one.as_bytes(), policy=default) for one in made]
+    reads = [message_from_bytes(one.as_bytes(), policy=default) for one in versions]
     shapes = [[each.get_content_type() for each in pictures(read)] for read in reads]
     assert shapes == [["image/jpeg", "image/png"], ["image/jpeg"], []]
     assert len({read["Message-ID"] for read in reads}) == 1
@@ -325,10 +325,12 @@ def test_smaller_versions_leave_out_the_originals_and_then_every_picture(tmp_pat
         assert str(tmp_path / "0.png") in part(read, "plain")
 
 
-def test_a_letter_without_pictures_has_one_version() -> None:
-    told = notice(media=(PICTURE,))
-    made = mime_message.versions(told, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0)
-    assert len(list(made)) == 1
+def test_a_message_without_pictures_has_one_version() -> None:
+    source = notice(media=(PICTURE,))
+    versions = mime_message.versions(
+        source, hook="m", sender=SENDER, recipients=TO, subject="x", now=5.0
+    )
+    assert len(list(versions)) == 1
 
 
 @pytest.mark.parametrize(
@@ -347,7 +349,7 @@ def test_the_name_of_an_attachment_is_safe(url: str, name: str) -> None:
     assert mime_message.Output(PICTURE, file, "picture-1", "x").attachment == name
 
 
-def test_without_a_file_there_is_the_link() -> None:
+def test_a_picture_without_a_file_is_a_link() -> None:
     read = compose(notice(media=(PICTURE,)))
     assert pictures(read) == []
     assert f"Image: {PICTURE.url} (until 2026-01-11 06:10:50 UTC)" in part(read, "plain")
@@ -356,7 +358,7 @@ def test_without_a_file_there_is_the_link() -> None:
     assert "until 2026-01-11" in html
 
 
-def test_a_letter_tells_the_time_where_people_are() -> None:
+def test_times_are_in_the_time_zone_of_the_recipients() -> None:
     read = compose(replace(notice(media=(PICTURE,)), zone=ZoneInfo("Europe/Berlin")))
     for kind in ("plain", "html"):
         assert "2025-12-12 07:10:50 CET" in part(read, kind)
@@ -364,7 +366,7 @@ def test_a_letter_tells_the_time_where_people_are() -> None:
         assert "UTC" not in part(read, kind)
 
 
-def test_a_link_that_is_no_web_address_is_left_out() -> None:
+def test_a_link_that_is_not_a_web_address_is_omitted() -> None:
     read = compose(notice(media=(Media("image", "javascript:alert(1)"),)))
     assert "javascript" not in part(read, "plain") + part(read, "html")
 
@@ -391,10 +393,12 @@ HOSTILE = st.text(st.characters(), min_size=1) | st.sampled_from(
 
 
 @given(HOSTILE, HOSTILE, HOSTILE)
-def test_no_text_of_others_becomes_a_header_or_a_tag(reference: str, reason: str, url: str) -> None:
+def test_text_from_outside_becomes_neither_a_header_nor_a_tag(
+    reference: str, reason: str, url: str
+) -> None:
     media = (Media(url, "https://cdn.example/" + url),)
-    told = notice("failed", media, reference=reference, reason=reason)
-    read = compose(told)
+    source = notice("failed", media, reference=reference, reason=reason)
+    read = compose(source)
     assert set(read.keys()) == {
         "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version",
         "Content-Type",
@@ -405,20 +409,20 @@ def test_no_text_of_others_becomes_a_header_or_a_tag(reference: str, reason: str
     assert tags.found <= {"html", "body", "table", "tr", "td", "h1", "a", "img"}
 
 
-def test_letters_are_ascii_on_the_wire() -> None:
-    told = notice(reference="Bestellung für Zoë 🧥")
-    made = next(mime_message.versions(
-        told, hook="m", sender=mime_message.address("Zoë <zoe@bücher.example>"), recipients=TO,
+def test_a_message_is_ascii_when_it_is_sent() -> None:
+    source = notice(reference="Bestellung für Zoë 🧥")
+    message = next(mime_message.versions(
+        source, hook="m", sender=mime_message.address("Zoë <zoe@bücher.example>"), recipients=TO,
         subject="{reference}", now=5.0,
     ))  # fmt: skip
-    assert made.as_bytes().isascii()
-    read = message_from_bytes(made.as_bytes(), policy=default)
+    assert message.as_bytes().isascii()
+    read = message_from_bytes(message.as_bytes(), policy=default)
     assert read["Subject"] == "Bestellung für Zoë 🧥"
     assert read["From"].addresses[0].domain == "xn--bcher-kva.example"
 
 
 @pytest.mark.parametrize("text", ["a@b", "A B <a.b+c@d.example>", '"A, B" <a@b.c>', "ü@b.c"])
-def test_addresses_that_are_taken(text: str) -> None:
+def test_valid_addresses_are_accepted(text: str) -> None:
     assert mime_message.address(text).domain
 
 
@@ -437,6 +441,6 @@ def test_addresses_that_are_taken(text: str) -> None:
         "a@b\0c",
     ],
 )
-def test_addresses_that_are_not(text: str) -> None:
+def test_invalid_addresses_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an address"):
         mime_message.address(text)

@@ -1,4 +1,4 @@
-"""How hooks are built from their entries."""
+"""How hooks are built from the entries of the hooks file."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def problems(type_: str, options: dict[str, Any], **environ: str) -> set[str]:
     return set(caught.value.problems)
 
 
-class Given(Slack):
-    """A hook that shows what it was built from."""
+class OptionsHook(Slack):
+    """A hook that shows the options from which it was built."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name, self.options = name, options
@@ -38,25 +38,25 @@ class Given(Slack):
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Builds a hook of the type `given`, and returns the options that it got."""
-    monkeypatch.setattr(hooks, "TYPES", {**hooks.TYPES, "given": Given})
+    """Build a hook of the type `given`, and return the options that it received."""
+    monkeypatch.setattr(hooks, "TYPES", {**hooks.TYPES, "given": OptionsHook})
 
     def build(options: dict[str, Any], **environ: str) -> dict[str, Any]:
         built = hooks.build(entry("given", options), environ)
-        assert isinstance(built, Given)
+        assert isinstance(built, OptionsHook)
         assert built.name == "x"
         return dict(built.options)
 
     return build
 
 
-def test_secrets_come_from_the_environment(given: Callable[..., dict[str, Any]]) -> None:
+def test_secrets_are_read_from_the_environment(given: Callable[..., dict[str, Any]]) -> None:
     options = {"url": "https://hooks.slack.com/services/${SLACK_PATH}"}
     assert given(options, SLACK_PATH="T/B/x") == {"url": "https://hooks.slack.com/services/T/B/x"}
     assert hooks.build(entry("slack", options), {"SLACK_PATH": "T/B/x"}).name == "x"
 
 
-def test_secrets_in_lists_and_from_files(
+def test_secrets_in_lists_and_in_files_are_read(
     tmp_path: Path, given: Callable[..., dict[str, Any]]
 ) -> None:
     (tmp_path / "password").write_text("s3cret\n")
@@ -68,24 +68,24 @@ def test_secrets_in_lists_and_from_files(
     assert hooks.build(entry("email", options), environ).name == "x"
 
 
-def test_a_value_of_the_environment_is_not_looked_into_again(
+def test_references_in_the_value_of_a_variable_are_not_expanded(
     given: Callable[..., dict[str, Any]],
 ) -> None:
     found = given({"url": "https://hooks.example/${A}"}, A="${B}", B="oops")
     assert found["url"] == "https://hooks.example/${B}"
 
 
-def test_a_missing_variable_is_named_with_hook_and_key(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_variable_names_hook_and_key(tmp_path: Path) -> None:
     assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL="") == {
         'hook "x": url: SLACK_URL is not set (nor is SLACK_URL_FILE)'
     }
-    gone = str(tmp_path / "gone")
-    assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL_FILE=gone) == {
-        f'hook "x": url: SLACK_URL_FILE: {gone} is not a readable file'
+    missing = str(tmp_path / "gone")
+    assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL_FILE=missing) == {
+        f'hook "x": url: SLACK_URL_FILE: {missing} is not a readable file'
     }
 
 
-def test_an_unknown_key_is_told_the_known_ones() -> None:
+def test_the_error_for_an_unknown_key_lists_the_known_ones() -> None:
     assert problems("slack", {"url": "https://hooks.example/", "channel": "#a"}) == {
         (
             'hook "x": channel: is not an option of this type; '
@@ -94,7 +94,7 @@ def test_an_unknown_key_is_told_the_known_ones() -> None:
     }
 
 
-def test_every_mistake_of_every_hook_is_told() -> None:
+def test_all_mistakes_of_all_hooks_are_reported_together() -> None:
     with pytest.raises(SettingsError) as caught:
         hooks.build_all(
             [
@@ -112,7 +112,7 @@ def test_every_mistake_of_every_hook_is_told() -> None:
     }
 
 
-def test_hooks_come_by_name() -> None:
+def test_hooks_are_returned_by_name() -> None:
     found = hooks.build_all([entry("email", MAIL, "a"), entry("email", MAIL, "b")], {})
     assert {name: hook.name for name, hook in found.items()} == {"a": "a", "b": "b"}
 
@@ -138,12 +138,12 @@ def test_hooks_come_by_name() -> None:
         ({"host": ""}, "host: is empty"),
     ],
 )
-def test_what_an_email_hook_does_not_take(more: dict[str, Any], expected: str) -> None:
+def test_invalid_options_of_an_email_hook_are_refused(more: dict[str, Any], expected: str) -> None:
     (line,) = problems("email", {**MAIL, **more})
     assert line.startswith(f'hook "x": {expected}')
 
 
-def test_a_login_may_go_unencrypted_to_this_machine() -> None:
+def test_a_login_to_this_machine_may_be_unencrypted() -> None:
     options = {**MAIL, "host": "127.0.0.1", "username": "u", "password": "p", "starttls": "never"}
     assert isinstance(hooks.build(entry("email", options), {}), Email)
 
@@ -164,12 +164,14 @@ def test_a_login_may_go_unencrypted_to_this_machine() -> None:
         ({"to": "nosuch://bucket"}, "to: cannot be used: Protocol not known: nosuch"),
     ],
 )
-def test_what_a_download_hook_does_not_take(more: dict[str, Any], expected: str) -> None:
+def test_invalid_options_of_a_download_hook_are_refused(
+    more: dict[str, Any], expected: str
+) -> None:
     (line,) = problems("download", {"to": "files", **more})
     assert line.startswith(f'hook "x": {expected}')
 
 
-def test_the_url_of_a_bucket_is_no_secret_but_those_of_services_are() -> None:
+def test_urls_of_services_are_secrets_but_the_url_of_a_bucket_is_not() -> None:
     found = secrets(
         [
             entry("download", {"to": "s3://shop/pictures", "endpoint_url": "${STORE}"}),

@@ -1,4 +1,4 @@
-"""What is posted to Slack."""
+"""The messages that are posted to Slack."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def test_a_message_has_title_facts_and_picture() -> None:
     }
 
 
-def test_a_message_tells_the_time_where_people_are() -> None:
+def test_times_are_in_the_time_zone_of_the_recipients() -> None:
     message = slack.compose(replace(notice(), zone=ZoneInfo("Europe/Berlin")))
     fields = [field["text"] for field in message["blocks"][1]["fields"]]
     assert "*Time*\n2025-12-12 07:10:50 CET" in fields
 
 
-def test_a_failure_names_the_reason() -> None:
+def test_a_failure_contains_the_reason() -> None:
     message = slack.compose(notice("failed", reason="risk control"))
     assert {"type": "mrkdwn", "text": "*Reason*\nrisk control", "verbatim": True} in message[
         "blocks"
     ][1]["fields"]
 
 
-def test_values_cannot_speak_slacks_language() -> None:
+def test_values_cannot_contain_slack_markup() -> None:
     message = slack.compose(notice("failed", reference="<!channel> & co", reason="<http://x|y>"))
     texts = re.findall(r"'text': '([^']*)'", str(message))
     assert any("&lt;!channel&gt; &amp; co" in text for text in texts)
@@ -57,7 +57,7 @@ def test_values_cannot_speak_slacks_language() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(10, 60))
-def test_a_text_is_cut_to_the_limit_but_never_within_an_escape(text: str, limit: int) -> None:
+def test_a_text_is_shortened_to_the_limit_but_never_within_an_escape(text: str, limit: int) -> None:
     cut = slack.escaped(text, limit)
     assert len(cut.encode("utf-16-le")) // 2 <= limit
     assert re.fullmatch(r"(?:[^&<>]|&amp;|&lt;|&gt;)*", cut, re.DOTALL)
@@ -65,7 +65,7 @@ def test_a_text_is_cut_to_the_limit_but_never_within_an_escape(text: str, limit:
     assert plain == text or (plain.endswith("…") and text.startswith(plain[:-1]))
 
 
-def test_slacks_limits_are_kept() -> None:
+def test_a_message_stays_within_slacks_limits() -> None:
     long = "<" * 10_000
     media = tuple(Media("video", f"https://cdn.example/{n}", str(n)) for n in range(60))
     message = slack.compose(notice("failed", media, reference=long, reason=long))
@@ -78,7 +78,7 @@ def test_slacks_limits_are_kept() -> None:
     assert any(field["text"].endswith("&lt;…") for field in fields)
 
 
-def test_more_facts_than_slack_takes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_beyond_slacks_limit_are_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.hooks.wording.facts", lambda _: [("Fact", "x")] * 12)
     assert len(slack.compose(notice())["blocks"][1]["fields"]) == 10
 
@@ -99,14 +99,14 @@ def test_only_pictures_that_slack_can_fetch_become_image_blocks() -> None:
 
 
 @given(st.text(st.characters()), st.text(st.characters()))
-def test_a_message_without_blocks_keeps_slacks_limit_and_cannot_speak_its_language(
+def test_a_message_without_blocks_stays_within_slacks_limit_and_contains_no_markup(
     reference: str, reason: str
 ) -> None:
     media = tuple(
         Media("image", f"https://cdn.example/{n}?" + "&" * 590, str(n)) for n in range(60)
     )
-    told = notice("failed", media, reference=f"<!channel>{reference}", reason=reason * 1_000)
-    text = slack.compose_text(told)["text"]
+    source = notice("failed", media, reference=f"<!channel>{reference}", reason=reason * 1_000)
+    text = slack.compose_text(source)["text"]
     assert len(text) <= 40_000
     assert "<!" not in text
     links = re.findall(r"<([^<>|]*)\|image>", text)
@@ -114,7 +114,7 @@ def test_a_message_without_blocks_keeps_slacks_limit_and_cannot_speak_its_langua
     assert re.sub(r"<[^<>]*>", "", text).count("<") == 0
 
 
-def test_pictures_can_be_left_out() -> None:
+def test_pictures_can_be_omitted() -> None:
     message = slack.compose(notice(media=(PICTURE,)), pictures=False)
     assert blocks("image", message) == []
     assert html.unescape(blocks("section", message)[1]["text"]["text"]) == f"<{PICTURE.url}|image>"

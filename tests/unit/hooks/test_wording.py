@@ -1,4 +1,4 @@
-"""The facts of a message, for people."""
+"""The facts of a message, as people read them."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from tests.support.hook_servers import notice
         (-5_000, "0 s"),  # the provider's clock is behind ours
     ],
 )
-def test_a_duration_is_told_in_two_units_at_most(milliseconds: int, text: str) -> None:
+def test_a_duration_has_at_most_two_units(milliseconds: int, text: str) -> None:
     assert wording.duration(milliseconds) == text
 
 
-@given(st.text(st.characters()))  # lone surrogates too
-def test_one_line_is_one_line_that_can_be_sent(text: str) -> None:
+@given(st.text(st.characters()))  # including lone surrogates
+def test_a_line_is_a_single_line_that_can_be_encoded(text: str) -> None:
     line = one_line(text)
     assert line.isprintable()
     assert len(line.splitlines()) <= 1
     line.encode("utf-8")
 
 
-def test_a_failure_names_the_reason() -> None:
-    told = dict(wording.facts(notice("failed", reason="risk control")))
-    assert told == {
+def test_a_failure_contains_the_reason() -> None:
+    facts = dict(wording.facts(notice("failed", reason="risk control")))
+    assert facts == {
         "Task": "0199f1a2",
         "Reference": "ORDER-7",
         "Provider": "kling",
@@ -61,18 +61,18 @@ def test_a_failure_names_the_reason() -> None:
         ("Asia/Kathmandu", 1_765_519_850_000, "2025-12-12 11:55:50 +0545"),
     ],
 )
-def test_a_time_is_told_where_people_are(zone: str, instant: int, text: str) -> None:
+def test_a_time_is_in_the_configured_time_zone(zone: str, instant: int, text: str) -> None:
     assert wording.moment(instant, ZoneInfo(zone)) == text
 
 
-def test_people_are_told_their_time_and_machines_utc() -> None:
-    told = replace(notice(), zone=ZoneInfo("Europe/Berlin"))
-    assert dict(wording.facts(told))["Time"] == "2025-12-12 07:10:50 CET"
-    assert told.as_json() == notice().as_json()
-    assert told.as_json()["occurred_at"] == "2025-12-12T06:10:50.000Z"
+def test_texts_contain_local_time_and_json_contains_utc() -> None:
+    in_berlin = replace(notice(), zone=ZoneInfo("Europe/Berlin"))
+    assert dict(wording.facts(in_berlin))["Time"] == "2025-12-12 07:10:50 CET"
+    assert in_berlin.as_json() == notice().as_json()
+    assert in_berlin.as_json()["occurred_at"] == "2025-12-12T06:10:50.000Z"
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_facts_are_omitted() -> None:
     labels = [label for label, _ in wording.facts(notice(reference=" ", account="shop2"))]
     assert labels == ["Task", "Provider", "Account", "Duration", "Time"]
 
@@ -86,7 +86,7 @@ def test_what_is_not_known_is_left_out() -> None:
         ("processing", "A\nB", "A B is being processed"),
     ],
 )
-def test_a_title_says_which_task_and_what_became_of_it(
+def test_a_title_names_the_task_and_its_status(
     status: str, reference: str | None, title: str
 ) -> None:
     assert wording.title(notice(status, reference=reference)) == title

@@ -1,4 +1,4 @@
-"""Pictures made to measure."""
+"""A fixture that creates pictures of a given size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--chaos` means, and how a mistake in it is told."""
+"""What `--chaos` means, and how mistakes in it are reported."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
         ("dropped=20,duplicates,burst", {"dropped": 20, "duplicates": 40, "burst": 40}),
     ],
 )
-def test_those_without_a_percent_share_what_is_left(text: str, expected: dict[str, float]) -> None:
+def test_scenarios_without_a_percentage_share_the_rest(
+    text: str, expected: dict[str, float]
+) -> None:
     assert shares(text) == expected
 
 
-def test_all_are_drawn_alike() -> None:
+def test_all_scenarios_are_equally_likely() -> None:
     found = shares("all")
     assert found.keys() == SCENARIOS.keys()
     assert len(set(found.values())) == 1
@@ -31,12 +33,12 @@ def test_all_are_drawn_alike() -> None:
 @pytest.mark.parametrize(
     "text", ["", ",", "dorpped", "dropped=x", "dropped=-1", "dropped=60,burst=60"]
 )
-def test_a_mistake_is_told(text: str) -> None:
+def test_a_mistake_is_reported(text: str) -> None:
     with pytest.raises(UnknownScenarioError):
         shares(text)
 
 
-def test_what_a_provider_cannot_play_succeeds() -> None:
+def test_a_scenario_that_a_provider_does_not_support_succeeds() -> None:
     chaos = Chaos({"wrong-signature": 100}, seed=1)
     assert chaos.draw("kling", signs=False).name == "succeed"
     assert chaos.draw("kling", signs=True).name == "wrong-signature"

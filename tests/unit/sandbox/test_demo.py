@@ -1,4 +1,4 @@
-"""The demo believes the receiver's answers only as far as they go."""
+"""The demo accepts the output of the receiver's commands only as far as it is valid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAIL = DeliveryRow("1", "t1", "mail", "delivered", 1)
 
 
 class Answers:
-    """Stands for the commands: prints what it was given."""
+    """Replaces the commands, and returns their output."""
 
     def __init__(self, tasks: str, deliveries: str) -> None:
         self._printed = {"tasks": tasks, "deliveries": deliveries}
@@ -28,10 +28,10 @@ class Answers:
 
 
 def read(tasks: str, deliveries: str = "[]") -> ReceiverCommands:
-    return receiver_commands.read(Answers(tasks, deliveries))  # type: ignore[arg-type]  # has all it needs
+    return receiver_commands.read(Answers(tasks, deliveries))  # type: ignore[arg-type]  # implements what is used
 
 
-def test_a_list_and_an_object_with_the_list_are_both_read() -> None:
+def test_a_list_and_an_object_that_contains_the_list_are_both_read() -> None:
     row = '{"id": "t1", "provider": "kling", "reference": "DEMO-1", "status": "succeeded"}'
     delivery = '{"id": 1, "task": "t1", "hook": "mail", "state": "delivered", "attempts": 1}'
     expected = ReceiverCommands((TASK,), (MAIL,))
@@ -40,7 +40,7 @@ def test_a_list_and_an_object_with_the_list_are_both_read() -> None:
 
 
 @pytest.mark.parametrize("tasks", ["", "nothing yet", '{"rows": []}', '[{"id": "t1"}]', "[1]"])
-def test_anything_else_is_a_missing_step(tasks: str) -> None:
+def test_any_other_output_is_a_missing_step(tasks: str) -> None:
     with pytest.raises(StepError, match="receiver"):
         read(tasks)
 
@@ -54,7 +54,9 @@ def test_anything_else_is_a_missing_step(tasks: str) -> None:
         ("succeeded", "pending", False),
     ],
 )
-def test_settled_means_all_ended_well_or_not(status: str, state: str, settled: bool) -> None:
+def test_a_demo_is_settled_when_everything_has_ended(
+    status: str, state: str, settled: bool
+) -> None:
     seen = ReceiverCommands(
         (TaskRow("t1", "kling", "DEMO-1", status),), (DeliveryRow("1", "t1", "mail", state, 1),)
     )
@@ -66,7 +68,9 @@ def event(after_ms: int, outcome: str, hook: str | None = None) -> Event:
     return Event(1_795_875_300_000 + after_ms, "kling", "DEMO-1", outcome, hook)
 
 
-def test_elsewhere_an_event_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_event_is_one_line_if_the_output_is_not_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with display.Lines() as lines:
         lines.show([event(0, "succeeded")])
         lines.show([])
@@ -82,7 +86,7 @@ def text_of(table: Table) -> str:
     return console.export_text()
 
 
-def test_the_table_has_a_column_a_hook_and_the_recorded_times() -> None:
+def test_the_table_has_a_column_for_each_hook_and_the_recorded_times() -> None:
     moves = [event(3210, "succeeded"), event(0, "created"), event(840, "processing")]
     attempts = [event(3900, "delivered", "mail"), event(3500, "failed", "mail")]
     text = text_of(display.table([*moves, *attempts, event(4400, "delivered", "slack")]))
@@ -91,7 +95,7 @@ def test_the_table_has_a_column_a_hook_and_the_recorded_times() -> None:
     assert "succeeded" in text
     assert "3.2 s" in text
     assert "3.9 s" in text
-    assert "processing" not in text  # only the latest status and attempt
+    assert "processing" not in text  # the latest status and attempt only
     assert "failed" not in text
 
 

@@ -1,4 +1,4 @@
-"""The demo's deadline restarts with each progress, and names what is missing when it passes."""
+"""The demo's deadline restarts with every progress, and its error names what is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIMIT = 60.0  # seconds
 
 
 class Clock:
-    """A clock that only moves when a test moves it."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -30,46 +30,48 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_deadline, "POLLED_EVERY", 0)
 
 
-def test_it_passes_when_nothing_new_was_seen_for_the_limit(clock: Clock) -> None:
-    made = ProgressDeadline(LIMIT, clock)
+def test_the_deadline_passes_when_nothing_new_was_seen_for_the_limit(clock: Clock) -> None:
+    deadline = ProgressDeadline(LIMIT, clock)
     clock.now += LIMIT - 0.1
-    assert not made.passed
+    assert not deadline.passed
     clock.now += 0.1
-    assert made.passed
+    assert deadline.passed
 
 
-def test_each_new_fact_restarts_it(clock: Clock) -> None:
-    made = ProgressDeadline(LIMIT, clock)
+def test_each_new_fact_restarts_the_deadline(clock: Clock) -> None:
+    deadline = ProgressDeadline(LIMIT, clock)
     for number in range(20):
         clock.now += LIMIT - 1
-        made.note(["a known fact", number])
-        assert not made.passed
+        deadline.note(["a known fact", number])
+        assert not deadline.passed
 
 
-def test_a_repeated_fact_does_not_restart_it(clock: Clock) -> None:
-    made = ProgressDeadline(LIMIT, clock)
-    made.note(["a fact"])
+def test_a_repeated_fact_does_not_restart_the_deadline(clock: Clock) -> None:
+    deadline = ProgressDeadline(LIMIT, clock)
+    deadline.note(["a fact"])
     clock.now += LIMIT
-    made.note(["a fact"])
-    made.note([])
-    assert made.passed
+    deadline.note(["a fact"])
+    deadline.note([])
+    assert deadline.passed
 
 
-def test_a_wait_that_makes_progress_has_no_limit_in_total(clock: Clock) -> None:
-    made, looks = ProgressDeadline(LIMIT, clock), iter(range(20))
+def test_a_wait_that_makes_progress_has_no_total_limit(clock: Clock) -> None:
+    deadline, looks = ProgressDeadline(LIMIT, clock), iter(range(20))
 
     def is_over() -> bool:
         clock.now += LIMIT - 1
         look = next(looks)
-        made.note([look])
+        deadline.note([look])
         return look == 19
 
-    made.wait_until(is_over, lambda: "nothing")
+    deadline.wait_until(is_over, lambda: "nothing")
     assert next(looks, None) is None
 
 
-def test_a_wait_without_progress_ends_with_what_is_missing_and_what_to_do(clock: Clock) -> None:
-    made, looks = ProgressDeadline(LIMIT, clock), 0
+def test_a_wait_without_progress_ends_with_an_error_that_names_what_is_missing_and_the_remedy(
+    clock: Clock,
+) -> None:
+    deadline, looks = ProgressDeadline(LIMIT, clock), 0
 
     def is_over() -> bool:
         nonlocal looks
@@ -78,13 +80,13 @@ def test_a_wait_without_progress_ends_with_what_is_missing_and_what_to_do(clock:
         return False
 
     with pytest.raises(StepError, match="while waiting for a callback") as raised:
-        made.wait_until(is_over, lambda: "a callback")
+        deadline.wait_until(is_over, lambda: "a callback")
     assert "nothing new happened for 60 s" in str(raised.value)
     assert "--progress-within" in str(raised.value)
     assert looks == 3
 
 
-def test_what_happened_just_before_the_deadline_passed_counts(clock: Clock) -> None:
-    made = ProgressDeadline(LIMIT, clock)
+def test_an_event_just_before_the_deadline_counts(clock: Clock) -> None:
+    deadline = ProgressDeadline(LIMIT, clock)
     clock.now += 10 * LIMIT  # the machine was suspended
-    made.wait_until(lambda: True, lambda: "nothing")
+    deadline.wait_until(lambda: True, lambda: "nothing")

@@ -1,4 +1,4 @@
-"""The demo's proof fails for each step that is missing, and says which."""
+"""The demo's proof fails for each missing step, and names it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def message(number: int, text: str) -> SlackMessage:
 
 @dataclass
 class World:
-    """A demo in which everything went well, until a test takes something away."""
+    """A demo in which everything succeeded, until a test removes something."""
 
     pictures: Path
     ledger: Ledger = field(default_factory=Ledger)
@@ -68,17 +68,17 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    made = World(tmp_path / "pictures")
-    made.pictures.mkdir()
-    (made.pictures / "0.png").write_bytes(picture())
+    world = World(tmp_path / "pictures")
+    world.pictures.mkdir()
+    (world.pictures / "0.png").write_bytes(picture())
     for task_id, statuses in TOLD.items():
         for status in statuses:
-            made.acknowledge(task_id, status)
+            world.acknowledge(task_id, status)
     shown = MailPart("image/png", "0.png", "pic", True, picture())
-    made.kept_mails = [mail(1, shown), mail(2), mail(3)]
-    made.kept_messages = [message(1, "http://x/_sandbox/results/1.png")]
-    made.kept_messages += [message(2, "failed"), message(3, "failed")]
-    made.record = ReceiverCommands(
+    world.kept_mails = [mail(1, shown), mail(2), mail(3)]
+    world.kept_messages = [message(1, "http://x/_sandbox/results/1.png")]
+    world.kept_messages += [message(2, "failed"), message(3, "failed")]
+    world.record = ReceiverCommands(
         (
             TaskRow("t1", "kling", "DEMO-1", "succeeded", "p-t1"),
             TaskRow("t2", "appypie", "DEMO-2", "failed", "p-t2"),
@@ -86,7 +86,7 @@ def world(tmp_path: Path) -> World:
         ),
         (DeliveryRow("1", "t1", "mail", "delivered", 1),),
     )
-    return made
+    return world
 
 
 def wrong_status(world: World) -> None:
@@ -100,7 +100,7 @@ def unacknowledged(world: World) -> None:
             world.acknowledge(task_id, status, 503 if status == "failed" else 200)
 
 
-def called_back_by_nobody(world: World) -> None:
+def without_callbacks(world: World) -> None:
     world.acknowledge("t3", "failed")
 
 
@@ -133,16 +133,16 @@ def slack_without_picture(world: World) -> None:
     world.kept_messages[0] = message(1, "no picture")
 
 
-def test_a_demo_in_which_all_was_seen_passes(world: World) -> None:
+def test_a_complete_demo_passes(world: World) -> None:
     world.check()
 
 
 @pytest.mark.parametrize(
-    ("take_away", "said"),
+    ("take_away", "problem"),
     [
         (wrong_status, "statuses: expected"),
         (unacknowledged, "callbacks of DEMO-2: failed was not acknowledged"),
-        (called_back_by_nobody, "callbacks of DEMO-3: its provider has none"),
+        (without_callbacks, "callbacks of DEMO-3: its provider has none"),
         (dead_delivery, "delivery 1 to the hook 'mail' is dead"),
         (no_picture, "pictures: expected 1"),
         (broken_picture, "does not open"),
@@ -153,18 +153,18 @@ def test_a_demo_in_which_all_was_seen_passes(world: World) -> None:
     ],
 )
 def test_each_missing_step_is_named(
-    world: World, take_away: Callable[[World], None], said: str
+    world: World, take_away: Callable[[World], None], problem: str
 ) -> None:
     take_away(world)
-    with pytest.raises(StepError, match=said):
+    with pytest.raises(StepError, match=problem):
         world.check()
 
 
-def test_a_complete_record_misses_nothing(world: World) -> None:
+def test_a_complete_record_has_nothing_missing(world: World) -> None:
     assert checks.missing(world.record, EXPECTED) == []
 
 
-def test_what_a_record_does_not_show_yet_is_named_with_the_process_that_does_it(
+def test_each_missing_fact_is_named_with_the_process_that_records_it(
     world: World,
 ) -> None:
     first, second, _ = world.record.tasks
@@ -185,7 +185,7 @@ def test_what_a_record_does_not_show_yet_is_named_with_the_process_that_does_it(
     assert line == "DEMO-3: its status is submitted (queries by the poller report the next one)"
 
 
-def test_what_arrived_is_kept_as_files(world: World, tmp_path: Path) -> None:
+def test_received_messages_are_saved_as_files(world: World, tmp_path: Path) -> None:
     checks.keep(world, tmp_path)  # type: ignore[arg-type]
     assert (tmp_path / "mail-1.eml").read_bytes() == b"raw"
     assert "failed" in (tmp_path / "slack-2.json").read_text()

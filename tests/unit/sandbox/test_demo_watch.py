@@ -1,4 +1,4 @@
-"""The demo shows when events happened, not when it looked, and stops when nothing happens."""
+"""The demo shows when events happened, not when it read them, and stops when nothing happens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EVENTS = [
 
 
 def printed(one: Event) -> str:
-    """The line of `receiver tail --json` for this event."""
+    """Return the line that `receiver tail --json` prints for this event."""
     at = datetime.fromtimestamp(one.at / 1000, UTC).isoformat(timespec="milliseconds")
     row = {
         "at": at.replace("+00:00", "Z"),
@@ -62,7 +62,7 @@ def printed(one: Event) -> str:
 
 
 class World:
-    """A receiver whose record grows by one event with each look, while the clock moves on."""
+    """A receiver whose record grows by one event whenever it is read, while the clock advances."""
 
     def __init__(self, folder: Path, events: list[Event], seconds_a_look: float) -> None:
         self.file = folder / "activity.log"
@@ -74,7 +74,7 @@ class World:
         self.is_record_ahead = False
 
     def look(self) -> list[Event]:
-        """What `Activity.read` returns, after one more event."""
+        """Return what `Activity.read` returns, after one more event."""
         self.now += self.seconds_a_look
         if self.left:
             self.happened.append(self.left.pop(0))
@@ -85,7 +85,7 @@ class World:
     read = look
 
     def run(self, *arguments: str) -> str:
-        """What `receiver tasks` and `receiver deliveries` print."""
+        """Return the output of `receiver tasks` and `receiver deliveries`."""
         events = EVENTS if self.is_record_ahead else self.happened
         statuses = {one.reference: one.outcome for one in events if one.hook is None}
         tasks = [
@@ -102,8 +102,8 @@ class World:
 
     def watch(self) -> Watch:
         self._activity = Activity(self.file)
-        made = ProgressDeadline(LIMIT, lambda: self.now)
-        return Watch(self, self, made)  # type: ignore[arg-type]  # has all that is used of the two
+        deadline = ProgressDeadline(LIMIT, lambda: self.now)
+        return Watch(self, self, deadline)  # type: ignore[arg-type]  # implements what is used of both
 
 
 MakeWorld = Callable[..., World]
@@ -128,7 +128,7 @@ def submitted(error: Exception | None = None) -> Future[None]:
     return done
 
 
-def test_a_demo_that_makes_progress_has_no_limit_in_total(make_world: MakeWorld) -> None:
+def test_a_demo_that_makes_progress_has_no_total_limit(make_world: MakeWorld) -> None:
     world = make_world(EVENTS, seconds_a_look=LIMIT - 1)
     watch = world.watch()
     watch.until_settled(submitted(), display.Lines())
@@ -140,14 +140,14 @@ def test_a_demo_without_progress_stops_and_names_each_missing_step(make_world: M
     world = make_world(EVENTS[:8], seconds_a_look=1)
     with pytest.raises(StepError) as raised:
         world.watch().until_settled(submitted(), display.Lines())
-    said = str(raised.value)
-    assert "nothing new happened for 60 s" in said
-    assert "DEMO-3: not created yet (`submitter submit` creates it)" in said
-    assert "DEMO-1" not in said
+    error = str(raised.value)
+    assert "nothing new happened for 60 s" in error
+    assert "DEMO-3: not created yet (`submitter submit` creates it)" in error
+    assert "DEMO-1" not in error
     assert world.now == 8 + LIMIT
 
 
-def test_a_failed_attempt_is_shown_but_is_no_progress(
+def test_a_failed_attempt_is_shown_but_is_not_progress(
     make_world: MakeWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failures = [event(3000 + place, "DEMO-1", "failed", "mail") for place in range(200)]
@@ -173,13 +173,13 @@ def test_the_last_events_are_shown_even_if_the_record_is_read_before_them(
     assert len(capsys.readouterr().out.splitlines()) == len(EVENTS)
 
 
-def test_a_late_look_shows_the_recorded_times_in_their_order(
+def test_a_late_read_shows_the_recorded_times_in_their_order(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "activity.log"
     activity, shown = Activity(file), display.Lines()
     mixed = [EVENTS[2], EVENTS[0], EVENTS[3], EVENTS[1]]
-    file.write_text("".join(map(printed, mixed)))  # hours ago: these times are of the past
+    file.write_text("".join(map(printed, mixed)))  # hours ago, so these times are in the past
     shown.show(activity.read())
     with file.open("a") as more:
         more.write("a warning of the command\n" + printed(EVENTS[-1]))

@@ -1,4 +1,4 @@
-"""Input pictures are held to Kling's limits, each refusal saying which."""
+"""Input pictures have to respect Kling's limits, and each refusal names the limit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def encoded(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_picture_of_the_least_size_is_taken(make_picture: Make, kind: str) -> None:
+def test_a_picture_of_the_smallest_size_is_accepted(make_picture: Make, kind: str) -> None:
     content = make_picture(300, 300, kind)
     assert input_pictures.read(encoded(content), OWN_URL) == content
 
@@ -44,7 +44,7 @@ def test_one_short_side_is_refused(make_picture: Make, size: tuple[int, int]) ->
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "WEBP"])
-def test_another_format_is_refused_whatever_its_name(make_picture: Make, kind: str) -> None:
+def test_another_format_is_refused(make_picture: Make, kind: str) -> None:
     assert "not a JPEG or PNG" in refusal(encoded(make_picture(300, 300, kind)))
 
 
@@ -53,7 +53,7 @@ def test_a_data_prefix_is_refused(make_picture: Make) -> None:
     assert "without the `data:` prefix" in refusal(value)
 
 
-def test_what_is_not_base64_is_refused() -> None:
+def test_invalid_base64_is_refused() -> None:
     assert "nor valid Base64" in refusal("not base64!")
     assert "nor valid Base64" in refusal("ünïcode")
 
@@ -65,7 +65,7 @@ def test_more_than_10_mb_is_refused(make_picture: Make) -> None:
 
 
 @pytest.mark.parametrize("side", [9_000, 14_000, 60_000])
-def test_a_decompression_bomb_is_refused_unopened(side: int) -> None:
+def test_a_decompression_bomb_is_refused_without_decoding(side: int) -> None:
     size = struct.pack(">II5B", side, side, 8, 2, 0, 0, 0)
     assert "too many" in refusal(encoded(PNG + chunk(b"IHDR", size) + chunk(b"IDAT", b"")))
 

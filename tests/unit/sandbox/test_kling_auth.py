@@ -1,4 +1,4 @@
-"""Each way to get Kling's authorization wrong has its code."""
+"""Each invalid authorization of Kling's API has its own error code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NOW = int(time.time())
 
 def token(secret: str = SECRET_KEY, algorithm: str = "HS256", typ: str = "JWT", **more: Any) -> str:
     claims = {"iss": ACCESS_KEY, "exp": NOW + 1800, "nbf": NOW - 5, **more}
-    kept = {name: value for name, value in claims.items() if value is not None}
+    present = {name: value for name, value in claims.items() if value is not None}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of short keys, here on purpose
-        return jwt.encode(kept, secret, algorithm, headers={"typ": typ})
+        warnings.simplefilter("ignore")  # about short keys, which are intended here
+        return jwt.encode(present, secret, algorithm, headers={"typ": typ})
 
 
 @pytest.mark.parametrize("header", [f"Bearer {API_KEY}", f"Bearer {token()}"])
-def test_the_static_key_and_a_signed_token_open(header: str) -> None:
+def test_the_static_key_and_a_signed_token_are_accepted(header: str) -> None:
     kling_auth.check(header)
 
 
@@ -57,13 +57,13 @@ def test_the_static_key_and_a_signed_token_open(header: str) -> None:
         (f"Bearer {token(exp=NOW - 1, secret='x' * 40)}", 1000),
     ],
 )
-def test_every_mistake_has_its_code(header: str | None, code: int) -> None:
+def test_every_mistake_has_its_own_code(header: str | None, code: int) -> None:
     with pytest.raises(ApiError) as refused:
         kling_auth.check(header)
     assert refused.value.code == code
     assert HTTP_STATUS[code] == 401
 
 
-def test_an_accidental_token_of_the_right_shape_does_not_open() -> None:
+def test_an_invalid_token_with_a_valid_format_is_refused() -> None:
     with pytest.raises(ApiError):
         kling_auth.check(f"Bearer {token()[:-2]}xx")

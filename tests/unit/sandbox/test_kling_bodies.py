@@ -1,4 +1,4 @@
-"""Kling's messages as the sandbox writes them have the shape of recorded ones."""
+"""Kling's messages, as the sandbox writes them, have the structure of recorded ones."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def shape(value: Any) -> Any:
     return [] if isinstance(value, list) else type(value).__name__
 
 
-def test_a_callback_has_the_keys_of_a_captured_one_in_their_order() -> None:
+def test_a_callback_has_the_keys_of_a_captured_one_in_the_same_order() -> None:
     captured = recorded("callback-video-succeed.json")
     ours = kling_legacy.callback_body(replace(TASK, status=Status.PROCESSING))
     assert list(ours) == list(captured)
     assert shape(ours) == shape(captured)
 
 
-def test_a_callback_goes_out_with_captured_headers() -> None:
+def test_a_callback_is_sent_with_the_captured_headers() -> None:
     headers = recorded("callback-video-succeed.headers.json")
     notice = kling_callbacks.KlingCallbacks().callback(TASK, "http://sink.example")
     assert notice.headers == {name: headers[name] for name in notice.headers}
@@ -52,7 +52,7 @@ def test_a_callback_goes_out_with_captured_headers() -> None:
     assert b": " not in notice.body
 
 
-def test_a_success_carries_its_picture_and_what_it_cost() -> None:
+def test_a_success_contains_its_picture_and_its_price() -> None:
     done = replace(TASK, status=Status.SUCCEEDED, result_url="http://x.example/1.png?Expires=1")
     body = kling_legacy.callback_body(done)
     assert body["task_status"] == "succeed"
@@ -60,7 +60,7 @@ def test_a_success_carries_its_picture_and_what_it_cost() -> None:
     assert body["final_unit_deduction"] == "1"
 
 
-def test_a_failure_carries_its_reason_and_no_picture() -> None:
+def test_a_failure_contains_its_reason_and_no_picture() -> None:
     body = kling_legacy.callback_body(replace(TASK, status=Status.FAILED, reason="no human"))
     assert (body["task_status"], body["task_status_msg"]) == ("failed", "no human")
     assert body["task_result"] == {"images": [], "videos": [], "audios": []}
@@ -74,7 +74,7 @@ def test_the_external_id_is_in_task_info(external: str | None, info: dict[str, s
     assert kling_legacy.callback_body(replace(TASK, external_task_id=external))["task_info"] == info
 
 
-def test_the_newer_dialect_has_names_of_its_own() -> None:
+def test_the_newer_dialect_has_its_own_names() -> None:
     task = replace(TASK, scenario=NEW_DIALECT, external_task_id="ORDER-7", callback_url="http://x")
     done = replace(task, status=Status.SUCCEEDED, result_url="http://x.example/1.png")
     notice = kling_callbacks.KlingCallbacks().callback(done, "http://sink.example")
@@ -91,7 +91,7 @@ def test_the_newer_dialect_has_names_of_its_own() -> None:
     }
 
 
-def test_in_the_newer_dialect_what_there_is_not_is_missing() -> None:
+def test_the_newer_dialect_omits_absent_values() -> None:
     body = kling_callbacks.new_body(replace(TASK, status=Status.FAILED, reason="no human"))
     assert list(body) == ["id", "status", "message", "create_time", "update_time"]
     assert (body["status"], body["message"]) == ("failed", "no human")

@@ -1,11 +1,11 @@
-"""A mail is taken apart into what its reader sees."""
+"""An e-mail is parsed into the parts that its reader sees."""
 
 from email.message import EmailMessage
 
 from sandbox.inboxes import mail
 
 
-def letter() -> EmailMessage:
+def example_mail() -> EmailMessage:
     message = EmailMessage()
     message["Subject"] = "Größe 36"
     message["From"] = "Shop <a@shop.example>"
@@ -19,8 +19,8 @@ def letter() -> EmailMessage:
     return message
 
 
-def test_bodies_and_parts_are_told_apart() -> None:
-    read = mail.read(letter().as_bytes(), 1, "a@shop.example", ("b@shop.example",))
+def test_bodies_and_attachments_are_distinguished() -> None:
+    read = mail.read(example_mail().as_bytes(), 1, "a@shop.example", ("b@shop.example",))
     shown = read.as_json()
     assert (shown["subject"], shown["message_id"]) == ("Größe 36", "<one@shop.example>")
     assert (shown["text"].strip(), shown["html"].strip()) == ("plain", '<p><img src="cid:pic"></p>')
@@ -30,10 +30,10 @@ def test_bodies_and_parts_are_told_apart() -> None:
     assert shown["attachments"][0]["size"] == 3
 
 
-def test_a_charset_nobody_knows_does_not_lose_the_mail() -> None:
+def test_an_unknown_charset_does_not_lose_the_mail() -> None:
     raw = b"Content-Type: text/plain; charset=klingon\n\nhello"
     assert mail.read(raw, 1, "", ()).text == "hello"
 
 
-def test_no_headers_at_all_is_a_mail_too() -> None:
+def test_a_mail_without_headers_is_accepted() -> None:
     assert mail.read(b"\r\nhello", 1, "", ()).as_json()["subject"] == ""

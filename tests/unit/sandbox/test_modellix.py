@@ -1,4 +1,4 @@
-"""Modellix' answers as the sandbox writes them, and its limit of requests."""
+"""Modellix' responses, as the sandbox writes them, and its limit of requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recorded(name: str) -> dict[str, Any]:
     return data
 
 
-def test_a_success_has_the_fields_of_the_documented_one_in_their_order() -> None:
+def test_a_success_has_the_fields_of_the_documented_one_in_the_same_order() -> None:
     documented = recorded("query-success.json")
     ours = modellix.queried(DONE)
     assert list(ours) == list(documented)
@@ -52,7 +52,7 @@ def test_a_create_and_an_open_task_look_like_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "status", "told"),
+    ("scenario", "status", "headers_of"),
     [
         ("succeed", Status.SUBMITTED, "pending"),
         ("succeed", Status.PROCESSING, "processing"),
@@ -63,12 +63,12 @@ def test_a_create_and_an_open_task_look_like_the_documented_ones() -> None:
         ("synonyms-failed", Status.FAILED, "canceled"),
     ],
 )
-def test_each_status_has_its_word(scenario: str, status: Status, told: str) -> None:
+def test_each_status_has_its_name(scenario: str, status: Status, headers_of: str) -> None:
     task = replace(TASK, scenario=named(scenario), status=status)
-    assert modellix.queried(task)["status"] == told
+    assert modellix.queried(task)["status"] == headers_of
 
 
-def test_resources_come_in_each_place_they_were_seen_in() -> None:
+def test_resources_are_listed_wherever_they_were_observed() -> None:
     flat = modellix.queried(replace(DONE, scenario=named("flat-resources")))
     assert "result" not in flat
     assert flat["resources"][0]["url"] == URL
@@ -76,7 +76,7 @@ def test_resources_come_in_each_place_they_were_seen_in() -> None:
     assert plain["result"] == {"resources": [URL]}
 
 
-def test_a_failure_says_why_and_has_no_result() -> None:
+def test_a_failure_contains_the_reason_and_no_result() -> None:
     data = modellix.queried(replace(TASK, status=Status.FAILED, reason="no human"))
     assert data["error"] == "no human"
     assert "result" not in data
@@ -89,21 +89,21 @@ class Clock:
         return self.now
 
 
-def told(limit: RateLimit) -> list[str]:
+def headers_of(limit: RateLimit) -> list[str]:
     headers = limit.headers()
     return [headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")]
 
 
-def test_a_minute_after_the_first_request_there_is_room_again() -> None:
+def test_a_minute_after_the_first_request_another_one_is_allowed() -> None:
     clock = Clock()
     limit = RateLimit(2, clock)
-    assert told(limit) == ["2", "2", "1001"]
+    assert headers_of(limit) == ["2", "2", "1001"]
     assert limit.take()
     clock.now += 30
     assert limit.take()
-    assert told(limit) == ["2", "0", "1061"]
+    assert headers_of(limit) == ["2", "0", "1061"]
     assert not limit.take()
     clock.now += 30
     assert limit.take()
     assert not limit.take()
-    assert told(limit) == ["2", "0", "1091"]
+    assert headers_of(limit) == ["2", "0", "1091"]

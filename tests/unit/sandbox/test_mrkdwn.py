@@ -1,4 +1,4 @@
-"""mrkdwn becomes HTML in which only our own marks are markup."""
+"""mrkdwn is converted to HTML, and only our own tags are markup in it."""
 
 import pytest
 
@@ -25,5 +25,5 @@ from sandbox.inboxes.mrkdwn import render
         ),
     ],
 )
-def test_rendering(text: str, html: str) -> None:
+def test_mrkdwn_is_rendered_as_html(text: str, html: str) -> None:
     assert str(render(text)) == html

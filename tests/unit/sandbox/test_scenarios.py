@@ -1,4 +1,4 @@
-"""Scenarios play in the order asked for, then all is well again."""
+"""Scenarios are played in the requested order; after them, tasks succeed."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from sandbox.scenarios.scenario import SCENARIOS, Queue, UnknownScenarioError
 NOTICE = OutgoingCallback("kling", "1", None, "submitted", "http://sink.example", {}, b"{}")
 
 
-def test_the_queue_is_per_provider_and_ends_in_success() -> None:
+def test_each_provider_has_its_own_queue_which_ends_in_success() -> None:
     queue = Queue()
     queue.add("kling", "failed", 2)
     queue.add("kling", "silent")
@@ -22,12 +22,12 @@ def test_the_queue_is_per_provider_and_ends_in_success() -> None:
     assert played == ["failed", "failed", "silent", "succeed"]
 
 
-def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_scenario_lists_the_known_ones() -> None:
     with pytest.raises(UnknownScenarioError, match="'nope'; the scenarios are: succeed"):
         Queue().add("kling", "nope")
 
 
-def test_a_scenario_of_one_provider_is_refused_to_another() -> None:
+def test_a_scenario_of_one_provider_is_refused_for_another() -> None:
     queue = Queue()
     queue.add("modellix", "plain-urls")
     with pytest.raises(UnknownScenarioError, match="'plain-urls' is available for modellix only"):
@@ -38,18 +38,18 @@ def test_a_scenario_of_one_provider_is_refused_to_another() -> None:
 @pytest.mark.parametrize(
     ("name", "sent"), [("succeed", 1), ("failed", 1), ("silent", 0), ("duplicates", 2)]
 )
-def test_a_plan_says_what_is_really_sent(name: str, sent: int) -> None:
+def test_a_plan_contains_every_callback_that_is_sent(name: str, sent: int) -> None:
     assert SCENARIOS[name].plan(NOTICE) == (NOTICE,) * sent
 
 
-# -- what the transport does to a callback
+# -- changes that the transport makes to a callback
 
 URL = "http://sink.example/callbacks/kling/one/token"
 SIGNER = Signer("whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u")
 
 
 def planned(name: str, status: str) -> tuple[OutgoingCallback, ...]:
-    """What the scenario makes of the signed callback that tells this status."""
+    """Return the requests into which the scenario turns the signed callback with this status."""
     body = json.dumps({"task_id": "1", "task_status": status}).encode()
     headers = {"Content-Type": "application/json"}
     notice = OutgoingCallback("kling", "1", None, status, URL, headers, body, sign=SIGNER.headers)
@@ -57,7 +57,7 @@ def planned(name: str, status: str) -> tuple[OutgoingCallback, ...]:
 
 
 def is_signed(notice: OutgoingCallback) -> bool:
-    """Whether the signature is over the bytes that are sent."""
+    """Whether the signature covers the bytes that are sent."""
     headers = {name.lower(): value for name, value in notice.headers.items()}
     at = int(headers["webhook-timestamp"])
     again = dict(SIGNER.headers(headers["webhook-id"], at, notice.body))
@@ -81,7 +81,7 @@ def test_a_body_is_compressed_and_signed_as_it_is_sent(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_body_has_a_byte_order_mark_and_an_odd_type(status: str) -> None:
+def test_a_body_has_a_byte_order_mark_and_an_unusual_type(status: str) -> None:
     (sent,) = planned("odd-encoding", status)
     assert sent.body[:2] in (b"\xef\xbb", b"\xff\xfe")
     assert json.loads(sent.body)["task_status"] == status
@@ -90,7 +90,7 @@ def test_a_body_has_a_byte_order_mark_and_an_odd_type(status: str) -> None:
     assert is_signed(sent)
 
 
-def test_urls_are_altered_as_clients_and_proxies_do() -> None:
+def test_urls_are_altered_in_the_way_of_clients_and_proxies() -> None:
     urls = [sent.url for status in STATUSES for sent in planned("altered-url", status)]
     assert urls == [
         "http://sink.example//callbacks//kling//one//token/?source=sandbox",
@@ -115,7 +115,7 @@ def test_a_console_tests_the_url_without_a_token() -> None:
     assert (test.insisted, notice.insisted, notice.url) == (False, True, URL)
 
 
-def test_a_body_is_too_long_before_or_after_it_is_decompressed() -> None:
+def test_a_body_is_too_long_before_or_after_decompression() -> None:
     padded, packed, notice = planned("oversized", "submitted")
     assert len(padded.body) > 256 * 1024 > 2_000 > len(packed.body)
     assert gzip.decompress(packed.body) == padded.body

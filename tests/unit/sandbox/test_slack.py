@@ -1,4 +1,4 @@
-"""Slack's limits are Slack's limits."""
+"""The sandbox enforces the limits of Slack."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def image(url: str, **more: Any) -> dict[str, Any]:
         {"blocks": [{"type": "context", "elements": [{"type": "mrkdwn", "text": "f"}]}]},
     ],
 )
-def test_what_fits_is_taken_as_it_is(payload: dict[str, Any]) -> None:
+def test_a_payload_within_the_limits_is_accepted_unchanged(payload: dict[str, Any]) -> None:
     assert slack.read(json.dumps(payload).encode()) == payload
 
 
@@ -66,13 +66,13 @@ def test_what_fits_is_taken_as_it_is(payload: dict[str, Any]) -> None:
         ({"blocks": [{"type": "context", "elements": []}]}, "invalid_blocks"),
     ],
 )
-def test_what_does_not_fit_is_answered_as_slack_answers(payload: Any, answer: str) -> None:
+def test_a_payload_beyond_the_limits_gets_slacks_response(payload: Any, answer: str) -> None:
     with pytest.raises(SlackRefusalError) as refused:
         slack.read(json.dumps(payload).encode())
     assert str(refused.value) == answer
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"payload=%7B%7D"])
-def test_what_is_no_json_is_an_invalid_payload(body: bytes) -> None:
+def test_a_payload_that_is_not_json_is_invalid(body: bytes) -> None:
     with pytest.raises(SlackRefusalError, match="invalid_payload"):
         slack.read(body)

@@ -1,4 +1,4 @@
-"""Usage mistakes of the command, each with its own message and status 2."""
+"""Every usage mistake has its own message and exit code 2."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ KEYLESS = {"KLING_API_KEY": None, "KLING_ACCESS_KEY": None, "KLING_SECRET_KEY": 
         (("fly",), "No such command 'fly'"),
     ],
 )
-def test_a_usage_mistake_ends_with_2(words: tuple[str, ...], complaint: str) -> None:
+def test_a_usage_mistake_exits_with_2(words: tuple[str, ...], complaint: str) -> None:
     result = CliRunner().invoke(main, words, env=KEYLESS)
     assert result.exit_code == 2
     assert complaint in result.stderr
@@ -45,7 +45,7 @@ def test_missing_keys_are_named(given: dict[str, str], named: str) -> None:
     assert (result.exit_code, result.stderr) == (2, f"submitter: {named}\n")
 
 
-def test_the_keys_of_an_account_are_named_by_it() -> None:
+def test_the_error_for_missing_keys_of_an_account_contains_its_name() -> None:
     result = CliRunner().invoke(main, ["list", "--account", "shop2"], env=KEYLESS)
     assert "KLING_SHOP2_API_KEY: not set" in result.stderr
 
@@ -57,7 +57,7 @@ def test_every_command_has_help(command: str) -> None:
     assert len(result.stdout.splitlines()) > 5
 
 
-def test_it_runs_as_a_module() -> None:
+def test_the_submitter_runs_as_a_module() -> None:
     words = [sys.executable, "-m", "submitter", "--help"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "submit" in done.stdout

@@ -1,4 +1,4 @@
-"""What providers charged, added up exactly, with no unit mixed into another."""
+"""Prices of providers are added up exactly, and units are never mixed."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ def test_units_and_providers_are_never_mixed() -> None:
         ("reference", ["", "ORDER-7"]),
     ],
 )
-def test_it_is_grouped_by(by: str, groups: list[str]) -> None:
+def test_costs_are_grouped(by: str, groups: list[str]) -> None:
     other = charge("2", account="shop2", reference="ORDER-7", created_at=DECEMBER)
     assert [row[0] for row in summed(by, other, charge("1"))] == groups
 
 
-def test_a_month_begins_in_utc() -> None:
+def test_a_month_begins_at_midnight_utc() -> None:
     assert month(charge("1", created_at=DECEMBER - 1)) == "2025-11"
     assert month(charge("1", created_at=DECEMBER)) == "2025-12"
 
 
 @pytest.mark.parametrize("odd", ["free", "NaN", "Infinity", "1e999999999", "1_000", "٣", "", "1,5"])
-def test_what_is_no_number_is_counted_apart(odd: str) -> None:
+def test_values_that_are_not_numbers_are_counted_separately(odd: str) -> None:
     total = CostSum("month")
     total.add(charge(odd))
     total.add(charge("-0.5"))

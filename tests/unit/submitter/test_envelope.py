@@ -1,4 +1,4 @@
-"""What each answer in Kling's envelope means for us."""
+"""How each response in Kling's envelope is interpreted."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def test_every_code_has_one_meaning(
     assert f"Kling {code}: what Kling says" in str(error)
 
 
-def test_retry_after_is_honoured_though_not_documented() -> None:
+def test_retry_after_is_respected_although_it_is_not_documented() -> None:
     with pytest.raises(TryLater) as caught:
         data_of(refused(1303, **{"Retry-After": "7"}), Call.CREATE)
     assert caught.value.retry_after == 7
@@ -73,18 +73,18 @@ def test_retry_after_is_honoured_though_not_documented() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("error-1201.json", WrongInput), ("error-1303.json", TryLater)]
 )
-def test_the_code_decides_also_on_http_200(name: str, kind: type[ProviderError]) -> None:
+def test_the_code_decides_even_with_http_200(name: str, kind: type[ProviderError]) -> None:
     with pytest.raises(kind):
         data_of(Answer(200, {}, (PAYLOADS / name).read_bytes()), Call.CREATE)
 
 
-def test_code_0_is_success_whatever_http_says() -> None:
+def test_code_0_is_success_whatever_the_http_status() -> None:
     body = (PAYLOADS / "create-try-on.json").read_bytes()
     assert data_of(Answer(500, {}, body), Call.CREATE)["task_id"] == "CjikY2gHPbcAAAAABI5n9g"
 
 
 @pytest.mark.parametrize("written", [b'"0"', b"0.0"])
-def test_a_code_that_is_written_otherwise_loses_no_task(written: bytes) -> None:
+def test_an_unusual_notation_of_a_code_loses_no_task(written: bytes) -> None:
     body = (PAYLOADS / "create-try-on.json").read_bytes()
     other = re.sub(rb'"code": *0', b'"code": ' + written, body)
     assert other != body
@@ -95,7 +95,7 @@ def test_a_code_that_is_written_otherwise_loses_no_task(written: bytes) -> None:
         data_of(Answer(429, {}, b'{"code": "1303", "data": null}'), Call.CREATE)
 
 
-def test_a_path_that_does_not_exist_points_to_the_base_url() -> None:
+def test_the_error_for_a_path_that_does_not_exist_names_the_base_url() -> None:
     body = (PAYLOADS / "not-found-framework.json").read_bytes()
     for call in Call:
         with pytest.raises(UnexpectedAnswer, match=r"No message available.*KLING_BASE_URL"):
@@ -120,7 +120,7 @@ def test_a_path_that_does_not_exist_points_to_the_base_url() -> None:
         (400, b'{"code": 1999}', UnexpectedAnswer, UnexpectedAnswer),
     ],
 )
-def test_an_answer_outside_the_protocol_never_passes_for_a_refusal_of_a_create(
+def test_an_undocumented_response_is_never_treated_as_a_refused_create(
     status: int, body: bytes, on_create: type[ProviderError], on_fetch: type[ProviderError]
 ) -> None:
     for call, kind in ((Call.CREATE, on_create), (Call.FETCH, on_fetch)):
@@ -129,9 +129,9 @@ def test_an_answer_outside_the_protocol_never_passes_for_a_refusal_of_a_create(
         assert type(caught.value) is kind
 
 
-@pytest.mark.parametrize("told", ["828312345678901234", 828_312_345_678_901_234])
-def test_an_id_may_be_told_as_an_integer(told: object) -> None:
-    body = json.dumps({"code": 0, "data": {"task_id": told, "task_info": []}}).encode()
+@pytest.mark.parametrize("task_id", ["828312345678901234", 828_312_345_678_901_234])
+def test_an_id_may_be_an_integer(task_id: object) -> None:
+    body = json.dumps({"code": 0, "data": {"task_id": task_id, "task_info": []}}).encode()
     answer = Answer(200, {}, body)
     data = data_of(answer, Call.FETCH)
     kling_envelope.check_identity(VENDOR, answer, data, "828312345678901234")
@@ -139,7 +139,7 @@ def test_an_id_may_be_told_as_an_integer(told: object) -> None:
         kling_envelope.check_identity(VENDOR, answer, data, "828312345678901235")
 
 
-def test_what_kling_says_cannot_upset_a_terminal() -> None:
+def test_texts_from_kling_contain_no_control_characters() -> None:
     assert readable("a\x1b[31mred\n\nline\u202e") == "a [31mred line"
     assert len(readable("x" * 5000)) == 300
     assert readable(None) == ""

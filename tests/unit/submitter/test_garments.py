@@ -1,4 +1,4 @@
-"""Labels of garments, which combinations are taken, and the picture they are merged onto."""
+"""Labels of garments, accepted combinations, and the picture into which they are merged."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def near(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, int
         ("skirt:a.png", Garment("skirt:a.png")),
     ],
 )
-def test_only_three_words_are_labels_and_no_url_has_one(given: str, read: Garment) -> None:
+def test_only_three_words_are_labels_and_no_url_has_a_label(given: str, read: Garment) -> None:
     assert garments.select_garments([given], KLING, V1) == (read,)
 
 
-def test_an_upper_and_a_lower_garment_are_taken_in_either_order() -> None:
+def test_an_upper_and_a_lower_garment_are_accepted_in_either_order() -> None:
     pair = (Garment("a", Kind.UPPER), Garment("b", Kind.LOWER))
     assert garments.select_garments(["upper:a", "lower:b"], KLING, V1_5) == pair
     assert garments.select_garments(["lower:b", "upper:a"], KLING, V1_5) == pair
@@ -88,7 +88,9 @@ def test_an_upper_and_a_lower_garment_are_taken_in_either_order() -> None:
         (["upper:"], "'upper:' contains no path or URL"),
     ],
 )
-def test_what_would_fail_is_refused_before_anything_is_paid(given: list[str], problem: str) -> None:
+def test_invalid_combinations_are_refused_before_anything_is_paid(
+    given: list[str], problem: str
+) -> None:
     with pytest.raises(InputError, match=problem) as caught:
         garments.select_garments(given, KLING, V1_5)
     assert caught.value.field == "cloth"
@@ -103,14 +105,14 @@ def test_what_would_fail_is_refused_before_anything_is_paid(given: list[str], pr
         (AppyPie(NOWHERE, "key"), None, "appypie accepts only one garment; use another provider"),
     ],
 )
-def test_a_model_that_takes_one_garment_is_named(
+def test_the_error_names_a_model_that_accepts_only_one_garment(
     adapter: Provider, model: str | None, problem: str
 ) -> None:
     with pytest.raises(InputError, match=problem):
         prepare_inputs(adapter, "https://x.example/h.png", ["upper:a", "lower:b"], model=model)
 
 
-def test_the_default_model_of_modellix_combines(tmp_path: Path) -> None:
+def test_the_default_model_of_modellix_accepts_two_garments(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(plain("red", (300, 300)))
     inputs = prepare_inputs(
@@ -122,12 +124,12 @@ def test_the_default_model_of_modellix_combines(tmp_path: Path) -> None:
     assert opened(base64.b64decode(inputs.cloth, validate=True)).size == (300, 600)
 
 
-def test_a_provider_without_models_takes_none() -> None:
+def test_a_provider_without_models_refuses_a_model() -> None:
     with pytest.raises(InputError, match="model: appypie does not accept a model"):
         prepare_inputs(AppyPie(NOWHERE, "key"), "https://x.example/h.png", "a.png", model=V1)
 
 
-def test_the_upper_one_is_above_and_both_are_as_wide_as_the_wider() -> None:
+def test_the_upper_garment_is_above_and_both_have_the_larger_width() -> None:
     sheet = opened(garments.merged(plain("red", (400, 400)), plain("blue", (800, 1000))))
     assert (sheet.format, sheet.mode, sheet.size) == ("JPEG", "RGB", (800, 1800))
     assert near(sheet, (400, 400), RED)
@@ -149,11 +151,11 @@ def test_transparency_becomes_white_also_in_palettes_and_grey() -> None:
         assert near(sheet, (150, 450), WHITE)
 
 
-def test_a_turned_photo_stands_upright() -> None:
+def test_a_rotated_photo_is_turned_upright() -> None:
     photo = Image.new("RGB", (600, 300), "red")
     photo.paste((0, 0, 255), (0, 0, 300, 300))
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: the left side is the top
+    exif[0x0112] = 6  # the camera was rotated: the left side is the top
     sheet = opened(garments.merged(encoded(photo, "JPEG", exif=exif), plain("white", (300, 300))))
     assert sheet.size == (300, 900)
     assert near(sheet, (150, 100), BLUE)
@@ -168,7 +170,7 @@ def test_cmyk_and_16_bit_grey_keep_their_colours() -> None:
     assert near(sheet, (150, 450), (127, 127, 127))
 
 
-def test_the_worst_case_is_still_small_enough_to_be_sent() -> None:
+def test_the_largest_merged_picture_is_small_enough_to_be_sent() -> None:
     noise = encoded(Image.effect_noise((4000, 4000), 120).convert("RGB"), "JPEG", quality=95)
     sent = garments.merged(noise, noise)
     assert len(base64.b64encode(sent)) <= images.MAX_BYTES
@@ -180,15 +182,13 @@ def test_the_worst_case_is_still_small_enough_to_be_sent() -> None:
     upper=st.tuples(st.integers(300, 6000), st.integers(300, 6000)),
     lower=st.tuples(st.integers(300, 6000), st.integers(300, 6000)),
 )
-def test_every_merged_picture_is_one_that_is_taken(
-    upper: tuple[int, int], lower: tuple[int, int]
-) -> None:
+def test_every_merged_picture_is_accepted(upper: tuple[int, int], lower: tuple[int, int]) -> None:
     sent = garments.merged(plain(255, upper, "L"), plain(0, lower, "L"))
     images.check("cloth", sent)
     assert max(opened(sent).size) <= garments.MAX_SIDE
 
 
-def test_a_long_strip_is_filled_up_with_white() -> None:
+def test_a_narrow_picture_is_padded_with_white() -> None:
     sheet = opened(garments.merged(plain("red", (300, 9000)), plain("blue", (300, 300))))
     assert sheet.size == (300, 4096)
     assert near(sheet, (5, 2000), WHITE)
@@ -203,11 +203,11 @@ def test_each_garment_is_checked_like_any_picture(tmp_path: Path) -> None:
         garments.prepare_garments(pair, tmp_path)
 
 
-def test_urls_are_fetched_to_be_merged_but_go_as_they_are_alone(tmp_path: Path) -> None:
-    asked = []
+def test_urls_are_fetched_for_merging_but_a_single_url_is_passed_on(tmp_path: Path) -> None:
+    fetched = []
 
     def fetch(field: str, url: str) -> bytes:
-        asked.append((field, url))
+        fetched.append((field, url))
         return plain("blue", (300, 300))
 
     (tmp_path / "a.png").write_bytes(plain("red", (300, 300)))
@@ -215,15 +215,15 @@ def test_urls_are_fetched_to_be_merged_but_go_as_they_are_alone(tmp_path: Path) 
     sent = garments.prepare_garments(pair, tmp_path, fetch)
     assert near(opened(base64.b64decode(sent.cloth)), (150, 450), BLUE)
     assert sent.merged == ((tmp_path / "a.png").read_bytes(), plain("blue", (300, 300)))
-    assert asked == [("cloth", "https://x.example/b.png")]
+    assert fetched == [("cloth", "https://x.example/b.png")]
     alone = garments.select_garments(["lower:https://x.example/b.png"], KLING, V1)
     assert garments.prepare_garments(alone, tmp_path, fetch) == ClothPicture(
         "https://x.example/b.png"
     )
-    assert len(asked) == 1
+    assert len(fetched) == 1
 
 
-def test_a_camera_s_broken_notes_do_not_matter(tmp_path: Path) -> None:
+def test_broken_camera_metadata_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     pair = [Garment(str(path), Kind.UPPER), Garment(str(path), Kind.LOWER)]
     for notes in (b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"):

@@ -1,4 +1,4 @@
-"""Which pictures are taken, judged by content, before anything is sent."""
+"""Which pictures are accepted; their content is checked before anything is sent."""
 
 import base64
 import contextlib
@@ -27,7 +27,7 @@ def picture(form: str = "PNG", size: tuple[int, int] = (320, 300), mode: str = "
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it is huge."""
+    """Return a PNG of a few bytes that declares a huge size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         crc = zlib.crc32(kind + data)
@@ -52,7 +52,7 @@ def bomb(width: int, height: int) -> bytes:
         ("camera.jpg", mpo()),
     ],
 )
-def test_a_good_picture_goes_as_raw_base64_of_its_very_bytes(
+def test_a_valid_picture_is_sent_as_base64_of_its_unchanged_bytes(
     tmp_path: Path, name: str, content: bytes
 ) -> None:
     path = tmp_path / name
@@ -94,7 +94,7 @@ def test_a_good_picture_goes_as_raw_base64_of_its_very_bytes(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_used_is_refused_with_the_reason(
+def test_the_error_for_an_unusable_picture_contains_the_reason(
     tmp_path: Path, content: bytes | Callable[[], bytes], complaint: str
 ) -> None:
     path = tmp_path / "picture.jpg"
@@ -104,17 +104,17 @@ def test_what_cannot_be_used_is_refused_with_the_reason(
     assert caught.value.field == "cloth"
 
 
-def test_a_picture_of_exactly_10_mb_is_taken() -> None:
+def test_a_picture_of_exactly_10_mb_is_accepted() -> None:
     content = picture("JPEG")
     images.check("human", content + b"\0" * (images.MAX_BYTES - len(content)))
 
 
-def test_paths_that_are_no_readable_file_are_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_readable_file_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, complaint in [
         (tmp_path, "not a file"),
-        (pipe, "not a file"),  # and nobody waits for a writer
+        (pipe, "not a file"),  # and opening it does not wait for a writer
         (tmp_path / "missing.png", "does not exist"),
         ("a\0b", "cannot be read"),
         ("x" * 5000, "cannot be read|Base64"),
@@ -125,7 +125,7 @@ def test_paths_that_are_no_readable_file_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
-def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "secret.png"
     path.write_bytes(picture())
     path.chmod(0)
@@ -133,7 +133,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
         images.prepare("human", str(path))
 
 
-def test_base64_is_told_apart_from_a_path() -> None:
+def test_base64_is_distinguished_from_a_path() -> None:
     for content in (picture("JPEG"), picture("PNG")):
         text = base64.b64encode(content).decode()
         with pytest.raises(InputError, match="is Base64; give the path"):
@@ -142,7 +142,7 @@ def test_base64_is_told_apart_from_a_path() -> None:
             images.prepare("human", f"data:image/png;base64,{text}")
 
 
-def test_a_url_is_passed_on_as_it_is() -> None:
+def test_a_url_is_passed_on_unchanged() -> None:
     for url in ("https://x.example/a.jpg?sig=%2Fa+b", "http://[2001:db8::1]:8080/a"):
         assert images.prepare("human", url) == url
 
@@ -160,7 +160,7 @@ def test_a_url_is_passed_on_as_it_is() -> None:
         "https://x.example:99999/a.jpg",
     ],
 )
-def test_what_is_no_http_url_is_refused(url: str) -> None:
+def test_anything_but_an_http_url_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="not an http or https URL"):
         images.prepare("human", url)
 
@@ -171,7 +171,7 @@ def test_what_is_no_http_url_is_refused(url: str) -> None:
     edits=st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=6),
     cut=st.integers(0, 10**6),
 )
-def test_a_damaged_picture_is_taken_or_refused_but_never_breaks_us(
+def test_a_damaged_picture_is_accepted_or_refused_without_an_unexpected_error(
     form: str, edits: list[tuple[int, bytes]], cut: int
 ) -> None:
     content = bytearray(SAMPLES[form])

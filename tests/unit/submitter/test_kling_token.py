@@ -1,4 +1,4 @@
-"""Kling's tokens: their claims, and when they are made anew."""
+"""The claims of Kling's tokens, and when a new token is signed."""
 
 import threading
 
@@ -15,13 +15,13 @@ def claims(token: str) -> dict[str, object]:
         "verify_exp": False, "verify_nbf": False})  # fmt: skip
 
 
-def test_the_claims_are_those_that_kling_documents() -> None:
+def test_the_claims_are_those_in_klings_documentation() -> None:
     token = SignedTokens("my-access-key", SECRET).token(NOW)
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
     assert claims(token) == {"iss": "my-access-key", "exp": NOW + 1800, "nbf": NOW - 5}
 
 
-def test_a_token_is_kept_until_less_than_five_minutes_are_left() -> None:
+def test_a_token_is_reused_until_less_than_five_minutes_are_left() -> None:
     tokens = SignedTokens("my-access-key", SECRET)
     first = tokens.token(NOW)
     assert tokens.token(NOW + 1500) == first
@@ -29,13 +29,13 @@ def test_a_token_is_kept_until_less_than_five_minutes_are_left() -> None:
     assert claims(later)["exp"] == NOW + 1501 + 1800
 
 
-def test_a_clock_that_was_set_back_gets_a_new_token() -> None:
+def test_a_new_token_is_signed_after_the_clock_was_set_back() -> None:
     tokens = SignedTokens("my-access-key", SECRET)
     tokens.token(NOW)
     assert claims(tokens.token(NOW - 3600))["nbf"] == NOW - 3605
 
 
-def test_a_refused_token_is_signed_anew_once_for_all_who_held_it() -> None:
+def test_a_refused_token_is_replaced_once_for_all_of_its_users() -> None:
     tokens = SignedTokens("my-access-key", SECRET)
     refused = tokens.token(NOW)
     another = tokens.renewed(refused, NOW + 10)
@@ -60,7 +60,7 @@ def test_a_short_secret_signs_without_a_warning() -> None:
     assert SignedTokens("my-access-key", "short").token(NOW)
 
 
-def test_an_api_key_is_used_as_it_is_and_has_no_successor() -> None:
+def test_an_api_key_is_used_unchanged_and_cannot_be_renewed() -> None:
     tokens = ApiKey("static-key")
     assert tokens.token(NOW) == "static-key"
     assert tokens.renewed("static-key", NOW) is None

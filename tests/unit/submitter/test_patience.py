@@ -1,4 +1,4 @@
-"""How long a call is repeated while the provider says "later"."""
+"""How long a call is repeated while the provider asks us to retry later."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from submitter.errors import OutcomeUnknown, TryLater, WrongAccount
 
 
 class Time:
-    """A clock that sleeping moves."""
+    """A clock that advances when the caller sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -39,7 +39,7 @@ def run(patience: Patience, errors: list[Exception]) -> str:
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
-def test_the_first_delay_is_a_second_at_least(chance: float) -> None:
+def test_the_first_delay_is_at_least_a_second(chance: float) -> None:
     time = Time()
     assert run(time.passed_in(PATIENT, chance), later(1)) == "done"
     assert len(time.slept) == 1
@@ -60,7 +60,7 @@ def test_retry_after_lengthens_a_delay() -> None:
     assert time.slept == [30]
 
 
-def test_a_retry_after_beyond_the_total_time_is_told_at_once() -> None:
+def test_a_retry_after_beyond_the_total_time_is_raised_immediately() -> None:
     time = Time()
     with pytest.raises(TryLater) as caught:
         run(time.passed_in(PATIENT), later(1, retry_after=61))
@@ -68,7 +68,7 @@ def test_a_retry_after_beyond_the_total_time_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("error", [OutcomeUnknown("lost"), WrongAccount("no")])
-def test_nothing_else_is_repeated(error: Exception) -> None:
+def test_other_errors_are_not_retried(error: Exception) -> None:
     time = Time()
     with pytest.raises(type(error)):
         run(time.passed_in(BRISK), [error])

@@ -1,4 +1,4 @@
-"""What a batch file says, row by row."""
+"""How the rows of a batch file are read."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def parse(tmp_path: Path) -> Parse:
 
 
 def row(line: int, reference: str, *cloth: str, **more: str | None) -> Row:
-    told: dict[str, Any] = {"provider": "kling", "account": "default", "model": None, **more}
-    return Row(line, reference, "me.jpg", cloth, **told)
+    values: dict[str, Any] = {"provider": "kling", "account": "default", "model": None, **more}
+    return Row(line, reference, "me.jpg", cloth, **values)
 
 
-def test_csv_is_read_by_its_header_in_any_order(parse: Parse) -> None:
+def test_csv_columns_are_found_by_the_header_in_any_order(parse: Parse) -> None:
     text = "Cloth, Human ,REFERENCE\nshirt.png,me.jpg,ORDER-7\n\n ,,\nhat.png,me.jpg,ORDER-8"
     assert parse(text) == ([row(2, "ORDER-7", "shirt.png"), row(5, "ORDER-8", "hat.png")], [])
 
@@ -46,7 +46,7 @@ def test_csv_is_read_by_its_header_in_any_order(parse: Parse) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_csv_as_spreadsheets_write_it(
+def test_csv_in_the_encodings_of_spreadsheets_is_read(
     parse: Parse, delimiter: str, end: str, encoding: str
 ) -> None:
     lines = [("reference", "human", "cloth"), ("ÖRDER-7", "me.jpg", "shirt.png")]
@@ -54,13 +54,13 @@ def test_csv_as_spreadsheets_write_it(
     assert parse(text.encode(encoding)) == ([row(2, "ÖRDER-7", "shirt.png")], [])
 
 
-def test_two_garments_stand_in_one_cell_or_in_two_columns(parse: Parse) -> None:
+def test_two_garments_are_in_one_cell_or_in_two_columns(parse: Parse) -> None:
     text = HEADER + "A,me.jpg,upper:a.png; lower:b.png,,,,\nB,me.jpg,upper:a.png,lower:b.png,,,\n"
     pair = ("upper:a.png", "lower:b.png")
     assert parse(text) == ([row(2, "A", *pair), row(3, "B", *pair)], [])
 
 
-def test_a_row_says_more_than_the_options(parse: Parse) -> None:
+def test_a_row_overrides_the_options(parse: Parse) -> None:
     text = HEADER + "A,me.jpg,a,,m2,shop2,modellix\nB,me.jpg,a,,,,\n"
     rows, _ = parse(text, Defaults("appypie", "shop1", "m1"))
     assert rows == [
@@ -69,7 +69,7 @@ def test_a_row_says_more_than_the_options(parse: Parse) -> None:
     ]
 
 
-def test_jsonl_is_known_by_its_first_character(parse: Parse) -> None:
+def test_jsonl_is_recognised_by_its_first_character(parse: Parse) -> None:
     pair = ["upper:a;b.png", "lower:b.png"]
     lines = [
         {"reference": "A", "human": "me.jpg", "cloth": "a.png"},
@@ -94,7 +94,7 @@ def test_jsonl_is_known_by_its_first_character(parse: Parse) -> None:
         ("GOOD-1,me.jpg,a,,,,", "reference: is already used in line 2"),
     ],
 )
-def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(
+def test_a_bad_row_is_reported_with_its_line_and_the_others_are_read(
     parse: Parse, line: str, problem: str
 ) -> None:
     good = ("GOOD-1,me.jpg,a,,,,", "GOOD-2,me.jpg,a,,,,")
@@ -122,7 +122,7 @@ def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(
         ("A,h,c", "row: is not JSON"),
     ],
 )
-def test_a_bad_line_of_jsonl_is_told(parse: Parse, line: str, problem: str) -> None:
+def test_a_bad_line_of_jsonl_is_reported(parse: Parse, line: str, problem: str) -> None:
     good = json.dumps({"reference": "GOOD", "human": "me.jpg", "cloth": "a"})
     rows, ((bad),) = parse(f"{good}\n{line}\n")
     assert rows == [row(1, "GOOD", "a")]
@@ -130,7 +130,7 @@ def test_a_bad_line_of_jsonl_is_told(parse: Parse, line: str, problem: str) -> N
     assert bad.problem.startswith(problem)
 
 
-def test_a_quoted_line_break_does_not_shift_the_lines(parse: Parse) -> None:
+def test_a_quoted_line_break_does_not_shift_the_line_numbers(parse: Parse) -> None:
     rows, bad = parse(HEADER + '"A\nB",me.jpg,a,,,,\nC,me.jpg,a,,,,\n')
     assert [row.line for row in rows] == [4]
     assert [row.line for row in bad] == [2]
@@ -155,7 +155,7 @@ def test_a_quoted_line_break_does_not_shift_the_lines(parse: Parse) -> None:
         (b"reference,human,cloth,,price\n", "it names reference, human, cloth, price"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_whole(
+def test_an_unusable_file_is_refused_as_a_whole(
     parse: Parse, content: bytes, complaint: str
 ) -> None:
     with pytest.raises(InputError, match=complaint) as caught:
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_used_is_refused_whole(
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "", "a\0b"])
-def test_a_path_that_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="is not a file"):
         read(tmp_path / name, Defaults())
 
@@ -178,14 +178,14 @@ MARKED = {
     "utf-16-be": codecs.BOM_UTF16_BE,
     "utf-32-le": codecs.BOM_UTF32_LE,
     "utf-32-be": codecs.BOM_UTF32_BE,
-    "utf-8-sig": codecs.BOM_UTF8,  # a second one, of a program that added its own
+    "utf-8-sig": codecs.BOM_UTF8,  # a second mark, from a program that added its own
 }
 
 
 @pytest.mark.parametrize(
     ("encoding", "mark"), [*((one, b"") for one in UNMARKED), *sorted(MARKED.items())]
 )
-def test_every_separator_encoding_and_line_end_of_an_export_is_read(
+def test_every_separator_encoding_and_line_ending_of_an_export_is_read(
     parse: Parse, encoding: str, mark: bytes
 ) -> None:
     separators = ["", "sep={0}", '"sep={0}"', "SEP={0}", "sep={0}{0}{0}"]
@@ -199,7 +199,7 @@ def test_every_separator_encoding_and_line_end_of_an_export_is_read(
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_jsonl_has_any_encoding_and_line_end(parse: Parse, encoding: str, end: str) -> None:
+def test_jsonl_may_have_any_encoding_and_line_ending(parse: Parse, encoding: str, end: str) -> None:
     one = '{"reference": "ÖRDER-7", "human": "me.jpg", "cloth": "a\u2028b.png"}'
     one = one if encoding != "cp1252" else one.replace("\u2028", "")
     rows, bad = parse((one + end).encode(encoding))
@@ -229,7 +229,7 @@ def test_jsonl_has_any_encoding_and_line_end(parse: Parse, encoding: str, end: s
         "reference;human;cloth\n\u200bA;me.jpg;a.png\ufeff\n",
     ],
 )
-def test_what_spreadsheets_add_is_no_part_of_the_row(parse: Parse, text: str) -> None:
+def test_additions_of_spreadsheets_are_ignored(parse: Parse, text: str) -> None:
     rows, bad = parse(text)
     assert ([(one.reference, one.human, one.cloth) for one in rows], bad) == (
         [("A", "me.jpg", ("a.png",))],
@@ -237,7 +237,7 @@ def test_what_spreadsheets_add_is_no_part_of_the_row(parse: Parse, text: str) ->
     )
 
 
-def test_leading_zeros_and_spaces_within_are_kept(parse: Parse) -> None:
+def test_leading_zeros_and_inner_spaces_are_preserved(parse: Parse) -> None:
     rows, bad = parse('reference;human;cloth\n="0012";me.jpg;a.png\nB\u00a07;m e.jpg;b.png\n')
     assert [(one.reference, one.human) for one in rows] == [("0012", "me.jpg"), ("B 7", "m e.jpg")]
     assert bad == []
@@ -257,12 +257,12 @@ def test_leading_zeros_and_spaces_within_are_kept(parse: Parse) -> None:
         ("9007199254740991.0", "9007199254740991"),
     ],
 )
-def test_a_number_in_jsonl_is_the_text_of_it(parse: Parse, number: str, reference: str) -> None:
+def test_a_number_in_jsonl_is_read_as_its_text(parse: Parse, number: str, reference: str) -> None:
     line = f'{{"reference": {number}, "human": "me.jpg", "cloth": "a.png", "account": 2}}\n'
     assert parse(line) == ([row(1, reference, "a.png", account="2")], [])
 
 
-def test_a_number_and_its_text_are_one_reference(parse: Parse) -> None:
+def test_a_number_and_its_text_are_the_same_reference(parse: Parse) -> None:
     lines = ['{"reference": 42, "human": "me.jpg", "cloth": "a"}']
     lines += ['{"reference": "42", "human": "me.jpg", "cloth": "a"}']
     rows, ((bad),) = parse("\n".join(lines))
@@ -271,13 +271,13 @@ def test_a_number_and_its_text_are_one_reference(parse: Parse) -> None:
 
 
 @pytest.mark.parametrize("number", ["1.23457E+12", "1,23457E+12", "1E+12", "8.67284E+17"])
-def test_a_reference_that_was_rounded_is_no_reference(parse: Parse, number: str) -> None:
+def test_a_reference_that_a_spreadsheet_rounded_is_refused(parse: Parse, number: str) -> None:
     rows, ((bad),) = parse(f"reference;human;cloth\n{number};me.jpg;a\n1E5;me.jpg;a\n")
     assert [one.reference for one in rows] == ["1E5"]
     assert bad.problem.startswith("reference: was rounded by the spreadsheet; format the column")
 
 
-def test_a_value_in_a_column_without_a_name_is_told(parse: Parse) -> None:
+def test_a_value_in_a_column_without_a_name_is_reported(parse: Parse) -> None:
     rows, ((bad),) = parse("reference,,human,cloth\nA,,me.jpg,a\nB,x,me.jpg,a\n")
     assert [one.reference for one in rows] == ["A"]
     assert (bad.line, bad.problem) == (
@@ -286,14 +286,14 @@ def test_a_value_in_a_column_without_a_name_is_told(parse: Parse) -> None:
     )
 
 
-def test_a_quotation_mark_that_is_not_closed_costs_one_row(parse: Parse) -> None:
+def test_an_unclosed_quotation_mark_invalidates_one_row(parse: Parse) -> None:
     lines = [f"R{number},me.jpg,a" for number in range(500)]
     rows, ((bad),) = parse("\n".join(["reference,human,cloth", 'A,"me.jpg,a', *lines]))
     assert len(rows) == 500
     assert (bad.line, bad.problem) == (2, "row: is not valid CSV: unexpected end of data")
 
 
-def test_no_row_is_made_of_the_rest_of_one_that_is_broken(parse: Parse) -> None:
+def test_the_rest_of_a_broken_row_is_not_read_as_a_row(parse: Parse) -> None:
     text = 'reference,human,cloth\n"A\nB"x,me.jpg,a\n"C",me.jpg,a\n'
     rows, bad = parse(text)
     assert [one.reference for one in rows] == ["C"]
@@ -301,7 +301,7 @@ def test_no_row_is_made_of_the_rest_of_one_that_is_broken(parse: Parse) -> None:
     assert "belongs to the row in line 2" in bad[1].problem
 
 
-def test_an_encoding_that_is_guessed_is_told_and_can_be_given(tmp_path: Path) -> None:
+def test_a_guessed_encoding_is_reported_and_can_be_overridden(tmp_path: Path) -> None:
     path = tmp_path / "orders.csv"
     path.write_bytes("reference;human;cloth\nŻółw;me.jpg;a.png\n".encode("cp1250"))
     notes: list[str] = []
@@ -317,12 +317,12 @@ def test_an_encoding_that_is_guessed_is_told_and_can_be_given(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["utf-8", "CP1252", "latin1", "shift_jis", "utf-16"])
-def test_an_encoding_has_its_usual_names(name: str) -> None:
+def test_the_usual_names_of_encodings_are_accepted(name: str) -> None:
     assert check_encoding(name)
 
 
 @pytest.mark.parametrize("name", ["", "nonsense", "base64", "rot13", "zlib", "a\0b", "é"])
-def test_what_is_no_encoding_of_text_is_refused(name: str) -> None:
+def test_anything_but_a_text_encoding_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not a text encoding; use one such as utf-8"):
         check_encoding(name)
 
@@ -334,7 +334,7 @@ SHEET = st.lists(st.lists(CELL, max_size=9).map(",".join), max_size=8).map("\n".
 
 
 @given(body=SHEET, header=st.sampled_from([HEADER, "cloth;human;reference\n", "{\n", ""]))
-def test_whatever_a_file_holds_each_row_is_good_or_told(
+def test_every_row_of_any_file_is_either_valid_or_reported(
     tmp_path_factory: pytest.TempPathFactory, body: str, header: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
@@ -349,7 +349,7 @@ def test_whatever_a_file_holds_each_row_is_good_or_told(
 
 
 def test_the_columns_are_named_in_the_help() -> None:
-    from submitter.cli import main  # noqa: PLC0415 - the command, for this test alone
+    from submitter.cli import main  # noqa: PLC0415 - only this test needs the command
 
-    told = main.commands["batch"].help or ""
-    assert all(column in told for column in COLUMNS)
+    help_text = main.commands["batch"].help or ""
+    assert all(column in help_text for column in COLUMNS)

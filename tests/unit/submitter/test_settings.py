@@ -1,4 +1,4 @@
-"""One account's settings, and every mistake in them."""
+"""The settings of one account, and all mistakes in them."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from submitter.errors import ConfigurationError, InputError
 from submitter.settings import AccountSettings
 
 
-def test_an_account_has_names_of_its_own() -> None:
+def test_each_account_has_its_own_settings() -> None:
     env = {"KLING_API_KEY": "one", "KLING_SHOP2_API_KEY": "two"}
     assert AccountSettings("kling", environment=env).secret("API_KEY") == "one"
     assert AccountSettings("kling", "shop2", env).secret("API_KEY") == "two"
@@ -16,13 +16,13 @@ def test_an_account_has_names_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("account", ["", "Shop", "2shop", "a-b", "a/b", "x" * 33, "a\n"])
-def test_an_account_that_is_no_name_is_refused(account: str) -> None:
+def test_an_account_with_an_invalid_name_is_refused(account: str) -> None:
     with pytest.raises(InputError) as caught:
         AccountSettings("kling", account, {})
     assert caught.value.field == "account"
 
 
-def test_a_key_may_stand_in_a_file(tmp_path: Path) -> None:
+def test_a_key_may_be_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("from-a-file\n")
     found = AccountSettings("kling", environment={"KLING_API_KEY_FILE": str(path)})
@@ -36,7 +36,7 @@ def test_the_base_url_falls_back_from_account_to_provider_to_default() -> None:
     assert AccountSettings("kling", "shop3", {}).base_url("d") == "d"
 
 
-def test_all_mistakes_are_told_at_once_and_no_value_of_a_key_is_shown() -> None:
+def test_all_mistakes_are_reported_together_and_no_key_is_shown() -> None:
     env = {
         "KLING_BASE_URL": "api.example.com",
         "KLING_API_KEY": "tell no one",
@@ -62,7 +62,7 @@ def test_all_mistakes_are_told_at_once_and_no_value_of_a_key_is_shown() -> None:
     ["ftp://a.example", "https://", "https://u:p@a.example", "https://a.example?x=1",
      "https://a.example/#f", "https://[::1", "https://a.example:x", "https://a .example"],
 )  # fmt: skip
-def test_a_base_url_that_cannot_serve_is_refused(url: str) -> None:
+def test_an_unusable_base_url_is_refused(url: str) -> None:
     found = AccountSettings("kling", environment={"KLING_BASE_URL": url})
     found.base_url("d")
     assert len(found.problems) == 1

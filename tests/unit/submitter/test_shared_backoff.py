@@ -1,4 +1,4 @@
-"""One account's creates while its provider says "later"."""
+"""The creates of one account while its provider asks for retries later."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from tests.support.patience import PATIENCE
 
 
 class Time(threading.Event):
-    """A clock that waiting moves forward; it is also the stop that ends all waiting."""
+    """A clock that advances when a caller waits; it is also the event that stops all waiting."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.slept: list[float] = []
-        self.meanwhile: Callable[[], object] | None = None  # called once, by the next who waits
+        # called once, by the next waiting caller
+        self.meanwhile: Callable[[], object] | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
         seconds = timeout or 0.0
@@ -33,7 +34,7 @@ class Time(threading.Event):
         return self.is_set()
 
 
-def gate(time: Time, max_seconds: float = 30.0) -> SharedBackoff:
+def backoff(time: Time, max_seconds: float = 30.0) -> SharedBackoff:
     return SharedBackoff(
         time, (0.02, 0.04), max_seconds, chance=lambda: 0.5, clock=lambda: time.now
     )
@@ -43,71 +44,71 @@ def later(**more: float) -> TryLater:
     return TryLater("Kling 1303: busy", **more)
 
 
-def test_delays_begin_at_a_second_and_stay_below_the_time_of_a_try_on() -> None:
+def test_delays_begin_at_a_second_and_stay_below_the_duration_of_a_try_on() -> None:
     assert DELAYS[0] * 0.9 > 1
     assert tuple(sorted(DELAYS)) == DELAYS
     assert DELAYS[-1] < 20 < MAX_SECONDS
 
 
-def test_what_is_served_at_once_passes() -> None:
+def test_an_immediate_response_is_returned() -> None:
     time = Time()
-    assert gate(time).persist(lambda: "done") == "done"
+    assert backoff(time).persist(lambda: "done") == "done"
     assert time.slept == []
 
 
-def test_another_error_passes_too() -> None:
+def test_other_errors_are_raised() -> None:
     def call() -> None:
         raise WrongInput("no")
 
     with pytest.raises(WrongInput):
-        gate(Time()).persist(call)
+        backoff(Time()).persist(call)
 
 
-def test_while_it_is_closed_nobody_else_asks() -> None:
-    """Three slots, ten creates: each slot that gets free is asked for by one at a time."""
-    shared = gate(Time())
-    all_have_asked = threading.Barrier(10)
-    asked: list[int] = []  # the thread of each call
+def test_only_one_caller_at_a_time_retries_while_the_provider_is_busy() -> None:
+    """There are three slots and ten creates; only one caller at a time tries to get a free slot."""
+    shared = backoff(Time())
+    all_have_called = threading.Barrier(10)
+    callers: list[int] = []  # the thread of each call
 
     def answer(thread: int) -> tuple[int, bool]:
-        asked.append(thread)
-        number = len(asked)
-        # The first three are taken; then a slot gets free at every third question.
+        callers.append(thread)
+        number = len(callers)
+        # The first three calls succeed; after that, every third call gets a free slot.
         return number, number <= 3 if number <= 10 else number % 3 == 0
 
     def call() -> str:
-        # The other threads run meanwhile: without a queue, their questions would come in between.
+        # The other threads run meanwhile; without a queue, their calls would be in between.
         number, is_taken = provider.submit(answer, threading.get_ident()).result()
         if number <= 10:
-            all_have_asked.wait(PATIENCE)
+            all_have_called.wait(PATIENCE)
         if not is_taken:
             raise later()
         return "done"
 
     with ThreadPoolExecutor(1) as provider, ThreadPoolExecutor(10) as pool:
         assert list(pool.map(lambda _: shared.persist(call), range(10))) == ["done"] * 10
-    turns = [list(turn) for _, turn in groupby(asked[10:])]
+    turns = [list(turn) for _, turn in groupby(callers[10:])]
     assert [len(turn) for turn in turns] == [2, 3, 3, 3, 3, 3, 3]
     assert len({turn[0] for turn in turns}) == 7
 
 
-def test_a_wait_that_is_asked_for_holds_back_everyone() -> None:
+def test_a_requested_delay_applies_to_every_caller() -> None:
     time = Time()
-    shared = gate(time)
-    told = [later(retry_after=0.3)]
+    shared = backoff(time)
+    errors = [later(retry_after=0.3)]
 
     def call() -> float:
-        if told:
-            raise told.pop()
+        if errors:
+            raise errors.pop()
         return time.now
 
-    time.meanwhile = shared.wait  # another thread comes while the first one waits
+    time.meanwhile = shared.wait  # another thread calls while the first one waits
     assert shared.persist(call) >= 0.3
     assert time.slept == [0.3, 0.3]
 
 
 def test_a_short_wait_does_not_shorten_a_long_one() -> None:
-    """Two creates are under way when the account is full; they are told different waits."""
+    """Two creates are running when the account becomes busy, and receive different delays."""
     waited: list[float] = []
 
     class Passes(threading.Event):
@@ -118,28 +119,28 @@ def test_a_short_wait_does_not_shorten_a_long_one() -> None:
     shared = SharedBackoff(Passes(), delays=(0.02, 0.04), max_seconds=600)
     first, second = [later(retry_after=100)], [later(retry_after=1)]
 
-    def told_long() -> None:
+    def requests_long_delay() -> None:
         if first:
             raise first.pop()
 
-    def told_short() -> None:
+    def requests_short_delay() -> None:
         if second:
-            shared.persist(told_long)
+            shared.persist(requests_long_delay)
             raise second.pop()
 
-    shared.persist(told_short)
+    shared.persist(requests_short_delay)
     assert [round(seconds, -1) for seconds in waited] == [100, 100]
 
 
-def test_one_account_does_not_slow_another() -> None:
+def test_one_account_does_not_delay_another() -> None:
     time = Time()
-    slow, quick = gate(time), gate(time)
-    told = [later(retry_after=0.5)]
+    slow, quick = backoff(time), backoff(time)
+    errors = [later(retry_after=0.5)]
     slept_before: list[list[float]] = []
 
     def call() -> None:
-        if told:
-            raise told.pop()
+        if errors:
+            raise errors.pop()
 
     def use_another() -> None:
         quick.wait()
@@ -151,9 +152,9 @@ def test_one_account_does_not_slow_another() -> None:
     assert slept_before == [[0.5]]  # the other account did not sleep
 
 
-def test_patience_ends_for_all_when_it_ends_for_one() -> None:
+def test_retries_end_for_all_callers_together() -> None:
     time = Time()
-    shared = gate(time, max_seconds=0.2)
+    shared = backoff(time, max_seconds=0.2)
     calls = []
 
     def call() -> None:
@@ -163,27 +164,27 @@ def test_patience_ends_for_all_when_it_ends_for_one() -> None:
     with ThreadPoolExecutor(4) as pool:
         for outcome in [pool.submit(shared.persist, call) for _ in range(4)]:
             assert isinstance(outcome.exception(), TryLater)
-    assert 0.1 < time.now <= 0.2  # and not 0.2 s for each in the queue
+    assert 0.1 < time.now <= 0.2  # and not 0.2 s for each caller in the queue
     calls.clear()
     with pytest.raises(TryLater):
         shared.persist(call)
     assert len(calls) == 1
 
 
-def test_a_wait_beyond_all_patience_is_told_at_once() -> None:
+def test_a_delay_beyond_the_limit_is_raised_immediately() -> None:
     time = Time()
 
     def call() -> None:
         raise later(retry_after=3600)
 
     with pytest.raises(TryLater) as caught:
-        gate(time).persist(call)
+        backoff(time).persist(call)
     assert caught.value.retry_after == 3600
     assert time.slept == []
 
 
 class Stop(threading.Event):
-    """A real stop that knows whether anybody waits for it."""
+    """A real stop event that signals when a caller waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +195,7 @@ class Stop(threading.Event):
         return super().wait(timeout)
 
 
-def test_a_stop_wakes_everyone() -> None:
+def test_a_stop_wakes_all_waiting_callers() -> None:
     stop = Stop()
     shared = SharedBackoff(stop, (0.02, 0.04), max_seconds=100 * PATIENCE)
 

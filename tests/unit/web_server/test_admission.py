@@ -1,4 +1,4 @@
-"""Which callbacks are let in: provider, credentials and size decide, and nothing else is asked."""
+"""Provider, credentials and size decide whether a callback is accepted, and nothing else."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def signed(
 
 
 def unaddressed(request: CallbackRequest) -> CallbackRequest:
-    """The same, to the provider's address without a token."""
+    """Return the same request for the address of the provider, which has no token."""
     return replace(request, task_id=None, token=None)
 
 
 @dataclass(frozen=True)
 class Refused:
-    """`kind` is the error's own word for why."""
+    """The expected refusal; `kind` is the reason that the error states."""
 
     error: type[Exception]
     kind: str | None = None
@@ -72,38 +72,42 @@ WRONG_SIGNATURE = Refused(BadSignature, "wrong_signature", at_the_address=False)
 TOKENS: dict[str, tuple[CallbackRequest, Trust | Refused]] = {
     "the token": (sent(), Trust.TOKEN),
     "of an older secret": (sent(token=token(secret="an older secret of ours")), Trust.TOKEN),
-    "of no secret of ours": (sent(token=token(secret="another secret")), WRONG_TOKEN),
+    "of another secret": (sent(token=token(secret="another secret")), WRONG_TOKEN),
     "of another task": (sent(token=token(task="task-2")), WRONG_TOKEN),
     "of another provider": (sent(token=token("appypie")), WRONG_TOKEN),
     "a shorter one": (sent(token=token()[:-1]), WRONG_TOKEN),
     "a longer one": (sent(token=token() + "x"), WRONG_TOKEN),
     "none": (sent(token=""), WRONG_TOKEN),
     "not ASCII": (sent(token="\N{GRINNING FACE}"), WRONG_TOKEN),
-    "of another known provider": (sent(provider="appypie"), WRONG_TOKEN),
+    "for another known provider": (sent(provider="appypie"), WRONG_TOKEN),
     "an unknown provider": (sent(provider="nobody", token=token("nobody")), UNKNOWN),
     "no provider": (sent(provider="", token=token("")), UNKNOWN),
     "a provider without callbacks": (sent(provider="modellix", token=token("modellix")), UNKNOWN),
-    "without a task, an unknown provider": (unaddressed(sent(provider="nobody")), UNKNOWN),
-    "without a task, one without callbacks": (unaddressed(sent(provider="modellix")), UNKNOWN),
+    "without a task, for an unknown provider": (unaddressed(sent(provider="nobody")), UNKNOWN),
+    "without a task, for one without callbacks": (unaddressed(sent(provider="modellix")), UNKNOWN),
 }
 SIGNATURES: dict[str, tuple[Settings, CallbackRequest, Trust | Refused]] = {
-    "by the key": (WITH_KEY, signed(), Trust.SIGNED),
-    "by the new key": (WITH_KEY, signed(NEW_KEY), Trust.SIGNED),
-    "by another key": (WITH_KEY, signed(OTHER_KEY), WRONG_SIGNATURE),
+    "with the key": (WITH_KEY, signed(), Trust.SIGNED),
+    "with the new key": (WITH_KEY, signed(NEW_KEY), Trust.SIGNED),
+    "with another key": (WITH_KEY, signed(OTHER_KEY), WRONG_SIGNATURE),
     "of another body": (WITH_KEY, signed(raw=b"{}"), WRONG_SIGNATURE),
-    "as old as it may be": (WITH_KEY, signed(at=NOW // 1000 - TOLERANCE), Trust.SIGNED),
+    "of the maximum age": (WITH_KEY, signed(at=NOW // 1000 - TOLERANCE), Trust.SIGNED),
     "too old": (WITH_KEY, signed(at=NOW // 1000 - TOLERANCE - 1), STALE),
     "too new": (WITH_KEY, signed(at=NOW // 1000 + TOLERANCE + 1), STALE),
     "with a wrong token": (WITH_KEY, signed(token=token(task="x")), WRONG_TOKEN),
-    "without a key, any": (WITHOUT_KEY, signed(OTHER_KEY), Trust.TOKEN),
-    "with all keys deleted, any": (WITH_EMPTY_KEYS, signed(OTHER_KEY), Trust.TOKEN),
-    "none, by the token": (WITH_KEY, sent(), Trust.TOKEN),
-    "by the signature alone": (WITH_KEY, unaddressed(signed()), Trust.SIGNED),
-    "by a wrong signature alone": (WITH_KEY, unaddressed(signed(OTHER_KEY)), WRONG_SIGNATURE),
+    "any, without a key": (WITHOUT_KEY, signed(OTHER_KEY), Trust.TOKEN),
+    "any, with all keys deleted": (WITH_EMPTY_KEYS, signed(OTHER_KEY), Trust.TOKEN),
+    "none, with a token": (WITH_KEY, sent(), Trust.TOKEN),
+    "without a token": (WITH_KEY, unaddressed(signed()), Trust.SIGNED),
+    "a wrong one, without a token": (WITH_KEY, unaddressed(signed(OTHER_KEY)), WRONG_SIGNATURE),
     "by nothing": (WITH_KEY, unaddressed(sent()), UNSIGNED),
-    "alone, without a key": (WITHOUT_KEY, unaddressed(signed()), NO_SECRET),
-    "alone, with all keys deleted": (WITH_EMPTY_KEYS, unaddressed(signed()), NO_SECRET),
-    "alone, of another provider": (WITH_KEY, unaddressed(signed(provider="appypie")), NO_SECRET),
+    "without a token and a key": (WITHOUT_KEY, unaddressed(signed()), NO_SECRET),
+    "without a token, with all keys deleted": (WITH_EMPTY_KEYS, unaddressed(signed()), NO_SECRET),
+    "without a token, of another provider": (
+        WITH_KEY,
+        unaddressed(signed(provider="appypie")),
+        NO_SECRET,
+    ),
 }
 TYPES = (
     "application/json",
@@ -120,8 +124,8 @@ TYPES = (
 )
 
 
-def test_a_signature_is_checked_by_the_clock_of_this_machine() -> None:
-    """The record's clock, which says when a callback came, may be another machine's."""
+def test_a_signature_is_checked_with_the_clock_of_this_machine() -> None:
+    """The time of receipt comes from the clock of the record, possibly that of another machine."""
     request = signed(at=NOW // 1000)
     later = NOW + 2 * TOLERANCE * 1000
     assert admit(WITH_KEY, request, BODY, later, NOW).received_at == later
@@ -135,7 +139,7 @@ def kind_of(error: BaseException) -> str | None:
 
 @pytest.fixture(autouse=True)
 def _no_input_or_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks may be an event loop."""
+    """The function is called in an event loop, where input and output would block."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("input or output")
@@ -164,27 +168,27 @@ def check(settings: Settings, request: CallbackRequest, expected: Trust | Refuse
 
 @pytest.mark.parametrize("settings", BOTH.values(), ids=BOTH)
 @pytest.mark.parametrize(("request_", "expected"), TOKENS.values(), ids=TOKENS)
-def test_by_its_address(
+def test_the_address_decides(
     settings: Settings, request_: CallbackRequest, expected: Trust | Refused
 ) -> None:
     check(settings, request_, expected)
 
 
 @pytest.mark.parametrize(("settings", "request_", "expected"), SIGNATURES.values(), ids=SIGNATURES)
-def test_by_its_signature(
+def test_the_signature_decides(
     settings: Settings, request_: CallbackRequest, expected: Trust | Refused
 ) -> None:
     check(settings, request_, expected)
 
 
 @pytest.mark.parametrize("name", sorted(providers.PROVIDERS))
-def test_a_provider_is_let_in_if_it_calls_back(name: str) -> None:
+def test_a_provider_is_accepted_if_it_has_callbacks(name: str) -> None:
     request = sent(provider=name, token=token(name))
     check(WITHOUT_KEY, request, Trust.TOKEN if providers.get(name).has_callbacks else UNKNOWN)
 
 
 @pytest.mark.parametrize("spelling", [str.lower, str.upper, str.title])
-def test_the_names_of_headers_may_be_written_in_any_way(spelling: Any) -> None:
+def test_header_names_may_have_any_letter_case(spelling: Any) -> None:
     request = signed()
     headers = {spelling(name): value for name, value in request.headers.items()}
     headers = {**headers, **JSON}
@@ -192,14 +196,16 @@ def test_the_names_of_headers_may_be_written_in_any_way(spelling: Any) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, *({"Content-Type": kind} for kind in TYPES)])
-def test_whatever_its_type_is(headers: dict[str, str]) -> None:
+def test_any_content_type_is_accepted(headers: dict[str, str]) -> None:
     assert admit(WITHOUT_KEY, sent(headers=headers), BODY, NOW).body == BODY
 
 
 @pytest.mark.parametrize("codings", ["gzip", "x-gzip, deflate", "br", "identity"])
 @pytest.mark.parametrize("spelling", [str.lower, str.upper, str.title])
-def test_its_content_encoding_is_kept_and_not_undone(codings: str, spelling: Any) -> None:
-    """Nothing is decompressed for a sender that has not proved who it is."""
+def test_the_content_encoding_is_stored_and_the_body_not_decompressed(
+    codings: str, spelling: Any
+) -> None:
+    """Nothing is decompressed for a sender that has not been authenticated."""
     many = {f"X-{number}": "v" * (999 if number < 20 else 5) for number in range(80)}
     request = sent(headers={**many, spelling("Content-Encoding"): codings})
     callback = admit(WITHOUT_KEY, request, b"not compressed", NOW)
@@ -207,11 +213,11 @@ def test_its_content_encoding_is_kept_and_not_undone(codings: str, spelling: Any
     assert callback.body == b"not compressed"
 
 
-def test_a_signature_is_over_the_compressed_body(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_covers_the_compressed_body(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(BODY)
     headers = {"Content-Encoding": "gzip"}
     right, wrong = signed(raw=packed), signed(raw=BODY)
-    monkeypatch.setattr(zlib, "decompressobj", lambda *_: pytest.fail("it was decompressed"))
+    monkeypatch.setattr(zlib, "decompressobj", lambda *_: pytest.fail("the body was decompressed"))
     for request in (right, unaddressed(right)):
         encoded = replace(request, headers={**request.headers, **headers})
         assert admit(WITH_KEY, encoded, packed, NOW).trust is Trust.SIGNED
@@ -236,7 +242,7 @@ def test_a_signature_is_over_the_compressed_body(monkeypatch: pytest.MonkeyPatch
     ],
 )
 @pytest.mark.parametrize("settings", BOTH.values(), ids=BOTH)
-def test_by_its_size(
+def test_the_size_decides(
     settings: Settings, size: int, headers: dict[str, str], error: type[Exception] | None
 ) -> None:
     raw, request = b"x" * size, sent(headers={**JSON, **headers})
@@ -250,8 +256,8 @@ def test_by_its_size(
         admit(settings, request, raw, NOW)
 
 
-def test_what_is_wrong_with_several_is_refused_for_its_address() -> None:
-    """Who does not know an address learns nothing else."""
+def test_of_several_problems_the_address_is_reported_first() -> None:
+    """A sender with a wrong address learns nothing else."""
     request = sent(token="wrong", headers={"Content-Type": "text/plain"})
     with pytest.raises(UnknownCallbackUrl):
         admit(WITH_KEY, request, b"x" * (MAX_BODY + 1), NOW)
@@ -259,7 +265,7 @@ def test_what_is_wrong_with_several_is_refused_for_its_address() -> None:
         admit(WITH_KEY, signed(OTHER_KEY), b"x" * (MAX_BODY + 1), NOW)
 
 
-def test_a_callback_is_what_was_sent() -> None:
+def test_a_callback_contains_the_body_and_the_harmless_headers() -> None:
     headers = {**JSON, "User-Agent": "kling", "Cookie": "a=b", "X-Url": f"/callbacks/x {token()}"}
     callback = admit(WITHOUT_KEY, sent(headers=headers), BODY, NOW)
     assert (callback.provider, callback.task_id) == ("kling", "task-1")
@@ -267,7 +273,7 @@ def test_a_callback_is_what_was_sent() -> None:
     assert callback.headers == {**JSON, "User-Agent": "kling"}
 
 
-def test_a_refusal_never_repeats_a_token() -> None:
+def test_a_refusal_never_contains_a_token() -> None:
     for request, expected in TOKENS.values():
         if isinstance(expected, Refused):
             with pytest.raises(expected.error) as found:
@@ -275,13 +281,13 @@ def test_a_refusal_never_repeats_a_token() -> None:
             assert not request.token or request.token not in str(found.value)
 
 
-def test_an_unknown_provider_is_shown_without_what_may_be_a_secret() -> None:
+def test_a_refused_provider_name_that_may_be_a_secret_is_not_shown() -> None:
     secret = token()
     with pytest.raises(UnknownCallbackUrl) as found:
         identify(WITHOUT_KEY, sent(provider=secret))
     assert secret not in str(found.value)
 
 
-def test_a_short_body_is_refused_in_the_words_of_docs_operating() -> None:
+def test_a_short_body_is_refused_with_the_text_of_docs_operating() -> None:
     with pytest.raises(BadRequest, match="The body is incomplete"):
         check_size(b"{}", {"Content-Length": "5"})

@@ -1,4 +1,4 @@
-"""Callbacks are served in the event loop, and Flask on threads that wait for no client."""
+"""Callbacks are handled in the event loop, and Flask on threads that do not wait for any client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ANSWER = CallbackResponse(200, b'{"outcome":"recorded"}\n', {"x-request-id": "an
 
 @dataclass
 class Connection:
-    """What the application knows of the connection."""
+    """The part of a connection that the application uses."""
 
     has_ended: bool = False
     was_aborted: bool = False
@@ -48,7 +48,7 @@ class Connection:
 
 @dataclass
 class Taking:
-    """Answers callbacks in place of `Callbacks`, and remembers them."""
+    """Responds to callbacks in place of `Callbacks`, and remembers them."""
 
     answer: CallbackResponse | None = None
     seen: list[tuple[CallbackRequest, bytes]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Taking:
 
 
 class Wsgi:
-    """A WSGI application that remembers what it was asked, and runs `work` on the thread."""
+    """A WSGI application that remembers its requests, and runs `work` on the thread."""
 
     def __init__(self, work: Callable[[dict[str, Any]], Iterable[bytes]] | None = None) -> None:
         self.work = work or (lambda environ: [environ["wsgi.input"].read()])
@@ -73,7 +73,7 @@ class Wsgi:
 
 
 class Exchange:
-    """One request, whose body arrives as the test says, and what was sent in response."""
+    """One request, whose body arrives as the test specifies, and the response to it."""
 
     def __init__(self, path: str = "/", method: str = "POST", **more: Any) -> None:
         self.connection = Connection()
@@ -95,7 +95,7 @@ class Exchange:
             **more,
         }
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.asked = 0  # how often the application asked for more of the body
+        self.asked = 0  # how often the application requested more of the body
         self.sent: list[dict[str, Any]] = []
         self.may_send = asyncio.Event()
         self.may_send.set()
@@ -145,7 +145,7 @@ def run(scenario: Callable[[], Awaitable[Any]]) -> Any:
 
 
 async def turns() -> None:
-    """Let everything run that need not wait."""
+    """Run everything that does not have to wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -163,7 +163,7 @@ def made(
 
 
 def serve(app: CallbackApp, make: Callable[[], Exchange]) -> Exchange:
-    """Serve one request to its end."""
+    """Handle one request to its end."""
 
     async def scenario() -> Exchange:
         exchange = make()
@@ -175,7 +175,7 @@ def serve(app: CallbackApp, make: Callable[[], Exchange]) -> Exchange:
 
 @pytest.fixture
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """One entry for each time that work was given to a thread."""
+    """A list with one entry for each submission of work to a thread."""
     found: list[object] = []
     submit = ThreadPoolExecutor.submit
 
@@ -187,10 +187,10 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return found
 
 
-# -- who serves it
+# -- which part handles a request
 
 
-def test_a_callback_is_answered_without_a_thread(submitted: list[object]) -> None:
+def test_a_callback_is_handled_without_a_thread(submitted: list[object]) -> None:
     taking, wsgi = Taking(ANSWER), Wsgi()
     exchange = serve(made(wsgi, taking), lambda: Exchange(CALLBACK).arrive(b"{}"))
     ((sent, body),) = taking.seen
@@ -201,7 +201,7 @@ def test_a_callback_is_answered_without_a_thread(submitted: list[object]) -> Non
     assert (submitted, wsgi.environs) == ([], [])
 
 
-def test_a_callback_that_is_not_taken_goes_to_flask_with_its_body() -> None:
+def test_a_callback_that_is_not_handled_is_passed_to_flask_with_its_body() -> None:
     taking, wsgi = Taking(None), Wsgi()
     exchange = serve(
         made(wsgi, taking), lambda: Exchange(CALLBACK).arrive(b"{", more=True).arrive(b"}")
@@ -226,19 +226,19 @@ def test_a_callback_that_is_not_taken_goes_to_flask_with_its_body() -> None:
         ("POST", "/CALLBACKS/kling/task-1/token"),
     ],
 )
-def test_all_else_is_for_flask(method: str, path: str) -> None:
+def test_all_other_requests_are_passed_to_flask(method: str, path: str) -> None:
     taking, wsgi = Taking(ANSWER), Wsgi()
     exchange = serve(made(wsgi, taking), lambda: Exchange(path, method).arrive(b"x"))
     assert exchange.body == b"x"
     assert (taking.seen, len(wsgi.environs)) == ([], 1)
 
 
-def test_an_application_of_others_gets_everything() -> None:
+def test_another_application_receives_every_request() -> None:
     exchange = serve(made(Wsgi()), lambda: Exchange(CALLBACK).arrive(b"x"))
     assert exchange.body == b"x"
 
 
-def test_flask_runs_on_a_bounded_number_of_threads(submitted: list[object]) -> None:
+def test_flask_runs_on_a_limited_number_of_threads(submitted: list[object]) -> None:
     may_go_on = threading.Event()
 
     def work(_: Any) -> Iterable[bytes]:
@@ -261,11 +261,11 @@ def test_flask_runs_on_a_bounded_number_of_threads(submitted: list[object]) -> N
     run(scenario)
 
 
-# -- a thread begins when the body has arrived
+# -- a thread starts once the body has arrived
 
 
 @pytest.mark.parametrize("length", [None, 3, MAX_BODY])
-def test_a_thread_begins_once_the_body_has_arrived(
+def test_a_thread_starts_once_the_body_has_arrived(
     submitted: list[object], length: int | None
 ) -> None:
     async def scenario() -> None:
@@ -287,7 +287,7 @@ def test_a_thread_begins_once_the_body_has_arrived(
     run(scenario)
 
 
-def test_a_client_that_leaves_before_that_costs_no_thread(submitted: list[object]) -> None:
+def test_a_client_that_disconnects_earlier_uses_no_thread(submitted: list[object]) -> None:
     taking = Taking(ANSWER)
     exchange = serve(
         made(Wsgi(), taking), lambda: Exchange(CALLBACK).arrive(b"{}", more=True).leave()
@@ -302,11 +302,11 @@ def test_a_client_that_leaves_before_that_costs_no_thread(submitted: list[object
         (CALLBACK, False, True),
         ("/callbacks/kling", False, True),
         ("/" + CALLBACK, False, True),
-        (CALLBACK, True, False),  # the protocol has recorded why
+        (CALLBACK, True, False),  # the protocol has recorded the reason
         ("/api/tasks", False, False),
     ],
 )
-def test_a_truncated_callback_is_noted(
+def test_a_truncated_callback_is_recorded_as_a_rejection(
     path: str, method: str, was_aborted: bool, is_noted: bool
 ) -> None:
     notes: list[tuple[str, ...]] = []
@@ -321,7 +321,7 @@ def test_a_truncated_callback_is_noted(
 
 
 @pytest.mark.parametrize("client", [None, ("192.0.2.1", 5000)])
-def test_a_complete_callback_is_not_noted(client: tuple[str, int] | None) -> None:
+def test_a_complete_callback_is_not_recorded_as_a_rejection(client: tuple[str, int] | None) -> None:
     notes: list[tuple[str, ...]] = []
     app = made(Wsgi(), Taking(ANSWER), note=lambda *rejection: notes.append(rejection))
     serve(app, lambda: Exchange(CALLBACK, client=client).arrive(b"{}").leave())
@@ -330,7 +330,7 @@ def test_a_complete_callback_is_not_noted(client: tuple[str, int] | None) -> Non
     assert [address for address, *_ in notes] == [client[0] if client else "a Unix socket"]
 
 
-def test_a_client_that_leaves_later_does_not_disturb_the_application() -> None:
+def test_a_client_that_disconnects_later_does_not_affect_the_application() -> None:
     finished = threading.Event()
 
     def work(_: Any) -> Iterable[bytes]:
@@ -342,7 +342,7 @@ def test_a_client_that_leaves_later_does_not_disturb_the_application() -> None:
         exchange = Exchange().arrive(b"")
 
         async def nothing(_: Any) -> None:
-            """uvicorn sends nothing to a client that has left."""
+            """uvicorn sends nothing to a client that has disconnected."""
 
         await made(Wsgi(work))(exchange.scope, exchange.receive, nothing)
 
@@ -350,8 +350,8 @@ def test_a_client_that_leaves_later_does_not_disturb_the_application() -> None:
     assert finished.is_set()
 
 
-def test_a_long_body_is_read_as_it_comes() -> None:
-    """It may have 30 MB, which are not to be collected for a client without the API's token."""
+def test_a_long_body_is_read_while_it_arrives() -> None:
+    """It may have 30 MB, which must not be collected for a client without the API's token."""
     first, second = threading.Event(), threading.Event()
     read: list[bytes] = []
 
@@ -380,7 +380,7 @@ def test_a_long_body_is_read_as_it_comes() -> None:
     assert len(read[1]) == LONG - 3
 
 
-def test_a_long_body_whose_client_leaves_ends_early() -> None:
+def test_a_long_body_ends_early_if_its_client_disconnects() -> None:
     read: list[bytes] = []
 
     def work(environ: dict[str, Any]) -> Iterable[bytes]:
@@ -391,8 +391,8 @@ def test_a_long_body_whose_client_leaves_ends_early() -> None:
     assert read == [b"123"]
 
 
-def test_a_long_callback_goes_to_flask_before_its_body_has_arrived() -> None:
-    """The view refuses it by its length, or by its token."""
+def test_a_long_callback_is_passed_to_flask_before_its_body_has_arrived() -> None:
+    """The view refuses it because of its length or its token."""
     taking = Taking(ANSWER)
 
     async def scenario() -> None:
@@ -408,11 +408,11 @@ def test_a_long_callback_goes_to_flask_before_its_body_has_arrived() -> None:
     assert taking.seen == []
 
 
-# -- refused before the body has arrived
+# -- refusals before the body has arrived
 
 
-def test_what_is_refused_is_answered_first_and_its_rest_is_read_for_a_moment() -> None:
-    """To close at once could destroy the response on its way, while the client sends."""
+def test_a_refusal_is_sent_first_and_the_rest_of_the_body_read_for_a_moment() -> None:
+    """Closing the connection while the client sends could destroy the response on its way."""
 
     async def scenario() -> None:
         exchange = Exchange().of_length(LONG)
@@ -435,7 +435,9 @@ def test_what_is_refused_is_answered_first_and_its_rest_is_read_for_a_moment() -
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-def test_the_rest_is_not_read_for_longer(monkeypatch: pytest.MonkeyPatch, leaves: bool) -> None:
+def test_the_rest_of_the_body_is_read_for_a_limited_time(
+    monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
     monkeypatch.setattr(limits, "CLOSE_TIMEOUT", PATIENCE if leaves else 0)
 
     async def scenario() -> None:
@@ -451,7 +453,7 @@ def test_the_rest_is_not_read_for_longer(monkeypatch: pytest.MonkeyPatch, leaves
 
 
 def raised_by_reading(exchange: Callable[[], Exchange]) -> tuple[Exception, Exchange]:
-    """What the application gets when it reads the body."""
+    """Return the error that the application receives when it reads the body."""
     errors: list[Exception] = []
 
     def work(environ: dict[str, Any]) -> Iterable[bytes]:
@@ -478,7 +480,7 @@ def test_a_body_without_a_length_is_collected_up_to_a_limit() -> None:
     assert served.is_over()
 
 
-def test_a_body_without_a_length_that_is_there_needs_no_wait() -> None:
+def test_a_body_without_a_length_that_has_arrived_is_read_without_waiting() -> None:
     error, served = raised_by_reading(lambda: Exchange(CALLBACK).arrive(b"x" * LONG))
     assert isinstance(error, RequestEntityTooLarge)
     assert (served.asked, served.is_over()) == (1, True)
@@ -491,7 +493,7 @@ def broken_off(**state: bool) -> Exchange:
     return exchange
 
 
-def test_a_body_that_is_mostly_sizes_of_chunks_is_too_long() -> None:
+def test_a_body_that_consists_mostly_of_chunk_sizes_is_too_long() -> None:
     error, served = raised_by_reading(lambda: broken_off(is_too_long=True).leave())
     assert isinstance(error, RequestEntityTooLarge)
     assert served.is_over()
@@ -504,7 +506,7 @@ def test_a_body_in_malformed_chunks_is_refused_and_the_rest_is_read() -> None:
     assert (b"connection", b"close") in served.headers
 
 
-def test_a_body_in_chunks_whose_client_ended_is_refused_at_once() -> None:
+def test_a_truncated_chunked_body_is_refused_immediately() -> None:
     def exchange() -> Exchange:
         made = broken_off()
         made.connection.has_ended = True
@@ -515,7 +517,7 @@ def test_a_body_in_chunks_whose_client_ended_is_refused_at_once() -> None:
     assert (served.asked, served.is_over()) == (1, True)
 
 
-def test_a_body_that_is_shorter_than_its_length_is_for_the_view_to_refuse() -> None:
+def test_a_body_shorter_than_its_length_is_passed_to_the_view() -> None:
     def exchange() -> Exchange:
         made = broken_off().of_length(5)
         made.connection.has_ended = True
@@ -531,7 +533,7 @@ def test_a_body_that_is_shorter_than_its_length_is_for_the_view_to_refuse() -> N
 
 
 class Long:
-    """A response of 10 MB that an application produces in pieces; counts them, and its ends."""
+    """A response of 10 MB in parts, which counts the produced parts and the calls of `close`."""
 
     def __init__(self, pieces: int = 1000) -> None:
         self.pieces, self.produced, self.closed = pieces, 0, 0
@@ -550,7 +552,7 @@ def is_long(environ: dict[str, Any]) -> bool:
 
 
 def test_no_thread_waits_for_a_client_that_does_not_read() -> None:
-    """All of them have one thread. It serves others meanwhile, and holds little for each client."""
+    """All these clients share one thread, which serves others meanwhile, and little memory each."""
     found = [Long() for _ in range(8)]
     unread = iter(found)
 
@@ -575,7 +577,7 @@ def test_no_thread_waits_for_a_client_that_does_not_read() -> None:
     run(scenario)
 
 
-def test_nothing_more_is_produced_for_a_client_that_is_gone() -> None:
+def test_no_more_parts_are_produced_for_a_disconnected_client() -> None:
     response = Long()
 
     def make() -> Exchange:
@@ -588,7 +590,7 @@ def test_nothing_more_is_produced_for_a_client_that_is_gone() -> None:
     assert response.closed == 1
 
 
-def test_a_response_that_is_cancelled_is_closed_after_the_part_that_is_being_produced() -> None:
+def test_a_cancelled_response_is_closed_after_the_current_part() -> None:
     is_producing, may_go_on = threading.Event(), threading.Event()
     ends: list[str] = []
 
@@ -620,19 +622,19 @@ def test_a_response_that_is_cancelled_is_closed_after_the_part_that_is_being_pro
 
 
 def test_a_long_page_is_sent_in_slices() -> None:
-    """So that the protocol notices a client that stops reading within the page."""
+    """This way, the protocol notices a client that stops reading within the page."""
     exchange = serve(made(Wsgi(lambda _: [b"x" * 300_000])), lambda: Exchange().arrive(b""))
     assert max(len(message["body"]) for message in exchange.sent[1:]) <= LONGEST_PART
     assert len(exchange.body) == 300_000
 
 
 @pytest.mark.parametrize("pieces", [[], [b""], [b"", b"ok", b""], [b"x" * 300_000, b"y"]])
-def test_a_response_arrives_whole_however_it_is_cut(pieces: list[bytes]) -> None:
+def test_a_response_is_complete_however_it_is_divided(pieces: list[bytes]) -> None:
     exchange = serve(made(Wsgi(lambda _: pieces)), lambda: Exchange().arrive(b""))
     assert (exchange.status, exchange.body, exchange.is_over()) == (200, b"".join(pieces), True)
 
 
-def test_an_application_may_start_late_write_and_change_its_mind() -> None:
+def test_an_application_may_start_late_write_and_replace_the_status() -> None:
     def wsgi(_: Any, start_response: Any) -> Iterator[bytes]:
         write = start_response("200 OK", [("X-A", "first")])
         write(b"written, ")
@@ -657,7 +659,7 @@ def test_all_parts_are_produced_in_one_context() -> None:
 
 
 @pytest.mark.parametrize("fails_at", ["the call", "the first piece", "a later piece", "no start"])
-def test_an_application_that_fails_is_closed_and_its_error_raised(fails_at: str) -> None:
+def test_a_failing_application_is_closed_and_its_error_raised(fails_at: str) -> None:
     closed: list[bool] = []
 
     class Failing:
@@ -691,10 +693,10 @@ def test_an_application_that_fails_is_closed_and_its_error_raised(fails_at: str)
     assert bool(closed) is (fails_at.endswith("piece"))
 
 
-# -- what the application is given
+# -- what the application receives
 
 HEADERS: dict[str, list[tuple[bytes, bytes]]] = {
-    "as kling sends it": [
+    "as Kling sends it": [
         (b"host", b"receiver:8000"),
         (b"content-type", b"application/json"),
         (b"content-length", b"2"),
@@ -717,7 +719,7 @@ HEADERS: dict[str, list[tuple[bytes, bytes]]] = {
 
 
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
-def test_a_callback_has_the_headers_that_flask_would_give_it(
+def test_a_callback_has_the_headers_that_flask_would_pass(
     headers: list[tuple[bytes, bytes]],
 ) -> None:
     taking, wsgi = Taking(None), Wsgi()
@@ -736,7 +738,7 @@ def test_a_header_with_an_underscore_is_dropped() -> None:
     assert names == {"HTTP_HOST"}
 
 
-def test_a_query_that_is_not_ascii_arrives() -> None:
+def test_a_query_that_is_not_ascii_is_passed_on() -> None:
     wsgi = Wsgi()
     serve(made(wsgi), lambda: Exchange(query_string=b"q=\xc3\xa9 \x00&r=%C3%A9").arrive(b""))
     assert wsgi.environs[0]["QUERY_STRING"] == "q=%C3%A9%20%00&r=%C3%A9"
@@ -754,7 +756,7 @@ def test_a_query_that_is_not_ascii_arrives() -> None:
         (b"/%zz%", "/%zz%"),
     ],
 )
-def test_a_path_that_is_not_ascii_arrives(raw: bytes, decoded: str) -> None:
+def test_a_path_that_is_not_ascii_is_passed_on(raw: bytes, decoded: str) -> None:
     wsgi = Wsgi()
     exchange = lambda: Exchange(decoded, raw_path=raw).arrive(b"")  # noqa: E731
     serve(made(wsgi), exchange)

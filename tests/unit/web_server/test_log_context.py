@@ -1,4 +1,4 @@
-"""What is bound to the log for one request, delivery or task is in no line of another."""
+"""Values bound to the log for one request, delivery or task are in no line of another."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ NOT_HTTP = {
     "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "words": b"hello there\r\n\r\n",
     "a header without a colon": b"GET / HTTP/1.1\r\nno header\r\n\r\n",
-    "a head that is too long": b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
-    "a version that is not known": b"GET / HTTP/3.7\r\n\r\n",
+    "headers that are too long": b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+    "an unknown version": b"GET / HTTP/3.7\r\n\r\n",
 }
 
 
 class Contexts(logging.Handler):
-    """Notes the context of each log line."""
+    """Remembers the context of each log line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Careless:
     """An application that binds the id of its request, and never unbinds it."""
 
     def __init__(self) -> None:
-        self.before: list[dict[str, Any]] = []  # what was bound when each request began
+        self.before: list[dict[str, Any]] = []  # the values that were bound when each request began
         self.protocol: Any = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -75,7 +75,7 @@ class Careless:
         await send({"type": "http.response.body"})
 
     def during(self, _: Any) -> None:
-        """What else happens before the response."""
+        """Run something else before the response."""
 
 
 @pytest.fixture
@@ -92,20 +92,20 @@ def client(application: Careless) -> Iterator[Client]:
 
 @pytest.mark.parametrize("garbage", NOT_HTTP.values(), ids=NOT_HTTP)
 @pytest.mark.parametrize("before", [GET % 1, GET % 1 + GET % 2, POST % (1, 3) + b"abc"])
-def test_a_line_about_what_is_not_http_names_no_request(
+def test_a_line_about_data_that_is_not_http_names_no_request(
     client: Client, contexts: list[dict[str, Any]], before: bytes, garbage: bytes
 ) -> None:
-    """Whether it came with the request before it, or after that was answered."""
+    """The data may arrive with the previous request, or after the response to it."""
     client.send(before + garbage, garbage)
     assert contexts
     assert all(context == {} for context in contexts)
 
 
 @pytest.mark.parametrize("garbage", NOT_HTTP.values(), ids=NOT_HTTP)
-def test_in_whatever_context_the_event_loop_reads(
+def test_a_line_has_no_context_whichever_context_the_event_loop_reads_in(
     client: Client, application: Careless, contexts: list[dict[str, Any]], garbage: bytes
 ) -> None:
-    """It reads in the context in which a request with a long body resumed reading."""
+    """The loop reads in the context in which a request with a long body resumed reading."""
     found: list[Any] = []
     application.during = lambda _: found.append(copy_context())  # type: ignore[method-assign]
     client.send(GET % 1)
@@ -113,7 +113,7 @@ def test_in_whatever_context_the_event_loop_reads(
     assert contexts == [{}]
 
 
-def test_a_request_begins_without_the_ids_of_the_one_before(
+def test_a_request_begins_without_the_ids_of_the_previous_one(
     client: Client, application: Careless
 ) -> None:
     client.send(GET % 1 + GET % 2 + GET % 3, GET % 4)
@@ -121,7 +121,7 @@ def test_a_request_begins_without_the_ids_of_the_one_before(
 
 
 def test_a_batch_of_writes_belongs_to_no_request() -> None:
-    """The request that happens to start the batch is bound while the loop schedules it."""
+    """The request that starts the batch is bound while the loop schedules the batch."""
     writer, found = ScriptedWriter(), list[dict[str, Any]]()
     start, settled = writer.start_and_wait, Future[None]()
 
@@ -159,7 +159,9 @@ class CarelessHook:
         return Done("ok")
 
 
-def test_what_a_hook_binds_is_not_in_the_lines_of_the_next_delivery(store: SqliteStore) -> None:
+def test_values_bound_by_a_hook_are_not_in_the_lines_of_the_next_delivery(
+    store: SqliteStore,
+) -> None:
     clear_contextvars()
     hook = CarelessHook()
     for task in ("task-1", "task-2"):
@@ -172,7 +174,7 @@ def test_what_a_hook_binds_is_not_in_the_lines_of_the_next_delivery(store: Sqlit
     assert get_contextvars() == {}
 
 
-def test_what_a_chore_binds_is_not_in_the_lines_of_its_next_round() -> None:
+def test_values_bound_by_a_chore_are_not_in_the_lines_of_its_next_run() -> None:
     stop, found = Event(), list[dict[str, Any]]()
 
     def careless() -> None:

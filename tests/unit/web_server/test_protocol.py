@@ -1,4 +1,4 @@
-"""Slow clients and malformed requests: each costs one connection, for a limited time."""
+"""Each slow client and each malformed request uses one connection, for a limited time."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n"
 POST = HEAD + b"Content-Length: 5\r\n\r\n12345"
 CHUNK = b"Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-MOMENT = 1.0  # seconds: more than the time between two looks at the connections
+MOMENT = 1.0  # seconds: more than the time between two checks of the connections
 SLOW = (CLIENT[0], TOO_SLOW, "POST", PATH)
 HALF_REQUESTS = {
     "half a method": b"PO",
     "half a path": HEAD[:20],
-    "half a head": HEAD,
+    "half the headers": HEAD,
     "half a body": POST[:-1],
     "half a chunk": CHUNKED + b"5\r\n123",
     "half a size": CHUNKED + b"1",
@@ -49,11 +49,11 @@ HALF_REQUESTS = {
 
 @dataclass
 class Request:
-    """What the application saw of a request."""
+    """A request, as the application received it."""
 
     scope: Any
     body: bytes = b""
-    has_left: bool = False  # the client, before the body was there
+    has_left: bool = False  # the client disconnected before the body had arrived
 
 
 @dataclass
@@ -62,12 +62,12 @@ class Application:
 
     holds: bool = False
     reads: bool = True
-    is_long: bool = False  # what comes is a long body, read by an application that knows its client
+    is_long: bool = False  # whether a long body is expected, which an authenticated client may send
     response: bytes | None = None
-    parts: int = 1  # how often the response is sent, one after the other
+    parts: int = 1  # how often the response is sent, one copy after the other
     requests: list[Request] = field(default_factory=list)
     held: list[asyncio.Event] = field(default_factory=list)
-    left: int = 0  # parts of the response that is being sent
+    left: int = 0  # remaining parts of the response
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope)
@@ -105,9 +105,9 @@ def application() -> Application:
 
 @pytest.fixture
 def server(application: Application) -> Iterator[ScriptedServer]:
-    made = ScriptedServer(application)
-    yield made
-    made.close()
+    server = ScriptedServer(application)
+    yield server
+    server.close()
 
 
 @pytest.fixture
@@ -120,17 +120,17 @@ def statuses(client: Client) -> list[int]:
 
 
 def release(application: Application, client: Client) -> None:
-    """Let the application respond to the request that it holds."""
+    """Let the application respond to the waiting request."""
     application.held.pop(0).set()
     client.loop.settle()
 
 
-# -- a request is served when it has arrived, wherever its bytes are cut apart
+# -- a request is handled once it has arrived, however its bytes are divided
 
 WHOLE = {
     "no body": (HEAD + b"\r\n", b""),
     "no header": (b"GET / HTTP/1.0\r\n\r\n", b""),
-    "an empty line before": (b"\r\n" + HEAD + b"\r\n", b""),
+    "an empty line before it": (b"\r\n" + HEAD + b"\r\n", b""),
     "a body": (POST, b"12345"),
     "a length in capitals": (HEAD + b"CONTENT-LENGTH:5 \r\n\r\n12345", b"12345"),
     "a length in the body only": (
@@ -141,7 +141,7 @@ WHOLE = {
         CHUNKED + b"5\r\n12345\r\nA;name=value\r\n1234567890\r\n0\r\n\r\n",
         b"123451234567890",
     ),
-    "an end within a chunk": (
+    "a message end within a chunk": (
         CHUNKED + b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n",
         b"\r\n0\r\n\r\n",
     ),
@@ -151,7 +151,7 @@ WHOLE = {
 
 @pytest.mark.parametrize(("request_", "body"), WHOLE.values(), ids=WHOLE)
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_a_request_is_answered_with_its_last_byte_and_not_before(
+def test_a_request_is_handled_with_its_last_byte_and_not_before(
     client: Client, application: Application, request_: bytes, body: bytes, size: int
 ) -> None:
     *pieces, last = in_pieces(request_, size)
@@ -163,7 +163,7 @@ def test_a_request_is_answered_with_its_last_byte_and_not_before(
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_pipelined_requests_are_answered_in_order(
+def test_pipelined_requests_are_handled_in_order(
     client: Client, application: Application, size: int
 ) -> None:
     posts = b"".join(POST.replace(b"12345", b"%05d" % number) for number in range(20))
@@ -174,10 +174,10 @@ def test_pipelined_requests_are_answered_in_order(
     assert re.findall(rb"\r\n\r\n(\d{5})", client.received) == application.bodies
 
 
-def test_of_many_pipelined_requests_few_are_parsed_before_it_is_their_turn(
+def test_only_a_few_of_many_pipelined_requests_are_parsed_in_advance(
     client: Client, application: Application
 ) -> None:
-    """Else one client could stop the event loop for long, and fill the memory."""
+    """Otherwise one client could block the event loop for long, and fill the memory."""
     application.holds = True
     requests = [b"GET /%05d HTTP/1.1\r\n\r\n" % number for number in range(2000)]
     pieces = [b"".join(requests[at : at + 500]) for at in range(0, 2000, 500)]
@@ -195,15 +195,15 @@ def test_of_many_pipelined_requests_few_are_parsed_before_it_is_their_turn(
         f"/{number:05}" for number in range(2000)
     ]
     assert statuses(client) == [200] * 2000
-    client.send(POST)  # and it is read again
+    client.send(POST)  # and reading resumes
     release(application, client)
     assert application.bodies[-1] == b"12345"
 
 
-def test_many_chunks_are_not_parsed_in_one_turn_of_the_event_loop(
+def test_many_chunks_are_not_parsed_in_one_iteration_of_the_event_loop(
     client: Client, application: Application
 ) -> None:
-    """Else ten such clients could stop it for 200 ms."""
+    """Otherwise ten such clients could block the loop for 200 ms."""
     client.transport.protocol.data_received(CHUNKED + b"1\r\nx\r\n" * 20_000)
     assert len(client.transport.protocol.flow.unparsed) > 100_000
     assert client.transport.is_paused
@@ -212,7 +212,7 @@ def test_many_chunks_are_not_parsed_in_one_turn_of_the_event_loop(
     assert application.bodies == [b"x" * 20_000]
 
 
-def test_a_long_head_that_is_parsed_in_several_turns_is_read_to_its_end(client: Client) -> None:
+def test_long_headers_are_parsed_completely_in_several_iterations(client: Client) -> None:
     fields = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 8000) for number in range(3))
     client.send(GET[:-2] + fields, b"\r\n")
     assert statuses(client) == [200]
@@ -245,19 +245,17 @@ def test_a_trailer_that_would_change_the_request_is_refused(
     assert client.is_closed()
 
 
-def test_space_around_a_value_does_not_belong_to_it(
-    client: Client, application: Application
-) -> None:
+def test_spaces_around_a_header_value_are_removed(client: Client, application: Application) -> None:
     client.send(HEAD + b"X-A: \t b c \t \r\nX-B:\r\nX-C: d\r\n\r\n")
     headers = application.requests[0].scope["headers"]
     assert headers[1:] == [(b"x-a", b"b c"), (b"x-b", b""), (b"x-c", b"d")]
 
 
-# -- a request has 20 seconds to arrive
+# -- a request has to arrive within 20 seconds
 
 
 @pytest.mark.parametrize("name", HALF_REQUESTS)
-def test_a_request_that_does_not_arrive_in_time_is_closed_and_noted(
+def test_a_request_that_does_not_arrive_in_time_is_closed_and_recorded(
     server: ScriptedServer, client: Client, name: str
 ) -> None:
     client.send(HALF_REQUESTS[name])
@@ -268,7 +266,7 @@ def test_a_request_that_does_not_arrive_in_time_is_closed_and_noted(
     assert client.is_closed()
     ((address, reason, method, path),) = server.notes
     assert (address, reason) == (CLIENT[0], TOO_SLOW)
-    assert client.transport.protocol.was_aborted  # the application notes nothing more
+    assert client.transport.protocol.was_aborted  # the application records nothing more
     assert (method, path) == {"half a method": ("", ""), "half a path": ("POST", PATH[:15])}.get(
         name, ("POST", PATH)
     )
@@ -293,7 +291,7 @@ def test_empty_lines_do_not_extend_the_time(server: ScriptedServer, client: Clie
     assert client.is_closed()
 
 
-def test_a_second_request_that_does_not_arrive_is_noted_as_well(
+def test_a_second_request_that_does_not_arrive_is_recorded_as_well(
     server: ScriptedServer, client: Client
 ) -> None:
     client.send(GET, HEAD)
@@ -304,12 +302,12 @@ def test_a_second_request_that_does_not_arrive_is_noted_as_well(
     assert server.notes == [SLOW]
 
 
-def test_a_second_request_that_came_while_the_first_was_answered_has_its_time(
+def test_a_second_request_has_its_full_time_after_the_first_response(
     server: ScriptedServer, client: Client, application: Application
 ) -> None:
     application.holds = True
     client.send(GET + HEAD)
-    server.loop.pass_time(3 * REQUEST_TIMEOUT)  # it is the application that is slow
+    server.loop.pass_time(3 * REQUEST_TIMEOUT)  # the application is slow here
     release(application, client)
     server.loop.pass_time(REQUEST_TIMEOUT - MOMENT)
     assert not client.is_closed()
@@ -318,7 +316,7 @@ def test_a_second_request_that_came_while_the_first_was_answered_has_its_time(
     assert server.notes == [SLOW]
 
 
-def test_no_connection_is_kept_if_it_may_not_be_idle_and_the_response_says_so(
+def test_without_idle_time_every_response_closes_the_connection_and_announces_it(
     server: ScriptedServer,
 ) -> None:
     server.config.timeout_keep_alive = 0
@@ -329,7 +327,7 @@ def test_no_connection_is_kept_if_it_may_not_be_idle_and_the_response_says_so(
     assert client.is_closed()
 
 
-def test_a_connection_without_a_request_is_closed_and_not_noted(
+def test_a_connection_without_a_request_is_closed_and_not_recorded(
     server: ScriptedServer, client: Client
 ) -> None:
     server.loop.pass_time(REQUEST_TIMEOUT + MOMENT)
@@ -337,7 +335,7 @@ def test_a_connection_without_a_request_is_closed_and_not_noted(
     assert server.notes == []
 
 
-def test_a_kept_connection_that_is_not_used_is_closed_and_not_noted(
+def test_an_idle_connection_is_closed_and_not_recorded(
     server: ScriptedServer, client: Client
 ) -> None:
     client.send(GET)
@@ -351,7 +349,7 @@ def test_a_kept_connection_that_is_not_used_is_closed_and_not_noted(
 
 
 @pytest.mark.parametrize("request_", [GET, POST])
-def test_a_request_that_has_arrived_may_take_as_long_as_it_takes(
+def test_the_handling_of_a_complete_request_has_no_time_limit(
     server: ScriptedServer, client: Client, application: Application, request_: bytes
 ) -> None:
     application.holds = True
@@ -362,7 +360,7 @@ def test_a_request_that_has_arrived_may_take_as_long_as_it_takes(
     assert server.notes == []
 
 
-def test_a_long_body_has_120_seconds(
+def test_a_long_body_may_take_120_seconds(
     server: ScriptedServer, client: Client, application: Application
 ) -> None:
     application.is_long = True
@@ -375,10 +373,10 @@ def test_a_long_body_has_120_seconds(
     assert server.notes == [SLOW]
 
 
-def test_a_client_that_leaves_before_its_long_body_is_asked_for_is_forgotten(
+def test_a_client_that_disconnects_before_its_long_body_is_read_is_removed(
     server: ScriptedServer, client: Client, application: Application
 ) -> None:
-    """Else the limits of all other connections would end with an exception."""
+    """Otherwise an exception would end the time limits of all other connections."""
     application.is_long = True
     client.transport.protocol.data_received(HEAD + b"Content-Length: 5000000\r\n\r\n12345")
     client.leave(ConnectionResetError())
@@ -398,7 +396,7 @@ def test_a_client_that_leaves_before_its_long_body_is_asked_for_is_forgotten(
 
 ENDLESS_HEADS = {
     "a request line": (b"GET /" + b"x" * MAX_HEAD, 414),
-    "a request line with an end": (b"GET /" + b"x" * MAX_HEAD + b" HTTP/1.1\r\n\r\n", 414),
+    "a request line with a line break": (b"GET /" + b"x" * MAX_HEAD + b" HTTP/1.1\r\n\r\n", 414),
     "a long request line": (b"GET /" + b"x" * 4095 + b" HTTP/1.1\r\n\r\n", 414),
     "one endless header": (HEAD + b"X: " + b"x" * MAX_HEAD + b"x" * 2000, 431),
     "one long header": (HEAD + b"X: " + b"x" * 8190 + b"\r\n\r\n", 431),
@@ -410,7 +408,7 @@ ENDLESS_HEADS = {
 
 @pytest.mark.parametrize(("start", "status"), ENDLESS_HEADS.values(), ids=ENDLESS_HEADS)
 @pytest.mark.parametrize("size", [1, 1000, 100_000])
-def test_a_head_that_is_too_long_is_refused(
+def test_headers_that_are_too_long_are_refused(
     server: ScriptedServer,
     client: Client,
     application: Application,
@@ -431,7 +429,7 @@ def test_a_head_that_is_too_long_is_refused(
 
 
 @pytest.mark.parametrize("name", ["a long request line", "many headers", "long headers"])
-def test_a_head_that_is_too_long_is_refused_behind_another_request_as_well(
+def test_headers_that_are_too_long_are_refused_after_another_request_as_well(
     client: Client, application: Application, name: str
 ) -> None:
     start, status = ENDLESS_HEADS[name]
@@ -440,7 +438,7 @@ def test_a_head_that_is_too_long_is_refused_behind_another_request_as_well(
     assert len(application.requests) == 1
 
 
-def test_a_head_as_long_as_a_head_may_be_is_served(client: Client) -> None:
+def test_headers_of_the_maximum_length_are_accepted(client: Client) -> None:
     line = b"GET /" + b"x" * 4000 + b" HTTP/1.1\r\n"
     headers = [b"X-%d: " % number + b"x" * 8000 + b"\r\n" for number in range(3)]
     headers += [b"Y-%d: y\r\n" % number for number in range(60)]
@@ -451,7 +449,7 @@ def test_a_head_as_long_as_a_head_may_be_is_served(client: Client) -> None:
 @pytest.mark.parametrize(
     "limits", [RequestLimits(line=0), RequestLimits(fields=0), RequestLimits(field_size=0)]
 )
-def test_a_limit_of_0_is_none_but_that_of_the_head(
+def test_a_limit_of_0_disables_all_limits_except_that_of_all_headers(
     application: Application, limits: RequestLimits
 ) -> None:
     server = ScriptedServer(application, limits)
@@ -463,16 +461,16 @@ def test_a_limit_of_0_is_none_but_that_of_the_head(
     server.close()
 
 
-def test_the_head_of_each_pipelined_request_is_measured_by_itself(client: Client) -> None:
+def test_the_headers_of_each_pipelined_request_are_measured_separately(client: Client) -> None:
     one = HEAD + (b"X: " + b"x" * 8000 + b"\r\n") * 3 + b"\r\n"
     client.send_in_one_turn(*in_pieces(one * 10, 5000))
     assert statuses(client) == [200] * 10
 
 
-def test_each_byte_of_a_head_is_looked_at_once(
+def test_each_byte_of_the_headers_is_scanned_once(
     monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:
-    """Else a client that sends single bytes could keep the event loop busy."""
+    """Otherwise a client that sends single bytes could keep the event loop busy."""
     looked: list[int] = []
     bare = client.transport.protocol.parser
 
@@ -492,13 +490,13 @@ def test_each_byte_of_a_head_is_looked_at_once(
 
 
 ENDLESS_BODIES = {
-    "a size that is none": b"zz\r\n",
+    "an invalid size": b"zz\r\n",
     "a size that is too long": b"1" * 40,
     "a chunk's parameters": b"1;" + b"x" * 2 * MAX_TRAILERS,
     "a trailer": b"0\r\n" + b"x" * 2 * MAX_TRAILERS,
     "a trailer's value": b"0\r\nX: " + b"x" * 2 * MAX_TRAILERS,
     "trailers": b"0\r\n" + b"X: y\r\n" * MAX_TRAILERS,
-    "trailers with an end": b"0\r\n" + b"X: y\r\n" * MAX_TRAILERS + b"\r\n",
+    "trailers with a line break": b"0\r\n" + b"X: y\r\n" * MAX_TRAILERS + b"\r\n",
     "chunks of one byte": b"1\r\nx\r\n" * MAX_OVERHEAD,
     "chunks with parameters": (b"1;" + b"y" * 1000 + b"\r\nx\r\n") * 1000,
 }
@@ -506,27 +504,27 @@ ENDLESS_BODIES = {
 
 @pytest.mark.parametrize("body", ENDLESS_BODIES.values(), ids=ENDLESS_BODIES)
 @pytest.mark.parametrize("size", [100, 4000])
-def test_chunks_that_never_end_are_not_waited_for(
+def test_endless_chunks_are_not_waited_for(
     server: ScriptedServer, client: Client, application: Application, body: bytes, size: int
 ) -> None:
     client.send_in_one_turn(CHUNKED, *in_pieces(body, size))
     (request,) = application.requests
     state = request.scope["state"]
     assert state["is_incomplete"]
-    assert statuses(client) == [200]  # the application says what is wrong
+    assert statuses(client) == [200]  # the application reports the problem
     assert b"connection: close" in client.received
     assert client.is_closed()
     assert server.notes == []
 
 
-def test_chunks_that_are_mostly_sizes_are_too_long(
+def test_chunks_that_consist_mostly_of_sizes_are_too_long(
     client: Client, application: Application
 ) -> None:
     client.send_in_one_turn(CHUNKED, *in_pieces(b"1\r\nx\r\n" * MAX_OVERHEAD, 4000))
     assert application.requests[0].scope["state"]["is_too_long"]
 
 
-def test_a_chunked_body_of_pieces_that_are_not_tiny_is_served(
+def test_a_body_in_chunks_that_are_not_tiny_is_accepted(
     client: Client, application: Application
 ) -> None:
     chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
@@ -536,7 +534,7 @@ def test_a_chunked_body_of_pieces_that_are_not_tiny_is_served(
 
 
 @pytest.mark.parametrize("stop", [True, False])
-def test_bytes_after_a_malformed_chunk_are_thrown_away(
+def test_bytes_after_a_malformed_chunk_are_discarded(
     client: Client, application: Application, stop: bool
 ) -> None:
     client.send_in_one_turn(CHUNKED + b"zz\r\n", GET, *([GET] if stop else []))
@@ -544,11 +542,11 @@ def test_bytes_after_a_malformed_chunk_are_thrown_away(
     assert statuses(client) == [200]
 
 
-# -- what is not HTTP
+# -- data that is not HTTP
 
 
 @pytest.mark.parametrize("size", [1, 1000])
-def test_tls_on_a_plain_port_is_noted_as_such(
+def test_tls_on_a_plain_port_is_recorded_as_such(
     server: ScriptedServer, client: Client, size: int
 ) -> None:
     client.send_in_one_turn(*in_pieces(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", size))
@@ -560,7 +558,7 @@ def test_tls_on_a_plain_port_is_noted_as_such(
     "garbage",
     [b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET  / x\r\n\r\n", HEAD + b"X : y\r\n\r\n"],
 )
-def test_what_is_no_http_is_refused_and_noted(
+def test_data_that_is_not_http_is_refused_and_recorded(
     server: ScriptedServer, client: Client, application: Application, garbage: bytes
 ) -> None:
     client.send(garbage)
@@ -585,7 +583,7 @@ def test_no_request_line_is_logged(
 
 @pytest.mark.parametrize("holds", [True, False])
 @pytest.mark.parametrize("size", [7, 1000])
-def test_a_malformed_request_is_refused_after_the_responses_to_those_before_it(
+def test_a_malformed_request_is_refused_after_the_responses_to_earlier_ones(
     server: ScriptedServer, client: Client, application: Application, holds: bool, size: int
 ) -> None:
     application.holds = holds
@@ -601,10 +599,10 @@ def test_a_malformed_request_is_refused_after_the_responses_to_those_before_it(
     assert reason.startswith(protocol.NOT_UNDERSTOOD)
 
 
-def test_a_client_that_was_refused_has_a_moment_to_read_why(
+def test_a_refused_client_has_a_moment_to_read_the_response(
     server: ScriptedServer, client: Client
 ) -> None:
-    """To close the connection while the client sends could destroy the response on its way."""
+    """Closing the connection while the client sends could destroy the response on its way."""
     client.send(b"\x16\x03\x01")
     assert client.transport.has_ended
     assert not client.is_closed()
@@ -614,7 +612,7 @@ def test_a_client_that_was_refused_has_a_moment_to_read_why(
     assert len(server.notes) == 1
 
 
-def test_a_client_that_ended_is_refused_after_the_response_before_and_closed(
+def test_a_half_closed_client_is_refused_after_the_previous_response_and_closed(
     client: Client, application: Application
 ) -> None:
     application.holds = True
@@ -625,7 +623,7 @@ def test_a_client_that_ended_is_refused_after_the_response_before_and_closed(
     assert client.is_closed()
 
 
-def test_a_client_that_was_refused_and_ends_is_closed(client: Client) -> None:
+def test_a_refused_client_that_closes_its_side_is_closed(client: Client) -> None:
     client.send(b"\x16\x03\x01")
     client.half_close()
     assert client.is_closed()
@@ -633,10 +631,10 @@ def test_a_client_that_was_refused_and_ends_is_closed(client: Client) -> None:
 
 @pytest.mark.parametrize("size", [1, 20, 1000])
 @pytest.mark.parametrize("body", [b"Content-Length: 5\r\n\r\n12345", b"\r\n", CHUNK])
-def test_an_upgrade_is_answered_as_any_other_request(
+def test_an_upgrade_is_handled_like_any_other_request(
     server: ScriptedServer, client: Client, application: Application, size: int, body: bytes
 ) -> None:
-    """A client may offer HTTP/2 with any request, such as Java's does."""
+    """A client may offer HTTP/2 with any request, as Java's client does."""
     upgrade = HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"
     client.send_in_one_turn(*in_pieces((upgrade + body) * 2 + POST, size))
     assert statuses(client) == [200] * 3
@@ -650,7 +648,7 @@ def test_an_upgrade_is_answered_as_any_other_request(
 
 
 @pytest.mark.parametrize("size", [10, 1000])
-def test_what_follows_a_connect_is_not_served(
+def test_data_after_a_connect_is_not_handled(
     server: ScriptedServer, client: Client, application: Application, size: int
 ) -> None:
     connect = b"CONNECT /healthz HTTP/1.1\r\nHost: receiver\r\n\r\n"
@@ -666,22 +664,22 @@ def test_a_connect_to_another_host_is_refused(client: Client, application: Appli
     assert application.requests == []
 
 
-# -- clients that wait for permission to send their body
+# -- clients that expect 100 Continue before they send their body
 
 
-def test_a_client_that_asks_is_told_once_that_its_body_may_come(client: Client) -> None:
+def test_a_client_that_expects_continue_receives_it_once(client: Client) -> None:
     client.send(HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
     assert client.received == b"HTTP/1.1 100 Continue\r\n\r\n"
     client.send(b"12", b"345")
     assert statuses(client) == [100, 200]
 
 
-def test_a_client_that_asks_and_does_not_wait_is_told_nothing(client: Client) -> None:
+def test_a_client_that_expects_continue_but_does_not_wait_receives_none(client: Client) -> None:
     client.send(HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n12345")
     assert statuses(client) == [200]
 
 
-def test_a_client_that_asks_is_told_nothing_if_its_body_is_not_read(
+def test_a_client_that_expects_continue_receives_none_if_its_body_is_not_read(
     client: Client, application: Application
 ) -> None:
     application.reads = False
@@ -689,7 +687,7 @@ def test_a_client_that_asks_is_told_nothing_if_its_body_is_not_read(
     assert statuses(client) == [200]
 
 
-def test_a_client_that_asks_behind_another_request_is_told_after_its_response(
+def test_a_pipelined_request_receives_continue_after_the_previous_response(
     client: Client, application: Application
 ) -> None:
     application.holds = True
@@ -702,10 +700,10 @@ def test_a_client_that_asks_behind_another_request_is_told_after_its_response(
     assert statuses(client) == [200, 100, 200]
 
 
-# -- clients that send no more, or have left
+# -- clients that close their side of the connection, or have disconnected
 
 
-def test_a_client_that_sends_no_more_gets_its_response(
+def test_a_half_closed_client_receives_its_response(
     client: Client, application: Application
 ) -> None:
     application.holds = True
@@ -718,7 +716,7 @@ def test_a_client_that_sends_no_more_gets_its_response(
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_all_pipelined_requests_are_answered_after_a_half_close(
+def test_all_pipelined_requests_are_handled_after_a_half_close(
     client: Client, application: Application, holds: bool
 ) -> None:
     application.holds = holds
@@ -735,7 +733,7 @@ def test_all_pipelined_requests_are_answered_after_a_half_close(
     [POST[:-2], CHUNKED, CHUNKED + b"5\r\n123", CHUNKED + b"3\r\n123\r\n"],
     ids=["with a length", "in chunks, nothing", "half a chunk", "no last chunk"],
 )
-def test_a_body_that_ends_too_early_is_for_the_application_to_refuse(
+def test_a_truncated_body_is_passed_to_the_application(
     server: ScriptedServer, client: Client, application: Application, start: bytes
 ) -> None:
     client.send(start)
@@ -749,7 +747,7 @@ def test_a_body_that_ends_too_early_is_for_the_application_to_refuse(
 
 
 @pytest.mark.parametrize("start", [POST[:-2], CHUNKED + b"zz\r\n"])
-def test_an_application_that_answers_for_a_body_that_broke_off_has_its_time(
+def test_the_response_to_a_truncated_body_has_no_time_limit(
     server: ScriptedServer, client: Client, application: Application, start: bytes
 ) -> None:
     application.holds = True
@@ -765,7 +763,7 @@ def test_an_application_that_answers_for_a_body_that_broke_off_has_its_time(
 
 
 @pytest.mark.parametrize("start", [b"", HEAD, GET])
-def test_a_client_that_sends_no_more_and_waits_for_nothing_is_closed(
+def test_a_half_closed_client_that_expects_no_response_is_closed(
     server: ScriptedServer, client: Client, start: bytes
 ) -> None:
     client.send(start)
@@ -786,7 +784,7 @@ def test_tls_has_no_half_closed_connections(
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError()])
 @pytest.mark.parametrize("start", [b"", HEAD, POST[:-1], POST, POST + HEAD, POST * 3])
-def test_a_client_that_left_takes_no_place(
+def test_a_disconnected_client_uses_no_slot(
     server: ScriptedServer,
     client: Client,
     application: Application,
@@ -812,50 +810,50 @@ def test_a_client_that_left_takes_no_place(
 
 
 @pytest.fixture
-def deaf(client: Client) -> Client:
+def stalled(client: Client) -> Client:
     client.transport.reads = False
     return client
 
 
 def test_a_client_that_does_not_read_is_closed(
-    server: ScriptedServer, deaf: Client, application: Application
+    server: ScriptedServer, stalled: Client, application: Application
 ) -> None:
     application.response = b"x" * 1_000_000
-    deaf.send(GET)
+    stalled.send(GET)
     server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
-    assert not deaf.is_closed()
+    assert not stalled.is_closed()
     limits = server.config.timeout_keep_alive + WRITE_TIMEOUT
     server.loop.pass_time(limits + 2 * MOMENT)
-    assert deaf.is_closed()
-    assert deaf.transport.was_aborted
+    assert stalled.is_closed()
+    assert stalled.transport.was_aborted
     assert server.notes == []
 
 
 def test_a_client_that_reads_none_of_many_responses_is_closed(
-    server: ScriptedServer, deaf: Client, application: Application
+    server: ScriptedServer, stalled: Client, application: Application
 ) -> None:
     application.response = b"x" * 40_000
-    deaf.send_in_one_turn(GET * 50)
-    assert len(application.requests) < 5  # the others are not begun
+    stalled.send_in_one_turn(GET * 50)
+    assert len(application.requests) < 5  # the other requests are not started
     server.loop.pass_time(WRITE_TIMEOUT + MOMENT)
-    assert deaf.is_closed()
+    assert stalled.is_closed()
     assert len(application.requests) < 5
     assert server.notes == []
 
 
 @pytest.mark.parametrize("size", [1000, 100_000])
 def test_a_response_is_not_collected_for_a_client_that_does_not_read(
-    server: ScriptedServer, deaf: Client, application: Application, size: int
+    server: ScriptedServer, stalled: Client, application: Application, size: int
 ) -> None:
     application.response, application.parts = b"x" * size, 1000
-    deaf.send(GET)
+    stalled.send(GET)
     assert application.left > 1000 - 4 * MAX_BUFFERED / size - 3
     server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
-    deaf.read()
-    assert len(deaf.received) > 1000 * size
+    stalled.read()
+    assert len(stalled.received) > 1000 * size
 
 
-def test_a_response_that_comes_as_the_connection_is_closed_disturbs_nothing(
+def test_a_response_during_the_closing_of_the_connection_is_dropped(
     client: Client, application: Application
 ) -> None:
     application.holds = True
@@ -868,86 +866,84 @@ def test_a_response_that_comes_as_the_connection_is_closed_disturbs_nothing(
 
 
 def test_further_requests_do_not_extend_the_time_of_a_client_that_does_not_read(
-    server: ScriptedServer, deaf: Client, application: Application
+    server: ScriptedServer, stalled: Client, application: Application
 ) -> None:
     application.response = b"x" * 40_000
-    deaf.send(GET * 3)
+    stalled.send(GET * 3)
     server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
-    assert not deaf.transport.is_paused
-    deaf.send(GET)
+    assert not stalled.transport.is_paused
+    stalled.send(GET)
     server.loop.pass_time(2 * MOMENT)
-    assert deaf.is_closed()
+    assert stalled.is_closed()
 
 
-def test_a_request_has_its_time_once_the_client_has_read_the_response_before(
-    server: ScriptedServer, deaf: Client, application: Application
+def test_the_time_of_a_request_begins_once_the_client_has_read_the_previous_response(
+    server: ScriptedServer, stalled: Client, application: Application
 ) -> None:
     application.response = b"x" * 1_000_000
-    deaf.send(GET + HEAD)
+    stalled.send(GET + HEAD)
     server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
-    deaf.read()
+    stalled.read()
     server.loop.pass_time(REQUEST_TIMEOUT - MOMENT)
-    assert not deaf.is_closed()
+    assert not stalled.is_closed()
     server.loop.pass_time(2 * MOMENT)
-    assert deaf.is_closed()
+    assert stalled.is_closed()
     assert server.notes == [SLOW]
 
 
-def test_a_client_that_reads_late_gets_all_responses(
-    server: ScriptedServer, deaf: Client, application: Application
+def test_a_client_that_reads_late_receives_all_responses(
+    server: ScriptedServer, stalled: Client, application: Application
 ) -> None:
     application.response = b"x" * 40_000
-    deaf.send_in_one_turn(GET * 50)
+    stalled.send_in_one_turn(GET * 50)
     server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
-    deaf.read()
-    assert statuses(deaf) == [200] * 50
+    stalled.read()
+    assert statuses(stalled) == [200] * 50
     server.loop.pass_time(server.config.timeout_keep_alive - MOMENT)
-    assert not deaf.is_closed()
+    assert not stalled.is_closed()
 
 
 @pytest.mark.parametrize(
     "request_", [GET, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")]
 )
 def test_a_client_that_does_not_read_a_short_response_is_closed(
-    server: ScriptedServer, deaf: Client, request_: bytes
+    server: ScriptedServer, stalled: Client, request_: bytes
 ) -> None:
-    deaf.send(request_)
-    assert not deaf.is_closed()
+    stalled.send(request_)
+    assert not stalled.is_closed()
     server.loop.pass_time(server.config.timeout_keep_alive + WRITE_TIMEOUT + 2 * MOMENT)
-    assert deaf.is_closed()
+    assert stalled.is_closed()
     assert server.notes == []
 
 
-def test_a_client_that_is_sent_away_may_take_its_response_late(
-    server: ScriptedServer, deaf: Client
-) -> None:
-    deaf.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+def test_the_last_response_may_be_read_late(server: ScriptedServer, stalled: Client) -> None:
+    stalled.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
-    deaf.read()
-    assert statuses(deaf) == [200]
-    assert deaf.is_closed()
-    assert not deaf.transport.was_aborted
+    stalled.read()
+    assert statuses(stalled) == [200]
+    assert stalled.is_closed()
+    assert not stalled.transport.was_aborted
 
 
-def test_a_client_that_does_not_read_makes_room_for_others(
-    server: ScriptedServer, deaf: Client, application: Application
+def test_a_client_that_does_not_read_can_be_closed_to_free_a_slot(
+    server: ScriptedServer, stalled: Client, application: Application
 ) -> None:
     application.response = b"x" * 1_000_000
-    deaf.send(GET)
+    stalled.send(GET)
     server.connect()
     assert server.slots.close_longest_waiting()
-    assert deaf.is_closed()
+    assert stalled.is_closed()
 
 
 def test_a_client_that_reads_nothing_is_closed_before_all_others(
     server: ScriptedServer, application: Application
 ) -> None:
-    """Also before those that have waited for longer, while any of them is left."""
+    """It is closed even before connections that have waited longer, while such a client is left."""
     older = [server.connect() for _ in range(3)]
     older[0].send(HEAD)
     application.response = b"x" * 1_000_000
-    unread = [server.connect() for _ in range(3)]
-    for client in unread:
+    stalled = [server.connect() for _ in range(3)]
+    for client in stalled:
         client.transport.reads = False
         client.send(GET)
     server.loop.pass_time(STALL_TIMEOUT + MOMENT)
@@ -955,14 +951,14 @@ def test_a_client_that_reads_nothing_is_closed_before_all_others(
     for count in range(1, 4):
         assert server.slots.close_longest_waiting()
         server.loop.settle()
-        assert [client.is_closed() for client in unread] == [True] * count + [False] * (3 - count)
+        assert [client.is_closed() for client in stalled] == [True] * count + [False] * (3 - count)
     assert not any(client.is_closed() for client in (*older, newest))
-    assert server.slots.close_longest_waiting()  # now the one that has waited longest
+    assert server.slots.close_longest_waiting()  # now the longest-waiting one
     server.loop.settle()
     assert [client.is_closed() for client in (*older, newest)] == [False, True, False, False]
 
 
-def test_a_client_that_is_just_reading_is_not_closed_before_others(
+def test_a_client_that_has_not_stalled_yet_is_not_closed_before_others(
     server: ScriptedServer, application: Application
 ) -> None:
     older = [server.connect() for _ in range(2)]
@@ -976,70 +972,70 @@ def test_a_client_that_is_just_reading_is_not_closed_before_others(
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
-def test_a_complete_response_that_nobody_reads_takes_no_longer_than_any_other(
-    server: ScriptedServer, deaf: Client, application: Application, more: bytes
+def test_an_unread_complete_response_has_the_same_time_limit_as_any_other(
+    server: ScriptedServer, stalled: Client, application: Application, more: bytes
 ) -> None:
-    """Its time neither begins again with the end of the response, nor when it is closed."""
+    """Its time begins again neither at the end of the response nor when the connection closes."""
     application.response = b"x" * 1_000_000
-    deaf.send(GET[:-2] + more + b"\r\n")
+    stalled.send(GET[:-2] + more + b"\r\n")
     server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
-    assert not deaf.is_closed()
+    assert not stalled.is_closed()
     server.loop.pass_time(2 * MOMENT)
-    assert deaf.is_closed()
-    assert deaf.transport.was_aborted
+    assert stalled.is_closed()
+    assert stalled.transport.was_aborted
 
 
 @pytest.mark.parametrize(
     ("rate", "is_read"), [(2 * MIN_READ_RATE, True), (MIN_READ_RATE * 2 // 3, False)]
 )
 def test_a_client_that_reads_too_slowly_is_closed(
-    server: ScriptedServer, deaf: Client, application: Application, rate: int, is_read: bool
+    server: ScriptedServer, stalled: Client, application: Application, rate: int, is_read: bool
 ) -> None:
-    """It may take WRITE_TIMEOUT, and then so long as its rate allows; not that for each part."""
+    """It may take WRITE_TIMEOUT plus the time that its rate allows, for all parts together."""
     application.response, application.parts = b"x" * 10_000, 100
-    deaf.send(GET)
+    stalled.send(GET)
     for _ in range(200):
-        deaf.transport.read_some(rate)
+        stalled.transport.read_some(rate)
         server.loop.pass_time(1)
-    assert (len(deaf.received) > 1_000_000) is is_read
-    assert deaf.is_closed()
-    assert deaf.transport.was_aborted is not is_read
+    assert (len(stalled.received) > 1_000_000) is is_read
+    assert stalled.is_closed()
+    assert stalled.transport.was_aborted is not is_read
 
 
-def test_a_client_that_read_fast_and_then_stops_has_its_time_and_no_more(
-    server: ScriptedServer, deaf: Client, application: Application
+def test_a_fast_client_that_stops_reading_has_the_same_time_limit(
+    server: ScriptedServer, stalled: Client, application: Application
 ) -> None:
     application.response, application.parts = b"x" * 100_000, 1000
-    deaf.send(GET)
+    stalled.send(GET)
     for _ in range(50):
-        deaf.transport.read_some(1_000_000)
+        stalled.transport.read_some(1_000_000)
         server.loop.settle()
-    assert len(deaf.received) > 4_000_000
+    assert len(stalled.received) > 4_000_000
     server.loop.pass_time(WRITE_TIMEOUT + MOMENT)
-    assert deaf.is_closed()
+    assert stalled.is_closed()
 
 
-def test_the_next_response_has_its_own_time(
+def test_the_next_response_has_its_own_time_limit(
     server: ScriptedServer, application: Application
 ) -> None:
     application.response = b"x" * 1_000_000
     server.config.timeout_keep_alive = 10 * int(WRITE_TIMEOUT)
-    deaf = server.connect()
+    stalled = server.connect()
     for _ in range(3):
-        deaf.transport.reads = False
-        deaf.send(GET)
+        stalled.transport.reads = False
+        stalled.send(GET)
         server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
-        assert not deaf.is_closed()
-        deaf.read()
-    assert statuses(deaf) == [200] * 3
+        assert not stalled.is_closed()
+        stalled.read()
+    assert statuses(stalled) == [200] * 3
 
 
-# -- when all places are taken
+# -- when all slots are in use
 
 
-def test_the_connection_that_waits_longest_makes_room(server: ScriptedServer) -> None:
+def test_the_longest_waiting_connection_is_closed(server: ScriptedServer) -> None:
     first, second, third = (server.connect() for _ in range(3))
-    first.send(GET)  # now it waits for its next request, and for less time than the others
+    first.send(GET)  # now it waits for its next request, for a shorter time than the others
     second.send(HEAD)
     assert server.slots.close_longest_waiting()
     server.loop.settle()
@@ -1051,8 +1047,8 @@ def test_the_connection_that_waits_longest_makes_room(server: ScriptedServer) ->
     assert server.notes == []
 
 
-def test_the_place_of_a_connection_that_was_closed_is_free(server: ScriptedServer) -> None:
-    """Else one new client would have all others closed, before the loop closes the first."""
+def test_the_slot_of_a_closed_connection_is_free(server: ScriptedServer) -> None:
+    """Otherwise one new client would close all others before the loop has closed the first."""
     for _ in range(5):
         server.connect()
     assert server.slots.close_longest_waiting()
@@ -1061,7 +1057,7 @@ def test_the_place_of_a_connection_that_was_closed_is_free(server: ScriptedServe
     assert len(server.state.connections) == 4
 
 
-def test_a_connection_that_is_being_answered_makes_no_room(
+def test_a_connection_with_a_running_request_is_not_closed(
     server: ScriptedServer, application: Application
 ) -> None:
     application.holds = True
@@ -1082,7 +1078,7 @@ def test_a_connection_that_is_being_answered_makes_no_room(
     assert not newest.is_closed()
 
 
-def test_a_long_body_makes_no_room(
+def test_a_connection_with_a_long_body_is_not_closed(
     server: ScriptedServer, client: Client, application: Application
 ) -> None:
     application.is_long = True
@@ -1091,11 +1087,11 @@ def test_a_long_body_makes_no_room(
     assert not server.slots.close_longest_waiting()
 
 
-# -- at a stop
+# -- during shutdown
 
 
 @pytest.mark.parametrize("start", [b"", GET, *HALF_REQUESTS.values()], ids=str)
-def test_a_client_that_still_sends_has_two_seconds(
+def test_a_client_that_is_still_sending_has_two_seconds(
     server: ScriptedServer, client: Client, start: bytes
 ) -> None:
     client.send(start)
@@ -1106,7 +1102,7 @@ def test_a_client_that_still_sends_has_two_seconds(
     assert client.is_closed()
 
 
-def test_a_client_whose_handshake_ends_after_it_has_two_seconds_as_well(
+def test_a_client_whose_handshake_ends_during_shutdown_has_two_seconds(
     server: ScriptedServer,
 ) -> None:
     server.stop()
@@ -1126,17 +1122,17 @@ def test_a_client_that_sends_a_long_body_has_two_seconds(
 
 
 def test_a_client_that_does_not_read_has_two_seconds(
-    server: ScriptedServer, deaf: Client, application: Application
+    server: ScriptedServer, stalled: Client, application: Application
 ) -> None:
     application.response = b"x" * 1_000_000
-    deaf.send(GET)
+    stalled.send(GET)
     server.stop()
     server.loop.pass_time(CLOSE_TIMEOUT + MOMENT)
-    assert deaf.is_closed()
+    assert stalled.is_closed()
 
 
 @pytest.mark.parametrize("start", [b"", GET, HEAD, POST[:-1]], ids=str)
-def test_a_request_that_arrives_within_them_is_answered(
+def test_a_request_that_arrives_within_two_seconds_is_handled(
     server: ScriptedServer, client: Client, start: bytes
 ) -> None:
     client.send(start)
@@ -1150,7 +1146,7 @@ def test_a_request_that_arrives_within_them_is_answered(
 
 
 @pytest.mark.parametrize("request_", [GET, POST])
-def test_a_request_that_is_being_answered_takes_its_time_and_is_the_last(
+def test_a_running_request_is_completed_and_is_the_last(
     server: ScriptedServer, client: Client, application: Application, request_: bytes
 ) -> None:
     application.holds = True
@@ -1164,7 +1160,7 @@ def test_a_request_that_is_being_answered_takes_its_time_and_is_the_last(
 
 
 @pytest.mark.parametrize("count", [3, 200])
-def test_pipelined_requests_are_all_answered_at_a_stop(
+def test_pipelined_requests_are_all_handled_during_shutdown(
     server: ScriptedServer, client: Client, application: Application, count: int
 ) -> None:
     application.holds = True
@@ -1178,10 +1174,10 @@ def test_pipelined_requests_are_all_answered_at_a_stop(
     assert client.is_closed()
 
 
-def test_a_response_is_sent_although_the_client_ends_in_the_same_turn_of_the_loop(
+def test_a_response_is_sent_although_the_client_closes_in_the_same_iteration(
     server: ScriptedServer,
 ) -> None:
-    """The transport closes itself then, and knows nothing of what was gathered."""
+    """The transport closes itself in this case, and does not know the collected response."""
 
     async def respond(_: Any, __: Any, send: Any) -> None:
         headers = [(b"content-length", b"2")]

@@ -1,4 +1,4 @@
-"""The server accepts as many connections as there is room for, and stops when it has to."""
+"""The server accepts as many connections as it has slots, and stops when necessary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GET = b"GET / HTTP/1.1\r\nHost: receiver\r\n\r\n"
 
 
 class Responder:
-    """Answers 200, each request once `may_answer` is set; counts the requests that it has."""
+    """Responds with 200 to each request once `may_answer` is set; counts the current requests."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -41,7 +41,7 @@ class Responder:
         await send({"type": "http.response.body", "body": b""})
 
 
-class Door:
+class Listener:
     """A listening socket whose next `failures` accepts fail."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -57,8 +57,8 @@ class Door:
         return self._sock.accept()
 
 
-def serve(test: Callable[[Server, Door, Responder], Awaitable[None]], most: int = 10) -> None:
-    """Run the test while a server with `most` places listens at the door."""
+def serve(test: Callable[[Server, Listener, Responder], Awaitable[None]], most: int = 10) -> None:
+    """Run the test while a server with `most` slots listens."""
 
     async def run() -> None:
         app = Responder()
@@ -68,10 +68,10 @@ def serve(test: Callable[[Server, Door, Responder], Awaitable[None]], most: int 
         config.load()
         server = Server(config, most, RequestLimits(), lambda *_: None, lambda: app.is_wanted)
         with socket.create_server(("127.0.0.1", 0)) as sock:
-            door = Door(sock)
-            await server.startup([door])  # type: ignore[list-item]
+            listener = Listener(sock)
+            await server.startup([listener])  # type: ignore[list-item]
             try:
-                await asyncio.wait_for(test(server, door, app), PATIENCE)
+                await asyncio.wait_for(test(server, listener, app), PATIENCE)
             finally:
                 app.may_answer.set()
                 server.force_exit = True
@@ -86,8 +86,8 @@ async def until(condition: Callable[[], object]) -> None:
     await asyncio.to_thread(wait_until, condition)
 
 
-def connect(door: Door, stack: ExitStack) -> socket.socket:
-    client = stack.enter_context(socket.create_connection(door.getsockname(), PATIENCE))
+def connect(listener: Listener, stack: ExitStack) -> socket.socket:
+    client = stack.enter_context(socket.create_connection(listener.getsockname(), PATIENCE))
     client.sendall(GET)
     client.setblocking(False)
     return client
@@ -97,12 +97,12 @@ async def read(client: socket.socket) -> bytes:
     return await asyncio.get_running_loop().sock_recv(client, 4096)
 
 
-def test_no_connection_is_closed_for_others_while_its_request_is_answered() -> None:
-    """The kernel holds those who come then."""
+def test_no_connection_is_closed_for_others_while_its_request_is_handled() -> None:
+    """The kernel queues the new connections meanwhile."""
 
-    async def test(server: Server, door: Door, app: Responder) -> None:
+    async def test(server: Server, listener: Listener, app: Responder) -> None:
         with ExitStack() as stack:
-            clients = [connect(door, stack) for _ in range(5)]
+            clients = [connect(listener, stack) for _ in range(5)]
             await until(lambda: app.requests == 2)
             await until(lambda: server.is_full)
             assert len(server.server_state.connections) == 2
@@ -114,40 +114,42 @@ def test_no_connection_is_closed_for_others_while_its_request_is_answered() -> N
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_without_a_descriptor_it_tries_again(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accepting_is_retried_without_a_free_descriptor(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker, "ACCEPT_RETRY_DELAY", 0)
 
-    async def test(_: Server, door: Door, app: Responder) -> None:
+    async def test(_: Server, listener: Listener, app: Responder) -> None:
         app.may_answer.set()
-        door.failures = [number] * 3
+        listener.failures = [number] * 3
         with ExitStack() as stack:
-            assert b" 200 " in await read(connect(door, stack))
-        assert door.failures == []
+            assert b" 200 " in await read(connect(listener, stack))
+        assert listener.failures == []
 
     serve(test)
 
 
-def test_without_a_descriptor_who_waits_longest_is_closed() -> None:
-    async def test(server: Server, door: Door, app: Responder) -> None:
+def test_without_a_free_descriptor_the_longest_waiting_connection_is_closed() -> None:
+    async def test(server: Server, listener: Listener, app: Responder) -> None:
         app.may_answer.set()
         with ExitStack() as stack:
             silent = [
-                stack.enter_context(socket.create_connection(door.getsockname(), PATIENCE))
+                stack.enter_context(socket.create_connection(listener.getsockname(), PATIENCE))
                 for _ in range(2)
             ]
             await until(lambda: len(server.server_state.connections) == 2)
-            door.failures = [errno.EMFILE]
-            assert b" 200 " in await read(connect(door, stack))
+            listener.failures = [errno.EMFILE]
+            assert b" 200 " in await read(connect(listener, stack))
             silent[0].setblocking(False)
             assert await read(silent[0]) == b""
 
     serve(test)
 
 
-def test_the_kernel_takes_little_of_a_response_that_is_not_read() -> None:
-    async def test(server: Server, door: Door, app: Responder) -> None:
+def test_the_kernel_buffers_little_of_a_response_that_is_not_read() -> None:
+    async def test(server: Server, listener: Listener, app: Responder) -> None:
         with ExitStack() as stack:
-            connect(door, stack)
+            connect(listener, stack)
             await until(lambda: app.requests == 1)
             (connection,) = server.server_state.connections
             sock = connection.transport.get_extra_info("socket")
@@ -157,8 +159,8 @@ def test_the_kernel_takes_little_of_a_response_that_is_not_read() -> None:
     serve(test)
 
 
-def test_it_stops_when_it_is_not_wanted_any_more() -> None:
-    async def test(server: Server, _: Door, app: Responder) -> None:
+def test_the_server_stops_when_it_is_no_longer_wanted() -> None:
+    async def test(server: Server, _: Listener, app: Responder) -> None:
         assert not await server.on_tick(1)
         app.is_wanted = False
         assert await server.on_tick(2)
@@ -170,12 +172,12 @@ def test_it_stops_when_it_is_not_wanted_any_more() -> None:
 def process() -> Iterator[Worker]:
     """A worker process that was not started."""
     cfg = Config()
-    made = Worker(1, os.getppid(), [], None, 1, cfg, Logger(cfg))
-    yield made
-    made.tmp.close()
+    process = Worker(1, os.getppid(), [], None, 1, cfg, Logger(cfg))
+    yield process
+    process.tmp.close()
 
 
-def test_a_worker_is_not_wanted_when_the_process_that_started_it_is_gone(
+def test_a_worker_stops_when_its_parent_process_has_ended(
     process: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert process.is_wanted()
@@ -183,13 +185,13 @@ def test_a_worker_is_not_wanted_when_the_process_that_started_it_is_gone(
     assert not process.is_wanted()
 
 
-def test_a_worker_is_not_wanted_when_its_code_has_changed(process: Worker) -> None:
-    process.alive = False  # gunicorn's reloader does that
+def test_a_worker_stops_when_its_code_has_changed(process: Worker) -> None:
+    process.alive = False  # as gunicorn's reloader does
     assert not process.is_wanted()
 
 
-def test_sigquit_waits_for_nobody() -> None:
-    async def test(server: Server, _: Door, __: Responder) -> None:
+def test_sigquit_waits_for_no_request() -> None:
+    async def test(server: Server, _: Listener, __: Responder) -> None:
         server.handle_exit(signal.SIGTERM, None)
         assert (server.should_exit, server.force_exit) == (True, False)
         server.handle_exit(signal.SIGQUIT, None)
@@ -202,19 +204,19 @@ def test_sigquit_waits_for_nobody() -> None:
     ("descriptors", "expected"),
     [(1024, 512), (resource.RLIM_INFINITY, 512), (612, 512), (611, 511), (256, 156), (64, 32)],
 )
-def test_clients_leave_descriptors_for_the_record(descriptors: int, expected: int) -> None:
+def test_some_descriptors_are_reserved_for_the_record(descriptors: int, expected: int) -> None:
     assert connection_limit(512, descriptors) == expected
 
 
 def own_hook(worker: object, request: object) -> None:
-    """A function of an operator."""
+    """A function that an operator defined."""
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("accesslog", "-"), ("statsd_host", "localhost:1"), ("pre_request", own_hook)],
 )
-def test_who_wants_to_see_every_request_is_told_that_this_needs_another_class(
+def test_settings_that_inspect_every_request_need_another_worker_class(
     name: str, value: Any
 ) -> None:
     cfg = Config()

@@ -1,6 +1,6 @@
-"""How the pages look: on a phone and a desk, light and dark; with pictures to look at.
+"""How the pages look, on a phone and on a desktop, light and dark, with pictures.
 
-SCREENSHOTS=folder keeps a picture of every page there, and makes docs/dashboard.png anew.
+SCREENSHOTS=folder stores a screenshot of every page there, and creates docs/dashboard.png again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PAGES = {
     "endpoints": "endpoints",
     "quarantine": "quarantine",
 }
-# Text against what is painted behind it, by the formula of WCAG 2.
+# Compare text with the colour behind it, by the formula of WCAG 2.
 CONTRAST = """
 () => {
   const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
@@ -82,7 +82,7 @@ async () => {
 
 @dataclass(frozen=True)
 class BusyDay:
-    """A record that is only looked at, and where its dashboard is."""
+    """A record that is only read, and the address of its dashboard."""
 
     url: str
     newest: str
@@ -105,7 +105,7 @@ def recorded(
 
 @pytest.fixture
 def busy(recorded: BusyDay) -> BusyDay:
-    """Its worker was seen just now."""
+    """The record, whose worker was seen just now."""
     recorded.store.activity.heartbeat("here:1:worker", "worker", now_ms())
     return recorded
 
@@ -122,7 +122,7 @@ def enter(chromium: Browser, url: str, size: ViewportSize, scheme: Scheme) -> Pa
 
 
 def look(page: Page, address: str) -> None:
-    """Go there, and scroll past every picture so that it is loaded."""
+    """Open the page, and scroll past every picture so that it is loaded."""
     page.goto(address)
     page.evaluate(LOOK)
 
@@ -130,14 +130,14 @@ def look(page: Page, address: str) -> None:
 def keep(page: Page, folder: Path, name: str) -> None:
     page.screenshot(path=folder / f"{name}.png", full_page=True)
     if "SCREENSHOTS" in os.environ:
-        kept = Path(os.environ["SCREENSHOTS"])
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / f"{name}.png", kept / f"{name}.png")
+        screenshots = Path(os.environ["SCREENSHOTS"])
+        screenshots.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / f"{name}.png", screenshots / f"{name}.png")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-def test_a_busy_day_looks_right(
+def test_the_pages_of_a_busy_day_fit_and_are_readable(
     chromium: Browser, busy: BusyDay, tmp_path: Path, size: ViewportSize, scheme: Scheme
 ) -> None:
     page = enter(chromium, busy.url, size, scheme)
@@ -149,7 +149,9 @@ def test_a_busy_day_looks_right(
     page.context.close()
 
 
-def test_the_picture_in_the_docs(chromium: Browser, busy: BusyDay, tmp_path: Path) -> None:
+def test_the_screenshot_in_the_docs_is_complete(
+    chromium: Browser, busy: BusyDay, tmp_path: Path
+) -> None:
     page = enter(chromium, busy.url, WIDE, "light")
     look(page, f"{busy.url}/dashboard/")
     page.screenshot(path=tmp_path / "dashboard.png", full_page=True)
@@ -159,7 +161,7 @@ def test_the_picture_in_the_docs(chromium: Browser, busy: BusyDay, tmp_path: Pat
     assert (ROOT / "docs" / "dashboard.png").stat().st_size > 10_000
 
 
-def test_long_and_hostile_words_break_no_narrow_page(
+def test_long_and_hostile_words_fit_on_narrow_pages(
     chromium: Browser, url: str, store: SqliteStore, tmp_path: Path
 ) -> None:
     rich = rich_record.fill(store, tmp_path / "pictures", now_ms())

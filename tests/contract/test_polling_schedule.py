@@ -1,4 +1,4 @@
-"""What every store promises about asking: once each, in time, and what came of it."""
+"""The promises of every store about queries: one at a time, in time, and with the right effects."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SOON = NOW + 90_000
 
 def put(store: Store, task_id: str = "task-1", **more: object) -> Task:
     task = Task(task_id, "kling", Status.CREATED, NOW, NOW, deadline_at=SOON, expects_callback=True)
-    made = replace(task, **more)  # type: ignore[arg-type]
-    store.inbox.create_task(made)
-    return made
+    new_task = replace(task, **more)  # type: ignore[arg-type]
+    store.inbox.create_task(new_task)
+    return new_task
 
 
 def queried(raw: bytes) -> Callback:
-    """The same words as the answer to our question."""
+    """Return the same message as the response to our query."""
     return callback(b'{"code": 0, "data": ' + raw + b"}", source=Source.QUERY, trust=Trust.QUERIED)
 
 
@@ -38,19 +38,20 @@ def counted(store: Store) -> dict[str, int]:
     return {counter.name: counter.value for counter in store.metrics.counters()}
 
 
-# -- whom to ask about
+# -- which tasks to query
 
 
-def test_a_task_is_overdue_from_its_deadline_on(store: Store) -> None:
+def test_a_task_is_overdue_from_its_deadline(store: Store) -> None:
     put(store)
     assert store.polling.next_deadline_at() == SOON
     assert store.polling.claim_overdue(SOON - 1, SOON + 60_000, 5) == []
     (task,) = store.polling.claim_overdue(SOON, SOON + 60_000, 5)
     assert (task.id, task.asked, task.deadline_at) == ("task-1", 1, SOON + 60_000)
-    assert store.polling.claim_overdue(SOON, SOON + 60_000, 5) == []  # somebody asks already
+    # another poller queries it already
+    assert store.polling.claim_overdue(SOON, SOON + 60_000, 5) == []
 
 
-def test_several_pollers_ask_about_each_task_once(store: Store) -> None:
+def test_several_pollers_query_each_task_once(store: Store) -> None:
     for number in range(40):
         put(store, f"task-{number}")
     with ThreadPoolExecutor(8) as pool:
@@ -61,7 +62,7 @@ def test_several_pollers_ask_about_each_task_once(store: Store) -> None:
     assert len(ids) == len(set(ids)) == 40
 
 
-def test_a_paused_account_is_left_alone(store: Store) -> None:
+def test_tasks_of_a_paused_account_are_not_claimed(store: Store) -> None:
     put(store, "mine")
     put(store, "others", account="shop2")
     store.polling.pause("kling:default", SOON + 1_000)
@@ -72,17 +73,17 @@ def test_a_paused_account_is_left_alone(store: Store) -> None:
     ]
 
 
-def test_a_task_that_moves_on_keeps_its_deadline(store: Store) -> None:
+def test_a_task_that_makes_progress_keeps_its_deadline(store: Store) -> None:
     put(store)
     Ingest(store).accept(callback(body("processing")))
     assert store.polling.next_deadline_at() == SOON
 
 
-def test_an_ended_task_has_no_deadline(store: Store) -> None:
+def test_a_final_status_removes_the_deadline(store: Store) -> None:
     put(store)
     Ingest(store).accept(callback())
     assert store.polling.next_deadline_at() is None
-    store.polling.query_at("task-1", NOW)  # unless its result is gone
+    store.polling.query_at("task-1", NOW)  # unless its result has expired
     assert [task.id for task in store.polling.claim_overdue(NOW, SOON, 5)] == ["task-1"]
 
 
@@ -100,7 +101,7 @@ def test_the_usual_duration_is_the_median_of_successes(store: Store) -> None:
 # -- giving up
 
 
-def test_giving_up_is_told_once_and_a_late_callback_still_moves(store: Store) -> None:
+def test_giving_up_is_reported_once_and_a_late_callback_is_still_recorded(store: Store) -> None:
     hooks = [replace(subscription("alarm"), on=frozenset({"given_up"})), subscription("mail")]
     ingest = Ingest(store, hooks)
     put(store)
@@ -116,17 +117,17 @@ def test_giving_up_is_told_once_and_a_late_callback_still_moves(store: Store) ->
     assert store.queries.task("task-1").status is Status.SUCCEEDED
 
 
-def test_what_has_ended_is_not_given_up(store: Store) -> None:
+def test_a_task_with_a_final_status_is_not_given_up(store: Store) -> None:
     put(store)
     Ingest(store).accept(callback())
     Ingest(store).give_up("task-1", SOON)
     assert store.queries.task("task-1").given_up_at is None
 
 
-# -- what a poll brings
+# -- the effects of a query
 
 
-def test_a_poll_that_moves_a_task_is_a_repair_and_an_end_is_a_missed_callback(
+def test_progress_by_a_query_is_a_repair_and_a_final_status_is_a_missed_callback(
     store: Store,
 ) -> None:
     put(store)
@@ -139,7 +140,7 @@ def test_a_poll_that_moves_a_task_is_a_repair_and_an_end_is_a_missed_callback(
     ]
 
 
-def test_a_poll_that_brings_nothing_new_repairs_nothing(store: Store) -> None:
+def test_a_query_without_news_is_not_a_repair(store: Store) -> None:
     put(store)
     ingest = Ingest(store)
     ingest.accept(callback(body("processing")))
@@ -147,13 +148,13 @@ def test_a_poll_that_brings_nothing_new_repairs_nothing(store: Store) -> None:
     assert store.metrics.counters() == []
 
 
-def test_a_provider_without_callbacks_misses_none(store: Store) -> None:
+def test_a_provider_without_callbacks_has_no_missed_callbacks(store: Store) -> None:
     put(store, expects_callback=False)
     Ingest(store).accept(queried(body()))
     assert store.metrics.counters() == []
 
 
-def test_the_same_end_by_callback_and_by_poll_fires_once(store: Store) -> None:
+def test_the_same_final_status_by_callback_and_by_query_calls_a_hook_once(store: Store) -> None:
     put(store)
     ingest = Ingest(store, [subscription("mail")])
     assert ingest.accept(queried(body())) is Outcome.RECORDED
@@ -161,20 +162,20 @@ def test_the_same_end_by_callback_and_by_poll_fires_once(store: Store) -> None:
     assert len(store.lists.deliveries()) == 1
 
 
-def test_a_fresh_url_replaces_the_one_that_expired(store: Store) -> None:
+def test_a_fresh_url_replaces_the_expired_one(store: Store) -> None:
     put(store)
     ingest = Ingest(store, [subscription("pictures")])
     ingest.accept(callback(body()))
     fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
     assert ingest.accept(queried(body(task_result=fresh))) is Outcome.DUPLICATE
     (delivery,) = store.outbox.claim("w", SOON, SOON + 1, 5)
-    told = store.outbox.notice_source(delivery).callback
-    assert told is not None
-    assert b"fresh.png" in told.body
+    delivered = store.outbox.notice_source(delivery).callback
+    assert delivered is not None
+    assert b"fresh.png" in delivered.body
     assert store.queries.task("task-1").trust is Trust.QUERIED
 
 
-def test_a_contradiction_is_asked_about_and_counted(store: Store) -> None:
+def test_a_conflict_is_queried_and_counted(store: Store) -> None:
     put(store)
     ingest = Ingest(store)
     ingest.accept(callback(body("failed")))
@@ -183,12 +184,13 @@ def test_a_contradiction_is_asked_about_and_counted(store: Store) -> None:
     assert counted(store)[CONFLICTS] == 1
     assert ingest.accept(queried(body("failed"))) is Outcome.DUPLICATE
     assert store.polling.next_deadline_at() is None
-    late = callback(body("succeed", updated_at=1))  # now the end rests on the provider's answer
+    # now the final status comes from the provider's response
+    late = callback(body("succeed", updated_at=1))
     assert ingest.accept(late) is Outcome.CONFLICT
     assert store.polling.next_deadline_at() is None
 
 
-# -- ends that count only once the provider was asked
+# -- final statuses that count only after a query
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_a_contradiction_is_asked_about_and_counted(store: Store) -> None:
     ],
 )
 @pytest.mark.parametrize("status", ["succeed", "failed"])
-def test_an_end_counts_when_it_is_trusted_enough(
+def test_a_final_status_counts_when_it_is_trusted_enough(
     store: Store, confirm: Confirm, trust: Trust, outcome: Outcome, status: str
 ) -> None:
     put(store)
@@ -214,14 +216,15 @@ def test_an_end_counts_when_it_is_trusted_enough(
     assert store.polling.next_deadline_at() == (None if moved else NOW)
 
 
-def test_what_the_provider_then_says_counts(store: Store) -> None:
+def test_the_response_of_the_provider_counts(store: Store) -> None:
     put(store)
     ingest = Ingest(store, [subscription("mail")], Confirm.UNSIGNED)
-    ingest.accept(callback(body("succeed")))  # forged, perhaps
+    ingest.accept(callback(body("succeed")))  # possibly forged
     assert ingest.accept(queried(body("failed"))) is Outcome.RECORDED
     assert store.queries.task("task-1").status is Status.FAILED
     assert [delivery.status for delivery in store.lists.deliveries()] == ["failed"]
-    assert store.metrics.counters() == []  # the callback was not missed: it came, and was confirmed
+    # the callback was not missed: it arrived, and was confirmed
+    assert store.metrics.counters() == []
 
 
 def test_progress_needs_no_confirmation(store: Store) -> None:
@@ -230,7 +233,7 @@ def test_progress_needs_no_confirmation(store: Store) -> None:
     assert ingest.accept(callback(body("processing"))) is Outcome.RECORDED
 
 
-def test_a_success_with_nothing_in_it_is_kept_and_asked_about(store: Store) -> None:
+def test_a_success_without_a_result_is_stored_and_queried(store: Store) -> None:
     put(store)
     ingest = Ingest(store, [subscription("mail")])
     empty: dict[str, list[Any]] = {"images": [], "videos": [], "audios": []}
@@ -239,7 +242,7 @@ def test_a_success_with_nothing_in_it_is_kept_and_asked_about(store: Store) -> N
     assert store.polling.next_deadline_at() == NOW
     store.polling.query_at("task-1", SOON)
     assert ingest.accept(queried(body(task_result=empty))) is Outcome.CONFIRMING
-    assert store.polling.next_deadline_at() == SOON  # by the schedule, not in a circle
+    assert store.polling.next_deadline_at() == SOON  # by the schedule, not repeatedly
     assert ingest.accept(queried(body())) is Outcome.RECORDED
     assert [delivery.state for delivery in store.lists.deliveries()] == [State.PENDING]
 
@@ -251,7 +254,7 @@ def signed(raw: bytes) -> Callback:
     return replace(callback(raw, trust=Trust.SIGNED), task_id=None)
 
 
-def test_a_signed_callback_finds_its_task_by_our_id(store: Store) -> None:
+def test_a_signed_callback_is_assigned_to_its_task_by_our_id(store: Store) -> None:
     put(store)
     raw = body("processing", task_info={"external_task_id": "task-1"})
     assert Ingest(store).accept(signed(raw)) is Outcome.RECORDED
@@ -259,7 +262,7 @@ def test_a_signed_callback_finds_its_task_by_our_id(store: Store) -> None:
     assert (task.status, task.trust) == (Status.PROCESSING, Trust.SIGNED)
 
 
-def test_a_signed_callback_finds_its_task_by_the_providers_id(store: Store) -> None:
+def test_a_signed_callback_is_assigned_to_its_task_by_the_providers_id(store: Store) -> None:
     put(store)
     Ingest(store).accept(callback(body("submitted")))
     assert Ingest(store).accept(signed(body("succeed"))) is Outcome.RECORDED
@@ -267,7 +270,7 @@ def test_a_signed_callback_finds_its_task_by_the_providers_id(store: Store) -> N
     assert store.queries.task_by_provider_id("kling", "828338674605220001").id == "task-1"
 
 
-def test_a_signed_callback_of_a_task_we_never_saw_is_adopted_once(store: Store) -> None:
+def test_a_signed_callback_of_an_unknown_task_is_adopted_once(store: Store) -> None:
     raws = [
         body(status, task_info={"external_task_id": "ORDER-7"})
         for status in ("submitted", "processing", "succeed") * 3
@@ -278,51 +281,51 @@ def test_a_signed_callback_of_a_task_we_never_saw_is_adopted_once(store: Store) 
     assert (task.reference, task.status) == ("ORDER-7", Status.SUCCEEDED)
 
 
-def test_what_was_signed_and_not_understood_is_kept_and_replayed(store: Store) -> None:
+def test_a_signed_callback_in_quarantine_can_be_replayed(store: Store) -> None:
     store.inbox.quarantine(signed(body("succeed")), "a status we did not know then")
-    (kept,) = store.lists.callbacks()
-    assert (kept.callback.task_id, kept.callback.provider) == (None, "kling")
-    assert Ingest(store).replay(kept.id) is Outcome.RECORDED
+    (quarantined,) = store.lists.callbacks()
+    assert (quarantined.callback.task_id, quarantined.callback.provider) == (None, "kling")
+    assert Ingest(store).replay(quarantined.id) is Outcome.RECORDED
     (task,) = store.lists.tasks()
     assert task.status is Status.SUCCEEDED
-    assert store.queries.callback(kept.id).callback.task_id == task.id
+    assert store.queries.callback(quarantined.id).callback.task_id == task.id
 
 
-def test_the_same_signed_bytes_in_quarantine_are_counted_and_replayed(store: Store) -> None:
+def test_repeated_signed_bytes_in_quarantine_are_counted_and_can_be_replayed(store: Store) -> None:
     for _ in range(3):
         store.inbox.quarantine(signed(body("succeed")), "not understood")
-    (kept,) = store.lists.callbacks()
-    assert kept.repeats == 2
-    Ingest(store).accept(callback(body("succeed")))  # the same bytes, for a task of ours
+    (quarantined,) = store.lists.callbacks()
+    assert quarantined.repeats == 2
+    Ingest(store).accept(callback(body("succeed")))  # the same bytes, for one of our tasks
     store.inbox.quarantine(replace(signed(body("succeed")), headers={"a": "b"}), "again")
     for stored in store.lists.callbacks(outcome=Outcome.QUARANTINED):
         assert Ingest(store).replay(stored.id) in (Outcome.DUPLICATE, Outcome.RECORDED)
 
 
-def test_a_conflict_that_is_repeated_is_counted_and_asked_about_once(store: Store) -> None:
+def test_a_repeated_conflict_is_counted_and_queried_once(store: Store) -> None:
     ingest = Ingest(store)
     ingest.accept(callback(body("succeed")))
     assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
     assert store.polling.next_deadline_at() is not None
-    store.polling.query_at("task-1", None)  # as the poller does once it has asked
+    store.polling.query_at("task-1", None)  # as the poller does after its query
     assert ingest.accept(callback(body("failed"))) is Outcome.CONFLICT
     assert store.polling.next_deadline_at() is None
     assert counted(store)[CONFLICTS] == 1
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b" {} \n", b"[]", b"null", b'""'])
-def test_an_empty_message_is_kept_and_puts_no_task_on_record(store: Store, raw: bytes) -> None:
-    """Such as the probe of a provider, or a person with curl."""
+def test_an_empty_message_is_stored_and_creates_no_task(store: Store, raw: bytes) -> None:
+    """Such messages are the probe of a provider, or come from a person with curl."""
     with pytest.raises(RequestRefused):
         Ingest(store).accept(callback(raw, "unknown"))
     assert store.lists.tasks() == []
-    (kept,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
-    assert kept.callback.body == raw
+    (quarantined,) = store.lists.callbacks(outcome=Outcome.QUARANTINED)
+    assert quarantined.callback.body == raw
 
 
-def test_an_empty_message_about_a_known_task_is_kept_with_it(store: Store) -> None:
+def test_an_empty_message_about_a_known_task_is_stored_with_it(store: Store) -> None:
     put(store)
     with pytest.raises(RequestRefused):
         Ingest(store).accept(callback(b"{}"))
-    (kept,) = store.queries.history("task-1").callbacks
-    assert kept.outcome is Outcome.QUARANTINED
+    (stored,) = store.queries.history("task-1").callbacks
+    assert stored.outcome is Outcome.QUARANTINED

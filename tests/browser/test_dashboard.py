@@ -1,4 +1,4 @@
-"""What people do on the dashboard, in a real browser."""
+"""How people use the dashboard, in a real browser."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from tests.support.patience import wait_until
 from tests.support.rich_record import picture
 from tests.support.samples import body, callback, subscription
 
-MINUTE = 60_000  # ms; a page follows the record within two or three seconds
+MINUTE = 60_000  # ms; a page shows a change of the record within two or three seconds
 HOOKS = (subscription("pictures"), subscription("mail", after="pictures"))
 
 
 def begin(store: SqliteStore) -> None:
     now = now_ms()
     store.inbox.create_task(Task("t1", "kling", Status.CREATED, now, now, reference="ORDER-7"))
-    tell(store, "submitted")
+    receive(store, "submitted")
 
 
-def tell(store: SqliteStore, status: str) -> None:
+def receive(store: SqliteStore, status: str) -> None:
     Ingest(store, HOOKS).accept(callback(body(status), "t1", received_at=now_ms()))
 
 
 def end(store: SqliteStore, state: State, answer: str, folder: Path | None = None) -> None:
-    """One attempt at every delivery that is due."""
+    """Make one attempt at every due delivery."""
     now = now_ms()
     for delivery in store.outbox.claim("w", now, now + 60_000, 9):
         files = [picture(folder)] if folder and delivery.hook == "pictures" else []
@@ -49,7 +49,7 @@ def status_of(page: Page) -> str:
     return page.locator('[data-live="status"]').inner_text()
 
 
-def test_a_task_is_watched_from_submission_to_its_picture(
+def test_a_task_is_followed_from_submission_to_its_picture(
     page: Page, url: str, store: SqliteStore, tmp_path: Path
 ) -> None:
     begin(store)
@@ -58,9 +58,9 @@ def test_a_task_is_watched_from_submission_to_its_picture(
     badge = page.locator('[data-live="status"]')
     expect(badge).to_contain_text("submitted")
     page.evaluate("window.sameDocument = true")
-    tell(store, "processing")
+    receive(store, "processing")
     expect(badge).to_contain_text("processing")
-    tell(store, "succeed")
+    receive(store, "succeed")
     end(store, State.DELIVERED, "downloaded 1 file(s)", tmp_path / "pictures")
     expect(badge).to_contain_text("succeeded")
     thumbnail = page.get_by_alt_text("Output 1 of ORDER-7")
@@ -72,11 +72,11 @@ def test_a_task_is_watched_from_submission_to_its_picture(
     assert page.evaluate("document.images[0].naturalWidth") == 600
 
 
-def test_a_dead_letter_is_redelivered_and_seen_to_arrive(
+def test_a_dead_letter_is_redelivered_and_shown_as_delivered(
     page: Page, url: str, store: SqliteStore
 ) -> None:
     begin(store)
-    tell(store, "succeed")
+    receive(store, "succeed")
     end(store, State.DEAD, "550 no such mailbox")
     end(store, State.DELIVERED, "250 OK")
     page.goto(f"{url}/dashboard/")
@@ -92,9 +92,11 @@ def test_a_dead_letter_is_redelivered_and_seen_to_arrive(
     expect(row).to_contain_text("250 OK this time")
 
 
-def test_many_are_redelivered_after_a_dry_run(page: Page, url: str, store: SqliteStore) -> None:
+def test_many_deliveries_are_redelivered_after_a_dry_run(
+    page: Page, url: str, store: SqliteStore
+) -> None:
     begin(store)
-    tell(store, "succeed")
+    receive(store, "succeed")
     end(store, State.DEAD, "no")
     page.goto(f"{url}/dashboard/dead")
     page.get_by_role("link", name="Redeliver many").click()
@@ -106,7 +108,7 @@ def test_many_are_redelivered_after_a_dry_run(page: Page, url: str, store: Sqlit
     assert store.lists.deliveries(hook="pictures")[0].state is State.PENDING
 
 
-def test_a_wrong_password_is_told(visitor: Page, url: str) -> None:
+def test_a_wrong_password_is_reported(visitor: Page, url: str) -> None:
     visitor.get_by_label("Password").fill("not this one")
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("alert")).to_have_text("That is not the password.")
@@ -117,12 +119,13 @@ def test_a_wrong_password_is_told(visitor: Page, url: str) -> None:
     visitor.wait_for_url(f"{url}/dashboard/login")
 
 
-def test_a_form_of_another_session_is_refused(visitor: Page, url: str, store: SqliteStore) -> None:
+def test_a_form_with_a_wrong_token_is_refused(visitor: Page, url: str, store: SqliteStore) -> None:
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
     visitor.goto(f"{url}/dashboard/endpoints")
-    visitor.get_by_role("button", name="Live").click()  # or it would bring a fresh one
+    # otherwise an update would bring a new token
+    visitor.get_by_role("button", name="Live").click()
     visitor.evaluate(
         "for (const field of document.getElementsByName('csrf_token')) field.value = 'forged'"
     )
@@ -149,10 +152,10 @@ def test_a_form_on_another_site_is_sent_without_our_cookie(
     assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.CLOSED
 
 
-def test_a_test_event_is_asked_for_and_seen_to_arrive(
+def test_a_test_event_is_requested_and_shown_as_delivered(
     page: Page, url: str, store: SqliteStore
 ) -> None:
-    """The other side is a real one; the worker's rounds are ours."""
+    """The endpoint is real, and the test runs the worker's rounds."""
     with Site() as slack:
         slack.pages["/hook"] = PageOfSite(b"ok")
         options = {"url": f"{slack.url}/hook", "allow_private": True}
@@ -180,7 +183,7 @@ def test_a_test_event_is_asked_for_and_seen_to_arrive(
         assert len(slack.requests) == 1
 
 
-def test_an_endpoint_is_paused_and_goes_on(page: Page, url: str, store: SqliteStore) -> None:
+def test_an_endpoint_is_paused_and_resumed(page: Page, url: str, store: SqliteStore) -> None:
     page.goto(f"{url}/dashboard/endpoints")
     page.get_by_role("button", name="Pause mail").click()
     expect(page.get_by_role("status")).to_contain_text("mail is paused")
@@ -189,32 +192,30 @@ def test_an_endpoint_is_paused_and_goes_on(page: Page, url: str, store: SqliteSt
     expect(page.get_by_role("status")).to_contain_text("mail is resumed")
 
 
-def test_a_page_that_is_held_still_does_not_change(
-    page: Page, url: str, store: SqliteStore
-) -> None:
+def test_a_paused_page_does_not_change(page: Page, url: str, store: SqliteStore) -> None:
     begin(store)
     followed: list[str] = []
-    page.clock.install()  # so that the page's time can be passed
+    page.clock.install()  # so that the test can advance the page's time
     page.goto(f"{url}/dashboard/tasks/t1")
     page.get_by_role("button", name="Live").click()
-    held = page.get_by_role("button", name="Paused")
-    expect(held).to_have_attribute("aria-pressed", "false")
-    tell(store, "processing")
+    paused = page.get_by_role("button", name="Paused")
+    expect(paused).to_have_attribute("aria-pressed", "false")
+    receive(store, "processing")
     page.on("request", lambda sent: followed.append(sent.url) if "x-live" in sent.headers else None)
-    page.clock.fast_forward(MINUTE)  # a page that follows would have asked
+    page.clock.fast_forward(MINUTE)  # a live page would have sent a request
     assert page.evaluate("fetch(location.href).then((answer) => answer.status)") == 200
     assert followed == []
     assert "submitted" in status_of(page)
-    held.click()
+    paused.click()
     page.clock.fast_forward(MINUTE)
     expect(page.locator('[data-live="status"]')).to_contain_text("processing")
 
 
-def test_what_is_open_and_where_the_keyboard_is_outlasts_a_change(
+def test_open_details_and_keyboard_focus_survive_a_change(
     page: Page, url: str, store: SqliteStore
 ) -> None:
     begin(store)
-    tell(store, "succeed")
+    receive(store, "succeed")
     end(store, State.DEAD, "no")
     page.goto(f"{url}/dashboard/tasks/t1")
     page.locator("summary").last.click()
@@ -227,11 +228,11 @@ def test_what_is_open_and_where_the_keyboard_is_outlasts_a_change(
     assert page.locator("details.message").last.get_attribute("open") is not None
 
 
-def test_it_says_when_nobody_answers(visitor: Page, url: str) -> None:
+def test_a_missing_response_is_shown(visitor: Page, url: str) -> None:
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("button", name="Live")).to_be_visible()
-    visitor.clock.install()  # so that the page's time can be passed
+    visitor.clock.install()  # so that the test can advance the page's time
     visitor.goto(f"{url}/dashboard/tasks")
     visitor.route(f"{url}/dashboard/tasks", lambda route: route.fulfill(status=503, body=""))
     visitor.clock.fast_forward(MINUTE)
@@ -241,7 +242,7 @@ def test_it_says_when_nobody_answers(visitor: Page, url: str) -> None:
     expect(visitor.get_by_role("button", name="Live")).to_be_visible()
 
 
-def test_the_keyboard_comes_first_to_the_content(page: Page, url: str) -> None:
+def test_the_first_tab_stop_skips_to_the_content(page: Page, url: str) -> None:
     page.goto(f"{url}/dashboard/tasks")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
@@ -249,7 +250,7 @@ def test_the_keyboard_comes_first_to_the_content(page: Page, url: str) -> None:
     assert page.evaluate("document.activeElement.id") == "main"
 
 
-def test_everything_works_without_a_script(chromium: Browser, url: str, store: SqliteStore) -> None:
+def test_everything_works_without_scripts(chromium: Browser, url: str, store: SqliteStore) -> None:
     begin(store)
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -1,4 +1,4 @@
-"""What every store promises about counts: sums of all processes, and how many tasks are open."""
+"""Every store adds up the counts of all processes, and counts the open tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.samples import body, callback
 NOW = 1_765_519_851_000
 
 
-def test_what_several_processes_add_is_summed(store: Store) -> None:
+def test_counts_of_several_processes_are_added_up(store: Store) -> None:
     names = ("a", "b", "c")
 
     def add(number: int) -> None:
@@ -28,19 +28,19 @@ def test_what_several_processes_add_is_summed(store: Store) -> None:
     assert store.metrics.samples() == [Sample(name, ("é", '"'), 30.0) for name in names]
 
 
-def test_labels_are_told_apart(store: Store) -> None:
+def test_different_labels_are_distinguished(store: Store) -> None:
     store.metrics.add([Sample("a", ("x", "y"), 1), Sample("a", ("xy",), 2), Sample("a", (), 3)], [])
     found = {reading.labels: reading.value for reading in store.metrics.samples()}
     assert found == {("x", "y"): 1, ("xy",): 2, (): 3}
 
 
-def test_an_instant_only_gets_later(store: Store) -> None:
+def test_an_instant_never_gets_earlier(store: Store) -> None:
     for value in (5.0, 9.25, 7.0):
         store.metrics.add([], [Sample("seen", ("kling",), value)])
     assert store.metrics.samples() == [Sample("seen", ("kling",), 9.25)]
 
 
-def test_open_tasks_are_counted_until_they_end_or_are_given_up_on(store: Store) -> None:
+def test_open_tasks_are_counted_until_they_end_or_are_given_up(store: Store) -> None:
     for number in range(4):
         at = NOW + number * 1000
         task = Task(f"t{number}", "kling", Status.CREATED, NOW, NOW, deadline_at=at)
@@ -53,7 +53,8 @@ def test_open_tasks_are_counted_until_they_end_or_are_given_up_on(store: Store) 
     ]
     Ingest(store).accept(callback(body("succeed"), "t0"))
     Ingest(store).accept(callback(body("failed"), "t0"))
-    assert store.queries.task("t0").deadline_at is not None  # ended, and asked about all the same
+    # ended, but nevertheless due for a query
+    assert store.queries.task("t0").deadline_at is not None
     store.inbox.give_up("t1", NOW, ())
     store.inbox.give_up("m", NOW, ())
     assert store.metrics.open_tasks(NOW) == [OpenTasks("kling", 2, 2, 0)]

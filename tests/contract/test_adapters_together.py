@@ -1,4 +1,4 @@
-"""Each provider's three rooms meet: ours out, theirs in the sandbox, ours in."""
+"""The three adapters of each provider work together: submitter, sandbox and receiver."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 
 
 class Sink:
-    """Keeps every callback as it came, and answers 200."""
+    """A server that keeps every callback as received, and responds with 200."""
 
     def __init__(self) -> None:
         self.received: list[tuple[dict[str, str], bytes]] = []
@@ -53,7 +53,7 @@ class Sink:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self.server = LoopbackServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/callback"
@@ -68,20 +68,20 @@ class Sink:
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    made = Sink()
-    yield made
-    made.close()
+    sink = Sink()
+    yield sink
+    sink.close()
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     behaviour = Behaviour(pace=0.1, webhook_secret=WEBHOOK_SECRET, requests_a_minute=10_000)
-    with Sandbox(behaviour=behaviour) as made:
-        yield made
+    with Sandbox(behaviour=behaviour) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(params=NAMES)
-def room(
+def adapter(
     request: pytest.FixtureRequest, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> Provider:
     for name, value in sandbox.env().items():
@@ -90,10 +90,10 @@ def room(
 
 
 def picture(side: int) -> str:
-    """A picture as raw Base64."""
-    made = io.BytesIO()
-    Image.new("RGB", (side, side), "white").save(made, "PNG")
-    return base64.b64encode(made.getvalue()).decode()
+    """Return a picture as raw Base64."""
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "white").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def shipped(name: str) -> str:
@@ -104,25 +104,25 @@ def order(**more: str) -> TryOn:
     return TryOn(shipped("person.jpg"), shipped("garment.png"), new_task_id(), **more)
 
 
-def event(room: Provider, answer: Answer, source: Source) -> Event:
-    """What our room on the way in makes of an answer."""
-    told = Callback(room.name, "task-1", answer.body, 1_781_080_794_000, source=source)
-    return providers.get(room.name).parse(told)
+def event(adapter: Provider, answer: Answer, source: Source) -> Event:
+    """Return what the receiver's adapter parses from a response."""
+    message = Callback(adapter.name, "task-1", answer.body, 1_781_080_794_000, source=source)
+    return providers.get(adapter.name).parse(message)
 
 
-def ended(room: Provider, provider_task_id: str) -> Event:
+def ended(adapter: Provider, provider_task_id: str) -> Event:
     def end() -> Event | None:
-        found = event(room, room.fetch(provider_task_id=provider_task_id), Source.QUERY)
+        found = event(adapter, adapter.fetch(provider_task_id=provider_task_id), Source.QUERY)
         return found if found.status.is_terminal else None
 
     found: Event = wait_for(end)
     return found
 
 
-def test_a_task_is_created_followed_and_its_picture_fetched(room: Provider) -> None:
-    created = event(room, room.create(order()), Source.CREATE)
+def test_a_task_is_created_polled_and_its_picture_downloaded(adapter: Provider) -> None:
+    created = event(adapter, adapter.create(order()), Source.CREATE)
     assert created.status is Status.SUBMITTED
-    found = ended(room, created.provider_task_id)
+    found = ended(adapter, created.provider_task_id)
     assert found.status is Status.SUCCEEDED
     assert found.provider_task_id == created.provider_task_id
     (media,) = found.media
@@ -131,70 +131,70 @@ def test_a_task_is_created_followed_and_its_picture_fetched(room: Provider) -> N
         assert min(image.size) >= 300
 
 
-def test_a_failure_says_why(room: Provider, sandbox: Sandbox) -> None:
-    sandbox.next(room.name, "failed")
-    created = event(room, room.create(order()), Source.CREATE)
-    found = ended(room, created.provider_task_id)
+def test_a_failure_contains_the_reason(adapter: Provider, sandbox: Sandbox) -> None:
+    sandbox.next(adapter.name, "failed")
+    created = event(adapter, adapter.create(order()), Source.CREATE)
+    found = ended(adapter, created.provider_task_id)
     assert (found.status, found.media) == (Status.FAILED, ())
     assert found.reason == "Failure to pass the risk control system"
 
 
-def test_an_unknown_task_is_not_a_failed_task(room: Provider) -> None:
+def test_an_unknown_task_is_not_a_failed_task(adapter: Provider) -> None:
     with pytest.raises(NotFoundAtProvider):
-        room.fetch(provider_task_id="999999999999999999")
+        adapter.fetch(provider_task_id="999999999999999999")
 
 
-def test_a_picture_that_is_too_small_is_wrong_input(room: Provider) -> None:
+def test_too_small_a_picture_is_wrong_input(adapter: Provider) -> None:
     with pytest.raises(WrongInput, match="cloth_image"):
-        room.create(TryOn(shipped("person.jpg"), picture(side=100), new_task_id()))
+        adapter.create(TryOn(shipped("person.jpg"), picture(side=100), new_task_id()))
 
 
-def test_a_wrong_key_is_the_account_s_fault(
-    room: Provider, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_key_is_an_error_of_the_account(
+    adapter: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(KEYS[room.name], "a-key-that-nobody-has-given-us-ever")
+    monkeypatch.setenv(KEYS[adapter.name], "a-key-that-nobody-has-given-us-ever")
     with pytest.raises(WrongAccount):
-        open_provider(room.name).create(order())
+        open_provider(adapter.name).create(order())
 
 
-def test_callbacks_tell_the_same_as_queries(room: Provider, sink: Sink) -> None:
-    created = event(room, room.create(order(callback_url=sink.url)), Source.CREATE)
-    found = ended(room, created.provider_task_id)
-    if not room.has_callbacks:
+def test_callbacks_and_queries_result_in_the_same_event(adapter: Provider, sink: Sink) -> None:
+    created = event(adapter, adapter.create(order(callback_url=sink.url)), Source.CREATE)
+    found = ended(adapter, created.provider_task_id)
+    if not adapter.has_callbacks:
         assert sink.received == []
         return
-    events = [read(room, body) for _, body in all_three(sink)]
-    assert [told.status for told in events] == ["submitted", "processing", "succeeded"]
-    assert {told.provider_task_id for told in events} == {created.provider_task_id}
+    events = [read(adapter, body) for _, body in all_three(sink)]
+    assert [message.status for message in events] == ["submitted", "processing", "succeeded"]
+    assert {message.provider_task_id for message in events} == {created.provider_task_id}
     assert events[-1].media == found.media
 
 
 def test_klings_callbacks_are_signed_in_both_dialects(
-    room: Provider, sandbox: Sandbox, sink: Sink
+    adapter: Provider, sandbox: Sandbox, sink: Sink
 ) -> None:
-    if room.name == "kling":
+    if adapter.name == "kling":
         sandbox.next("kling", "new-dialect")
     ours = order(callback_url=sink.url)
-    if not room.has_callbacks:
+    if not adapter.has_callbacks:
         return
-    room.create(ours)
+    adapter.create(ours)
     for headers, body in all_three(sink):
-        if room.name == "kling":
+        if adapter.name == "kling":
             verify([WEBHOOK_SECRET], headers, body, time.time())
             assert "status" in json.loads(body)
-            assert read(room, body).external_task_id == ours.external_task_id
+            assert read(adapter, body).external_task_id == ours.external_task_id
         else:
             assert "webhook-signature" not in headers
 
 
-def test_a_task_is_found_by_our_id_where_the_provider_keeps_it(room: Provider) -> None:
+def test_a_task_is_found_by_our_id_where_the_provider_stores_it(adapter: Provider) -> None:
     ours = order()
-    created = event(room, room.create(ours), Source.CREATE)
-    if not room.finds_by_our_id:
+    created = event(adapter, adapter.create(ours), Source.CREATE)
+    if not adapter.finds_by_our_id:
         return
-    found = event(room, room.fetch(external_task_id=ours.external_task_id), Source.QUERY)
+    found = event(adapter, adapter.fetch(external_task_id=ours.external_task_id), Source.QUERY)
     assert found.provider_task_id == created.provider_task_id
-    assert ours.external_task_id in [task.external_task_id for task in room.list(1, 30).tasks]
+    assert ours.external_task_id in [task.external_task_id for task in adapter.list(1, 30).tasks]
 
 
 def all_three(sink: Sink) -> list[tuple[dict[str, str], bytes]]:
@@ -202,5 +202,5 @@ def all_three(sink: Sink) -> list[tuple[dict[str, str], bytes]]:
     return sink.received
 
 
-def read(room: Provider, body: bytes) -> Event:
-    return providers.get(room.name).parse(Callback(room.name, "task-1", body, 1))
+def read(adapter: Provider, body: bytes) -> Event:
+    return providers.get(adapter.name).parse(Callback(adapter.name, "task-1", body, 1))

@@ -1,9 +1,9 @@
-"""The shelf keeps the newest, by number and by weight."""
+"""The store of newest values is limited by number and by size."""
 
 from sandbox.bounded_store import BoundedStore
 
 
-def test_the_oldest_go_first_and_are_told() -> None:
+def test_the_oldest_values_are_removed_first_and_returned() -> None:
     shelf: BoundedStore[str, int] = BoundedStore(2)
     assert shelf.put("a", 1) == []
     assert shelf.put("b", 2) == []
@@ -12,7 +12,7 @@ def test_the_oldest_go_first_and_are_told() -> None:
     assert shelf.get("a") is None
 
 
-def test_replacing_keeps_the_place_and_counts_the_weight_once() -> None:
+def test_a_replaced_value_keeps_its_position_and_its_size_counts_once() -> None:
     shelf: BoundedStore[str, bytes] = BoundedStore(10, 5, len)
     shelf.put("a", b"123")
     shelf.put("b", b"1")
@@ -20,7 +20,7 @@ def test_replacing_keeps_the_place_and_counts_the_weight_once() -> None:
     assert shelf.values() == [b"1234", b"1"]
 
 
-def test_too_heavy_drops_the_oldest_but_never_the_newest() -> None:
+def test_too_large_a_value_removes_the_oldest_but_never_itself() -> None:
     shelf: BoundedStore[str, bytes] = BoundedStore(10, 5, len)
     shelf.put("a", b"123")
     assert shelf.put("b", b"1234") == [b"123"]

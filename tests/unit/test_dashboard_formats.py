@@ -1,4 +1,4 @@
-"""How pages write times and sizes, and draw charts."""
+"""How pages show times and sizes, and draw charts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MINUTE, HOUR = 60_000, 3_600_000
 NAMES = [f"{hour:02}:00" for hour in range(24)]
 
 
-def test_times_are_in_the_zone_that_was_chosen() -> None:
+def test_times_are_in_the_configured_zone() -> None:
     assert Formats.of("UTC").when(NOW) == "12 Dec 2025, 06:10:51"
     tokyo = Formats.of("Asia/Tokyo")
     assert tokyo.when(NOW) == "12 Dec 2025, 15:10:51"
@@ -24,7 +24,7 @@ def test_times_are_in_the_zone_that_was_chosen() -> None:
     assert tokyo.hour(NOW // HOUR) == "15:00"
 
 
-def test_what_a_person_writes_is_meant_in_that_zone() -> None:
+def test_input_is_read_in_the_configured_zone() -> None:
     tokyo = Formats.of("Asia/Tokyo")
     assert tokyo.instant("2025-12-12T15:10", NOW) == NOW - 51_123
     assert tokyo.instant("2025-12-12T06:10:00Z", NOW) == NOW - 51_123
@@ -46,7 +46,7 @@ def test_what_a_person_writes_is_meant_in_that_zone() -> None:
         (-5 * MINUTE, "in 5 min"),
     ],
 )
-def test_an_age_changes_by_the_minute_at_most(age: int, words: str) -> None:
+def test_an_age_changes_at_most_once_a_minute(age: int, words: str) -> None:
     assert formats.ago(NOW - age, NOW) == words
 
 
@@ -60,7 +60,7 @@ def test_an_age_changes_by_the_minute_at_most(age: int, words: str) -> None:
         (2 * HOUR + 5 * MINUTE, "2 h 5 min"),
     ],
 )
-def test_a_short_time_is_told_to_the_millisecond(ms: int, words: str) -> None:
+def test_a_short_duration_is_shown_in_milliseconds(ms: int, words: str) -> None:
     assert formats.took(ms) == words
 
 
@@ -82,7 +82,7 @@ def test_a_size_is_rounded(count: int, words: str) -> None:
         ({1_000: 1, SLOWEST: 9}, SLOWEST, SLOWEST),
     ],
 )
-def test_latency_is_told_by_what_most_callbacks_took(
+def test_latency_is_shown_as_quantiles(
     counts: dict[int, int], half: int | None, most: int | None
 ) -> None:
     assert Quantiles.of(counts) == Quantiles(half, most)
@@ -93,7 +93,7 @@ def test_an_axis_ends_at_a_round_number(value: int, top: int) -> None:
     assert charts.axis_end(value) == top
 
 
-def test_bars_are_as_high_as_their_numbers() -> None:
+def test_bars_are_proportional_to_their_numbers() -> None:
     good, bad = [0] * 24, [0] * 24
     good[3], bad[3], good[4] = 6, 4, 10
     drawn = charts.bars(
@@ -102,23 +102,23 @@ def test_bars_are_as_high_as_their_numbers() -> None:
     heights = re.findall(r'class="bar (\w+)[^"]*".*?height="([\d.]+)"', drawn)
     assert heights == [("good", "70.8"), ("bad", "47.2"), ("good", "118.0")]
     assert "<title>03:00: 6 good, 4 bad</title>" in drawn
-    assert 'fill="url(#hatch)"' in drawn  # told apart without colour
+    assert 'fill="url(#hatch)"' in drawn  # distinguishable without colour
 
 
-def test_a_chart_of_nothing_is_a_chart() -> None:
+def test_a_chart_without_data_is_drawn() -> None:
     assert "0 callbacks" in charts.bars("Callbacks", NAMES, [BarSeries("callbacks", [0] * 24)])
     nothing = charts.latency("Latency", NAMES, [Quantiles(None, None)] * 24)
     assert "No callback arrived" in nothing
     assert "<circle" not in nothing
 
 
-def test_lines_are_told_apart_by_their_marks() -> None:
+def test_lines_are_distinguishable_by_their_marks() -> None:
     found = [Quantiles(None, None)] * 22 + [Quantiles(250, 1_000), Quantiles(500, SLOWEST)]
     drawn = charts.latency("Latency", NAMES, found)
     assert (drawn.count("<circle"), drawn.count('class="mark p95"')) == (2, 2)
     assert "95 of 100 callbacks arrived later than 5 min" in drawn
 
 
-def test_what_is_named_in_a_chart_cannot_break_out_of_it() -> None:
+def test_names_in_a_chart_are_escaped() -> None:
     drawn = charts.bars('"><script>', ["<b>"], [BarSeries("<i>", [1])])
     assert not re.search(r"<(script|b|i)>", drawn)

@@ -1,4 +1,4 @@
-"""A signal stops a process whenever it comes."""
+"""A signal stops a process at any time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from tests.support.patience import PATIENCE
 
-# The handler runs while the main thread is within `stop.wait()`, where it holds the event's lock.
+# The handler runs while the main thread is within `stop.wait()` and holds the lock of the event.
 PROGRAM = f"""
 import os, signal
 from receiver.processes.shutdown import stop_at
@@ -18,11 +18,11 @@ assert stop.wait({PATIENCE})
 """
 
 
-def test_a_signal_at_the_worst_moment_stops_it() -> None:
+def test_a_signal_during_wait_stops_the_process() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], timeout=PATIENCE, check=True)
 
 
-# The first SIGHUP comes before the handler is installed, the second after a reload that broke.
+# The first SIGHUP arrives before the handler is installed, the second after a reload that failed.
 RELOADS = f"""
 import os, queue, signal, threading
 from receiver.processes.shutdown import reload_at_hangup
@@ -40,6 +40,6 @@ assert not stop.is_set()
 """
 
 
-def test_each_hangup_reloads_even_after_a_reload_that_broke() -> None:
+def test_each_hangup_reloads_even_after_a_failed_reload() -> None:
     command = [sys.executable, "-c", RELOADS]
     subprocess.run(command, timeout=PATIENCE, check=True, start_new_session=True)

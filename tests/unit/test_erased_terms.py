@@ -1,4 +1,4 @@
-"""Words of a person are found in whatever form a text repeats them, and only those words."""
+"""Personal words are found in every form in which a text repeats them, and no others are."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_a_word_is_found_in_every_form(escape: Callable[[str], str], around: str
         ("order-12", "order-123 is unknown"),
         ("anna", "Annabel is unknown"),
         ("anna", "Johanna is unknown"),
-        ("200", "answered 200"),  # too short to mean anything by itself
+        ("200", "answered 200"),  # too short to identify anything
         ("", "answered 200"),
         ("   ", "answered 200"),
         (None, "None"),
     ],
 )
-def test_a_part_of_another_word_is_not_one(word: str | None, text: str) -> None:
+def test_a_part_of_another_word_is_not_found(word: str | None, text: str) -> None:
     assert not ErasedTerms.of([word]).are_in(text)
 
 
@@ -66,13 +66,13 @@ def test_a_word_is_found_whatever_surrounds_it(text: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ["%25", "\\u005c", "&amp;", "order-", "%", "\\", "&#", "\ud800"])
-def test_a_hostile_text_is_read_in_a_bounded_number_of_rounds(piece: str) -> None:
+def test_a_hostile_text_is_decoded_in_a_limited_number_of_rounds(piece: str) -> None:
     text = piece * (LONGEST // len(piece))
     assert not ErasedTerms.of(["order-1", "Anna of Example Street"]).are_in(text)
     assert not ErasedTerms.of(["order-1"]).are_in(text.encode("utf-8", "surrogatepass"))
 
 
-def test_a_number_of_any_length_is_no_error() -> None:
+def test_a_number_of_any_length_causes_no_error() -> None:
     """Python refuses to convert more than 4,300 digits."""
     for digits in ("1" * 5000, "0" * 5000 + "65"):
         assert ErasedTerms.of(["order-1"]).are_in(f"&#{digits}; order-1")

@@ -1,4 +1,4 @@
-"""What happened last, in every store; and a follower, who tells all of it once."""
+"""The latest activity in every store; a follower reports each entry once."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def succeed(store: Store, task: str, at: int = NOW) -> None:
 
 
 def attempt(store: Store, outcome: str = "failed", at: int = NOW) -> None:
-    """One attempt at the oldest delivery that is due."""
+    """Make one attempt at the oldest due delivery."""
     (delivery,) = store.outbox.claim("w", at + 1_000_000_000_000, at + 1_000_000_000_001, 1)
-    made = Attempt(delivery.attempts, at - 5, at, outcome, "550 no")
+    attempt = Attempt(delivery.attempts, at - 5, at, outcome, "550 no")
     state = State.PENDING if outcome == "failed" else State.DELIVERED
-    assert store.outbox.settle(delivery, made, state, at if state is State.PENDING else None)
+    assert store.outbox.settle(delivery, attempt, state, at if state is State.PENDING else None)
 
 
-def told(found: list[Activity]) -> list[tuple[str, str | None, str]]:
+def summary(found: list[Activity]) -> list[tuple[str, str | None, str]]:
     return [(one.kind.value, one.task_id, one.outcome) for one in found]
 
 
 def unread(follower: ActivityFollower) -> list[Activity]:
-    """What the follower finds at one look."""
+    """Return what the follower finds in one read."""
     return follower.read()
 
 
-def test_each_kind_tells_what_it_is_about(store: Store) -> None:
+def test_each_kind_of_entry_describes_its_subject(store: Store) -> None:
     store.inbox.create_task(
         Task("a", "kling", Status.CREATED, NOW, NOW, "shop2", reference="ORDER-7")
     )
@@ -65,7 +65,7 @@ def test_each_kind_tells_what_it_is_about(store: Store) -> None:
     assert (tried.said, tried.key) == ("550 no", (1,))
 
 
-def test_a_message_of_no_task_is_told_with_its_problem(store: Store) -> None:
+def test_a_message_without_a_task_is_reported_with_its_problem(store: Store) -> None:
     with pytest.raises(NotTheProtocol):
         Ingest(store).accept(callback(body("completed"), None))  # type: ignore[arg-type]
     (came,) = store.activity.newest(ActivityKind.CALLBACK)
@@ -73,7 +73,7 @@ def test_a_message_of_no_task_is_told_with_its_problem(store: Store) -> None:
     assert "task_status" in came.said
 
 
-def test_pages_go_back_by_key_also_within_one_instant(store: Store) -> None:
+def test_pages_are_ordered_by_key_even_within_one_instant(store: Store) -> None:
     for task in "abc":
         succeed(store, task)
     for _ in range(3):
@@ -87,28 +87,30 @@ def test_pages_go_back_by_key_also_within_one_instant(store: Store) -> None:
         assert [one.key for one in [*first, *second]] == keys
 
 
-def test_a_follower_begins_with_the_past_and_tells_what_is_new_once(store: Store) -> None:
+def test_a_follower_begins_with_past_entries_and_reports_each_new_one_once(store: Store) -> None:
     succeed(store, "a")
     follower = ActivityFollower(store)
-    assert told(follower.past) == [("callback", "a", "recorded"), ("move", "a", "succeeded")]
+    assert summary(follower.past) == [("callback", "a", "recorded"), ("move", "a", "succeeded")]
     assert unread(follower) == []
     succeed(store, "b", NOW + 1)
     attempt(store, at=NOW + 2)
-    assert told(unread(follower)) == [
+    assert summary(unread(follower)) == [
         ("callback", "b", "recorded"),
         ("move", "b", "succeeded"),
         ("attempt", "a", "failed"),
     ]
-    succeed(store, "b", NOW + 3)  # byte-identical: it is only counted
+    succeed(store, "b", NOW + 3)  # byte-identical, so it is only counted
     assert unread(follower) == []
 
 
-def test_a_burst_is_told_whole_and_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_burst_is_reported_completely_and_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tail, "PAGE", 3)
     for number in range(5):
         succeed(store, f"past-{number}")
     follower = ActivityFollower(store)
-    assert len(follower.past) == 6  # the window's, of both kinds
+    assert len(follower.past) == 6  # the entries within the window, of both kinds
     for number in range(11):
         succeed(store, f"new-{number:02}", NOW + number)
     moved = [one.task_id for one in unread(follower) if one.kind is ActivityKind.MOVE]
@@ -118,10 +120,10 @@ def test_a_burst_is_told_whole_and_once(store: Store, monkeypatch: pytest.Monkey
     assert [one.task_id for one in unread(follower)] == ["last", "last"]
 
 
-def test_an_attempt_that_ended_earlier_than_those_told_already_is_told(
+def test_an_attempt_that_ended_before_reported_ones_is_reported(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers' clocks differ, and an answer may be slow to be recorded."""
+    """The clocks of workers differ, and an attempt may be recorded late."""
     monkeypatch.setattr(tail, "PAGE", 2)
     for task in "abc":
         succeed(store, task)
@@ -133,7 +135,7 @@ def test_an_attempt_that_ended_earlier_than_those_told_already_is_told(
     assert found == [("d", NOW)]
 
 
-def test_the_migration_puts_attempts_into_the_order_of_their_ends(
+def test_the_migration_orders_attempts_by_their_ends(
     lacking: Callable[..., Store],
 ) -> None:
     store = lacking("0008_economies")
@@ -158,15 +160,15 @@ def test_the_migration_puts_attempts_into_the_order_of_their_ends(
 def test_an_attempt_is_recorded_once(store: Store) -> None:
     succeed(store, "a")
     attempt(store)
-    ((found,),) = Transfer(store.database).dump("attempts")
+    ((found,),) = Transfer(store.database).pages("attempts")
     with pytest.raises((sqlite3.IntegrityError, StoreUnavailable), match=r"(?i)unique"):
         Transfer(store.database).load("attempts", [{**found, "id": found["id"] + 1}])
 
 
-def test_what_is_committed_late_is_told_too(
+def test_entries_that_are_committed_late_are_reported_too(
     request: pytest.FixtureRequest, fresh: Callable[[], str]
 ) -> None:
-    """On PostgreSQL only: SQLite has one writer, so its row keys are in the order of commits."""
+    """Only PostgreSQL is affected: SQLite has one writer, so its row keys are in commit order."""
     url = fresh()
     store = PostgresStore(url)
     request.addfinalizer(store.close)
@@ -179,10 +181,10 @@ def test_what_is_committed_late_is_told_too(
         )
         succeed(store, "b")
         assert [one.task_id for one in unread(follower)] == ["b", "b"]
-    assert told(unread(follower)) == [("move", "a", "processing")]
+    assert summary(unread(follower)) == [("move", "a", "processing")]
 
 
-def test_following_ends_when_it_is_asked_to(store: Store) -> None:
+def test_following_ends_on_request(store: Store) -> None:
     stop = Signal()
     following = ActivityFollower(store).follow(stop)
     succeed(store, "a")
