@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from receiver.tasks import Task
 from submitter.errors import (
+    AlreadySubmitted,
     ConfigurationError,
     InputError,
     NeverReached,
@@ -25,6 +26,7 @@ from submitter.settings import DEFAULT_ACCOUNT
 from submitter.task_creation import TaskCreator
 
 __all__ = [
+    "AlreadySubmitted",
     "ConfigurationError",
     "InputError",
     "NeverReached",
@@ -48,13 +50,16 @@ def submit(
     model: str | None = None,
     account: str = DEFAULT_ACCOUNT,
     wait: float = 0,
+    *,
+    once: bool = False,
 ) -> Task:
     """Submit one try-on, as `submitter submit` does, and return its task.
 
     `human` and `cloth` are paths or http(s) URLs. Two garments, one `upper:` and one `lower:`, are
     merged into one picture for a model that accepts combinations. `reference` is your own name for
-    the task. With `wait`, return when the task has ended, or after this number of seconds.
-    Settings are read from the environment.
+    the task; with `once`, a reference that was submitted before is refused. With `wait`, return
+    when the task has ended, or after this number of seconds. Settings are read from the
+    environment, and not from `.env`.
 
     >>> from submitter import submit
     >>> task = submit("kling", "person.jpg", "shirt.png", reference="ORDER-7")
@@ -65,12 +70,13 @@ def submit(
     >>> print(task.status)
     succeeded
 
-    Raises InputError and ConfigurationError before anything is recorded or sent; ProviderError
-    with a `task_id` once the task is recorded (after OutcomeUnknown, do not submit the try-on
-    again without checking); and `receiver.errors.StoreError`.
+    Raises InputError, ConfigurationError and AlreadySubmitted before anything is recorded or sent;
+    ProviderError with a `task_id` once the task is recorded (after OutcomeUnknown, do not submit
+    the try-on again without checking); and `receiver.errors.StoreError`.
     """
     with open_session_with(provider, account) as (session, adapter):
         inputs = prepare_inputs(adapter, human, cloth, reference, model)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
-        task = creator.send(creator.record_task(inputs), inputs)
+        task = creator.record_once(inputs) if once else creator.record_task(inputs)
+        task = creator.send(task, inputs)
         return Follower(session, adapter).follow(task, wait) if wait else task

@@ -36,6 +36,10 @@ COMMANDS = ImportedCommands(
         "thumbnails.",
     ),
     hooks=Imported("receiver.cli.hooks:hooks_", "List and test the hooks of the hooks file."),
+    init=Imported(
+        "receiver.cli.init:init",
+        "Write .env, with generated secrets, and hooks.toml into the working directory.",
+    ),
     migrate=Imported("receiver.cli.migrate:migrate", "Bring the database up to this release."),
     prune=Imported(
         "receiver.cli.retention:prune",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,11 +28,12 @@ class Commands(Program):
             complain(error.problems)
             ctx.exit(USAGE)
         except CallbackReceiverError as error:
-            complain(str(error).splitlines())
+            complain([str(error)])
             ctx.exit(REFUSED)
 
 
 def complain(lines: Iterable[str]) -> None:
     """Print each line on standard error, after the name of the program."""
     for line in lines:
-        click.echo(f"receiver: {plain_lines(line)}", err=True)
+        for text in f"receiver: {plain_lines(line)}".split("\n"):
+            click.echo(terminal.fitting(text, sys.stderr), err=True)

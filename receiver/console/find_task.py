@@ -10,6 +10,7 @@ from receiver.stores import Store
 from receiver.tasks import Task
 from receiver.text.display import counted, one_line, rfc3339
 
+ELLIPSIS = "…"  # with which an abbreviated id in a table begins
 MOST_LISTED = 10
 LONGEST_NAME = 100  # characters of it that an error shows
 
@@ -27,7 +28,7 @@ def find_task(store: Store, name: str) -> Task:
     found = (
         store.lists.tasks(reference=name, limit=limit)
         or store.queries.tasks_by_any_provider_id(name, limit)
-        or store.queries.tasks_by_part_of_id(name, limit)
+        or store.queries.tasks_by_part_of_id(name.removeprefix(ELLIPSIS), limit)
     )
     shown = one_line(name, LONGEST_NAME)
     if not found:
@@ -43,4 +44,4 @@ def find_task(store: Store, name: str) -> Task:
 
 def _line(task: Task) -> str:
     reference = one_line(task.reference or "-", LONGEST_NAME)
-    return f"  {task.id}  {reference}  {task.status}  {rfc3339(task.created_at)[:19]}Z"
+    return f"  {task.id}  {reference}  {task.status}  {rfc3339(task.created_at)[:19]}"

@@ -14,12 +14,14 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from receiver.console import terminal
 from receiver.doctor.findings import Finding, Verdict
 from receiver.text import display
 
 COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
 GAP, INDENT = 2, 4  # characters, in tables that are wider than the terminal
 Row = TypeVar("Row")
+ID_KEPT = 10  # characters at the end of an id; they are random, and so are unique
 LONGEST_CELL = 200  # characters of text from outside; `--json` shows all of it
 
 
@@ -90,37 +92,22 @@ def show_finding(finding: Finding) -> None:
     verdict = click.style(f"{finding.verdict:<8}", fg=COLOURS[finding.verdict])
     todo = f"; {finding.todo}" if finding.todo else ""
     text = plain(f"{finding.check:<12} {finding.said}{todo}")
-    click.echo(f"{verdict} {_wrapped(text, 9, 22)}")
-
-
-def _wrapped(text: str, before: int, indent: int) -> str:
-    """Break the text between words on a terminal; `before`: the width of what precedes it.
-
-    A text with a program in quotes is not broken, because it could not be pasted otherwise.
-    """
-    if not sys.stdout.isatty() or " -c " in text:
-        return text
-    lines = textwrap.wrap(
-        "x" * before + text,  # spaces would be removed, if the first word does not fit after them
-        max(_console().width, indent + 1),
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(lines)[before:]
+    click.echo(f"{verdict} {terminal.fitting(text, sys.stdout, 9, 22)}")
 
 
 def show_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
     if_empty: str,
+    *,
     numbers: Collection[str] = (),
+    ids: Collection[str] = (),
 ) -> None:
     """Print a table on a terminal, else a line of tab-separated values for each row.
 
-    The first line has the names of the columns, of which those in `numbers` are aligned on the
-    right. None is an empty cell. If there are no rows, print `if_empty`, in a pipe on standard
-    error.
+    The first line has the names of the columns. On a terminal, those in `numbers` are aligned on
+    the right, and those in `ids` are abbreviated if the table does not fit otherwise. None is an
+    empty cell. If there are no rows, print `if_empty`, in a pipe on standard error.
     """
     cells = [[plain("" if cell is None else str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
@@ -129,7 +116,23 @@ def show_table(
     if not cells:
         click.echo(if_empty, err=not sys.stdout.isatty())
     elif sys.stdout.isatty():
-        _print_fitting(_console(), columns, cells, numbers)
+        console = _console()
+        if sum(_widths([columns, *cells])) + GAP * (len(columns) - 1) > console.width:
+            places = [place for place, name in enumerate(columns) if name in ids]
+            for row in cells:
+                for place in places:
+                    row[place] = abbreviated(row[place])
+        _print_fitting(console, columns, cells, numbers)
+
+
+def abbreviated(task_id: str) -> str:
+    """Return the end of an id, by which every command finds the task."""
+    return task_id if len(task_id) <= ID_KEPT + 1 else f"…{task_id[-ID_KEPT:]}"
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column."""
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
 
 
 def _print_fitting(
@@ -140,7 +143,7 @@ def _print_fitting(
 ) -> None:
     """Print the columns that fit, and the other cells with their names below each row."""
     rows = [names, *cells]
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    widths = _widths(rows)
     ends = accumulate(width + GAP for width in widths)
     fitting = max(1, sum(end - GAP <= console.width for end in ends))
     for row in rows:
@@ -172,7 +175,13 @@ def print_line(text: str, indent: int = INDENT) -> None:
 
     In a pipe, the text is one line.
     """
-    click.echo(_wrapped(plain(text), 0, indent))
+    click.echo(terminal.fitting(plain(text), sys.stdout, 0, indent))
+
+
+def print_lines(lines: Iterable[str], indent: int) -> None:
+    """Print the lines as `print_line` does, but as one block, which no other output interrupts."""
+    shown = (terminal.fitting(plain(line), sys.stdout, 0, indent) for line in lines)
+    click.echo("\n".join(shown))
 
 
 def plain(text: str | None) -> str:

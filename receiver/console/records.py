@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
-from receiver.console.output import cut, plain, print_line, show_table
+from receiver.console.output import abbreviated, cut, plain, print_line, show_table
 from receiver.deliveries import Delivery, Subscription
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores.sql.activity import Activity, Rejection
@@ -33,7 +33,7 @@ def _show(
 ) -> None:
     """Print a table. `columns` has the function that returns the cell of a row, by column name."""
     cells = [[cell(row) for cell in columns.values()] for row in rows]
-    show_table(tuple(columns), cells, if_empty)
+    show_table(tuple(columns), cells, if_empty, ids=("task",))
 
 
 def show_tasks(tasks: Iterable[Task]) -> None:
@@ -162,7 +162,9 @@ def show_activity(rows: Iterable[Activity]) -> None:
             details,
         )
         if sys.stdout.isatty():
-            print_line("  ".join(cells).rstrip(), indent=ACTIVITY_INDENT)
+            at, kind, task, *others = cells
+            line = "  ".join([at, f"{kind:<8}", abbreviated(task), *others])
+            print_line(line.rstrip(), indent=ACTIVITY_INDENT)
         else:
             click.echo("\t".join(map(plain, cells)))
     sys.stdout.flush()

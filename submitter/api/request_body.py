@@ -21,6 +21,7 @@ from submitter.pictures.garments import ClothPicture, combine_garments, select_g
 from submitter.pictures.inputs import TryOnInputs, check_model, check_texts
 from submitter.providers import Provider
 from submitter.settings import DEFAULT_ACCOUNT
+from submitter.task_creation import check_once
 
 T = TypeVar("T")
 Fetch = Callable[[str, str], bytes]
@@ -42,6 +43,15 @@ class _Cloth(fields.Field[tuple[str, ...]]):
         return tuple(pictures)
 
 
+class _Switch(fields.Boolean):
+    """true or false; no other value, which marshmallow would convert."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Not true or false.")
+        return value
+
+
 class NewTask(Schema):
     """A try-on: pictures as URLs or raw Base64."""
 
@@ -54,6 +64,10 @@ class NewTask(Schema):
     reference = fields.String(load_default=None, allow_none=True)
     model = fields.String(load_default=None, allow_none=True)
     account = fields.String(load_default=DEFAULT_ACCOUNT, validate=validate.Length(1, LONGEST_NAME))
+    once = _Switch(
+        load_default=False,
+        metadata={"description": "Refuse (409) if the reference was submitted before."},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,7 @@ class TaskRequest:
     reference: str | None
     model: str | None
     account: str
+    once: bool = False
 
 
 def read_request(body: bytes) -> TaskRequest:
@@ -95,6 +110,8 @@ def inputs_of(adapter: Provider, request: TaskRequest, fetch_seconds: float) -> 
     _collect(problems, lambda: check_texts(request.reference, None))
     _collect(problems, lambda: check_texts(None, request.model))
     _collect(problems, lambda: check_model(adapter, request.model))
+    if request.once:
+        _collect(problems, lambda: check_once(request.reference))
     human = _collect(problems, lambda: _prepare("human", request.human))
     cloth = _collect(problems, lambda: _prepare_cloth(adapter, request, fetch))
     if human is not None:

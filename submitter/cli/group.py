@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -66,5 +67,7 @@ def print_json(document: Any) -> None:
 
 def print_errors(lines: Iterable[str]) -> None:
     for line in lines:
-        indent = "  " if line.startswith(" ") else ""  # it belongs to the line before
-        click.echo(f"submitter: {indent}{readable(line, 2000)}", err=True)
+        # An indented line belongs to the line before.
+        prefix = "  " if line.startswith(" ") else "submitter: "
+        text = f"{prefix}{readable(line, 2000)}"
+        click.echo(terminal.fitting(text, sys.stderr), err=True)

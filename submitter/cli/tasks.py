@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from receiver import providers
+from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console.find_task import find_task
 from receiver.deliveries import File, Notice
@@ -18,7 +19,7 @@ from receiver.events import Media
 from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome, Status, Task
-from receiver.text.display import rfc3339
+from receiver.text.display import elapsed, rfc3339
 from submitter.cli.group import (
     EXIT_FAILED,
     account,
@@ -37,7 +38,7 @@ from submitter.providers import open_provider
 from submitter.providers.base import ListedTask, Page
 from submitter.queries import query
 from submitter.session import Session, open_session, open_session_with
-from submitter.task_creation import TaskCreator
+from submitter.task_creation import TaskCreator, check_once, open_or_recent
 from submitter.text import readable
 
 LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
@@ -55,6 +56,9 @@ ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
     help="The garment: JPEG or PNG. Give upper:PATH and lower:PATH to merge two garments.",
 )
 @click.option("--reference", help="Your own name for the task, such as an order number.")
+@click.option(
+    "--once", is_flag=True, help="Refuse if a task with this reference was submitted before."
+)
 @model
 @account
 @click.option("--wait", is_flag=True, help="Wait until the task has ended.")
@@ -74,18 +78,26 @@ def submit(
     human: str,
     cloth: tuple[str, ...],
     reference: str | None,
+    once: bool,
     model: str | None,
     account: str,
     wait: bool,
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Submit one try-on."""
+    """Submit one try-on.
+
+    A warning is printed if a task with the same reference is open or was created in the last day.
+    """
+    if once:
+        check_once(reference)
     with open_session_with(provider, account) as (session, adapter):
         inputs = prepare_inputs(adapter, human, cloth, reference, model)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
+        if not once:
+            _warn_of_earlier(session.store, reference)
         with task_progress("submitting") as display:
-            task = creator.record_task(inputs)
+            task = creator.record_once(inputs) if once else creator.record_task(inputs)
             display.show_task(task)
             try:
                 task = creator.send(task, inputs)
@@ -104,6 +116,17 @@ def submit(
         print_errors([f"{problem}; see: submitter status {task.id}"])
         ctx.exit(EXIT_FAILED)
     ctx.exit(EXIT_FAILED if task.status is Status.FAILED else 0)
+
+
+def _warn_of_earlier(store: Store, reference: str | None) -> None:
+    earlier = None if reference is None else open_or_recent(store, reference)
+    if earlier is not None:
+        age = elapsed(now_ms() - earlier.created_at)
+        problem = (
+            f"warning: task {earlier.id} ({earlier.status}), created {age} ago, has the same "
+            "reference; with --once, this task would not be submitted"
+        )
+        print_errors([problem])
 
 
 @click.command("status")
@@ -156,7 +179,7 @@ def print_page(page: Page, as_json: bool) -> None:
         print_json({"page": page.number, "page_size": page.size, "tasks": tasks})
     else:
         columns = ("its id", "our id", "status", "created", "result")
-        output.show_table(columns, map(page_row, page.tasks), "No tasks.")
+        output.show_table(columns, map(page_row, page.tasks), "No tasks.", ids=("our id",))
 
 
 def task_document(history: TaskHistory) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def filled(store: Store) -> Store:
         (FIRST, FIRST),
         ("01a2241e", THIRD),
         ("aa01", FIRST),
+        ("…10aa01", FIRST),  # as a table shows it
         ("2", SECOND),
         ("100%_", THIRD),
         ("provider-1", THIRD),

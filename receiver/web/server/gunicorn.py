@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from receiver.config import env_file, settings, table
+from receiver.config import env_file, settings, table, values
 from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.observability import logs
@@ -24,10 +24,7 @@ try:
 except SettingsError as _error:  # `on_starting` reports it
     _unreadable = _error
 
-# Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
-# `on_starting` reports a wrong value.
-_port = Environment().value(table.PORT)
-bind = f"0.0.0.0:{_port}" if _port else "127.0.0.1:8000"
+bind = values.default_bind(Environment().value(table.PORT))  # `on_starting` reports a wrong value
 
 # uvicorn handles callbacks in its event loop. A slow client occupies a connection for at most 20 s,
 # but no thread (protocol.py). With gthread, Flask serves everything, and slow clients use threads.
