@@ -144,6 +144,24 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def elapsed(ms: int) -> str:
+    """Return a duration with the precision that it needs, as pages and commands show it.
+
+    Examples: `0.250 s`, `12.3 s`, `1 min 5 s`, `2 h 5 min`, `4 d 1 h`.
+    """
+    seconds = abs(ms) / 1000
+    if seconds < 10:
+        return f"{seconds:.3f} s"
+    if seconds < 60:
+        return f"{int(seconds * 10) / 10:.1f} s"
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    return f"{hours} h {minute} min" if hours else f"{minutes} min {second} s"
+
+
 def redacted(text: str) -> str:
     """Return the text with callback tokens, URL queries, passwords and keys replaced by `…`."""
     if "eyJ" in text:

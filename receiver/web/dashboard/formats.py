@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -60,27 +61,25 @@ def ago(instant: int, now: int) -> str:
     return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
 
 
+def until(instant: int, now: int) -> str:
+    """Return such as `in 2 h`, or `now` if the instant has passed."""
+    return ago(instant, now) if instant > now else "now"
+
+
 def span(seconds: float) -> str:
-    """Return a duration in its largest unit, such as `3 min`."""
+    """Return a duration in its largest unit, such as `3 min`, with the units of `elapsed`."""
     if seconds < MINUTE:
         return f"{int(seconds)} s"
     if seconds < HOUR:
         return f"{int(seconds // MINUTE)} min"
     if seconds < 2 * DAY:
         return f"{int(seconds // HOUR)} h"
-    return f"{int(seconds // DAY)} days"
+    return f"{int(seconds // DAY)} d"
 
 
-def took(ms: int) -> str:
-    """Return a duration with the precision that it needs, such as `0.250 s` or `1 min 5 s`."""
-    seconds = abs(ms) / 1000
-    if seconds < 10:
-        return f"{seconds:.3f} s"
-    if seconds < MINUTE:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), MINUTE)
-    hours, minutes = divmod(minutes, MINUTE)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+def unbroken(duration: str) -> str:
+    """Return a duration that breaks into lines only between its parts."""
+    return re.sub(r"(?<=\d) (?=[a-z])", "\N{NO-BREAK SPACE}", duration)
 
 
 def size(count: int) -> str:
