@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from receiver.clock import now_ms
 from receiver.deliveries import Notice, Transition
@@ -36,7 +36,9 @@ from tests.support.accessibility import (
 )
 from tests.support.dashboard_visits import PASSWORD
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.samples import body, callback, subscription
+from tests.support.sandbox_client import Kling
 
 LISTS = (
     "",
@@ -120,7 +122,8 @@ def new_page(chromium: Browser) -> Page:
 
 
 def send_messages(sandbox: Sandbox) -> None:
-    """Send an e-mail with HTML and a message with blocks, and create a task."""
+    """Create a task whose callbacks fail, and send an e-mail with HTML and a Slack message."""
+    create_task(sandbox.url)
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = "ORDER-7", "a@x.example", "b@x.example"
     message.set_content("plain")
@@ -134,6 +137,12 @@ def send_messages(sandbox: Sandbox) -> None:
     ]
     url = f"{sandbox.url}/_sandbox/slack/T0/B0/x"
     requests.post(url, json={"text": "done", "blocks": blocks}, timeout=PATIENCE)
+
+
+def create_task(sandbox_url: str) -> None:
+    with requests.Session() as session:
+        callback_url = f"http://127.0.0.1:{free_port()}/"
+        assert Kling(sandbox_url, session).create(callback_url=callback_url).status_code == 200
 
 
 def check(page: Page, address: str) -> None:
@@ -164,6 +173,18 @@ def test_the_docs_of_the_api_are_accessible(site: Site) -> None:
 @pytest.mark.parametrize("path", SANDBOX)
 def test_a_page_of_the_sandbox_is_accessible(sandbox: Site, path: str) -> None:
     check(sandbox.page, f"{sandbox.url}/{path}")
+
+
+def test_the_sandbox_shows_new_tasks_without_reloading(sandbox: Site) -> None:
+    page = sandbox.page
+    page.goto(sandbox.url)
+    tasks = page.locator("#tasks article")
+    count = tasks.count()
+    link = page.get_by_role("link", name="Mail")
+    link.focus()
+    create_task(sandbox.url)
+    expect(tasks).to_have_count(count + 1)
+    expect(link).to_be_focused()
 
 
 def test_an_email_is_accessible(sandbox: Site) -> None:

@@ -57,16 +57,20 @@ OVERFLOWING = """
   return found;
 }
 """
-FONT_SIZES = """
+# Both sizes are read in one step, because a page may update itself.
+FIXED_TEXTS = """
 () => {
-  const sizes = [];
-  for (const element of document.body.querySelectorAll("*")) {
-    const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (hasText && !["TITLE", "DESC", "OPTION"].includes(element.tagName.toUpperCase())) {
-      sizes.push([element.outerHTML.slice(0, 80), parseFloat(getComputedStyle(element).fontSize)]);
-    }
-  }
-  return sizes;
+  const texts = [...document.body.querySelectorAll("*")].filter((element) =>
+    [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()) &&
+    !["TITLE", "DESC", "OPTION"].includes(element.tagName.toUpperCase()));
+  const size = (element) => parseFloat(getComputedStyle(element).fontSize);
+  const before = texts.map(size);
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync("html { font-size: 200%; }");
+  document.adoptedStyleSheets = [sheet];
+  const fixed = texts.filter((text, index) => Math.abs(size(text) - 2 * before[index]) > 0.2);
+  document.adoptedStyleSheets = [];
+  return fixed.map((element) => element.outerHTML.slice(0, 80));
 }
 """
 
@@ -103,16 +107,8 @@ def overflowing(page: Page) -> list[str]:
 
 def fixed_texts(page: Page) -> list[str]:
     """Return the texts whose size does not double with the browser's font size."""
-    before: list[tuple[str, float]] = page.evaluate(FONT_SIZES)
-    page.evaluate(ADD_STYLE, "html { font-size: 200%; }")
-    after: list[tuple[str, float]] = page.evaluate(FONT_SIZES)
-    page.evaluate("document.adoptedStyleSheets = []")
-    assert [text for text, _ in before] == [text for text, _ in after]
-    return [
-        text
-        for (text, size), (_, doubled) in zip(before, after, strict=True)
-        if abs(doubled - 2 * size) > 0.2
-    ]
+    found: list[str] = page.evaluate(FIXED_TEXTS)
+    return found
 
 
 def repeated_names(page: Page) -> list[str]:

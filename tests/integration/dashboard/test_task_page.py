@@ -106,6 +106,14 @@ def test_a_forgotten_task_is_explained_where_it_appears(browser: FlaskClient, ri
     assert main(browser, "deliveries").count("forgotten, so nothing more is sent") == 2
 
 
+def test_a_task_that_was_given_up_is_explained_where_it_appears(
+    browser: FlaskClient, rich: Rich
+) -> None:
+    assert "no final status arrived in time" in main(browser, f"tasks/{rich.given_up}")
+    for path in ("tasks", "tasks?view=gallery"):
+        assert main(browser, path).count("Given up: the provider is no longer queried.") == 1
+
+
 def test_times_are_elapsed_since_the_creation(browser: FlaskClient, store: SqliteStore) -> None:
     """As in `receiver tasks show`, and in the same notation."""
     at = now_ms()
