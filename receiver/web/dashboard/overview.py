@@ -20,7 +20,7 @@ from receiver.web.dashboard.results import thumbnail_of
 from receiver.web.dashboard.tasks import OPEN
 
 HOURS = 24
-MAX_PICTURES = 8
+MAX_PICTURES = 6
 
 
 @dataclass(frozen=True, slots=True)
