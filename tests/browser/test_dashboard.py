@@ -87,12 +87,15 @@ def test_a_dead_letter_is_redelivered_and_shown_as_delivered(
     end(store, State.DEAD, "550 no such mailbox")
     end(store, State.DELIVERED, "250 OK")
     page.goto(f"{url}/dashboard/")
-    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Dead letters").click()
-    expect(page.get_by_text("550 no such mailbox")).to_be_visible()
+    tabs = page.get_by_role("navigation", name="Pages")
+    tabs.get_by_role("link", name="Dead letters").click()
+    expect(page.get_by_text("550 no such mailbox").first).to_be_visible()
     page.get_by_role("button", name="to pictures").click()
     expect(note(page)).to_contain_text("is due again")
     (delivery,) = store.lists.deliveries(hook="pictures")
     assert delivery.state is State.PENDING
+    expect(page.get_by_text("No dead letters.")).to_be_visible()  # on the same page
+    tabs.get_by_role("link", name="Deliveries").click()
     row = page.locator(f"#delivery-{delivery.id}")
     expect(row).to_contain_text("pending")
     end(store, State.DELIVERED, "250 OK this time")

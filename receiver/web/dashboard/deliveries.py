@@ -79,6 +79,8 @@ def install(routes: Blueprint, context: PageContext) -> None:
         shown = {name: text for name, text in query.items() if name in FILTERS and text.strip()}
         if here == "dead":
             shown.pop("state", None)
+        # Only the deliveries of a hook, or of all hooks, are counted by state.
+        is_counted = shown.keys() <= {"hook", "state"}
         return page(
             "deliveries",
             here=here,
@@ -89,13 +91,13 @@ def install(routes: Blueprint, context: PageContext) -> None:
             states=list(State),
             providers=sorted(providers.PROVIDERS),
             time_choices=TIME_CHOICES,
-            counts=context.delivery_counts(query.get("hook") or None),
+            counts=context.delivery_counts(query.get("hook") or None) if is_counted else {},
             **values,
         )
 
 
 def _filters(context: PageContext, query: Mapping[str, str], now: int) -> dict[str, Any]:
-    """Return the filters but the state, as arguments of `page_of_deliveries`.
+    """Return all filters except the state, as arguments of `page_of_deliveries`.
 
     Raises ValueError with the problem.
     """
