@@ -139,27 +139,30 @@ def _whole(found: re.Match[str]) -> str:
     return found[0] if len(found[0]) != 6 else "\\ufffd"
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun: "1 task", "2 tasks", "0 deliveries"."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 
 def elapsed(ms: int) -> str:
-    """Return a duration with the precision that it needs, as pages and commands show it.
+    """Return a duration with the precision that it needs.
 
-    Examples: `0.250 s`, `12.3 s`, `1 min 5 s`, `2 h 5 min`, `4 d 1 h`.
+    Such as `0.250 s`, `12.3 s`, `1 min 5 s`, `3 h 12 min` or `2 d 4 h`. The sign is omitted.
     """
     seconds = abs(ms) / 1000
-    if seconds < 10:
+    if seconds < 9.9995:  # otherwise it is rounded to 10
         return f"{seconds:.3f} s"
-    if seconds < 60:
-        return f"{int(seconds * 10) / 10:.1f} s"
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days} d {hour} h"
-    return f"{hours} h {minute} min" if hours else f"{minutes} min {second} s"
+    if seconds < MINUTE - 0.05:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: "1 task", "2 tasks", "0 deliveries"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def redacted(text: str) -> str:

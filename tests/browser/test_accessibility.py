@@ -166,6 +166,8 @@ def test_a_page_of_the_dashboard_is_accessible(site: Site, path: str) -> None:
 
 def test_the_docs_of_the_api_are_accessible(site: Site) -> None:
     site.page.goto(f"{site.url}/docs")
+    site.page.wait_for_load_state("networkidle")  # a script may write the page
+    expect(site.page.get_by_role("heading", level=1)).to_be_visible()
     open_details(site.page)
     assert violations(site.page) == []
 
