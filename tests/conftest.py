@@ -72,6 +72,7 @@ TOGETHER = {
     "tests/acceptance/test_shape.py": "one measurement",
     "tests/acceptance/test_wheel.py": "one wheel",
     "tests/acceptance/test_wire.py": "one web process",
+    "tests/browser/test_accessibility.py": "one dashboard and one sandbox",
     "tests/browser/test_appearance.py": "one busy day",
     "tests/browser/test_dashboard.py": "one Chromium",
     "tests/contract/test_adapters_together.py": "one sandbox",

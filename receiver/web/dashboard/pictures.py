@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from receiver.deliveries import File
 from receiver.errors import NotFound
+from receiver.stores.sql.queries import Picture
 from receiver.web.api import ROW
 from receiver.web.dashboard.page_context import PageContext
 
@@ -26,6 +27,7 @@ SHOWABLE = frozenset(
         "audio/wav",
     }
 )
+MAX_SHOWN = 20_000_000  # bytes; of a larger picture, pages show the thumbnail
 CACHE_CONTROL = "private, max-age=3600"
 # A browser displays a picture in a page that it generates, with styles of its own.
 FILE_POLICY = (
@@ -64,6 +66,18 @@ def install(routes: Blueprint, context: PageContext) -> None:
         response.headers["Cache-Control"] = CACHE_CONTROL
         response.headers["Content-Security-Policy"] = FILE_POLICY
         return response
+
+
+def is_shown(picture: Picture) -> bool:
+    """Return whether a page may show the whole picture instead of its thumbnail."""
+    file = picture.file
+    is_picture = file.content_type in SHOWABLE and file.content_type.startswith("image/")
+    return is_picture and file.size <= MAX_SHOWN and is_here(picture)
+
+
+def is_here(picture: Picture) -> bool:
+    """Return whether the file can be opened on this machine."""
+    return _local_path(picture.file) is not None
 
 
 def _jpeg(image: bytes | None, problem: str) -> Response:
