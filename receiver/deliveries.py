@@ -204,4 +204,6 @@ def task_json(task: Task) -> dict[str, Any]:
         "cost": task.cost,
         "cost_unit": task.cost_unit,
         "created_at": rfc3339(task.created_at),
+        "given_up_at": None if task.given_up_at is None else rfc3339(task.given_up_at),
+        "metadata": dict(task.metadata),
     }

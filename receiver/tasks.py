@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Status(StrEnum):
@@ -144,6 +146,7 @@ class Task:
     deadline_at: int | None = None  # when the next query is due; None: no query is needed
     given_up_at: int | None = None  # when we stopped querying an open task
     mismatched_at: int | None = None  # when a message last named another provider task
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the caller's own data
 
     @property
     def id_at_provider(self) -> str | None:

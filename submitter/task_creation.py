@@ -66,6 +66,7 @@ class TaskCreator:
             account=self.account,
             reference=inputs.reference,
             model=inputs.model or self.adapter.default_model,
+            metadata=inputs.metadata,
             trust=Trust.QUERIED,
             expects_callback=self._expects_callback,
             # Without the provider's id, a task that is found only by that id will be given up.

@@ -16,7 +16,7 @@ from receiver.stores.sql.activity import Activity, Rejection
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Task
-from receiver.text.display import counted, rfc3339
+from receiver.text.display import counted, json_readable, rfc3339
 
 MISMATCH_ADVICE = (
     "names another provider task and changed nothing. If it is the right task: "
@@ -163,6 +163,8 @@ def show_timeline(history: TaskHistory) -> None:
     print_line(f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
     if task.model is not None:
         print_line(f"  model {task.model}")
+    if task.metadata:
+        print_line(f"  metadata {cut(json_readable(dict(task.metadata), indent=None))}")
     if history.forgotten_at is not None:
         print_line(f"  forgotten at {_second(history.forgotten_at)}: its contents were erased")
     for at, event, details in sorted(_moments(history), key=lambda moment: moment[0]):

@@ -63,7 +63,6 @@ def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> 
         "queries": task.asked,
         "updated_at": rfc3339(task.updated_at),
         "deadline_at": _instant(task.deadline_at),
-        "given_up_at": _instant(task.given_up_at),
         "mismatched_at": _instant(task.mismatched_at),
         "forgotten_at": _instant(history.forgotten_at),
         "transitions": [

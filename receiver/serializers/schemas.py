@@ -46,6 +46,8 @@ class TaskDocument(Document):
     cost = _maybe_text()
     cost_unit = _maybe_text()
     created_at = _instant()
+    given_up_at = _maybe_instant()
+    metadata = fields.Dict(required=True, metadata={"description": "Your own data about the task."})
 
 
 class TransitionDocument(Document):
@@ -117,7 +119,6 @@ class HistoryDocument(TaskDocument):
     queries = _number()
     updated_at = _instant()
     deadline_at = _maybe_instant()
-    given_up_at = _maybe_instant()
     mismatched_at = _maybe_instant()
     forgotten_at = _maybe_instant()
     transitions = fields.List(fields.Nested(TransitionDocument), required=True)

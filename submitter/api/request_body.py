@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from receiver.errors import NotTheProtocol
 from receiver.providers.json_body import decode_strictly
+from submitter import metadata as own_data
 from submitter.api.errors import InvalidRequest
 from submitter.errors import InputError
 from submitter.pictures import images
@@ -42,6 +43,16 @@ class _Cloth(fields.Field[tuple[str, ...]]):
         return tuple(pictures)
 
 
+class _Metadata(fields.Field[dict[str, Any]]):
+    """The caller's own data about the task: a JSON object of up to 4 kB."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        try:
+            return own_data.check(value)
+        except InputError as error:
+            raise ValidationError(error.message) from None
+
+
 class NewTask(Schema):
     """A try-on: pictures as URLs or raw Base64."""
 
@@ -54,6 +65,7 @@ class NewTask(Schema):
     reference = fields.String(load_default=None, allow_none=True)
     model = fields.String(load_default=None, allow_none=True)
     account = fields.String(load_default=DEFAULT_ACCOUNT, validate=validate.Length(1, LONGEST_NAME))
+    metadata = _Metadata(load_default=dict, allow_none=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class TaskRequest:
     reference: str | None
     model: str | None
     account: str
+    metadata: Mapping[str, Any] | None = None
 
 
 def read_request(body: bytes) -> TaskRequest:
@@ -103,7 +116,14 @@ def inputs_of(adapter: Provider, request: TaskRequest, fetch_seconds: float) -> 
         _collect(problems, lambda: adapter.pictures.check("cloth", cloth.cloth))
     if human is None or cloth is None or problems:
         raise InvalidRequest(problems)
-    return TryOnInputs(human, cloth.cloth, request.reference, request.model, cloth.merged)
+    return TryOnInputs(
+        human,
+        cloth.cloth,
+        request.reference,
+        request.model,
+        cloth.merged,
+        request.metadata or {},
+    )
 
 
 def _prepare_cloth(adapter: Provider, request: TaskRequest, fetch: Fetch) -> ClothPicture:

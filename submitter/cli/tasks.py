@@ -18,11 +18,12 @@ from receiver.events import Media
 from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome, Status, Task
-from receiver.text.display import plain, rfc3339
+from receiver.text.display import json_readable, plain, redacted, rfc3339
 from submitter.cli.group import (
     EXIT_FAILED,
     account,
     as_json,
+    metadata,
     model,
     print_errors,
     print_json,
@@ -56,6 +57,7 @@ ALL = 1_000_000
     help="The garment: JPEG or PNG. Give upper:PATH and lower:PATH to merge two garments.",
 )
 @click.option("--reference", help="Your own name for the task, such as an order number.")
+@metadata
 @model
 @account
 @click.option("--wait", is_flag=True, help="Wait until the task has ended.")
@@ -75,6 +77,7 @@ def submit(
     human: str,
     cloth: tuple[str, ...],
     reference: str | None,
+    metadata: dict[str, Any],
     model: str | None,
     account: str,
     wait: bool,
@@ -83,7 +86,7 @@ def submit(
 ) -> None:
     """Submit one try-on."""
     with open_session_with(provider, account) as (session, adapter):
-        inputs = prepare_inputs(adapter, human, cloth, reference, model)
+        inputs = prepare_inputs(adapter, human, cloth, reference, model, metadata=metadata)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
         with task_progress("submitting") as display:
             task = creator.record_task(inputs)
@@ -189,6 +192,8 @@ def task_lines(history: TaskHistory) -> Iterator[str]:
     yield f"status     {task.status}, since {rfc3339(task.updated_at)}"
     if task.reason:
         yield f"reason     {readable(task.reason)}"
+    if task.metadata:
+        yield f"metadata   {readable(redacted(json_readable(dict(task.metadata), indent=None)))}"
     if task.cost:
         yield f"cost       {readable(task.cost)} {readable(task.cost_unit)}".rstrip()
     if task.mismatched_at is not None:

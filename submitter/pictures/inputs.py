@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from receiver.errors import NotFound, StoreError
 from receiver.pictures.thumbnails import BROKEN, opened, thumbnail
 from receiver.stores import Store
+from submitter import metadata as own_data
 from submitter.errors import InputError
 from submitter.pictures import images
 from submitter.pictures.garments import prepare_garments, select_garments
@@ -37,6 +39,7 @@ class TryOnInputs:
     reference: str | None = None
     model: str | None = None
     merged: tuple[bytes, ...] = ()  # the garments from which `cloth` was merged, if it was
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare_inputs(
@@ -46,6 +49,7 @@ def prepare_inputs(
     reference: str | None = None,
     model: str | None = None,
     folder: Path | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> TryOnInputs:
     """Check the inputs for this provider and return them. Raises InputError.
 
@@ -54,20 +58,21 @@ def prepare_inputs(
     """
     check_texts(reference, model)
     check_model(adapter, model)
+    checked_metadata = own_data.check(metadata)
     given = (cloth,) if isinstance(cloth, str) else tuple(cloth)
     garments = select_garments(given, adapter, model or adapter.default_model)
     person = images.prepare("human", images.resolve_path(human, folder))
     picture = prepare_garments(garments, folder)
     adapter.pictures.check("human", person)
     adapter.pictures.check("cloth", picture.cloth)
-    return TryOnInputs(person, picture.cloth, reference, model, picture.merged)
+    return TryOnInputs(person, picture.cloth, reference, model, picture.merged, checked_metadata)
 
 
 def check_texts(reference: str | None, model: str | None) -> None:
     """Raise InputError if a text is empty, too long or contains control characters."""
-    for field, text in (("reference", reference), ("model", model)):
+    for name, text in (("reference", reference), ("model", model)):
         if text is not None and not (0 < len(text) <= LONGEST_TEXT and text.isprintable()):
-            raise InputError(field, f"use 1 to {LONGEST_TEXT} printable characters")
+            raise InputError(name, f"use 1 to {LONGEST_TEXT} printable characters")
 
 
 def check_model(adapter: Provider, model: str | None) -> None:
