@@ -62,6 +62,7 @@ class IdSource(StrEnum):
         return self is IdSource.OPERATOR or ranks.index(self) > ranks.index(other)
 
 
+NEVER_REACHED = "never reached"  # the reason of a task whose create request was not sent
 QUERY_ADOPTED_AFTER = 90_000  # ms after the callback from which a task became known
 QUERY_ANNOUNCED_AFTER = 600_000  # ms after `receiver url`; the user creates the task
 
@@ -147,6 +148,17 @@ class Task:
     given_up_at: int | None = None  # when we stopped querying an open task
     mismatched_at: int | None = None  # when a message last named another provider task
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the caller's own data
+
+    @property
+    def was_never_sent(self) -> bool:
+        """Whether it failed because its create request could not be sent."""
+        is_failed = self.status is Status.FAILED and self.reason == NEVER_REACHED
+        return is_failed and self.id_at_provider is None
+
+    @property
+    def evidence(self) -> Trust | None:
+        """The evidence for its status; None if no message of the provider set the status."""
+        return None if self.status is Status.CREATED or self.was_never_sent else self.trust
 
     @property
     def id_at_provider(self) -> str | None:

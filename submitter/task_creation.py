@@ -17,7 +17,7 @@ from receiver.errors import NotFound, RequestRefused, StoreError
 from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.signing import callback_urls
-from receiver.tasks import Status, Task, Trust, new_task_id
+from receiver.tasks import NEVER_REACHED, Status, Task, Trust, new_task_id
 from submitter.errors import NeverReached, NotFoundAtProvider, OutcomeUnknown, ProviderError
 from submitter.pictures.inputs import TryOnInputs, store_thumbnails
 from submitter.providers import Provider
@@ -28,8 +28,8 @@ from submitter.settings import DEFAULT_ACCOUNT
 # ms; longer than any create takes, including the wait of a batch for a free slot.
 CREATED_WITHIN = 900_000
 LOOK_UP_AFTER = 2.0  # seconds, in which the provider can store a task that it accepted
-# How the reason of a task starts that the provider did not accept.
-REFUSED, NEVER_REACHED = "refused: ", "never reached"
+# How the reason of a task starts that the provider did not accept; see also NEVER_REACHED.
+REFUSED = "refused: "
 
 
 def was_not_accepted(task: Task) -> bool:

@@ -10,7 +10,7 @@ import click
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console.output import cut, plain, print_line, show_table
-from receiver.deliveries import Delivery, Subscription
+from receiver.deliveries import Delivery, Subscription, evidence
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores.sql.activity import Activity, Rejection
 from receiver.stores.sql.queries import TaskHistory
@@ -177,9 +177,10 @@ def show_timeline(history: TaskHistory) -> None:
 
 def _moments(history: TaskHistory) -> Iterator[Moment]:
     for move in history.transitions:
-        trust = f"rests on: {move.trust}" + (", corrected" if move.corrected else "")
-        yield move.recorded_at, move.status, "" if move.status == "created" else trust
-    for stored in history.callbacks:
+        trust = evidence(history.task, move)
+        details = f"rests on: {trust}" if trust else ""
+        yield move.recorded_at, move.status, details + (", corrected" if move.corrected else "")
+    for stored in history.messages:
         repeats = f", received {stored.repeats + 1} times" if stored.repeats else ""
         problem = f": {cut(stored.problem)}" if stored.problem else ""
         size = counted(len(stored.callback.body), "byte")

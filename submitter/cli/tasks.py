@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from receiver import providers
 from receiver.console import output
-from receiver.deliveries import File, Notice
-from receiver.errors import NotFound, RequestRefused
-from receiver.events import Media
+from receiver.deliveries import Notice
+from receiver.errors import NotFound
+from receiver.serializers.outputs import files_of_history, media_of_history
 from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
-from receiver.tasks import Outcome, Status, Task
+from receiver.tasks import Status, Task
 from receiver.text.display import json_readable, plain, redacted, rfc3339
 from submitter.cli.group import (
     EXIT_FAILED,
@@ -42,7 +40,6 @@ from submitter.task_creation import TaskCreator
 from submitter.text import readable
 
 LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
-ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
 ALL = 1_000_000
 
 
@@ -224,20 +221,5 @@ def page_row(task: ListedTask) -> tuple[str, str, str, str, str]:
 
 
 def _notice(history: TaskHistory) -> Notice:
-    return Notice(history.task, history.transitions[-1], _media(history), _files(history))
-
-
-def _media(history: TaskHistory) -> tuple[Media, ...]:
-    """Return the outputs in the latest callback or response with the status of the task."""
-    for stored in reversed(history.callbacks):
-        if stored.outcome in ACCEPTED and stored.callback.body:
-            with suppress(RequestRefused):  # an earlier version could parse it
-                event = providers.parse(stored.callback)
-                if event.status is history.task.status and event.media:
-                    return event.media
-    return ()
-
-
-def _files(history: TaskHistory) -> tuple[File, ...]:
-    deliveries = [d.id for d in history.deliveries if d.status == history.task.status]
-    return tuple(file for delivery in deliveries for file in history.files.get(delivery, ()))
+    media, files = media_of_history(history), files_of_history(history)
+    return Notice(history.task, history.transitions[-1], media, files)

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from flask import Blueprint, flash, g, request
 from werkzeug.wrappers import Response
 
-from receiver.deliveries import Delivery, State
+from receiver.deliveries import Delivery, State, evidence
 from receiver.errors import NotAMismatch, NotFound, RequestRefused
+from receiver.serializers.outputs import media_of, results
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome, Status
 from receiver.web.api import ROW
 from receiver.web.dashboard.messages import message
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import back_to, page
-from receiver.web.dashboard.results import media_of, results
 
 GOOD, BAD, PLAIN, NEXT = "good", "bad", "plain", "next"
 MAX_ANSWER = 300  # characters
@@ -64,7 +64,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
                 media_of(last_message), store.queries.pictures([task_id]).get(task_id, [])
             ),
             inputs=store.queries.names_of_inputs([task_id]).get(task_id, ()),
-            messages=[message(stored, context.hide) for stored in history.callbacks],
+            messages=[message(stored, context.hide) for stored in history.messages],
             can_be_queried=_can_be_queried(history),
         )
 
@@ -156,14 +156,15 @@ def _next_step(delivery: Delivery) -> TimelineEntry | None:
 def _moves(history: TaskHistory) -> Iterator[TimelineEntry]:
     for move in history.transitions:
         tone = {"succeeded": GOOD, "failed": BAD, "given_up": BAD}.get(move.status, PLAIN)
-        trust = "" if move.status == "created" else f"trust: {move.trust}"
-        detail = f"{trust}, corrected" if move.corrected else trust
+        trust = evidence(history.task, move)
+        detail = f"trust: {trust}" if trust else ""
+        detail += ", corrected" if move.corrected else ""
         title = move.status.replace("_", " ").capitalize()
         yield TimelineEntry(move.recorded_at, "move", title, detail, tone)
 
 
 def _messages(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[TimelineEntry]:
-    for stored in history.callbacks:
+    for stored in history.messages:
         repeats = f", received {stored.repeats + 1} times" if stored.repeats else ""
         problem = f": {hide(stored.problem)[:MAX_ANSWER]}" if stored.problem else ""
         is_bad = stored.outcome in (Outcome.CONFLICT, Outcome.MISMATCH, Outcome.QUARANTINED)

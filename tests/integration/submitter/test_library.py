@@ -41,7 +41,7 @@ def test_the_example_of_the_documentation_works(
     server.will(server.task(), server.task(), server.task("succeed"))
     parser = doctest.DocTestParser()
     example = parser.get_doctest(submit.__doc__ or "", {}, "submit", None, None)
-    assert len(example.examples) == 6
+    assert len(example.examples) == 7
     failed, _ = doctest.DocTestRunner().run(example)
     assert failed == 0
     models = [asked.json["model_name"] for asked in server.asked if asked.method == "POST"]
