@@ -173,29 +173,32 @@ class Notice:
         """Return the event as hooks and the API show it; keys may be added, but not changed."""
         transition = self.transition
         files = {file.media_index: file for file in reversed(self.files)}  # the first one counts
+        outputs = []
+        for media in self.media:
+            file = files.get(media.index)
+            outputs.append(
+                {
+                    "kind": media.kind,
+                    "index": media.index,
+                    "url": media.url,
+                    "expires_at": None if media.expires_at is None else rfc3339(media.expires_at),
+                    "file": file.url if file else None,
+                    "sha256": file.sha256 if file else None,
+                    "size": file.size if file else None,
+                }
+            )
+        # Only a provider states success; the other statuses may be conclusions of our own.
+        is_stated = transition.status == Status.SUCCEEDED
         return {
             "id": self.id,
             "type": f"task.{transition.status}",
             "occurred_at": rfc3339(transition.occurred_at),
             "task": task_json(self.task),
-            "media": [media_json(media, files.get(media.index)) for media in self.media],
-            "trust": evidence(self.task, transition),
+            "media": outputs,
+            "trust": transition.trust if is_stated else evidence(self.task, transition),
             "corrected": transition.corrected,
             **({"test": True} if self.is_test else {}),
         }
-
-
-def media_json(media: Media, file: File | None) -> dict[str, Any]:
-    """Return an output and the file that a download stored for it, if there is one."""
-    return {
-        "kind": media.kind,
-        "index": media.index,
-        "url": media.url,
-        "expires_at": None if media.expires_at is None else rfc3339(media.expires_at),
-        "file": file.url if file else None,
-        "sha256": file.sha256 if file else None,
-        "size": file.size if file else None,
-    }
 
 
 def task_json(task: Task) -> dict[str, Any]:

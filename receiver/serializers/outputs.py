@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from receiver import providers
-from receiver.deliveries import File, media_json, task_json
+from receiver.deliveries import File, Notice, Transition, task_json
 from receiver.errors import RequestRefused
 from receiver.events import Callback, Media
 from receiver.stores.base import Store
@@ -92,23 +92,24 @@ def task_documents(store: Store, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     return documents
 
 
-def _media_json(task: Task, media: Iterable[Media], files: Iterable[File]) -> list[dict[str, Any]]:
-    file_of: dict[str, File] = {}
-    for file in files:  # if several hooks stored an output, the first file counts
-        file_of.setdefault(file.media_index, file)
-    documents = []
-    for output in media:
-        stored = file_of.pop(output.index, None)
-        documents.append({**media_json(output, stored), "href": _href(task, stored)})
-    for stored in file_of.values():  # their message was pruned
-        output = Media(stored.content_type.partition("/")[0], "", stored.media_index)
-        document = {**media_json(output, stored), "url": None, "href": _href(task, stored)}
-        documents.append(document)
-    return documents
+def _media_json(task: Task, media: Sequence[Media], files: Sequence[File]) -> list[dict[str, Any]]:
+    known = {output.index for output in media}
+    pruned = {  # of outputs whose message was pruned, only the file is known
+        file.media_index: Media(file.content_type.partition("/")[0], "", file.media_index)
+        for file in files
+        if file.media_index not in known
+    }
+    shown = (*media, *pruned.values())
+    move = Transition(task.status, task.updated_at, task.updated_at, task.trust)
+    documents = Notice(task, move, shown, tuple(files)).as_json()["media"]
+    return [
+        {**document, "url": document["url"] or None, "href": _href(task, document)}
+        for document in documents
+    ]
 
 
-def _href(task: Task, file: File | None) -> str | None:
+def _href(task: Task, output: Mapping[str, Any]) -> str | None:
     """Return the path of our API that serves the file; None unless it is in a folder."""
-    if file is None or not file.url.startswith("/"):
+    if output["file"] is None or not output["file"].startswith("/"):
         return None
-    return f"/api/tasks/{task.id}/files/{quote(file.media_index, safe='')}"
+    return f"/api/tasks/{task.id}/files/{quote(output['index'], safe='')}"

@@ -78,15 +78,17 @@ def from_row(kind: type[T], row: Row) -> T:
     values_in, conversions = _reading(kind)  # type: ignore[arg-type]
     values = list(values_in(row))
     for position, convert in conversions:
-        if values[position] is not None or convert is _object:
+        if values[position] is not None:
             values[position] = convert(values[position])
+        elif convert is _object:
+            values[position] = {}
     return kind(*values)
 
 
-def _object(text: str | None) -> dict[str, Any]:
-    """Return the JSON object in a column; an empty one if it is null or damaged."""
+def _object(text: str) -> dict[str, Any]:
+    """Return the JSON object in a column; an empty one if it is damaged."""
     try:
-        document = json.loads(text or "{}")
+        document = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -129,7 +131,10 @@ def callback(row: Row) -> StoredCallback:
             task_id=row["task_id"],
             body=bytes(row["body"]),
             received_at=row["received_at"],
-            headers=_headers(row["headers"]),
+            headers={
+                display.storable(name): display.storable(str(value))
+                for name, value in _object(row["headers"]).items()
+            },
             source=Source(row["source"]),
             trust=Trust(row["trust"]),
         ),
@@ -137,14 +142,6 @@ def callback(row: Row) -> StoredCallback:
         repeats=row["repeats"],
         problem=row["problem"],
     )
-
-
-def _headers(text: str) -> dict[str, str]:
-    """Return the headers of a message; none if they are damaged."""
-    return {
-        display.storable(name): display.storable(str(value))
-        for name, value in _object(text).items()
-    }
 
 
 def grouped(kind: type[T], found: Iterable[Row]) -> dict[int, tuple[T, ...]]:
