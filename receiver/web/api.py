@@ -138,7 +138,14 @@ def _serve_tasks(routes: Blueprint, ingest: Ingest) -> None:
     store, hooks = ingest.store, ingest.hooks
 
     @routes.get("/api/tasks")
-    @described(RouteSpec(answers={200: schemas.TasksDocument}, query=TaskQuery, refuses=(422,)))
+    @described(
+        RouteSpec(
+            answers={200: schemas.TasksDocument},
+            query=TaskQuery,
+            refuses=(422,),
+            example="status=failed&limit=50",
+        )
+    )
     def tasks() -> Response:
         """A page of tasks, newest first."""
         page = store.lists.page_of_tasks(**_loaded(TaskQuery()))
@@ -171,7 +178,12 @@ def _serve_deliveries(routes: Blueprint, ingest: Ingest) -> None:
 
     @routes.get("/api/deliveries")
     @described(
-        RouteSpec(answers={200: schemas.DeliveriesDocument}, query=DeliveryQuery, refuses=(422,))
+        RouteSpec(
+            answers={200: schemas.DeliveriesDocument},
+            query=DeliveryQuery,
+            refuses=(422,),
+            example="state=dead",
+        )
     )
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
@@ -219,6 +231,7 @@ def redelivery(ingest: Ingest) -> Blueprint:
         RouteSpec(
             answers={200: schemas.RedeliveryDocument, 202: schemas.RedeliveryDocument},
             body=(Filter,),
+            example={"hook": "mail", "since": "2d", "dry_run": True},
             refuses=(413, 422),
         )
     )

@@ -18,13 +18,22 @@ from receiver.serializers.schemas import TaskWithMediaDocument
 from receiver.text import limits
 from submitter.api.errors import RejectedByProvider, RejectedPicture, TemporarilyUnavailable
 from submitter.api.idempotency import ApiReply, IdempotencyKeys, check_key
-from submitter.api.request_body import NewTask, read_request
+from submitter.api.request_body import documented_schemas, read_request
 from submitter.api.synchronous_create import OpenAdapter, SynchronousCreator
 from submitter.providers import open_provider
 
 LONGEST_BODY = limits.MAX_API_BODY  # bytes
 # Requests that create a task or wait for one with the same key. Other threads serve callbacks.
 MAX_REQUESTS = 10
+
+
+EXAMPLE = {
+    "provider": "kling",
+    "human": "https://shop.example/person.jpg",
+    "cloth": "https://shop.example/garment.png",
+    "reference": "ORDER-7",
+    "metadata": {"cart": 7},
+}
 
 
 def blueprint(
@@ -43,7 +52,8 @@ def blueprint(
     @described(
         RouteSpec(
             answers={201: TaskWithMediaDocument},
-            body=(NewTask,),
+            body=documented_schemas(),
+            example=EXAMPLE,
             headers={"Idempotency-Key": "Requests with the same key create one task only."},
             refuses=(400, 409, 413, 415, 422, 502),
         )

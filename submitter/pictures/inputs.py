@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,14 @@ from submitter.providers import Provider
 from submitter.providers.base import is_url
 
 LONGEST_TEXT = 200  # characters of a reference or of the name of a model
+# Without characters that control a terminal or the direction of text, that look like a space, or
+# that no font has.
+TEXT = (
+    r"^[^\u0000-\u001f\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f"
+    r"\u205f-\u206f\u3000\ue000-\uf8ff\ufeff\ufff0-\uffff]+$"
+)
 PICTURE_NAMES = ("human", "cloth", "cloth2")
+_TEXT = re.compile(TEXT.replace("\\ue000", "\\ud800"))  # no schema can name lone surrogates
 UNUSABLE = (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
 
 # Not structlog, which would print to the output of programs that call `submitter.submit`.
@@ -71,7 +79,7 @@ def prepare_inputs(
 def check_texts(reference: str | None, model: str | None) -> None:
     """Raise InputError if a text is empty, too long or contains control characters."""
     for name, text in (("reference", reference), ("model", model)):
-        if text is not None and not (0 < len(text) <= LONGEST_TEXT and text.isprintable()):
+        if text is not None and not (len(text) <= LONGEST_TEXT and _TEXT.fullmatch(text)):
             raise InputError(name, f"use 1 to {LONGEST_TEXT} printable characters")
 
 
