@@ -310,6 +310,7 @@ def test_the_page_and_its_renderer_come_from_this_server(client: FlaskClient) ->
         with client.get(path) as file:
             assert (file.status_code, bool(file.data)) == (200, True)
             assert file.headers["X-Content-Type-Options"] == "nosniff"
+    assert "cdn.redoc.ly" not in (STATIC / "redoc" / "redoc.standalone.js").read_text()
     for name in ("LICENSE.txt", "redoc.standalone.js.LICENSE.txt", "README.txt"):
         assert (STATIC / "redoc" / name).stat().st_size > 100
 

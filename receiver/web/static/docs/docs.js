@@ -12,7 +12,7 @@ const options = {
   nativeScrollbars: true,
   theme: {
     colors: {
-      primary: { main: "#1f4f8f" },
+      primary: { main: "#1f4f8f", light: "#1f4f8f" },
       success: { main: "#116329" },
       error: { main: "#a40e26" },
       text: { primary: "#1f2328", secondary: "#4a5058" },
@@ -39,7 +39,19 @@ function closeGaps() {
   }
 }
 
-Redoc.init(place.dataset.document, options, place, () => {
+// A sample that is wider than its box has to scroll by keyboard as well.
+function makeSamplesFocusable() {
+  for (const sample of place.querySelectorAll("pre:not([tabindex])")) {
+    sample.tabIndex = 0;
+  }
+}
+
+function improve() {
   closeGaps();
-  new MutationObserver(closeGaps).observe(place, { childList: true, subtree: true });
+  makeSamplesFocusable();
+}
+
+Redoc.init(place.dataset.document, options, place, () => {
+  improve();
+  new MutationObserver(improve).observe(place, { childList: true, subtree: true });
 });
