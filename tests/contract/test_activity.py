@@ -67,7 +67,7 @@ def test_each_kind_of_entry_describes_its_subject(store: Store) -> None:
     assert (tried.said, tried.key) == ("550 no", (1,))
 
 
-def test_an_action_of_our_own_rests_on_no_message(store: Store) -> None:
+def test_an_action_of_our_own_is_not_attributed_to_the_provider(store: Store) -> None:
     ingest = Ingest(store)
     for name in ("a", "b"):
         store.inbox.create_task(Task(name, "kling", Status.CREATED, NOW, NOW))

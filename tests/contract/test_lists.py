@@ -133,7 +133,7 @@ def put(store: Store, times: list[int]) -> None:
         ({"provider_task_id": "at"}, []),
     ],
 )
-def test_tasks_are_found_by_the_provider_s_id(
+def test_tasks_are_found_by_the_providers_id(
     filled: Store, narrowed: dict[str, Any], wanted: list[str]
 ) -> None:
     one = Task("e", "kling", Status.SUBMITTED, NOW, NOW, provider_task_id="same")

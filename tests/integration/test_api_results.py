@@ -1,4 +1,4 @@
-"""Results over HTTP: outputs with their files, metadata, and whose statement a status is."""
+"""Results over HTTP: outputs with their files, metadata, and the evidence for a status."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def stored(path: Path, index: str = "0", content_type: str = "image/png") -> Fil
 
 
 def both(api: FlaskClient, task: str = "task-1") -> list[dict[str, Any]]:
-    """The task by itself and in the list."""
+    """Return the task by itself and in the list."""
     one = api.get(f"/api/tasks/{task}").get_json()
     (listed,) = api.get("/api/tasks").get_json()["tasks"]
     return [one, listed]
 
 
-def test_an_output_has_its_file_and_where_we_serve_it(
+def test_an_output_names_its_file_and_the_path_of_our_copy(
     api: FlaskClient, store: SqliteStore, tmp_path: Path
 ) -> None:
     file = stored(tmp_path / "0.png")
@@ -100,9 +100,7 @@ def test_an_open_task_has_no_outputs(api: FlaskClient, store: SqliteStore) -> No
     assert [shown["media"] for shown in both(api)] == [[], []]
 
 
-def test_a_file_in_a_bucket_has_an_address_and_is_not_served(
-    api: FlaskClient, store: SqliteStore
-) -> None:
+def test_a_file_in_a_bucket_is_named_but_not_served(api: FlaskClient, store: SqliteStore) -> None:
     succeed(store, File("0", "s3://shop/0.png", "ab" * 32, 3, "image/png"))
     for shown in both(api):
         (media,) = shown["media"]
@@ -124,7 +122,7 @@ def test_a_file_is_shown_after_its_message_was_pruned(
 
 
 @pytest.mark.parametrize("index", ["0", "a/b", "..", "../../etc/passwd", "ä %2F", "replaced"])
-def test_the_index_of_an_output_is_only_compared(
+def test_the_index_is_compared_and_never_used_as_a_path(
     api: FlaskClient, store: SqliteStore, tmp_path: Path, index: str
 ) -> None:
     succeed(store, stored(tmp_path / "0.png", index))
@@ -251,7 +249,7 @@ def evidence(api: FlaskClient) -> tuple[str | None, list[tuple[str, str | None]]
     return shown["trust"], [(move["status"], move["trust"]) for move in shown["transitions"]]
 
 
-def test_what_nobody_reported_rests_on_nothing(
+def test_giving_up_is_not_attributed_to_the_provider(
     api: FlaskClient, store: SqliteStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
@@ -264,7 +262,7 @@ def test_what_nobody_reported_rests_on_nothing(
     assert DeliveryWorker(store, {}).notice(delivery).as_json()["trust"] is None
 
 
-def test_a_result_after_giving_up_rests_on_its_message(
+def test_a_result_after_giving_up_is_attributed_to_its_message(
     api: FlaskClient, store: SqliteStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
@@ -276,7 +274,7 @@ def test_a_result_after_giving_up_rests_on_its_message(
     assert capsys.readouterr().out.count("rests on: token") == 1
 
 
-def test_a_create_that_was_never_sent_is_not_the_provider_s(
+def test_a_create_that_was_never_sent_is_not_attributed_to_the_provider(
     api: FlaskClient, store: SqliteStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, trust=Trust.QUERIED))
@@ -294,7 +292,9 @@ def test_a_create_that_was_never_sent_is_not_the_provider_s(
 # -- filters
 
 
-def test_given_up_and_the_provider_s_id_are_filters(api: FlaskClient, store: SqliteStore) -> None:
+def test_given_up_and_the_providers_task_id_are_filters(
+    api: FlaskClient, store: SqliteStore
+) -> None:
     for name in ("a", "b"):
         task = Task(
             name, "kling", Status.SUBMITTED, NOW, NOW,
@@ -312,7 +312,9 @@ def test_given_up_and_the_provider_s_id_are_filters(api: FlaskClient, store: Sql
     assert found("provider_task_id=at-b&status=given_up") == []
 
 
-def test_an_unset_token_is_named(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> None:
+def test_a_response_says_that_the_token_is_unset(
+    tmp_path: Path, store: SqliteStore, make_app: MakeApp
+) -> None:
     store.check_schema()
     (tmp_path / "hooks.toml").write_text("")
     url = f"sqlite:///{tmp_path / 'receiver.db'}"

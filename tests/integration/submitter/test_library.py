@@ -94,10 +94,9 @@ def test_accounts_have_their_own_keys(
 def test_the_task_has_the_files_that_were_downloaded(
     server: Scripted, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker is played by the wait for it."""
     (tmp_path / "hooks.toml").write_text('[[hook]]\nname = "p"\ntype = "download"\nto = "data"\n')
 
-    def works(_: Store, hooks: frozenset[str], __: Task, timeout: float) -> None:
+    def download(_: Store, hooks: frozenset[str], __: Task, timeout: float) -> None:
         assert (hooks, 0 < timeout <= 10) == (frozenset({"p"}), True)
         (delivery,) = store.outbox.claim("w", now_ms() + 1, now_ms() + 10_000, 1)
         file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
@@ -105,7 +104,7 @@ def test_the_task_has_the_files_that_were_downloaded(
         store.outbox.settle(delivery, attempt, State.DELIVERED, None, [file])
 
     monkeypatch.setattr(submitter, "Follower", partial(Follower, query_every=0.02))
-    monkeypatch.setattr(submitter, "wait_for_downloads", works)
+    monkeypatch.setattr(submitter, "wait_for_downloads", download)
     server.will(server.task(), server.task("succeed"))
     task = submit("kling", "person.jpg", "shirt.png", wait=PATIENCE)
     assert [(media.index, media.url) for media in task.media] == [
