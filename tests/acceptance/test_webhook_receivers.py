@@ -1,7 +1,8 @@
 """The receivers in docs/hooks.md verify, deduplicate and fail as the page says.
 
-Flask is always installed. Node.js and PHP are taken from the PATH or from Debian. Express is fetched
-from the npm registry into a cache, unless it is installed. What cannot be had is skipped.
+Flask is always installed. Node.js and PHP are taken from the PATH or from Debian. Express is
+fetched from the npm registry into a cache, unless it is installed. A runtime that cannot be had is
+skipped.
 """
 
 from __future__ import annotations
