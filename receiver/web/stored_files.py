@@ -57,6 +57,7 @@ def serve(file: File) -> Response:
     except RequestedRangeNotSatisfiable:
         content.close()
         raise
+    response.headers.pop("Date", None)  # `make_conditional` adds one, as does the server
     response.headers["Cache-Control"] = CACHE_CONTROL
     response.headers["Content-Security-Policy"] = FILE_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"

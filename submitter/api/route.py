@@ -20,7 +20,7 @@ from submitter.api.errors import RejectedByProvider, RejectedPicture, Temporaril
 from submitter.api.idempotency import ApiReply, IdempotencyKeys, check_key
 from submitter.api.request_body import documented_schemas, read_request
 from submitter.api.synchronous_create import OpenAdapter, SynchronousCreator
-from submitter.providers import open_provider
+from submitter.providers import DEFAULT_PROVIDER, open_provider
 
 LONGEST_BODY = limits.MAX_API_BODY  # bytes
 # Requests that create a task or wait for one with the same key. Other threads serve callbacks.
@@ -28,7 +28,7 @@ MAX_REQUESTS = 10
 
 
 EXAMPLE = {
-    "provider": "kling",
+    "provider": DEFAULT_PROVIDER,
     "human": "https://shop.example/person.jpg",
     "cloth": "https://shop.example/garment.png",
     "reference": "ORDER-7",

@@ -105,7 +105,7 @@ def _modules_with_express(node: str, environment: dict[str, str]) -> str:
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
     except subprocess.TimeoutExpired:
