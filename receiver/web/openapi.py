@@ -23,6 +23,22 @@ from receiver.serializers.route_spec import Kind, RouteSpec
 from receiver.serializers.schemas import EventDocument, ProblemDocument
 from receiver.web.callbacks import SIGNATURE
 
+# A value that is stored and returned unchanged. Not every database can store NUL.
+_NO_NUL = r"^[^\u0000]*$"
+_ANY_VALUE = {"$ref": "#/components/schemas/JsonValue"}
+JSON_VALUE = {
+    "description": "Any JSON value without NUL in its strings.",
+    "anyOf": [
+        {"type": ["null", "boolean", "number"]},
+        {"type": "string", "pattern": _NO_NUL},
+        {"type": "array", "items": _ANY_VALUE},
+        {
+            "type": "object",
+            "propertyNames": {"pattern": _NO_NUL},
+            "additionalProperties": _ANY_VALUE,
+        },
+    ],
+}
 TOKEN = "apiToken"  # noqa: S105 - the name of the scheme
 PROBLEM = "application/problem+json"
 ACCEPTED = "Accepted. After any other response, the request is repeated."
@@ -111,6 +127,7 @@ def openapi(app: Flask, public_url: str | None = None) -> dict[str, Any]:
     for tag, description, _ in TAGS:
         spec.tag({"name": tag, "description": description})
     spec.components.security_scheme(TOKEN, {"type": "http", "scheme": "bearer"})
+    spec.components.schema("JsonValue", JSON_VALUE)
     for schema in (*callback_schemas(), EventDocument):
         spec.components.schema(_name(schema), schema=schema)
     described = [

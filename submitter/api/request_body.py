@@ -36,8 +36,15 @@ LONGEST_NAME = 64  # characters of the name of a provider or an account
 ACCEPTED = "an http(s) URL or the picture itself as raw Base64"
 SHORTEST_PICTURE = 100  # characters of Base64; the smallest valid PNG has more
 _METADATA = {
-    "type": "object",
-    "additionalProperties": True,
+    # apispec passes on only what is below `anyOf` unchanged.
+    "anyOf": [
+        {
+            "type": "object",
+            "propertyNames": {"pattern": r"^[^\u0000]*$"},
+            "additionalProperties": {"$ref": "#/components/schemas/JsonValue"},
+        },
+        {"type": "null"},
+    ],
     "description": f"Your own data about the task, of up to {own_data.MAX_BYTES} bytes as compact "
     "JSON in UTF-8. Strings cannot contain NUL. Events, responses and hooks return it.",
 }
