@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, post_load, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from receiver import providers
@@ -212,14 +212,14 @@ def _serve_deliveries(routes: Blueprint, ingest: Ingest) -> None:
     )
     def replay(callback_id: int) -> Response:
         """Parse and record a stored callback again, and optionally accept a mismatch."""
-        accept = _loaded(ReplayQuery(unknown=EXCLUDE))["accept"]
+        accept = _loaded(ReplayQuery())["accept"]
         try:
             return jsonify(outcome=ingest.replay(callback_id, accept=accept))
         except NotAMismatch as refusal:
             return problems.problem(409, str(refusal))
         except RequestRefused as refusal:
             detail = f"callback {callback_id} still cannot be interpreted: {refusal}"
-            return problems.problem(422, detail)
+            return problems.problem(409, detail)
 
 
 def redelivery(ingest: Ingest) -> Blueprint:

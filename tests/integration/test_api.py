@@ -256,7 +256,7 @@ def test_a_callback_is_replayed(api: FlaskClient, store: SqliteStore) -> None:
     newest, oldest = store.lists.callbacks()
     answer = api.post(f"/api/callbacks/{oldest.id}/replay")
     assert (answer.status_code, answer.get_json()) == (200, {"outcome": "recorded"})
-    assert api.post(f"/api/callbacks/{newest.id}/replay").status_code == 422
+    assert api.post(f"/api/callbacks/{newest.id}/replay").status_code == 409
 
 
 def test_a_mismatch_is_accepted(api: FlaskClient, store: SqliteStore) -> None:
