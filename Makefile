@@ -7,9 +7,11 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Compiled modules are kept: without them each process that a test starts takes a second longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo run test test-quick test-pythons servers browser bench shape lint format lock clean
+.PHONY: help install demo run test test-quick test-pythons servers browser bench shape lint format lock clean
 
 help:
+	@echo "make install  build .venv and install the commands receiver, submitter and sandbox in it;"
+	@echo "            then type: . .venv/bin/activate (make demo, run and test install them too)"
 	@echo "make demo   set everything up, then run the main job against the sandbox (KEEP=1 leaves it running;"
 	@echo "            DATABASE_URL=postgresql://... uses that database, DATABASE=postgres a server of its own)"
 	@echo "make test   set everything up, then run every test (ARGS=\"-k word\" passes options to pytest;"
@@ -37,6 +39,8 @@ demo: $(VENV)/.runtime
 	@$(DEMO)
 endif
 
+install: $(VENV)/.runtime
+
 run: $(VENV)/.runtime
 	@$(BIN)/python -m receiver migrate
 	@exec $(BIN)/python -m receiver serve $(if $(BIND),--bind '$(BIND)')
@@ -58,10 +62,12 @@ test-pythons: $(VENV)/.dev
 	  shift 2; done
 
 # The programs that tests need: from the PATH, otherwise from Debian's packages, which are unpacked
-# below .venv/debian and not installed. If a program is unavailable, its tests are skipped.
+# below .venv/debian and not installed. The clients of the providers' APIs come from the package
+# indexes into .venv/vendors. If a program or client is unavailable, its tests are skipped.
 SERVERS := nginx caddy promtool redis-server rabbitmq-server pgbouncer
 servers: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.programs $(SERVERS)
+	@$(BIN)/python -m tests.support.vendor_clients
 
 browser: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.programs chromium
@@ -87,7 +93,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
   --no-header --python-version 3.11 --upgrade
 EXTRAS := postgres
 lock: $(VENV)/.dev
-	$(LOCK) $(EXTRAS:%=--extra %) --output-file requirements.txt pyproject.toml
+	$(LOCK) $(EXTRAS:%=--extra %) --group build --output-file requirements.txt pyproject.toml
 	$(LOCK) --group dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
 
 $(VENV)/bin/python:
@@ -98,15 +104,17 @@ $(VENV)/bin/python:
 	@echo "make: building $(VENV) (once)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
-	@echo "make: installing the locked packages of requirements.txt"
+# The project itself is installed too, so that `receiver`, `submitter` and `sandbox` are commands.
+$(VENV)/.runtime: requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "make: installing the locked packages of requirements.txt, and this project"
 	@$(PIP) install --require-hashes -r requirements.txt
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo "make: for the commands receiver, submitter and sandbox, type: . $(BIN)/activate"
 
-$(VENV)/.dev: requirements-dev.txt pyproject.toml $(VENV)/.runtime
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	@echo "make: installing the locked packages of requirements-dev.txt"
 	@$(PIP) install --require-hashes -r requirements-dev.txt
-	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 clean:

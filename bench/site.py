@@ -44,6 +44,7 @@ class Site:
     def environment(self, **more: object) -> dict[str, str]:
         own = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         given = {name: str(value) for name, value in more.items()}
+        own["RECEIVER_ENV_FILE"] = os.devnull  # a `.env` in the checkout is not for the bench
         return {**own, "CALLBACK_SECRETS": SECRET, **self.disk.environment, **given}
 
 

@@ -2,4 +2,4 @@
 
 from receiver.cli import main
 
-main()
+main(prog_name="receiver")

@@ -25,6 +25,11 @@ class Circuit(StrEnum):
     PAUSED = "paused"  # by the operator; left by `resume`
     DISABLED = "disabled"  # e.g. after 410 Gone: deliveries become dead letters, until `resume`
 
+    @property
+    def label(self) -> str:
+        """The word that people see, who may take "closed" for the opposite."""
+        return "healthy" if self is Circuit.CLOSED else self.value
+
 
 class EndpointHealth(StrEnum):
     """What an attempt shows about its endpoint."""

@@ -16,6 +16,7 @@ CallbackReceiverError
 ├── CopyFailed               a copy failed or differs from its source; says what to do
 ├── NotErased                a task could not be erased completely now; says what to do
 ├── NotFound                 no task, callback or delivery has this id
+├── AmbiguousName            more than one task has this reference or part of an id; lists them
 ├── NotAMismatch             the message to accept names the provider task on record
 └── DeliveryFailure          a hook failed; its kind decides about retries and the circuit breaker
     ├── TemporaryFailure     the endpoint is not available now: retried; the breaker counts it
@@ -117,6 +118,10 @@ class NotErased(CallbackReceiverError):
 
 class NotFound(CallbackReceiverError):
     """No task, callback or delivery has this id."""
+
+
+class AmbiguousName(CallbackReceiverError):
+    """More than one task has this reference or part of an id; the message lists them in lines."""
 
 
 class NotAMismatch(CallbackReceiverError):

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 import requests
 
-from sandbox import environment
+from sandbox import __version__, environment
 from sandbox.callback_sender import Persistence
 from sandbox.ledger import LedgerEntry
 from sandbox.providers.standard_webhooks import Signer
@@ -23,6 +23,7 @@ from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
 from sandbox.trigger import PROVIDERS, Range, TriggerError, TriggerOptions, triggerable
 
+LONGEST_SUMMARY = 1000  # characters; more than any has, so that click truncates none
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
 ANSWER_WITHIN = 30.0  # seconds; a port without a sandbox refuses immediately
@@ -49,6 +50,13 @@ def _webhook_secret(text: str) -> str:
     return text
 
 
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError("must be an http or https URL without a path")
+    return text.rstrip("/")
+
+
 webhook_secret = click.option(
     "--webhook-secret",
     metavar="whsec_…",
@@ -57,7 +65,26 @@ webhook_secret = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class SandboxCommands(click.Group):
+    """A group whose help has the whole summary of each command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(LONGEST_SUMMARY))
+                    for name, command in commands.items()
+                    if command is not None
+                ]
+            )
+
+
+@click.group(
+    cls=SandboxCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
+@click.version_option(__version__)
 def main() -> None:
     """Local stand-ins for all providers, a mail server and Slack."""
 
@@ -92,6 +119,17 @@ def main() -> None:
     "--callback-timeout", type=SECONDS, default=10.0, help="Timeout of a callback, in seconds."
 )
 @click.option("--callbacks/--no-callbacks", default=True, help="Whether providers send callbacks.")
+@click.option(
+    "--allow-private",
+    is_flag=True,
+    help="Fetch picture URLs from private and loopback addresses of other hosts, too.",
+)
+@click.option(
+    "--url",
+    callback=_parsed_by(_public_url),
+    help="URL at which clients reach the sandbox, if it is not http://HOST:PORT. Result URLs begin"
+    " with it.",
+)
 @webhook_secret
 @click.option(
     "--chaos",
@@ -113,6 +151,8 @@ def serve(
     callback_retry_after: float,
     callback_timeout: float,
     callbacks: bool,
+    allow_private: bool,
+    url: str | None,
     webhook_secret: str | None,
     chaos: dict[str, float] | None,
     chaos_seed: int | None,
@@ -130,6 +170,8 @@ def serve(
         persistence=persistence,
         chaos=chaos,
         chaos_seed=chaos_seed,
+        allow_private=allow_private,
+        url=url,
     )
     stopped = _stopped_by_signal()
     try:

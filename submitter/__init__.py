@@ -8,6 +8,7 @@ from typing import Any
 
 from receiver.tasks import Status
 from submitter.errors import (
+    AlreadySubmitted,
     ConfigurationError,
     InputError,
     NeverReached,
@@ -33,6 +34,7 @@ from submitter.settings import DEFAULT_ACCOUNT
 from submitter.task_creation import TaskCreator
 
 __all__ = [
+    "AlreadySubmitted",
     "ConfigurationError",
     "InputError",
     "NeverReached",
@@ -57,15 +59,17 @@ def submit(
     account: str = DEFAULT_ACCOUNT,
     wait: float = 0,
     metadata: Mapping[str, Any] | None = None,
+    *,
+    once: bool = False,
 ) -> TaskWithOutputs:
     """Submit one try-on, as `submitter submit` does, and return its task.
 
     `human` and `cloth` are paths or http(s) URLs. Two garments, one `upper:` and one `lower:`, are
     merged into one picture for a model that accepts combinations. `reference` is your own name for
-    the task, and `metadata` an object of up to 4 kB, which hooks receive. With `wait`, return when
-    the task has ended and its outputs were downloaded, or after this number of seconds: `media`
-    are the outputs, and `files` the files that download hooks stored. Settings are read from the
-    environment.
+    the task; with `once`, a reference that was submitted before is refused. `metadata` is an object
+    of up to 4 kB, which hooks receive. With `wait`, return when the task has ended and its outputs
+    were downloaded, or after this number of seconds: `media` are the outputs, and `files` the files
+    that download hooks stored. Settings are read from the environment, and not from `.env`.
 
     >>> from submitter import submit
     >>> task = submit("kling", "person.jpg", "shirt.png", reference="ORDER-7")
@@ -78,14 +82,15 @@ def submit(
     >>> for file in task.files:  # with a download hook and a worker
     ...     print(file.url)
 
-    Raises InputError and ConfigurationError before anything is recorded or sent; ProviderError
-    with a `task_id` once the task is recorded (after OutcomeUnknown, do not submit the try-on
-    again without checking); and `receiver.errors.StoreError`.
+    Raises InputError, ConfigurationError and AlreadySubmitted before anything is recorded or sent;
+    ProviderError with a `task_id` once the task is recorded (after OutcomeUnknown, do not submit
+    the try-on again without checking); and `receiver.errors.StoreError`.
     """
     with open_session_with(provider, account) as (session, adapter):
         inputs = prepare_inputs(adapter, human, cloth, reference, model, metadata=metadata)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
-        task = creator.send(creator.record_task(inputs), inputs)
+        task = creator.record_once(inputs) if once else creator.record_task(inputs)
+        task = creator.send(task, inputs)
         if wait:
             ends_at = time.monotonic() + wait
             task = Follower(session, adapter).follow(task, wait)

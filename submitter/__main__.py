@@ -2,4 +2,4 @@
 
 from submitter.cli import main
 
-main()
+main(prog_name="submitter")

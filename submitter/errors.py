@@ -3,6 +3,7 @@
 SubmitterError
 ├── InputError               an option or argument cannot be used; nothing was sent
 ├── ConfigurationError       settings are missing or invalid; lists all problems
+├── AlreadySubmitted         `once`: a task has this reference already; nothing was sent
 └── ProviderError            the provider failed or could not be reached; names the task
     ├── WrongInput           rejected: the request is at fault, so a retry cannot succeed
     │   └── NotFoundAtProvider   the provider has no such task
@@ -38,6 +39,14 @@ class ConfigurationError(SubmitterError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
+
+
+class AlreadySubmitted(SubmitterError):
+    """A task with this reference was submitted before; its id is `task_id`. Nothing was sent."""
+
+    def __init__(self, message: str, task_id: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
 
 
 class ProviderError(SubmitterError):

@@ -17,8 +17,16 @@ from receiver.errors import NotFound, RequestRefused, StoreError
 from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.signing import callback_urls
+from receiver.stores import Store
 from receiver.tasks import NEVER_REACHED, Status, Task, Trust, new_task_id
-from submitter.errors import NeverReached, NotFoundAtProvider, OutcomeUnknown, ProviderError
+from submitter.errors import (
+    AlreadySubmitted,
+    InputError,
+    NeverReached,
+    NotFoundAtProvider,
+    OutcomeUnknown,
+    ProviderError,
+)
 from submitter.pictures.inputs import TryOnInputs, store_thumbnails
 from submitter.providers import Provider
 from submitter.providers.base import TryOn
@@ -28,6 +36,8 @@ from submitter.settings import DEFAULT_ACCOUNT
 # ms; longer than any create takes, including the wait of a batch for a free slot.
 CREATED_WITHIN = 900_000
 LOOK_UP_AFTER = 2.0  # seconds, in which the provider can store a task that it accepted
+RECENT = 86_400_000  # ms
+ALL = 1_000_000  # tasks of one reference
 # How the reason of a task starts that the provider did not accept; see also NEVER_REACHED.
 REFUSED = "refused: "
 
@@ -39,6 +49,33 @@ def was_not_accepted(task: Task) -> bool:
         and not task.id_at_provider
         and (task.reason or "").startswith((REFUSED.rstrip(), NEVER_REACHED))
     )
+
+
+def submitted_before(store: Store, reference: str, provider: str | None = None) -> Task | None:
+    """Return the newest task of this reference that was accepted, or may have been.
+
+    Raises StoreUnavailable.
+    """
+    for task in store.lists.tasks(reference=reference, provider=provider, limit=ALL):
+        if not was_not_accepted(task):
+            return task
+    return None
+
+
+def open_or_recent(store: Store, reference: str) -> Task | None:
+    """Return the newest task of this reference that is open, or was created in the last day."""
+    since = now_ms() - RECENT
+    for task in store.lists.tasks(reference=reference, limit=ALL):
+        is_relevant = not task.status.is_terminal or task.created_at >= since
+        if is_relevant and not was_not_accepted(task):
+            return task
+    return None
+
+
+def check_once(reference: str | None) -> None:
+    """Raise InputError if `once` is requested without a reference."""
+    if reference is None:
+        raise InputError("once", "needs a reference, of which it allows only one task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +113,23 @@ class TaskCreator:
         )
         self.ingest.store.inbox.create_task(task)
         return task
+
+    def record_once(self, inputs: TryOnInputs, task_id: str | None = None) -> Task:
+        """Record the task as `record_task` does, unless its reference was submitted before.
+
+        Concurrent calls, also of other processes, record only one task of a reference. Raises
+        AlreadySubmitted, and InputError without a reference.
+        """
+        check_once(inputs.reference)
+        with self.ingest.store.database.alone():
+            earlier = submitted_before(self.ingest.store, inputs.reference or "")
+            if earlier is None:
+                return self.record_task(inputs, task_id)
+        raise AlreadySubmitted(
+            f"task {earlier.id} ({earlier.status}) has the reference {inputs.reference} already; "
+            "nothing was sent",
+            earlier.id,
+        )
 
     def send(self, task: Task, inputs: TryOnInputs) -> Task:
         """Send a recorded task to the provider, and return it once the provider has accepted it.

@@ -22,6 +22,7 @@ from receiver.stores.sqlite import SqliteStore
 from tests.support import shm
 from tests.support.applications import MakeApp, applications
 from tests.support.databases import Databases
+from tests.support.env_files import NO_ENV_FILE
 from tests.support.open_files import assert_closed_but, open_databases
 from tests.support.patience import PATIENCE
 from tests.support.postgres_server import postgres
@@ -46,7 +47,10 @@ gc.disable()
 if files_in_memory := shm.folder():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", files_in_memory)
 
-# Let the processes that tests start store compiled modules, even if this is switched off.
+# A `.env` in the checkout has the settings of a developer's own receiver, which are not for tests.
+os.environ |= NO_ENV_FILE
+
+# Let the processes that tests start keep their compiled modules, also where this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PROCESSES_PER_CORE = 3  # most tests wait most of the time

@@ -7,10 +7,11 @@ from functools import partial
 import click
 
 from receiver.cli.database import print_missing_hooks, settings_and_store
-from receiver.cli.options import OneOf, as_json, dry_run, hook_names
+from receiver.cli.options import as_json, dry_run, hook_names
 from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.program import SummarizedGroup
 from receiver.deliveries import State
 from receiver.endpoints import Circuit, Endpoint
 from receiver.ingest import hook_entries
@@ -18,10 +19,15 @@ from receiver.serializers import records
 from receiver.stores import Store
 from receiver.text.display import counted, plain
 
+# By the word that people see, and by that of the JSON output.
+CIRCUITS = {circuit.label: circuit for circuit in Circuit} | {Circuit.CLOSED.value: Circuit.CLOSED}
 
-@click.group(invoke_without_command=True)
+
+@click.group(cls=SummarizedGroup, invoke_without_command=True)
 @click.option(
-    "--circuit", type=OneOf(Circuit), help="Only endpoints whose circuit breaker has this state."
+    "--circuit",
+    type=click.Choice(list(CIRCUITS)),
+    help="Only endpoints whose circuit breaker has this state; closed means healthy.",
 )
 @as_json
 @click.pass_context
@@ -35,7 +41,8 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     print_missing_hooks(record, names)
     names += sorted(known.keys() - set(names))
     found, now = [known.get(name, Endpoint(name)) for name in names], now_ms()
-    found = [endpoint for endpoint in found if circuit in (None, endpoint.circuit(now))]
+    wanted = None if circuit is None else CIRCUITS[circuit]
+    found = [endpoint for endpoint in found if wanted in (None, endpoint.circuit(now))]
     to_json = partial(records.endpoint_json, now=now)
     output.show_rows(found, to_json, partial(tables.show_endpoints, now=now), is_json=as_json)
 

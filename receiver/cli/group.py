@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import UserDict
 from collections.abc import Iterable
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from receiver.console import terminal
+from receiver.console.program import Program
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text.display import plain_lines
 
@@ -31,16 +33,12 @@ class ImportedCommands(UserDict[str, Any]):
         return command
 
 
-class Commands(click.Group):
+class Commands(Program):
     """Prints the errors of this package as lines: status 2 for settings, 1 for all others."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if wrong := terminal.not_utf8(args):
-            raise click.UsageError(f"an argument is not UTF-8: {wrong}", ctx)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            self.read_settings(ctx)
             with terminal.output(complain, lambda: ctx.exit(REFUSED)):
                 return super().invoke(ctx)
         except SettingsError as error:
@@ -54,4 +52,5 @@ class Commands(click.Group):
 def complain(lines: Iterable[str]) -> None:
     """Print each line on standard error, after the name of the program."""
     for line in lines:
-        click.echo(f"receiver: {plain_lines(line)}", err=True)
+        for text in f"receiver: {plain_lines(line)}".split("\n"):
+            click.echo(terminal.fitting(text, sys.stderr), err=True)

@@ -13,15 +13,17 @@ from receiver.config import settings
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.program import SummarizedGroup
 from receiver.delivery import hook_tests
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.ingest import hook_entries, known_secrets
 from receiver.observability import logs
 from receiver.serializers import records
+from receiver.signing import standard_webhooks
 from receiver.text.display import hiding, plain
 
 
-@click.group("hooks")
+@click.group("hooks", cls=SummarizedGroup)
 def hooks_() -> None:
     """List and test the hooks of the hooks file."""
 
@@ -74,6 +76,15 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     else:
         complain([f"{name} failed: {plain(answer)}"])
     ctx.exit(0 if delivered else REFUSED)
+
+
+@hooks_.command()
+def secret() -> None:
+    """Print a new secret for a hook of type webhook, which signs its events with it.
+
+    The receiving program verifies the signatures with the same secret.
+    """
+    click.echo(standard_webhooks.new_secret())
 
 
 def _entry(name: str) -> HookEntry:

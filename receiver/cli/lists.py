@@ -8,18 +8,22 @@ from typing import Any
 import click
 
 from receiver.cli.database import names_in_hooks_file, settings_and_store, store
-from receiver.cli.options import OneOf, as_json, hook_names, limit, list_of
+from receiver.cli.options import OneOf, as_json, hook_names, limit, list_of, task_option
 from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.find_task import find_task
+from receiver.console.program import SummarizedGroup
 from receiver.deliveries import State, task_json
 from receiver.ingest import announce
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
+from receiver.stores import Store
+from receiver.stores.sql.lists import Lists
 from receiver.tasks import Outcome, Status
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=SummarizedGroup, invoke_without_command=True)
 @click.option("--status", type=OneOf(Status))
 @list_of("Created", span="created")
 @click.pass_context
@@ -35,9 +39,12 @@ def tasks(ctx: click.Context, /, as_json: bool, **selection: Any) -> None:
 @click.argument("task")
 @as_json
 def show(task: str, as_json: bool) -> None:
-    """Show the timeline of a task: every status, callback and attempt."""
+    """Show the timeline of a task: every status, callback and attempt.
+
+    TASK is an id, its beginning or end if no other id has it, or a reference.
+    """
     chosen, record = settings_and_store()
-    history = record.queries.history(task)
+    history = record.queries.history(find_task(record, task).id)
     if as_json:
         output.as_json(records.history_json(history, names_in_hooks_file(chosen)))
     else:
@@ -45,7 +52,7 @@ def show(task: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--task", "task_id", help="The id of the task.")
+@task_option
 @click.option("--outcome", type=OneOf(Outcome))
 @list_of("Received", span="received")
 def callbacks(as_json: bool, **selection: Any) -> None:
@@ -53,13 +60,13 @@ def callbacks(as_json: bool, **selection: Any) -> None:
 
     `--outcome quarantined` lists those that could not be interpreted.
     """
-    page = store().lists.page_of_callbacks(**selection)
+    page = _selected(store(), selection).page_of_callbacks(**selection)
     to_json, show = records.callback_json, tables.show_callbacks
     output.show_rows(page.rows, to_json, show, is_json=as_json, cursor=page.next)
 
 
 @click.command()
-@click.option("--task", "task_id", help="The id of the task.")
+@task_option
 @click.option("--hook", shell_complete=hook_names, help="The name of the hook.")
 @click.option("--state", type=OneOf(State))
 @list_of("The status was recorded", span="moved")
@@ -67,10 +74,17 @@ def deliveries(as_json: bool, **selection: Any) -> None:
     """List deliveries, newest first; `--state dead` lists the dead letters."""
     chosen, record = settings_and_store()
     hooks = names_in_hooks_file(chosen)
-    page = record.lists.page_of_deliveries(**selection)
+    page = _selected(record, selection).page_of_deliveries(**selection)
     to_json = partial(records.delivery_json, hooks=hooks)
     show = partial(tables.show_deliveries, now=now_ms(), hooks=hooks)
     output.show_rows(page.rows, to_json, show, is_json=as_json, cursor=page.next)
+
+
+def _selected(record: Store, selection: dict[str, Any]) -> Lists:
+    """Return the lists; replace what `--task` names by the complete id."""
+    if selection["task_id"] is not None:
+        selection["task_id"] = find_task(record, selection["task_id"]).id
+    return record.lists
 
 
 @click.command()

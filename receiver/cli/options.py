@@ -54,6 +54,9 @@ class OneOf(click.Choice[str]):
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+task_option = click.option(
+    "--task", "task_id", metavar="TASK", help="Its id, the beginning or end of it, or a reference."
+)
 dry_run = click.option("--dry-run", is_flag=True, help="Only print how many.")
 limit = click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="The most rows."

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from receiver.cli.database import print_missing_hooks, settings_and_store, store
-from receiver.cli.options import ROW, OneOf, as_json, dry_run, hook_names, since, until
+from receiver.cli.options import ROW, OneOf, as_json, dry_run, hook_names, since, task_option, until
 from receiver.clock import now_ms
 from receiver.console import output
+from receiver.console.find_task import find_task
 from receiver.deliveries import State
 from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
@@ -34,7 +35,7 @@ ENDED = OneOf(State, State.DEAD, State.DELIVERED)
 @click.option("--state", type=ENDED, help="Their state. [default: dead]")
 @click.option("--provider", help="Deliveries about tasks of this provider.")
 @click.option("--status", help="Deliveries about this status.")
-@click.option("--task", "task_id", help="Deliveries about the task with this id.")
+@task_option
 @since("The status was recorded")
 @until("The status was recorded")
 @dry_run
@@ -51,8 +52,10 @@ def redeliver(deliveries: tuple[int, ...], dry_run: bool, as_json: bool, **optio
     if deliveries:
         _one_by_one(deliveries, dry_run)
         return
-    wanted = DeliverySelection(**filters)
     ingest = _ingest()
+    if "task_id" in filters:
+        filters["task_id"] = find_task(ingest.store, filters["task_id"]).id
+    wanted = DeliverySelection(**filters)
     now = now_ms()
     found = _total(repair.redeliver(ingest.store, wanted, now, dry_run=dry_run))
     missing = _total(

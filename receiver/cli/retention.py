@@ -13,11 +13,12 @@ from receiver.cli.options import DURATION
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.console import output
-from receiver.errors import NotErased
+from receiver.errors import NotErased, NotFound
 from receiver.hooks.base import KeepsFiles
 from receiver.ingest import hook_entries
 from receiver.maintenance.forget import forget as erase_task
 from receiver.maintenance.prune import prune as erase_old
+from receiver.stores import Store
 from receiver.text.display import counted
 
 MOST_AT_ONCE = 10_000  # tasks of one reference
@@ -64,7 +65,7 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
 
 
 @click.command()
-@click.option("--task", help="Erase the task with this id.")
+@click.option("--task", help="Erase the task with this id, which must be complete.")
 @click.option("--reference", help="Erase every task with this reference.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_context
@@ -82,7 +83,7 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
     chosen, record = settings_and_store()
     keepers = _keepers(chosen)
     if task:
-        ids = [task]
+        ids = [_complete(record, task)]
     else:
         ids = [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]
     if not ids:
@@ -99,6 +100,14 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
         else:
             click.echo(f"forgot task {task_id}, removed {counted(removed, 'file')}")
     ctx.exit(REFUSED if failures else 0)
+
+
+def _complete(record: Store, task: str) -> str:
+    """Return the id if a task has exactly this one. Raises NotFound."""
+    try:
+        return record.queries.task(task).id
+    except NotFound as error:
+        raise NotFound(f"{error}; to erase data, give the complete id, or --reference") from None
 
 
 def _keepers(chosen: Settings) -> list[KeepsFiles]:

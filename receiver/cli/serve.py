@@ -45,4 +45,4 @@ def serve_(bind: str | None) -> None:
     # Problems are reported once, here, and not by each process.
     chosen, current = load_configuration(check, with_accounts=True)
     store_when_reachable(chosen).close()  # the processes open their own
-    sys.exit(serve.supervise(serve.commands(bind), current, check))
+    sys.exit(serve.supervise(serve.commands(bind), current, check, serve.report_command(bind)))

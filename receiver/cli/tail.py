@@ -9,9 +9,10 @@ from threading import Event as Signal
 import click
 
 from receiver.cli.database import store
-from receiver.cli.options import OneOf, as_json, hook_names
+from receiver.cli.options import OneOf, as_json, hook_names, task_option
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.find_task import find_task
 from receiver.processes.shutdown import stop_at
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
@@ -62,7 +63,7 @@ class ActivityFollower:
     multiple=True,
     help="Show only this kind; can be given several times.",
 )
-@click.option("--task", "task_id", help="Only the task with this id.")
+@task_option
 @click.option("--hook", shell_complete=hook_names, help="Only attempts to deliver to this hook.")
 @click.option("--provider", type=click.Choice(sorted(PROVIDERS)))
 @click.option("--account", help="Only tasks of this account.")
@@ -82,7 +83,10 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None
     With --json, each line is a JSON document. A byte-identical repeat of a callback is only counted
     on record and is not shown.
     """
-    follower = ActivityFollower(store())
+    record = store()
+    if filters["task_id"] is not None:
+        filters["task_id"] = find_task(record, filters["task_id"]).id
+    follower = ActivityFollower(record)
     stop = stop_at(signal.SIGINT, signal.SIGTERM)
 
     def show(rows: Iterable[Activity]) -> None:
@@ -94,6 +98,8 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None
     def selected(rows: Iterable[Activity]) -> list[Activity]:
         return [row for row in rows if _matches(row, only, filters)]
 
+    if not as_json:
+        tables.show_activity_header()
     show(selected(follower.past)[-lines:] if lines else ())
     for batch in follower.follow(stop):
         show(selected(batch))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,6 +53,27 @@ def open_file(path: Path, flags: int = os.O_RDWR) -> int:
 def create_file(path: Path) -> None:
     """Create an empty file with mode 0600, unless the file exists. Raises OSError."""
     os.close(open_file(path))
+
+
+def create_with(path: Path, text: str) -> bool:
+    """Create a file with this text and mode 0600, atomically and durably, unless it exists.
+
+    Returns whether the file was created. Raises OSError.
+    """
+    descriptor, draft = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, FILE)  # the umask may have removed more
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            return False
+    finally:
+        Path(draft).unlink()
+    return True
 
 
 def close_to_others(path: Path) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
-import tempfile
 import zoneinfo
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -122,6 +119,11 @@ def sqlite_path(database_url: str) -> Path:
     return Path(database_url.removeprefix("sqlite:///"))
 
 
+def secret_path(database: Path) -> Path:
+    """Return the file with the callback secret that belongs to an SQLite database."""
+    return database.parent / "callback-secret"
+
+
 def own_secret(database_url: str, *, creates: bool = True) -> tuple[str, ...]:
     """Return the secret in the file next to the SQLite file, which only its owner may read.
 
@@ -133,7 +135,7 @@ def own_secret(database_url: str, *, creates: bool = True) -> tuple[str, ...]:
     """
     if is_postgres(database_url):
         raise SettingsError([NEEDED])
-    path = sqlite_path(database_url).parent / "callback-secret"
+    path = secret_path(sqlite_path(database_url))
     try:
         if not path.exists():
             if not creates:
@@ -153,15 +155,8 @@ def own_secret(database_url: str, *, creates: bool = True) -> tuple[str, ...]:
 
 def _create_secret(path: Path) -> None:
     private_files.create_folder(path.parent)
-    descriptor, draft = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, private_files.FILE)  # the umask may have removed more
-        file.write(secrets.token_urlsafe(32))
-        file.flush()
-        os.fsync(file.fileno())
-    with suppress(FileExistsError):  # another process was first; its secret counts
-        path.hardlink_to(draft)
-    Path(draft).unlink()
+    # If another process was first, its secret counts.
+    private_files.create_with(path, secrets.token_urlsafe(32))
 
 
 NEEDED = (

@@ -92,6 +92,14 @@ def retention(text: str) -> int:
         raise ValueError(f"is not a duration; {durations.REMEDY}") from None
 
 
+def default_bind(port: int | None) -> str:
+    """Return the address to listen on, given PORT, which hosting platforms set.
+
+    Without it, only this machine is served.
+    """
+    return f"0.0.0.0:{port}" if port else "127.0.0.1:8000"
+
+
 def gunicorn_arguments(text: str) -> str:
     """Return the text if gunicorn accepts it as command-line options."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -14,12 +14,14 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from receiver.console import terminal
 from receiver.doctor.findings import Finding, Verdict
 from receiver.text import display
 
 COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
 GAP, INDENT = 2, 4  # characters, in tables that are wider than the terminal
 Row = TypeVar("Row")
+ID_KEPT = 10  # characters at the end of an id; they are random, and so are unique
 LONGEST_CELL = 200  # characters of text from outside; `--json` shows all of it
 
 
@@ -90,71 +92,96 @@ def show_finding(finding: Finding) -> None:
     verdict = click.style(f"{finding.verdict:<8}", fg=COLOURS[finding.verdict])
     todo = f"; {finding.todo}" if finding.todo else ""
     text = plain(f"{finding.check:<12} {finding.said}{todo}")
-    click.echo(f"{verdict} {_wrapped(text, 9, 22)}")
+    click.echo(f"{verdict} {terminal.fitting(text, sys.stdout, 9, 22)}")
 
 
-def _wrapped(text: str, before: int, indent: int) -> str:
-    """Break the text between words on a terminal; `before`: the width of what precedes it.
+def show_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    if_empty: str,
+    *,
+    numbers: Collection[str] = (),
+    ids: Collection[str] = (),
+) -> None:
+    """Print a table on a terminal, else a line of tab-separated values for each row.
 
-    A text with a program in quotes is not broken, because it could not be pasted otherwise.
-    """
-    if not sys.stdout.isatty() or " -c " in text:
-        return text
-    width = max(1, _console().width - indent)
-    lines = textwrap.wrap(
-        " " * before + text,
-        width + indent,
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(lines)[before:]
-
-
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], if_empty: str) -> None:
-    """Print one line for each row, or `if_empty` if there are no rows. None is an empty cell.
-
-    On a terminal, the columns that do not fit are printed below their row.
+    The first line has the names of the columns. On a terminal, those in `numbers` are aligned on
+    the right, and those in `ids` are abbreviated if the table does not fit otherwise. None is an
+    empty cell. If there are no rows, print `if_empty`, in a pipe on standard error.
     """
     cells = [[plain("" if cell is None else str(cell)) for cell in row] for row in rows]
-    console = _console()
+    if not sys.stdout.isatty():
+        for row in [columns, *cells]:
+            click.echo("\t".join(row))
     if not cells:
-        console.print(if_empty)
-    else:
-        _print_fitting(console, columns, cells)
+        click.echo(if_empty, err=not sys.stdout.isatty())
+    elif sys.stdout.isatty():
+        console = _console()
+        if sum(_widths([columns, *cells])) + GAP * (len(columns) - 1) > console.width:
+            places = [place for place, name in enumerate(columns) if name in ids]
+            for row in cells:
+                for place in places:
+                    row[place] = abbreviated(row[place])
+        _print_fitting(console, columns, cells, numbers)
 
 
-def _print_fitting(console: Console, names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print the columns that fit, and the other cells with their names below each row.
+def abbreviated(task_id: str) -> str:
+    """Return the end of an id, by which every command finds the task."""
+    return task_id if len(task_id) <= ID_KEPT + 1 else f"…{task_id[-ID_KEPT:]}"
 
-    In a pipe, every column fits, so that each row is one line.
-    """
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column."""
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+
+def _print_fitting(
+    console: Console,
+    names: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    numbers: Collection[str],
+) -> None:
+    """Print the columns that fit, and the other cells with their names below each row."""
     rows = [names, *cells]
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    widths = _widths(rows)
     ends = accumulate(width + GAP for width in widths)
     fitting = max(1, sum(end - GAP <= console.width for end in ends))
-    if not sys.stdout.isatty():
-        fitting = len(names)
     for row in rows:
-        padded = map(set_cell_size, row[:fitting], widths)
+        padded = [
+            " " * (width - cell_len(cell)) + cell if name in numbers else set_cell_size(cell, width)
+            for name, cell, width in zip(names[:fitting], row, widths, strict=False)
+        ]
         style = "bold" if row is names else None
         console.print((" " * GAP).join(padded).rstrip(), style=style, soft_wrap=True)
         others = zip(names[fitting:], row[fitting:], strict=True)
         text = (" " * GAP).join(f"{name}: {cell}" for name, cell in others if cell)
-        lines = textwrap.wrap(text, max(1, console.width - INDENT), break_on_hyphens=False)
-        for line in lines if row is not names else ():
+        for line in _lines(text, console.width, INDENT) if row is not names else ():
             console.print(" " * INDENT + line, soft_wrap=True)
 
 
+def _lines(text: str, width: int, indent: int) -> list[str]:
+    """Break the text between words. A longer word, such as a URL, has a line of its own."""
+    return textwrap.wrap(
+        text, max(1, width - indent), break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _console() -> Console:
-    """Return a console; if it is not a terminal, lines may be long, because pipes can cut them."""
-    width = None if sys.stdout.isatty() else 200
-    return Console(highlight=False, emoji=False, markup=False, width=width)
+    return Console(highlight=False, emoji=False, markup=False)
 
 
-def print_line(text: str) -> None:
-    """Print the text on one line, however long it is."""
-    _console().print(plain(text), soft_wrap=True)
+def print_line(text: str, indent: int = INDENT) -> None:
+    """Print the text; on a terminal, break it between words and indent the lines after the first.
+
+    In a pipe, the text is one line.
+    """
+    click.echo(terminal.fitting(plain(text), sys.stdout, 0, indent))
+
+
+def print_lines(lines: Iterable[str], indent: int) -> None:
+    """Print the lines as `print_line` does, but as one block, which no other output interrupts."""
+    shown = (terminal.fitting(plain(line), sys.stdout, 0, indent) for line in lines)
+    click.echo("\n".join(shown))
 
 
 def plain(text: str | None) -> str:

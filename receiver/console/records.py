@@ -9,19 +9,21 @@ from typing import TypeVar
 import click
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
-from receiver.console.output import cut, plain, print_line, show_table
+from receiver.console.output import abbreviated, cut, plain, print_line, show_table
 from receiver.deliveries import Delivery, Subscription, evidence
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores.sql.activity import Activity, Rejection
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Task
-from receiver.text.display import counted, json_readable, rfc3339
+from receiver.text.display import counted, elapsed, json_readable, rfc3339
 
 MISMATCH_ADVICE = (
     "names another provider task and changed nothing. If it is the right task: "
     "receiver replay --accept {id}"
 )
+ACTIVITY_INDENT = 21  # characters: the time
+TIMELINE_INDENT = 39  # characters before the details of a line
 Row = TypeVar("Row")
 Moment = tuple[int, str, str]  # the instant (ms UTC), what happened, and details
 
@@ -31,7 +33,7 @@ def _show(
 ) -> None:
     """Print a table. `columns` has the function that returns the cell of a row, by column name."""
     cells = [[cell(row) for cell in columns.values()] for row in rows]
-    show_table(tuple(columns), cells, if_empty)
+    show_table(tuple(columns), cells, if_empty, ids=("task",))
 
 
 def show_tasks(tasks: Iterable[Task]) -> None:
@@ -103,7 +105,7 @@ def show_rejections(rejections: Iterable[Rejection]) -> None:
 def show_endpoints(endpoints: Iterable[Endpoint], now: int) -> None:
     columns: dict[str, Callable[[Endpoint], object]] = {
         "hook": lambda endpoint: endpoint.hook,
-        "circuit": lambda endpoint: endpoint.circuit(now),
+        "circuit": lambda endpoint: endpoint.circuit(now).label,
         "failures in a row": lambda endpoint: endpoint.failures,
         "since": lambda endpoint: _second(
             endpoint.disabled_at or endpoint.paused_at or endpoint.failing_since
@@ -147,14 +149,31 @@ def _awaited(subscription: Subscription) -> str | None:
 
 
 def show_activity(rows: Iterable[Activity]) -> None:
-    """Print a line for each row immediately."""
+    """Print each row immediately: a line with tabs in a pipe, else one that is easy to read."""
     for row in rows:
         hook = f"{row.hook} {row.status} " if row.hook else ""
-        task = f"{row.task_id or '-'}  {cut(row.reference) or '-'}"
         details = cut((row.said.strip().splitlines() or [""])[-1])
-        line = f"{_second(row.at)}  {row.kind:<8}  {task}  {hook}{row.outcome}  {details}"
-        click.echo(plain(line.rstrip()))
+        cells = (
+            _second(row.at),
+            row.kind,
+            row.task_id or "-",
+            cut(row.reference) or "-",
+            f"{hook}{row.outcome}",
+            details,
+        )
+        if sys.stdout.isatty():
+            at, kind, task, *others = cells
+            line = "  ".join([at, f"{kind:<8}", abbreviated(task), *others])
+            print_line(line.rstrip(), indent=ACTIVITY_INDENT)
+        else:
+            click.echo("\t".join(map(plain, cells)))
     sys.stdout.flush()
+
+
+def show_activity_header() -> None:
+    """Print the names of the columns of `show_activity`, if its lines have tabs."""
+    if not sys.stdout.isatty():
+        click.echo("when\tkind\ttask\treference\toutcome\tdetails")
 
 
 def show_timeline(history: TaskHistory) -> None:
@@ -168,8 +187,9 @@ def show_timeline(history: TaskHistory) -> None:
     if history.forgotten_at is not None:
         print_line(f"  forgotten at {_second(history.forgotten_at)}: its contents were erased")
     for at, event, details in sorted(_moments(history), key=lambda moment: moment[0]):
-        seconds = (at - task.created_at) / 1000
-        print_line(f"  {seconds:+9.3f} s  {event:<22} {details}".rstrip())
+        since = at - task.created_at
+        passed = f"{'-' if since < 0 else '+'}{elapsed(since)}"
+        print_line(f"  {passed:>12}  {event:<22} {details}".rstrip(), indent=TIMELINE_INDENT)
     for stored in history.callbacks:
         if stored.may_be_accepted(task) and history.forgotten_at is None:
             print_line(f"  callback {stored.id} {MISMATCH_ADVICE.format(id=stored.id)}")
@@ -189,7 +209,7 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
     for delivery in history.deliveries:
         for attempt in history.attempts.get(delivery.id, ()):
             answer = cut((attempt.answer.strip().splitlines() or [""])[-1])
-            details = f"{answer} ({attempt.duration_ms / 1000:.3f} s)"
+            details = f"{answer} ({elapsed(attempt.duration_ms)})"
             yield attempt.ended_at, f"  {delivery.hook} {attempt.outcome}", details
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from typing import TextIO
+
+GLUE = "\0"  # instead of a space at which no line is broken
+UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|min|h|d|bytes?|[kMG]B)\b)")
 
 
 def not_utf8(arguments: Sequence[str]) -> str | None:
@@ -17,6 +24,26 @@ def not_utf8(arguments: Sequence[str]) -> str | None:
         except UnicodeEncodeError:
             return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return None
+
+
+def fitting(text: str, stream: TextIO, before: int = 0, indent: int = 2) -> str:
+    """Return the text; if the stream is a terminal, broken between words to fit its width.
+
+    `before` is the width of what precedes the text, and `indent` that of the lines after the first.
+    A number stays with its unit, and a text with a program in quotes is not broken, because it
+    could not be pasted otherwise.
+    """
+    if not stream.isatty() or " -c " in text:
+        return text
+    width = max(shutil.get_terminal_size().columns, indent + 1)
+    lines = textwrap.wrap(
+        "x" * before + UNIT.sub(GLUE, text),  # spaces at the beginning would be removed
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines).replace(GLUE, " ")[before:]
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from receiver.processes import current_hooks
 from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
 from receiver.stores.sql.metrics import without_hook
-from receiver.text.display import hiding, redacted
+from receiver.text.display import counted, hiding, redacted
 
 T = TypeVar("T")
 Hide = Callable[[str], str]
@@ -134,8 +134,13 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
 def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
     """Report the circuit breaker of a hook whose options can be used."""
     endpoint = _recorded(store, lambda store: store.endpoints.of(entry.name))
-    if endpoint is None or (circuit := endpoint.circuit(now_ms())) is Circuit.CLOSED:
+    circuit = Circuit.CLOSED if endpoint is None else endpoint.circuit(now_ms())
+    if endpoint is None or (circuit is Circuit.CLOSED and not endpoint.failures):
         return ok(name, f"{entry.type}; its options can be used")
+    if circuit is Circuit.CLOSED:
+        failed_attempts = counted(endpoint.failures, "attempt")
+        text = f"the last {failed_attempts} failed: {hide(endpoint.said)}"
+        return warning(name, text, f"check the endpoint: receiver hooks test {entry.name}")
     text = f"{circuit}: {hide(endpoint.said)}" if endpoint.said else str(circuit)
     todo = f"repair it, then: receiver endpoints resume {entry.name}"
     return (failed if circuit is Circuit.DISABLED else warning)(name, text, todo)

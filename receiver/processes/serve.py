@@ -28,6 +28,11 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 log = structlog.get_logger()
 
 
+def report_command(bind: str | None) -> list[str]:
+    """Return the command that prints the block at the start. The module is named, not imported."""
+    return [sys.executable, "-m", "receiver.cli.started", bind or ""]
+
+
 def commands(bind: str | None) -> dict[str, list[str]]:
     """Return the command of each process. The modules are named, not imported."""
     web = [sys.executable, "-m", "gunicorn", "--config", "python:receiver.web.gunicorn"]
@@ -106,8 +111,14 @@ class _Process:
 class _Supervisor:
     """Supervises processes with these commands, by name."""
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], current: CurrentHooks | None) -> None:
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        current: CurrentHooks | None,
+        report: Sequence[str] = (),
+    ) -> None:
         self._processes = [_Process(name, command) for name, command in commands.items()]
+        self._report = _Process("report", report) if report else None
         self._current = current
 
     def run(self, received: list[int], check: Check, has_terminal: Callable[[], bool]) -> int:
@@ -116,6 +127,9 @@ class _Supervisor:
         try:
             for process in self._processes:
                 self._start(process)
+            if self._report is not None:
+                with suppress(OSError, subprocess.SubprocessError):
+                    self._report.start(self._current)
             while True:
                 while received:
                     number = received.pop(0)
@@ -125,6 +139,8 @@ class _Supervisor:
                 for process in self._processes:
                     if not self._look_after(process):
                         return 1
+                if self._report is not None and self._report.child is not None:
+                    self._report.child.poll()  # it ends once, by itself
                 time.sleep(LOOK_EVERY)
         finally:
             self._stop()
@@ -176,6 +192,8 @@ class _Supervisor:
             process.signal(signal.SIGHUP)
 
     def _stop(self) -> None:
+        if self._report is not None:
+            self._report.signal(signal.SIGKILL)
         for process in self._processes:
             process.signal(signal.SIGTERM)
         until = time.monotonic() + DRAIN
@@ -195,6 +213,7 @@ def supervise(
     commands: Mapping[str, Sequence[str]],
     current: CurrentHooks | None = None,
     check: Check = lambda _: None,
+    report: Sequence[str] = (),
 ) -> int:
     """Run the commands until SIGTERM, SIGINT or SIGQUIT, and return the exit status 0.
 
@@ -204,7 +223,7 @@ def supervise(
     `check` accepts its entries.
 
     The processes share our output. Each has its own process group, so that Ctrl-C reaches it only
-    as SIGTERM, after which it finishes its work.
+    as SIGTERM, after which it finishes its work. `report` is a command that ends by itself.
     """
     received: list[int] = []  # a handler may append, but setting an event there could deadlock
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -213,7 +232,7 @@ def supervise(
     accept_hangup()
     log.info("starting", processes=list(commands))
     has_terminal: Callable[[], bool] = (lambda: False) if nohup else runs_in_a_terminal
-    return _Supervisor(commands, current).run(received, check, has_terminal)
+    return _Supervisor(commands, current, report).run(received, check, has_terminal)
 
 
 def _prepare(parent: int) -> Callable[[], None]:

@@ -13,18 +13,21 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
+from secrets import token_bytes
 
 from receiver.errors import BadSignature
 
 TOLERANCE = 300  # seconds that a timestamp may be in the past or in the future
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 SHORTEST_KEY = 24  # bytes, as the specification requires; longer keys are accepted
-MAKE_ONE = (
-    'python3 -c "import base64, secrets; '
-    "print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""
-)
+MAKE_ONE = "receiver hooks secret"  # the command
 _VERSION = "v1,"
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
+
+
+def new_secret() -> str:
+    """Return a secret `whsec_<base64>` with a random key of 32 bytes."""
+    return f"whsec_{base64.b64encode(token_bytes(32)).decode()}"
 
 
 def key_of(secret: str) -> bytes:

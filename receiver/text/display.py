@@ -139,6 +139,27 @@ def _whole(found: re.Match[str]) -> str:
     return found[0] if len(found[0]) != 6 else "\\ufffd"
 
 
+MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
+
+
+def elapsed(ms: int) -> str:
+    """Return a duration with the precision that it needs.
+
+    Such as `0.250 s`, `12.3 s`, `1 min 5 s`, `3 h 12 min` or `2 d 4 h`. The sign is omitted.
+    """
+    seconds = abs(ms) / 1000
+    if seconds < 9.9995:  # otherwise it is rounded to 10
+        return f"{seconds:.3f} s"
+    if seconds < MINUTE - 0.05:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: "1 task", "2 tasks", "0 deliveries"."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 # No other variable is inherited: a setting for a real receiver must not reach the demo's receiver.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+# For the same reason, no `.env` is read.
+ALWAYS = {"RECEIVER_ENV_FILE": os.devnull, "PYTHONUNBUFFERED": "1", "NO_PROXY": "*"}
 # Seconds from SIGTERM to SIGKILL. `receiver serve` gives its own processes 30 seconds to end and
 # then kills them; if it were killed before that, they would be left running.
 STOPPED_WITHIN = 90.0
@@ -126,7 +128,7 @@ class Program:
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return {**inherited, "PYTHONUNBUFFERED": "1", "NO_PROXY": "*", **settings}
+    return {**inherited, **ALWAYS, **settings}
 
 
 def tail(text: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from importlib import resources
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
 from sandbox.components import components
 from sandbox.environment import lines
 from sandbox.inboxes.mrkdwn import render as render_mrkdwn
+from sandbox.providers import input_pictures
 from sandbox.scenarios.faults import ResultFault
 from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
 from sandbox.web import result_files
@@ -99,11 +99,10 @@ def _spares_url(fault: ResultFault) -> bool:
 
 @routes.get("/_sandbox/images/<name>")
 def sample(name: str) -> Response:
-    kinds = {"person.jpg": "image/jpeg", "garment.png": "image/png"}
+    kinds = {input_pictures.PERSON: "image/jpeg", input_pictures.GARMENT: "image/png"}
     if name not in kinds:
         abort(404)
-    content = (resources.files("sandbox") / "images" / name).read_bytes()
-    return Response(content, mimetype=kinds[name])
+    return Response(input_pictures.sample(name), mimetype=kinds[name])
 
 
 @routes.app_template_filter("clock")

@@ -5,6 +5,7 @@ ApiError
 │   └── InvalidKey           the Idempotency-Key cannot be used
 ├── KeyReused                the key was used with another body
 ├── KeyInUse                 the first request with this key is still in progress
+├── ReferenceSubmitted       `once`: the reference was submitted before; nothing was sent
 ├── TemporarilyUnavailable   nothing was created: repeat the request after `retry_after` seconds
 ├── RejectedByProvider       the provider did not accept the task
 │   └── RejectedPicture      because of a picture, such as a URL that it cannot fetch
@@ -60,6 +61,10 @@ class KeyInUse(ApiError):
     """The first request with this key is still in progress."""
 
 
+class ReferenceSubmitted(ApiError):
+    """The reference was submitted before; `members` contain the `task` that has it."""
+
+
 class TemporarilyUnavailable(ApiError):
     """Nothing was created: the request is safe to repeat after `retry_after` seconds."""
 
@@ -91,6 +96,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     InvalidKey: HTTPStatus.BAD_REQUEST,
     KeyReused: HTTPStatus.CONFLICT,
     KeyInUse: HTTPStatus.CONFLICT,
+    ReferenceSubmitted: HTTPStatus.CONFLICT,
     TemporarilyUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     RejectedByProvider: HTTPStatus.BAD_GATEWAY,
     RejectedPicture: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -29,6 +29,7 @@ from submitter.pictures.inputs import (
 )
 from submitter.providers import PROVIDERS, Provider
 from submitter.settings import ACCOUNT, DEFAULT_ACCOUNT
+from submitter.task_creation import check_once
 
 T = TypeVar("T")
 Fetch = Callable[[str, str], bytes]
@@ -85,6 +86,15 @@ class _Cloth(fields.Field[tuple[str, ...]]):
         return tuple(pictures)
 
 
+class _Switch(fields.Boolean):
+    """true or false; no other value, which marshmallow would convert."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Not true or false.")
+        return value
+
+
 class _Metadata(fields.Field[dict[str, Any]]):
     """The caller's own data about the task: a JSON object of up to 4 kB."""
 
@@ -119,11 +129,18 @@ class NewTask(Schema):
         validate=validate.Length(1, LONGEST_NAME),
         metadata={"pattern": f"^{ACCOUNT.pattern}$"},
     )
+    once = _Switch(
+        load_default=False,
+        metadata={"description": "Refuse (409) if the reference was submitted before."},
+    )
     metadata = _Metadata(load_default=dict, allow_none=True, metadata=_METADATA)
 
 
 def documented_schemas() -> tuple[type[Schema], ...]:
-    """Return the schemas of the body: of one garment with and without a model, and of two."""
+    """Return the schemas of the body: of one garment with and without a model, and of two.
+
+    Each has a variant with `once`, which requires a reference.
+    """
     with_model = [name for name, adapter in PROVIDERS.items() if adapter.default_model]
     without = [name for name in PROVIDERS if name not in with_model]
     combining = sorted({model for adapter in PROVIDERS.values() for model in adapter.combining})
@@ -133,12 +150,14 @@ def documented_schemas() -> tuple[type[Schema], ...]:
         """A try-on at a provider without a choice of models."""
 
         provider = _one_of(without)
+        once = _no_once()
         model = fields.String(metadata={"type": "null"})
 
     class NewTaskOfTwoGarments(NewTask):
         """A try-on of an upper and a lower garment, which are merged into one picture."""
 
         provider = _one_of(of_combining)
+        once = _no_once()
         model = _one_of(combining)
         cloth = _Cloth(required=True, metadata=_two_cloths())
 
@@ -146,10 +165,26 @@ def documented_schemas() -> tuple[type[Schema], ...]:
         """A try-on of one garment."""
 
         provider = _one_of(with_model)
+        once = _no_once()
 
     found = {NewTaskOfOneGarment: with_model, NewTaskWithoutModel: without}
     found[NewTaskOfTwoGarments] = combining
-    return tuple(schema for schema, names in found.items() if names)
+    schemas = [schema for schema, names in found.items() if names]
+    return (*schemas, *map(_with_once, schemas))
+
+
+def _with_once(schema: type[NewTask]) -> type[Schema]:
+    limits = {"pattern": TEXT, "minLength": 1, "maxLength": LONGEST_TEXT}
+    members = {
+        "__doc__": f"{schema.__doc__} A reference that was submitted before is refused.",
+        "reference": fields.String(required=True, metadata=limits),
+        "once": fields.Boolean(required=True, metadata={"enum": [True]}),
+    }
+    return type(f"{schema.__name__}Once", (schema,), members)
+
+
+def _no_once() -> _Switch:
+    return _Switch(load_default=False, metadata={"enum": [False]})
 
 
 def _one_of(names: Sequence[str]) -> fields.String:
@@ -167,6 +202,7 @@ class TaskRequest:
     model: str | None
     account: str
     metadata: Mapping[str, Any] | None = None
+    once: bool = False
 
 
 def read_request(body: bytes) -> TaskRequest:
@@ -196,6 +232,8 @@ def inputs_of(adapter: Provider, request: TaskRequest, fetch_seconds: float) -> 
     _collect(problems, lambda: check_texts(request.reference, None))
     _collect(problems, lambda: check_texts(None, request.model))
     _collect(problems, lambda: check_model(adapter, request.model))
+    if request.once:
+        _collect(problems, lambda: check_once(request.reference))
     human = _collect(problems, lambda: _prepare("human", request.human))
     cloth = _collect(problems, lambda: _prepare_cloth(adapter, request, fetch))
     if human is not None:

@@ -20,10 +20,11 @@ from receiver.errors import StoreError
 from receiver.ingest import Ingest
 from receiver.serializers.outputs import task_documents
 from receiver.stores.sql.idempotency import IdempotencyRecord
-from receiver.tasks import new_task_id
+from receiver.tasks import Task, new_task_id
 from submitter.api.errors import (
     CreateOutcomeUnknown,
     InvalidRequest,
+    ReferenceSubmitted,
     TaskAlreadyRecorded,
     TemporarilyUnavailable,
 )
@@ -31,6 +32,7 @@ from submitter.api.idempotency import ApiReply, IdempotencyKeys
 from submitter.api.request_body import TaskRequest, inputs_of
 from submitter.client import BRISK, Persistence, limited
 from submitter.errors import (
+    AlreadySubmitted,
     ConfigurationError,
     InputError,
     NeverReached,
@@ -107,7 +109,7 @@ class SynchronousCreator:
     ) -> ApiReply:
         try:
             reply = self._create(adapter, request, task_id)
-        except (InvalidRequest, TemporarilyUnavailable, StoreError):
+        except (InvalidRequest, ReferenceSubmitted, TemporarilyUnavailable, StoreError):
             self._release(claim)
             raise
         except (CreateOutcomeUnknown, TaskAlreadyRecorded):
@@ -124,7 +126,8 @@ class SynchronousCreator:
             raise TemporarilyUnavailable("checking the pictures took too long")
         with limited(CREATED_WITHIN - elapsed, QUERIED_WITHIN - elapsed):
             creator = TaskCreator(self.ingest, adapter, self.settings, request.account)
-            return _send(creator, inputs, task_id)
+            record = creator.record_once if request.once else creator.record_task
+            return _send(creator, record, inputs, task_id)
 
     def _end(self, claim: IdempotencyRecord | None, reply: ApiReply | None) -> None:
         """End the claim. If that fails, the claim expires."""
@@ -141,9 +144,16 @@ class SynchronousCreator:
                 self.keys.store.idempotency.release(claim)
 
 
-def _send(creator: TaskCreator, inputs: TryOnInputs, task_id: str) -> ApiReply:
+def _send(
+    creator: TaskCreator,
+    record: Callable[[TryOnInputs, str], Task],
+    inputs: TryOnInputs,
+    task_id: str,
+) -> ApiReply:
     try:
-        task = creator.record_task(inputs, task_id)
+        task = record(inputs, task_id)
+    except AlreadySubmitted as error:
+        raise ReferenceSubmitted(str(error), {"task": error.task_id}) from None
     except ValueError:
         raise TaskAlreadyRecorded("the task of this key is recorded already") from None
     try:

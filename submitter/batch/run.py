@@ -30,10 +30,9 @@ from submitter.errors import (
 from submitter.pictures.inputs import TryOnInputs, prepare_inputs
 from submitter.providers import open_provider
 from submitter.session import Session
-from submitter.task_creation import TaskCreator, was_not_accepted
+from submitter.task_creation import TaskCreator, submitted_before
 from submitter.text import readable
 
-ALL = 1_000_000
 # After this many the provider has a problem, and each further row may be paid for.
 MAX_UNKNOWN_IN_A_ROW = 3
 
@@ -84,12 +83,12 @@ class AccountBatch:
         if self.stop.is_set() or self._stopped_by:
             return _result(row, RowOutcome.LEFT, problem=self._stopped_by or "interrupted")
         try:
-            earlier = submitted_before(self._store, row)
+            earlier = submitted_before(self._store, row.reference, row.provider)
             if earlier is None:
                 given = (row.human, row.cloth, row.reference, row.model)
                 inputs = prepare_inputs(self.creator.adapter, *given, self.folder, row.metadata)
                 with self._store.database.alone():  # two files may contain the same reference
-                    earlier = submitted_before(self._store, row)
+                    earlier = submitted_before(self._store, row.reference, row.provider)
                     task = earlier or self.creator.record_task(inputs)
                 if earlier is None:
                     return self._send(row, task, inputs)
@@ -115,14 +114,6 @@ class AccountBatch:
             return _result(row, RowOutcome.REFUSED, task.id, error.message)
         self._unknown_in_a_row = 0
         return _result(row, RowOutcome.SUBMITTED, task.id)
-
-
-def submitted_before(store: Store, row: Row) -> Task | None:
-    """Return the task of this reference that the provider accepted, or may have accepted."""
-    for task in store.lists.tasks(reference=row.reference, provider=row.provider, limit=ALL):
-        if not was_not_accepted(task):
-            return task
-    return None
 
 
 def _result_of_earlier(row: Row, task: Task) -> RowResult:

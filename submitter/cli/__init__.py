@@ -10,16 +10,18 @@ import click
 
 from receiver import __version__
 from receiver.console import completion
+from receiver.console.program import HELP_OPTIONS, env_file_option
 from submitter.cli import batch, costs, doctor, reconcile, tasks
 from submitter.cli.group import CommandGroup
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": HELP_OPTIONS})
+@env_file_option
 @click.version_option(__version__)
 def main() -> None:
     """Create virtual try-on tasks at a provider, and show their status.
 
-    Settings come from the environment; see .env.example.
+    Settings are read from the environment and from .env; see docs/settings.md.
     """
 
 

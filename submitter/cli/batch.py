@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from submitter.batch.rows import Defaults, read
-from submitter.batch.run import line_of, run
+from submitter.batch.run import SUCCESSES, line_of, run
 from submitter.batch.spreadsheet import check_encoding
 from submitter.cli.group import (
     EXIT_FAILED,
@@ -80,7 +80,10 @@ def batch_(
             session,
             file.parent,
             concurrency,
-            on_result=lambda result: show_line(line_of(result)),
+            # The report lists the rows that did not succeed.
+            on_result=lambda result: show_line(
+                line_of(result) if result.outcome in SUCCESSES else ""
+            ),
             on_interrupt=_say_interrupted,
         )
     if as_json:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from receiver.clock import now_ms
 from receiver.config import durations
+from receiver.console import output
 from receiver.stores import Store
 from receiver.stores.sql.queries import Charge
 from receiver.stores.sql.rows import TimeRange
@@ -146,15 +143,6 @@ def costs_(
 
 
 def _print(by: str, lines: list[CostLine]) -> None:
-    """Print a table on a terminal, else one line per sum with tabs between its fields."""
     rows = [[readable(text, 1000) for text in line.row()] for line in lines]
-    if not sys.stdout.isatty():
-        for row in rows:
-            click.echo("\t".join(row))
-        return
-    table = Table(by, "provider", "unit")
-    for heading in ("tasks", "cost"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table if rows else "No costs were reported.")
+    columns = (by, "provider", "unit", "tasks", "cost")
+    output.show_table(columns, rows, "No costs were reported.", numbers=("tasks", "cost"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from receiver.console import terminal
+from receiver.console.program import Program
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text import display
 from submitter import metadata as own_data
@@ -46,16 +48,12 @@ metadata = click.option(
 )
 
 
-class CommandGroup(click.Group):
+class CommandGroup(Program):
     """A group whose commands report our errors as lines on standard error."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if wrong := terminal.not_utf8(args):
-            raise click.UsageError(f"an argument is not UTF-8: {wrong}", ctx)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            self.read_settings(ctx)
             with terminal.output(print_errors, lambda: ctx.exit(EXIT_FAILED)):
                 return super().invoke(ctx)
         except (ConfigurationError, SettingsError) as error:
@@ -66,7 +64,7 @@ class CommandGroup(click.Group):
             print_errors([f"{name}: {error.message}"])
             ctx.exit(EXIT_USAGE)
         except (SubmitterError, CallbackReceiverError) as error:
-            print_errors([str(error)])
+            print_errors(str(error).splitlines())
             ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             print_errors(["interrupted; recorded tasks remain recorded: see `receiver tasks`"])
@@ -85,4 +83,7 @@ def print_json(document: Any) -> None:
 
 def print_errors(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(f"submitter: {readable(line, 2000)}", err=True)
+        # An indented line belongs to the line before.
+        prefix = "  " if line.startswith(" ") else "submitter: "
+        text = f"{prefix}{readable(line, 2000)}"
+        click.echo(terminal.fitting(text, sys.stderr), err=True)

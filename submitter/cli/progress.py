@@ -65,10 +65,13 @@ def task_progress(activity: str) -> Iterator[TaskProgress]:
 
 @contextmanager
 def batch_progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows the line of each of `total` rows, or advances a bar."""
+    """Yield a function that shows the line of one of `total` rows, or advances a bar.
+
+    An empty line is not shown.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda line: click.echo(readable(line), err=True)
+        yield lambda line: click.echo(readable(line), err=True) if line else None
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

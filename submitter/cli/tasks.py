@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from receiver.clock import now_ms
 from receiver.console import output
+from receiver.console.find_task import find_task
 from receiver.deliveries import Notice
-from receiver.errors import NotFound
 from receiver.serializers.outputs import files_of_history, media_of_history
 from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Status, Task
-from receiver.text.display import json_readable, plain, redacted, rfc3339
+from receiver.text.display import elapsed, json_readable, redacted, rfc3339
 from submitter.cli.group import (
     EXIT_FAILED,
     account,
@@ -36,11 +36,10 @@ from submitter.providers import open_provider
 from submitter.providers.base import ListedTask, Page
 from submitter.queries import query
 from submitter.session import Session, open_session, open_session_with
-from submitter.task_creation import TaskCreator
+from submitter.task_creation import TaskCreator, check_once, open_or_recent
 from submitter.text import readable
 
 LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
-ALL = 1_000_000
 
 
 @click.command("submit")
@@ -54,6 +53,9 @@ ALL = 1_000_000
     help="The garment: JPEG or PNG. Give upper:PATH and lower:PATH to merge two garments.",
 )
 @click.option("--reference", help="Your own name for the task, such as an order number.")
+@click.option(
+    "--once", is_flag=True, help="Refuse if a task with this reference was submitted before."
+)
 @metadata
 @model
 @account
@@ -74,6 +76,7 @@ def submit(
     human: str,
     cloth: tuple[str, ...],
     reference: str | None,
+    once: bool,
     metadata: dict[str, Any],
     model: str | None,
     account: str,
@@ -81,12 +84,19 @@ def submit(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Submit one try-on."""
+    """Submit one try-on.
+
+    A warning is printed if a task with the same reference is open or was created in the last day.
+    """
+    if once:
+        check_once(reference)
     with open_session_with(provider, account) as (session, adapter):
         inputs = prepare_inputs(adapter, human, cloth, reference, model, metadata=metadata)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
+        if not once:
+            _warn_of_earlier(session.store, reference)
         with task_progress("submitting") as display:
-            task = creator.record_task(inputs)
+            task = creator.record_once(inputs) if once else creator.record_task(inputs)
             display.show_task(task)
             try:
                 task = creator.send(task, inputs)
@@ -107,13 +117,27 @@ def submit(
     ctx.exit(EXIT_FAILED if task.status is Status.FAILED else 0)
 
 
+def _warn_of_earlier(store: Store, reference: str | None) -> None:
+    earlier = None if reference is None else open_or_recent(store, reference)
+    if earlier is not None:
+        age = elapsed(now_ms() - earlier.created_at)
+        problem = (
+            f"warning: task {earlier.id} ({earlier.status}), created {age} ago, has the same "
+            "reference; with --once, this task would not be submitted"
+        )
+        print_errors([problem])
+
+
 @click.command("status")
 @click.argument("task")
 @as_json
 def status(task: str, as_json: bool) -> None:
-    """Show a task, by our id or the provider's; query the provider if it has not ended."""
+    """Show a task; query the provider first if it has not ended.
+
+    TASK is our id, its beginning or end if no other id has it, the provider's id, or a reference.
+    """
     with open_session() as session:
-        found = _find(session.store, task)
+        found = find_task(session.store, task)
         problem = None if found.status.is_terminal else _query(session, found)
         print_task(session.store, found, as_json)
     if problem is not None:
@@ -140,16 +164,6 @@ def _query(session: Session, task: Task) -> SubmitterError | None:
     return None
 
 
-def _find(store: Store, task_id: str) -> Task:
-    try:
-        return store.queries.task(task_id)
-    except NotFound:
-        for task in store.lists.tasks(limit=ALL):
-            if task_id in (task.provider_task_id, task.callback_task_id):
-                return task
-    raise NotFound(f"no task has the id {task_id}, neither ours nor the provider's")
-
-
 def print_task(store: Store, task: Task, as_json: bool) -> None:
     history = store.queries.history(task.id)
     if as_json:
@@ -159,16 +173,12 @@ def print_task(store: Store, task: Task, as_json: bool) -> None:
 
 
 def print_page(page: Page, as_json: bool) -> None:
-    """Print a table on a terminal, else one line per task with tabs between its fields."""
     if as_json:
         tasks = [asdict(task) | {"created_at": _created_at(task)} for task in page.tasks]
         print_json({"page": page.number, "page_size": page.size, "tasks": tasks})
-    elif sys.stdout.isatty():
-        columns = ("its id", "our id", "status", "created", "result")
-        output.show_table(columns, map(page_row, page.tasks), "No tasks.")
     else:
-        for task in page.tasks:
-            click.echo("\t".join(map(plain, page_row(task))))
+        columns = ("its id", "our id", "status", "created", "result")
+        output.show_table(columns, map(page_row, page.tasks), "No tasks.", ids=("our id",))
 
 
 def task_document(history: TaskHistory) -> dict[str, Any]:

@@ -87,6 +87,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
 def test_all_processes_run_until_ctrl_c(run: Run) -> None:
     run.wait_until(run.answers)
     run.wait_until(run.is_everything_running)
+    run.wait_until(lambda: "cannot arrive without PUBLIC_URL" in run.log())
+    assert run.log().count("receiver serve has started") == 1
+    assert f'"address": "{run.url}"' in run.log()
     assert len(run.left()) >= 5  # make, serve, web, worker, poller
     os.killpg(run.make.pid, signal.SIGINT)
     assert run.make.wait(PATIENCE) != 0

@@ -33,6 +33,7 @@ from receiver.stores.sql.idempotency import StoredResponse
 from receiver.stores.sql.transfer import TABLES, Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
+from tests.support.attempts import make_attempt
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -381,7 +382,7 @@ def test_a_delivery_repeats_no_text_of_another_task(store: Store) -> None:
     deliver = DeliveryWorker(
         store, {"chat": Webhook("chat", {"url": "http://192.0.2.1", "secrets": [KEY]})}
     )
-    assert deliver.attempt(delivery) is State.DEAD
+    assert make_attempt(deliver, delivery) is State.DEAD
     (attempt,) = store.queries.history("b").attempts[delivery.id]
     assert "the hook is disabled" in attempt.answer
     assert ANNA not in attempt.answer

@@ -31,6 +31,7 @@ from receiver.stores.sql.rows import ALWAYS, StoredCallback
 from receiver.stores.sql.sessions import Allowance, Usage
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust
 from receiver.text.display import rfc3339
+from tests.support.attempts import notice_source
 from tests.support.filled_records import NOW, filled
 from tests.support.samples import subscription
 
@@ -261,7 +262,7 @@ def test_an_attempt_and_its_file_are_read_as_they_were_written(store: Store) -> 
     assert history.attempts == {delivery.id: (attempt,)}
     assert history.files == {delivery.id: (file,)}
     assert store.queries.picture(delivery.id, file.media_index) == file
-    source = store.outbox.notice_source(delivery)
+    source = notice_source(store, delivery)
     assert (source.notice.files, source.callback) == ((file,), message())
     assert source.notice.task == history.task
     (document,) = records.history_json(history)["deliveries"]

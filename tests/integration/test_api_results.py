@@ -24,6 +24,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import NEVER_REACHED, IdSource, Status, Task, Trust
 from receiver.text.display import hiding, rfc3339
 from tests.support.applications import MakeApp
+from tests.support.attempts import current_notice
 from tests.support.samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
@@ -219,7 +220,7 @@ def test_metadata_are_returned_by_the_api_and_in_events(
     succeed(store)
     assert [shown["metadata"] for shown in both(api)] == [OWN, OWN]
     (delivery,) = store.lists.deliveries()
-    event = DeliveryWorker(store, {}).notice(delivery).as_json()
+    event = current_notice(DeliveryWorker(store, {}), delivery).as_json()
     assert event["task"]["metadata"] == OWN
 
 
@@ -259,7 +260,7 @@ def test_giving_up_is_not_attributed_to_the_provider(
     tables.show_timeline(store.queries.history("task-1"))
     assert "rests on" not in capsys.readouterr().out
     (delivery,) = store.lists.deliveries()
-    assert DeliveryWorker(store, {}).notice(delivery).as_json()["trust"] is None
+    assert current_notice(DeliveryWorker(store, {}), delivery).as_json()["trust"] is None
 
 
 def test_a_result_after_giving_up_is_attributed_to_its_message(

@@ -24,6 +24,11 @@ from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
 
 COMMANDS = sorted(main.commands)
+HEADERS = {  # of their lists in a pipe
+    "tasks": ["task", "provider", "reference", "status", "created", "reason"],
+    "callbacks": ["id", "task", "source", "outcome", "repeats", "received", "problem"],
+    "deliveries": ["id", "task", "status", "hook", "state", "attempts", "due"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +94,8 @@ def test_an_empty_record_says_so(store: SqliteStore) -> None:
     store.check_schema()
     for command in ("tasks", "callbacks", "deliveries"):
         done = run(command)
-        assert (done.exit_code, done.output) == (0, f"No {command}.\n")
+        assert (done.exit_code, done.stderr) == (0, f"No {command}.\n")
+        assert done.stdout.rstrip("\n").split("\t") == HEADERS[command]
         assert json.loads(run(command, "--json").output) == []
 
 
@@ -148,7 +154,8 @@ def test_the_timeline_names_the_model_if_it_is_known(store: SqliteStore) -> None
 def test_what_is_not_there_is_said(store: SqliteStore) -> None:
     store.check_schema()
     done = run("tasks", "show", "nobody")
-    assert (done.exit_code, done.output) == (1, "receiver: no task nobody\n")
+    message = "receiver: no task has this id or reference: nobody\n"
+    assert (done.exit_code, done.output) == (1, message)
     assert run("redeliver", "7").exit_code == 1
     assert run("replay", "7").exit_code == 1
     assert run("redeliver", "seven").exit_code == 2
@@ -291,3 +298,54 @@ def test_a_wrong_address_is_a_mistake_of_usage(address: str) -> None:
     done = run("serve", "--bind", address)
     assert done.exit_code == 2
     assert "--bind" in done.stderr
+
+
+# -- a task by a part of its id or its reference
+
+
+@pytest.fixture
+def two(store: SqliteStore) -> SqliteStore:
+    ingest = Ingest(store, [subscription("mail")])
+    for task, reference in (("01a2aa", "ORDER-1"), ("01a2bb", "ORDER-2")):
+        store.inbox.create_task(Task(task, "kling", Status.CREATED, 1, 1, reference=reference))
+        ingest.accept(callback(body(task_id=f"at-{task}"), task))
+    return store
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("name", ["01a2b", "bb", "ORDER-2", "at-01a2bb"])
+def test_a_part_of_an_id_or_a_reference_works_wherever_an_id_does(name: str) -> None:
+    assert "task 01a2bb" in run("tasks", "show", name).output
+    for command in ("callbacks", "deliveries"):
+        (row,) = json.loads(run(command, "--task", name, "--json").output)
+        assert row["task"] == "01a2bb"
+    shown = run("redeliver", "--task", name, "--dry-run").output
+    assert "0 deliveries would be due again" in shown
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tasks", "show", "01a2"),
+        ("callbacks", "--task", "01a2"),
+        ("deliveries", "--task", "01a2"),
+        ("tail", "--task", "01a2"),
+        ("redeliver", "--task", "01a2"),
+    ],
+)
+def test_an_ambiguous_part_is_refused_with_the_tasks(command: tuple[str, ...]) -> None:
+    done = run(*command)
+    assert done.exit_code == 1
+    first, *lines = done.stderr.splitlines()
+    assert first == "receiver: 01a2 names 2 tasks; give the id of one:"
+    assert [line.split()[:2] for line in lines] == [["01a2bb", "ORDER-2"], ["01a2aa", "ORDER-1"]]
+
+
+@pytest.mark.parametrize("name", ["01a2a", "aa", "ORDER-1"])
+def test_only_a_complete_id_is_forgotten(two: SqliteStore, name: str) -> None:
+    done = run("forget", "--task", name, "--yes")
+    assert done.exit_code == 1
+    assert "give the complete id, or --reference" in done.stderr
+    assert run("forget", "--reference", "ORDER", "--yes").exit_code == 1
+    assert two.queries.history("01a2aa").forgotten_at is None

@@ -115,7 +115,7 @@ def test_the_list_shows_unusable_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_hooks_file_has_no_hooks(tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").write_text("")
-    assert (run("list").exit_code, run("list").stdout) == (0, "No hooks.\n")
+    assert (run("list").exit_code, run("list").stderr) == (0, "No hooks.\n")
 
 
 def test_without_a_setting_a_missing_default_file_has_no_hooks(
@@ -128,7 +128,7 @@ def test_without_a_setting_a_missing_default_file_has_no_hooks(
             monkeypatch.delenv("HOOKS_FILE")
         else:
             monkeypatch.setenv("HOOKS_FILE", value)
-        assert (run("list").exit_code, run("list").stdout) == (0, "No hooks.\n")
+        assert (run("list").exit_code, run("list").stderr) == (0, "No hooks.\n")
 
 
 def test_a_test_event_is_sent_once_and_its_response_is_shown(slack: Site) -> None:

@@ -56,6 +56,7 @@ from submitter.client import Client, Patience
 from submitter.providers import Provider
 from submitter.providers.kling import ApiKey, Kling
 from tests.support.applications import applications
+from tests.support.attempts import current_notice
 from tests.support.generated_requests import WEBHOOK_SECRET
 from tests.support.samples import SECRET, body, callback, subscription
 from tests.support.scripted_provider import Scripted, serving
@@ -292,7 +293,7 @@ def test_a_created_task_matches_its_schema(client: FlaskClient, document: dict[s
 
 def test_an_event_matches_its_schema(document: dict[str, Any], record: Store) -> None:
     for delivery in record.lists.deliveries():
-        event = DeliveryWorker(record, {}).notice(delivery).as_json()
+        event = current_notice(DeliveryWorker(record, {}), delivery).as_json()
         assert event["media"]
         assert list(strictly(document, "Event").iter_errors(event)) == []
 

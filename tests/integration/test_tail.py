@@ -117,6 +117,7 @@ def test_filters_apply_to_new_events(store: SqliteStore) -> None:
 def test_a_line_cannot_control_the_terminal(store: SqliteStore) -> None:
     happen(store, "task-1", "ORDER-7")
     with following("--hook", "mail", "-n", "5") as tail:
+        assert tail.line().split("\t")[:3] == ["when", "kind", "task"]
         line = tail.line()
         assert tail.end(signal.SIGINT)[0] == 0
     for fact in ("attempt", "task-1", "ORDER-7", "mail succeeded failed", "550 no such user"):

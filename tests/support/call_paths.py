@@ -26,6 +26,7 @@ from pathlib import Path
 
 import requests
 
+from tests.support.env_files import NO_ENV_FILE
 from tests.support.hook_servers import Page, Site
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
@@ -155,6 +156,7 @@ class Processes:
         self.port = free_port()
         self._environment = {
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
+            **NO_ENV_FILE,
             "CALLBACK_SECRETS": SECRET,
             "DATABASE_URL": f"sqlite:///{folder / 'receiver.db'}",
             "HOOKS_FILE": str(hooks),
@@ -235,7 +237,7 @@ def measure(folder: Path) -> tuple[CallPath, ...]:
             "one webhook delivery",
             worker.usual(lambda thread: thread.startswith(ATTEMPTS)),
             worker.usual(lambda _: True),
-            file_limit=24,  # see docs/adr/0017-layout-of-the-receiver.md
+            file_limit=16,
             function_limit=85,
         ),
     )

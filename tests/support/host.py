@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 
 from tests.support.clean_venv import ROOT, clean_venv
+from tests.support.env_files import NO_ENV_FILE
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.samples import SECRET
@@ -28,6 +29,7 @@ class Host:
             "PATH": f"{clean_venv(folder / 'venv')}:/usr/bin:/bin",
             "HOME": str(folder),
             "PORT": str(self.port),
+            **NO_ENV_FILE,
             "DATABASE_URL": self.database,
             "CALLBACK_SECRETS": SECRET,
         }

@@ -17,6 +17,7 @@ import requests
 from receiver.deliveries import State
 from receiver.stores import open_store
 from sandbox.server import Sandbox
+from tests.support.env_files import NO_ENV_FILE
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.samples import SECRET
@@ -67,6 +68,7 @@ class Installation:
         )
         self.environment = {
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
+            **NO_ENV_FILE,
             **sandbox.env(),
             "PUBLIC_URL": self.url,
             "DATABASE_URL": database_url,

@@ -6,37 +6,17 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from receiver.config import env_example
 from receiver.config.table import all_settings
 from receiver.environment import Setting
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE, PAGE = ROOT / ".env.example", ROOT / "docs" / "settings.md"
-WIDTH = 100
 SETTINGS = all_settings()
-
-
-def example(settings: Iterable[Setting[Any]] = SETTINGS) -> str:
-    """Return the paragraphs of `.env.example`: a setting with a default is active."""
-    return "\n\n".join(_paragraph(setting) for setting in settings)
-
-
-def _paragraph(setting: Setting[Any]) -> str:
-    comment = textwrap.fill(
-        f"{setting.summary} {setting.details}",
-        WIDTH,
-        initial_indent="# ",
-        subsequent_indent="# ",
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
-    value = setting.default_text
-    assignment = f"{setting.name}={value}" if value else f"# {setting.name}={setting.example}"
-    return f"{comment}\n{assignment}"
 
 
 def rows(settings: Iterable[Setting[Any]] = SETTINGS) -> str:
@@ -58,12 +38,12 @@ def written(path: Path, text: str, settings: Iterable[Setting[Any]] = SETTINGS) 
         pattern, new = rf"\| `{first}` \|.*?\n\| `{last}` \|[^\n]*", rows(settings)
     else:
         pattern = rf"(?:#[^\n]*\n)+(?:# )?{first}=.*?\n(?:# )?{last}=[^\n]*"
-        new = example(settings)
+        new = env_example.paragraphs(settings)
     found = re.search(pattern, text, re.DOTALL)
     assert found, f"{path.name} has no documentation from {first} to {last}"
     return text[: found.start()] + new + text[found.end() :]
 
 
 if __name__ == "__main__":
-    for path in (EXAMPLE, PAGE):
-        path.write_text(written(path, path.read_text()))
+    EXAMPLE.write_text(env_example.text())
+    PAGE.write_text(written(PAGE, PAGE.read_text()))

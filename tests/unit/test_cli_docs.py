@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from receiver.cli import main as receiver
 from sandbox.cli import main as sandbox
@@ -71,3 +72,24 @@ def test_commands_in_readme_exist() -> None:
         found = PROGRAMS[program].commands[word]
         options = {option for param in found.params for option in param.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= options, (program, word, rest)
+
+
+GROUPS = {
+    **PROGRAMS,
+    **{
+        f"{program} {word}": below
+        for program, group in PROGRAMS.items()
+        for word, below in group.commands.items()
+        if isinstance(below, click.Group)
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(GROUPS))
+def test_the_help_of_a_group_shows_whole_summaries(name: str) -> None:
+    shown = CliRunner().invoke(GROUPS[name], ["--help"], prog_name=name).output
+    assert "..." not in shown.partition("Commands:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
+    for command in GROUPS[name].commands.values():
+        summary = str(command.help).partition("\n\n")[0].split(". ")[0]
+        assert " ".join(summary.split()).rstrip(".") in " ".join(shown.split())

@@ -32,7 +32,7 @@ AT = 1_765_519_851_000  # Fri, 12 Dec 2025 06:10:51 GMT
 )
 def test_the_wal_reset_bug_is_recognised_by_the_version(version: Version, has_it: bool) -> None:
     assert has_wal_reset_bug(version) is has_it
-    assert ("file lock prevents it" in version_text(version)) is has_it
+    assert ("protected by our file lock" in version_text(version)) is has_it
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_all_mistakes_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> 
         ("SECRET_KEY", "short", "at least 16 characters"),
         ("KLING_WEBHOOK_SECRETS", "whsec_AA", "secret 1 is too short.*24 are required"),
         ("KLING_WEBHOOK_SECRETS", f"{WEBHOOK_SECRET}, whsec_AA", "secret 2 is too short"),
-        ("KLING_WEBHOOK_SECRETS", f"whsec_{'a' * 31}", "it has 23 bytes.*python3 -c"),
+        ("KLING_WEBHOOK_SECRETS", f"whsec_{'a' * 31}", "it has 23 bytes.*receiver hooks secret"),
         ("CALLBACK_SECRETS", " , ", "characters"),
         ("CALLBACK_SECRETS", f"{SECRET},short", "characters"),
     ],

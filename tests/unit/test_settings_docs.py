@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-# its libraries also read variables when they are imported, but these are not settings
-import receiver.web.gunicorn
-from receiver.config import settings
+import receiver.web.gunicorn  # its libraries ask too, as they are imported: not for settings
+from receiver.config import env_example, settings
 from submitter.errors import ConfigurationError
 from submitter.providers import PROVIDERS
 from tests.support import settings_reference
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = re.findall(r"^#? ?([A-Z][A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+EXAMPLE = re.findall(r"^#? ?([A-Z][A-Z_]+)=", env_example.text(), re.MULTILINE)
 PAGE = (ROOT / "docs" / "settings.md").read_text()
 TABLE = [
     name

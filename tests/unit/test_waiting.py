@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[1]
 MODULES = sorted(str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py"))
 POLL = {  # modules that sleep between two checks of a condition
     "support/patience.py",
-    "support/debian_packages.py",  # with a shorter limit, after which tests are skipped
+    "support/fetch_cache.py",  # with a shorter limit, after which tests are skipped
     "support/flawed/receivers.py",  # runs in its own processes
 }
 SLEEPS = {"time.sleep", "asyncio.sleep", "gevent.sleep", "eventlet.sleep"}

@@ -67,6 +67,17 @@ class Queries(Component):
             raise NotFound(f"no task {task_id}")
         return from_row(Task, row)
 
+    def tasks_by_any_provider_id(self, provider_task_id: str, limit: int) -> list[Task]:
+        """Return the newest tasks with this id at any provider. Reads all tasks."""
+        found = self._rows(_BY_ANY_PROVIDER_ID, (provider_task_id, provider_task_id, limit))
+        return [from_row(Task, row) for row in found]
+
+    def tasks_by_part_of_id(self, part: str, limit: int) -> list[Task]:
+        """Return the newest tasks whose id begins or ends with this text. Reads all tasks."""
+        length = len(part)
+        found = self._rows(_BY_PART_OF_ID, (length, part, length, part, limit)) if part else []
+        return [from_row(Task, row) for row in found]
+
     def task_by_provider_id(self, provider: str, provider_task_id: str) -> Task:
         """Return the newest task with this id in responses or callbacks. Raises NotFound."""
         row = self._row(_BY_PROVIDER_ID, {"provider": provider, "id": provider_task_id})
@@ -180,6 +191,15 @@ _BY_PROVIDER_ID = """
 select * from tasks
 where provider = :provider and (provider_task_id = :id or callback_task_id = :id)
 order by seq desc limit 1
+"""
+
+_BY_ANY_PROVIDER_ID = """
+select * from tasks where provider_task_id = ? or callback_task_id = ? order by seq desc limit ?
+"""
+
+_BY_PART_OF_ID = """
+select * from tasks
+where substr(id, 1, ?) = ? or substr(id, length(id) + 1 - ?) = ? order by seq desc limit ?
 """
 
 _FORGOTTEN = """

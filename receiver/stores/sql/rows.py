@@ -60,8 +60,10 @@ def _reading(kind: type) -> tuple[Callable[[Row], Sequence[Any]], list[Conversio
     """Return a function that reads the fields of a dataclass from a row, and their conversions.
 
     A conversion is the position of a field and its type, if the database stores another type.
+    Keyword-only fields are no columns.
     """
-    types = get_type_hints(kind)
+    hints = get_type_hints(kind)
+    types = {one.name: hints[one.name] for one in fields(kind) if not one.kw_only}
     conversions: list[Conversion] = []
     for position, hint in enumerate(types.values()):
         if get_origin(hint) is Mapping:
@@ -73,8 +75,11 @@ def _reading(kind: type) -> tuple[Callable[[Row], Sequence[Any]], list[Conversio
     return itemgetter(*types), conversions
 
 
-def from_row(kind: type[T], row: Row) -> T:
-    """Return a dataclass whose fields have the names of the row's columns."""
+def from_row(kind: type[T], row: Row, **more: Any) -> T:
+    """Return a dataclass whose fields have the names of the row's columns.
+
+    `more` has the values of its keyword-only fields.
+    """
     values_in, conversions = _reading(kind)  # type: ignore[arg-type]
     values = list(values_in(row))
     for position, convert in conversions:
@@ -82,7 +87,7 @@ def from_row(kind: type[T], row: Row) -> T:
             values[position] = convert(values[position])
         elif convert is _object:
             values[position] = {}
-    return kind(*values)
+    return kind(*values, **more)
 
 
 def _object(text: str) -> dict[str, Any]:

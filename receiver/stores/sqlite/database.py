@@ -224,14 +224,11 @@ def _nothing(_: Session) -> None:
 
 
 def version_text(version: Version) -> str:
-    """Return the name of this version of SQLite, with its known problem if it has one."""
+    """Return the name of this version of SQLite, and whether it depends on our file lock."""
     name = f"SQLite {'.'.join(map(str, version))}"
     if not has_wal_reset_bug(version):
         return name
-    return (
-        f"{name}, which has the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6); our file "
-        "lock prevents it as long as no other program writes to the file"
-    )
+    return f"{name}; its commits are protected by our file lock (docs/operating.md)"
 
 
 def has_wal_reset_bug(version: Version) -> bool:

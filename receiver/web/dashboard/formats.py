@@ -72,15 +72,8 @@ def span(seconds: float) -> str:
 
 
 def took(ms: int) -> str:
-    """Return a duration with the precision that it needs, such as `0.250 s` or `1 min 5 s`."""
-    seconds = abs(ms) / 1000
-    if seconds < 10:
-        return f"{seconds:.3f} s"
-    if seconds < MINUTE:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), MINUTE)
-    hours, minutes = divmod(minutes, MINUTE)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    """Return a duration in the notation of `receiver tasks show`."""
+    return display.elapsed(ms)
 
 
 def size(count: int) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
-from receiver.config import settings, table
+from receiver.config import env_file, settings, table, values
 from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.observability import logs
@@ -18,10 +17,13 @@ from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import limits
 from receiver.web.server import listening
 
-# Hosting platforms set PORT to the port to listen on. Without it, only this machine is served.
-# `on_starting` reports a wrong value.
-_port = Environment().value(table.PORT)
-bind = f"0.0.0.0:{_port}" if _port else "127.0.0.1:8000"
+_unreadable: SettingsError | None = None
+try:
+    env_file.load()
+except SettingsError as _error:  # `on_starting` reports it
+    _unreadable = _error
+
+bind = values.default_bind(Environment().value(table.PORT))  # `on_starting` reports a wrong value
 
 # uvicorn handles callbacks in its event loop. A slow client occupies a connection for at most 20 s,
 # but no thread (protocol.py). With gthread, Flask serves everything, and slow clients use threads.
@@ -65,7 +67,7 @@ loglevel = "info"  # the listening address, and which processes start and stop
 control_socket_disable = True
 
 # A heartbeat file on a slow disk can look like a stuck worker.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
 
 
 def on_starting(server: Any) -> None:
@@ -76,6 +78,8 @@ def on_starting(server: Any) -> None:
     """
     delay_hangup()
     try:
+        if _unreadable:
+            raise _unreadable
         chosen, current = current_hooks.load_configuration(with_accounts=True)
         logs.configure(form=settings.log_format())
         current_hooks.use(current)

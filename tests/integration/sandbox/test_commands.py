@@ -15,6 +15,7 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
+from receiver import __version__ as receiver_version
 from sandbox.cli import main
 from sandbox.server import Sandbox
 from tests.support.patience import PATIENCE
@@ -136,3 +137,8 @@ def test_a_mail_port_in_use_releases_the_other_port() -> None:
         Sandbox(port=port, smtp_port=taken.getsockname()[1])
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_the_version_is_that_of_the_receiver() -> None:
+    done = run("--version")
+    assert (done.exit_code, done.stdout) == (0, f"sandbox, version {receiver_version}\n")

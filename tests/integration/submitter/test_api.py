@@ -610,3 +610,44 @@ def test_a_process_that_lost_its_hold_sends_nothing(
     assert [answer.status_code for answer in answers] == [201, 201]
     assert len({answer.get_json()["id"] for answer in answers}) == 1
     assert (creates(server), len(store.lists.tasks())) == (1, 1)
+
+
+# -- a reference that was submitted before
+
+
+def test_once_refuses_a_reference_that_was_submitted_before(
+    client: FlaskClient, server: Scripted, store: Store
+) -> None:
+    server.will(server.task(), server.task())
+    assert post(client, once=True).status_code == 201
+    (task,) = store.lists.tasks()
+    answer = post(client, once=True)
+    assert (answer.status_code, answer.json["task"]) == (409, task.id)  # type: ignore[index]
+    assert answer.json["detail"].endswith("nothing was sent")  # type: ignore[index]
+    assert post(client, "key", once=True).status_code == 409
+    assert creates(server) == 1
+    assert post(client).status_code == 201  # the default
+    assert len(store.lists.tasks()) == 2
+
+
+def test_concurrent_requests_with_once_create_one_task(
+    client: FlaskClient, apps: Apps, server: Scripted, store: Store
+) -> None:
+    server.will(server.task())
+    clients = [client, apps().test_client()]
+    with ThreadPoolExecutor() as pool:
+        statuses = pool.map(lambda one: post(one, once=True).status_code, clients)
+    assert sorted(statuses) == [201, 409]
+    assert len(store.lists.tasks()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "field"), [({"once": True, "reference": None}, "once"), ({"once": 1}, "once")]
+)
+def test_once_is_true_or_false_and_needs_a_reference(
+    client: FlaskClient, server: Scripted, more: Any, field: str
+) -> None:
+    answer = post(client, **more)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json["errors"]] == [field]  # type: ignore[index]
+    assert server.asked == []

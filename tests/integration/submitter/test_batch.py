@@ -197,7 +197,15 @@ def test_progress_is_one_line_per_row_on_stderr(run: Run, server: Scripted) -> N
     ]
 
 
-def test_a_refused_row_is_reported_and_retried_by_a_second_run(
+def test_a_row_that_is_bad_is_listed_once(run: Run, server: Scripted) -> None:
+    server.will(numbered(server))
+    result = run(sheet("A,me.png,missing.png,,,,", "B,me.png,me.png,,,,", "C,,me.png,,,,"))
+    lines = result.output.splitlines()  # standard output and standard error
+    for reference in "ABC":
+        assert len([line for line in lines if f" {reference}: " in line]) == 1, lines
+
+
+def test_a_refusal_is_told_and_the_rest_goes_on_and_a_second_run_tries_it_again(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(server.payload("error-1201.json", 400), numbered(server))

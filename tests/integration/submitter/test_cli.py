@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from receiver.clock import now_ms
 from receiver.config import hooks_file
 from receiver.deliveries import Attempt, File, State
 from receiver.events import Callback
@@ -204,7 +205,9 @@ def test_list_is_tab_separated_when_piped_and_json_on_request(
 ) -> None:
     data = [{"task_id": "9", "task_status": "succeed", "created_at": 1774805076166, **IMAGES}]
     server.will(server.say({"code": 0, "message": "SUCCEED", "data": data}))
-    assert run("list").stdout.split("\t")[::4] == ["9", "https://cdn.example/a.png\n"]
+    header, row = run("list").stdout.splitlines()
+    assert header.split("\t") == ["its id", "our id", "status", "created", "result"]
+    assert row.split("\t")[::4] == ["9", "https://cdn.example/a.png"]
     document = json.loads(run("list", "--json", "--page", "2", "--page-size", "500").stdout)
     assert (document["page"], document["tasks"][0]["status"]) == (2, "succeeded")
     assert not database.exists()  # it needs no database
@@ -235,3 +238,82 @@ def test_an_unusable_picture_exits_with_2_before_anything_is_recorded(
     assert result.exit_code == 2
     assert "submitter: --human: is not a JPEG or PNG picture" in result.stderr
     assert (store.lists.tasks(), server.asked) == ([], [])
+
+
+# -- a reference that was submitted before
+
+
+def test_a_reference_of_an_open_or_recent_task_is_warned_of(
+    run: Any, server: Any, store: Store
+) -> None:
+    server.will(*(server.task() for _ in range(4)))
+    assert run("submit", "--reference", "ORDER-7").stderr.count("warning") == 0
+    (first,) = store.lists.tasks()
+    done = run("submit", "--reference", "ORDER-7")
+    assert done.exit_code == 0
+    (warning,) = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert warning.startswith(f"submitter: warning: task {first.id} (submitted), created ")
+    assert warning.endswith("with --once, this task would not be submitted")
+    assert "warning" not in run("submit").stderr  # without a reference
+    assert "warning" not in run("submit", "--reference", "ORDER-8").stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "days", "is_warned_of"),
+    [("submitted", 9, True), ("succeeded", 0.5, True), ("succeeded", 2, False)],
+)
+def test_an_old_task_that_has_ended_is_not_warned_of_but_counts_for_once(
+    run: Any, server: Any, store: Store, status: str, days: float, is_warned_of: bool
+) -> None:
+    at = now_ms() - round(days * 86_400_000)
+    earlier = Task("earlier", "kling", Status(status), at, at, reference="R", provider_task_id="1")
+    store.inbox.create_task(earlier)
+    refused = run("submit", "--reference", "R", "--once")
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1] == (
+        f"submitter: task earlier ({status}) has the reference R already; nothing was sent"
+    )
+    assert server.asked == []
+    server.will(server.task())
+    assert ("warning" in run("submit", "--reference", "R").stderr) is is_warned_of
+
+
+def test_once_submits_a_reference_that_is_new_or_was_not_accepted(
+    run: Any, server: Any, store: Store
+) -> None:
+    at = now_ms()
+    rejected = Task("a", "kling", Status.FAILED, at, at, reference="R", reason="never reached")
+    store.inbox.create_task(rejected)
+    server.will(server.task())
+    done = run("submit", "--reference", "R", "--once")
+    assert (done.exit_code, "warning" in done.stderr) == (0, False)
+    assert len(store.lists.tasks(reference="R")) == 2
+
+
+def test_once_needs_a_reference(run: Any, server: Any) -> None:
+    done = run("submit", "--once")
+    assert (done.exit_code, server.asked) == (2, [])
+    assert done.stderr == "submitter: --once: needs a reference, of which it allows only one task\n"
+
+
+@pytest.mark.parametrize("name", ["ORDER-7", "867283741759111202"])
+def test_status_takes_a_reference_or_any_id(run: Any, server: Any, store: Store, name: str) -> None:
+    server.will(server.task(), server.task("succeed"))
+    run("submit", "--reference", "ORDER-7")
+    (task,) = store.lists.tasks()
+    done = run("status", name)
+    assert (done.exit_code, task.id in done.stdout) == (0, True)
+    assert run("status", task.id[:-1]).stdout == run("status", task.id[5:]).stdout
+
+
+def test_status_lists_the_tasks_of_an_ambiguous_reference(
+    run: Any, server: Any, store: Store
+) -> None:
+    server.will(server.task(), server.task())
+    for _ in range(2):
+        run("submit", "--reference", "ORDER-7")
+    done = run("status", "ORDER-7")
+    first, *lines = done.stderr.splitlines()
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert first == "submitter: ORDER-7 names 2 tasks; give the id of one:"
+    assert [line.split()[0] for line in lines] == [task.id for task in store.lists.tasks()]

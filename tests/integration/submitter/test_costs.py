@@ -17,6 +17,7 @@ from tests.support.samples import body, callback
 
 DAY = 86_400_000
 NOW = now_ms()
+HEADER = "{}\tprovider\tunit\ttasks\tcost\n"
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def test_there_is_a_line_for_each_account(store: Store) -> None:
     end(store, "c", "1", "shop2")
     assert (
         run("--by", "account").stdout
-        == "default\tkling\tunits\t2\t0.3\nshop2\tkling\tunits\t1\t1\n"
+        == HEADER.format("account") + "default\tkling\tunits\t2\t0.3\nshop2\tkling\tunits\t1\t1\n"
     )
     assert json.loads(run("--by", "account", "--account", "shop2", "--json").stdout) == {
         "by": "account",
@@ -73,7 +74,7 @@ def test_costs_can_be_limited_to_a_period(store: Store) -> None:
 def test_a_cost_that_is_not_a_number_is_reported(store: Store) -> None:
     end(store, "a", "free of charge")
     result = run()
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert (result.exit_code, result.stdout) == (0, HEADER.format("month"))
     assert "1 task(s) are omitted" in result.stderr
     assert json.loads(run("--json").stdout)["not_numbers"] == 1
 
@@ -82,7 +83,7 @@ def test_a_reference_cannot_control_the_terminal(store: Store) -> None:
     end(store, "a", "1")
     result = run("--by", "reference")
     assert "\x1b" not in result.stdout
-    assert result.stdout.startswith("ORDER [2J\tkling")
+    assert result.stdout.startswith(HEADER.format("reference") + "ORDER [2J\tkling")
 
 
 @pytest.mark.parametrize("words", [("--by", "colour"), ("--since", "soon"), ("--provider", "x")])

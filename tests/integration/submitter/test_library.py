@@ -16,7 +16,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import Attempt, File, State
 from receiver.stores import Store
 from receiver.tasks import Task
-from submitter import InputError, NeverReached, SubmitterError, submit
+from submitter import AlreadySubmitted, InputError, NeverReached, SubmitterError, submit
 from submitter.follow import Follower
 from tests.support.patience import PATIENCE
 from tests.support.scripted_provider import TOKEN, Asked, Scripted
@@ -124,3 +124,14 @@ def test_waiting_ends_in_time_and_the_task_continues(server: Scripted) -> None:
     server.will(server.task())
     task: Any = submit("kling", "person.jpg", "shirt.png", wait=0.3)
     assert task.status == "submitted"
+
+
+def test_once_refuses_a_reference_that_was_submitted_before(server: Scripted, store: Store) -> None:
+    server.will(server.task())
+    task = submit("kling", "person.jpg", "shirt.png", reference="ORDER-7", once=True)
+    with pytest.raises(AlreadySubmitted, match="nothing was sent") as caught:
+        submit("kling", "person.jpg", "shirt.png", reference="ORDER-7", once=True)
+    assert caught.value.task_id == task.id
+    with pytest.raises(InputError, match=r"^once: needs a reference"):
+        submit("kling", "person.jpg", "shirt.png", once=True)
+    assert len(server.asked) == len(store.lists.tasks()) == 1
