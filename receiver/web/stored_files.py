@@ -64,6 +64,14 @@ def serve(file: File) -> Response:
     return response
 
 
+def is_here(file: File) -> bool:
+    """Return whether the file can be opened on this machine."""
+    content = _open(file)
+    if content is not None:
+        content.close()
+    return content is not None
+
+
 def _open(file: File) -> BinaryIO | None:
     """Open the file if it is a regular file of the recorded size, and not a symbolic link."""
     if not file.url.startswith("/"):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 LARGEST_REQUEST = 32 * 1024 * 1024  # two pictures of 10 MB as Base64, with a margin
 POLICY = (
-    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' {url}; "
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' {url}; "
     "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
 

@@ -22,16 +22,19 @@ routes = Blueprint("pages", __name__)
 
 @routes.get("/")
 def home() -> str:
-    newest = components().engine.tasks()[:SHOWN]
     return render_template(
         "home.html",
         url=components().url,
         settings=lines(components().environment),
-        tasks=newest,
-        is_busy=any(not task.status.is_final for task in newest),
+        tasks=components().engine.tasks()[:SHOWN],
         entries=components().ledger.entries()[: -SHOWN - 1 : -1],
         scenarios=SCENARIOS.values(),
     )
+
+
+@routes.get("/_sandbox/live.js")
+def live() -> Response:
+    return Response(render_template("live.js"), mimetype="text/javascript")
 
 
 @routes.get("/_sandbox/tasks")

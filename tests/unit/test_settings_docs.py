@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-import receiver.web.gunicorn  # its libraries ask too, as they are imported: not for settings
+# its libraries also read variables when they are imported, but these are not settings
+import receiver.web.gunicorn
 from receiver.config import env_example, settings
 from submitter.errors import ConfigurationError
 from submitter.providers import PROVIDERS

@@ -165,6 +165,11 @@ class Queries(Component):
             found.setdefault(row["task_id"], []).append(row["name"])
         return found
 
+    def forgotten(self, task_ids: Sequence[str]) -> set[str]:
+        """Return which of these tasks were forgotten."""
+        sql = _FORGOTTEN_OF.format(where=rows.any_of("tasks.id", task_ids))
+        return {row["id"] for row in self._rows(sql, task_ids)}
+
     def charges(
         self,
         created: TimeRange,
@@ -204,6 +209,10 @@ where substr(id, 1, ?) = ? or substr(id, length(id) + 1 - ?) = ? order by seq de
 
 _FORGOTTEN = """
 select closed_at from forgotten join tasks on tasks.seq = forgotten.task where tasks.id = ?
+"""
+
+_FORGOTTEN_OF = """
+select tasks.id from forgotten join tasks on tasks.seq = forgotten.task where {where}
 """
 
 _TRANSITIONS_OF_TASK = """

@@ -6,10 +6,13 @@ from flask import Blueprint, make_response
 from werkzeug.wrappers import Response
 
 from receiver.errors import NotFound
+from receiver.stores.sql.queries import Picture
 from receiver.web import stored_files
 from receiver.web.api import ROW
 from receiver.web.dashboard.page_context import PageContext
-from receiver.web.stored_files import CACHE_CONTROL
+from receiver.web.stored_files import CACHE_CONTROL, SHOWABLE
+
+MAX_SHOWN = 20_000_000  # bytes; of a larger picture, pages show the thumbnail
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -29,6 +32,18 @@ def install(routes: Blueprint, context: PageContext) -> None:
     def file(delivery: int, index: str) -> Response:
         picture = context.store.queries.picture(delivery, index)
         return stored_files.serve(picture)
+
+
+def is_shown(picture: Picture) -> bool:
+    """Return whether a page may show the whole picture instead of its thumbnail."""
+    file = picture.file
+    is_picture = file.content_type in SHOWABLE and file.content_type.startswith("image/")
+    return is_picture and file.size <= MAX_SHOWN and is_here(picture)
+
+
+def is_here(picture: Picture) -> bool:
+    """Return whether the file can be opened on this machine."""
+    return stored_files.is_here(picture.file)
 
 
 def _jpeg(image: bytes | None, problem: str) -> Response:

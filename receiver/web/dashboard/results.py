@@ -19,7 +19,13 @@ class TaskRow:
     thumbnail: Picture | None
     pictures: int
     expires_at: int | None
-    inputs: Sequence[str] = ()  # the names of the stored inputs
+    inputs: Sequence[str]  # the names of the stored inputs
+    is_forgotten: bool
+
+
+def thumbnail_of(pictures: Sequence[Picture]) -> Picture | None:
+    """Return the first picture that has a thumbnail."""
+    return next((picture for picture in pictures if picture.has_thumbnail), None)
 
 
 def task_rows(store: Store, tasks: Sequence[Task]) -> list[TaskRow]:
@@ -27,12 +33,19 @@ def task_rows(store: Store, tasks: Sequence[Task]) -> list[TaskRow]:
     pictures = store.queries.pictures([task.id for task in tasks])
     messages = store.queries.results([task.id for task in tasks if task.status is Status.SUCCEEDED])
     inputs = store.queries.names_of_inputs([task.id for task in tasks])
+    forgotten = store.queries.forgotten([task.id for task in tasks])
     rows = []
     for task in tasks:
         files = pictures.get(task.id, [])
         outputs = results(media_of(messages.get(task.id)), files)
         expiries = [output.expires_at for output in outputs if output.expires_at]
-        thumbnail = next((picture for picture in files if picture.has_thumbnail), None)
-        expires_at = min(expiries, default=None)
-        rows.append(TaskRow(task, thumbnail, len(files), expires_at, inputs.get(task.id, ())))
+        row = TaskRow(
+            task,
+            thumbnail_of(files),
+            len(files),
+            min(expiries, default=None),
+            inputs.get(task.id, ()),
+            task.id in forgotten,
+        )
+        rows.append(row)
     return rows
