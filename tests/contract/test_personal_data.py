@@ -101,7 +101,8 @@ def _text(value: Any) -> str:
 
 def put_on_record(store: Store) -> None:
     """Record one ended task, with the name of a person in every column where it can occur."""
-    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
+    task = Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA, metadata={"for": ANNA})
+    store.inbox.create_task(task)
     store.inbox.keep_inputs("a", {"human": ANNA.encode()})
     store.inbox.quarantine(callback(ANNA.encode(), "a"), f"{ANNA} is not JSON")
     message = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})

@@ -6,6 +6,7 @@ stored, and until it is shown as JSON or is listed below as one that is not show
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -143,7 +144,25 @@ def test_a_task_is_read_as_it_was_written(store: Store) -> None:
     with store.database.reading() as session:
         row = session.execute("select * from tasks").fetchone()
     for field in fields(task):
-        assert row[field.name] == getattr(task, field.name), field.name
+        stored, value = row[field.name], getattr(task, field.name)
+        assert (json.loads(stored) if field.name == "metadata" else stored) == value, field.name
+
+
+def test_a_task_of_an_older_database_has_no_metadata(lacking: Callable[..., Store]) -> None:
+    store = lacking("0019_metadata")
+    store.database.write(lambda session: session.execute(_OLD_TASK))
+    assert store.migrate() == ["0019_metadata"]
+    store.check_schema()
+    assert store.queries.task("old").metadata == {}
+
+
+@pytest.mark.parametrize("damaged", ["{", "[1]", "null", '"text"'])
+def test_damaged_metadata_are_read_as_none(store: Store, damaged: str) -> None:
+    store.inbox.create_task(Task("t", "kling", Status.CREATED, NOW, NOW, metadata={"a": 1}))
+    store.database.write(
+        lambda session: session.execute("update tasks set metadata = ?", (damaged,))
+    )
+    assert store.queries.task("t").metadata == {}
 
 
 def test_a_task_of_an_older_database_has_no_model(lacking: Callable[..., Store]) -> None:

@@ -24,6 +24,7 @@ from receiver.errors import BodyTooLong, NotTheProtocol
 from receiver.ingest import Ingest
 from receiver.maintenance.copy import copy
 from receiver.maintenance.forget import forget
+from receiver.serializers.outputs import media_of
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
 from receiver.stores.base import Store
@@ -32,7 +33,6 @@ from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from receiver.text.limits import MAX_BODY
-from receiver.web.dashboard.results import media_of
 from submitter.cli import tasks
 from tests.support.applications import MakeApp
 from tests.support.attempts import current_notice

@@ -41,6 +41,8 @@ SOURCES = {
         "rabbitmq-server",
         "usr/lib/rabbitmq/bin/rabbitmq-server",  # not the one in usr/sbin, which changes the user
     ),
+    "node": Source(("node", "nodejs"), "nodejs", "usr/bin/node"),
+    "php": Source(("php",), "php8.2-cli", "usr/bin/php8.2"),
     "chromium": Source(
         ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
         "chromium",

@@ -441,10 +441,13 @@ def test_the_notice_has_its_documented_form(store: SqliteStore, tmp_path: Path) 
             "cost": "0.5",
             "cost_unit": "units",
             "created_at": "2025-12-12T06:10:51.000Z",
+            "given_up_at": None,
+            "metadata": {},
         },
         "media": [
             {
                 "kind": "image",
+                "index": "0",
                 "url": "https://cdn.example/0.png",
                 "expires_at": "2026-01-11T06:10:50.000Z",
                 "file": str(tmp_path),

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from flask import Blueprint, flash, g, request, url_for
 from werkzeug.wrappers import Response
 
-from receiver.deliveries import Delivery, State
+from receiver.deliveries import Delivery, State, evidence
 from receiver.errors import NotAMismatch, NotFound, RequestRefused
+from receiver.serializers.outputs import media_of, results
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome
 from receiver.web.api import ROW
@@ -17,7 +18,6 @@ from receiver.web.dashboard.messages import message
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.pictures import is_here, is_shown
 from receiver.web.dashboard.responses import back, page
-from receiver.web.dashboard.results import media_of, results
 from receiver.web.dashboard.waiting import WaitReasons
 
 GOOD, BAD, PLAIN, NEXT = "good", "bad", "plain", "next"
@@ -71,7 +71,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             shown_whole={one.index for one in found if one.picture and is_shown(one.picture)},
             openable={one.index for one in found if one.picture and is_here(one.picture)},
             inputs=store.queries.names_of_inputs([task_id]).get(task_id, ()),
-            messages=[message(stored, context.hide) for stored in history.callbacks],
+            messages=[message(stored, context.hide) for stored in history.messages],
             can_be_queried=_can_be_queried(history),
         )
 
@@ -167,14 +167,15 @@ def _next_step(delivery: Delivery, reasons: WaitReasons) -> TimelineEntry | None
 def _moves(history: TaskHistory) -> Iterator[TimelineEntry]:
     for move in history.transitions:
         tone = {"succeeded": GOOD, "failed": BAD, "given_up": BAD}.get(move.status, PLAIN)
-        trust = "" if move.status == "created" else f"trust: {move.trust}"
-        detail = f"{trust}, corrected" if move.corrected else trust
+        trust = evidence(history.task, move)
+        detail = f"trust: {trust}" if trust else ""
+        detail += ", corrected" if move.corrected else ""
         title = move.status.replace("_", " ").capitalize()
         yield TimelineEntry(move.recorded_at, "move", title, detail, tone)
 
 
 def _messages(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[TimelineEntry]:
-    for stored in history.callbacks:
+    for stored in history.messages:
         repeats = f", received {stored.repeats + 1} times" if stored.repeats else ""
         problem = f": {hide(stored.problem)[:MAX_ANSWER]}" if stored.problem else ""
         is_bad = stored.outcome in (Outcome.CONFLICT, Outcome.MISMATCH, Outcome.QUARANTINED)
