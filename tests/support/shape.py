@@ -24,6 +24,10 @@ PACKAGES = ("receiver", "submitter", "sandbox")
 MOST_LOOSE_MODULES = 8
 # Lines of code at commit 26c0c6c, before the code was put into packages.
 BASELINE = {"receiver": 19_931, "submitter": 3_461, "sandbox": 3_709}
+# Lines that features have added since: .env files and `receiver init`, media and metadata in the
+# API, the accessible dashboard, kept connections, deliveries in batches, copying with COPY, and the
+# sandbox's other calls. A new feature is added here, so that the rest does not grow unnoticed.
+FEATURES = {"receiver": 1_710, "submitter": 274, "sandbox": 149}
 OPTIONS_CLASS = "Meta"  # the inner class that marshmallow requires by this name
 NO_CODE = (
     tokenize.COMMENT,
@@ -143,7 +147,8 @@ def main(*options: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         paths = measure(Path(folder))
     lines = {package: lines_of_code(package) for package in PACKAGES}
-    total, most = sum(lines.values()), sum(BASELINE.values())
+    limits = {package: BASELINE[package] + FEATURES[package] for package in PACKAGES}
+    total, most = sum(lines.values()), sum(limits.values())
     _print_table(
         [
             ("", "files", "limit", "functions", "limit", "of all threads"),
@@ -163,9 +168,18 @@ def main(*options: str) -> int:
     print()
     _print_table(
         [
-            ("lines of code", "now", "before"),
-            *((package, str(lines[package]), str(BASELINE[package])) for package in PACKAGES),
-            ("all", str(total), str(most)),
+            ("lines of code", "now", "before", "features since", "limit"),
+            *(
+                (name, *(str(column[name]) for column in (lines, BASELINE, FEATURES, limits)))
+                for name in PACKAGES
+            ),
+            (
+                "all",
+                str(total),
+                str(sum(BASELINE.values())),
+                str(sum(FEATURES.values())),
+                str(most),
+            ),
         ]
     )
     if "--calls" in options:
