@@ -28,7 +28,7 @@ def main() -> int:
     say(
         "installing what is missing"
         if not given.smoke
-        else "a smoke test: its figures mean nothing"
+        else "a smoke test: its figures are meaningless"
     )
     peers = Peers() if given.smoke else install()
     by_wrk = has_wrk() and not given.smoke

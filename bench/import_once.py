@@ -1,4 +1,4 @@
-"""Import the web process once, with a stub for `submitter.api`, and print what it took.
+"""Import the web process once, with a stub for `submitter.api`, and print the duration.
 
 Runs in its own process, and imports nothing before the clock starts.
 """

@@ -1,4 +1,4 @@
-"""Tasks, and the rules by which their status changes; pure."""
+"""Tasks, and the rules for changes of their status; pure."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S10
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the providers behave. `pace`: seconds between two status changes of a task.
+    """The behaviour of the providers. `pace`: seconds between two status changes of a task.
 
     Raises SecretError for a webhook secret that cannot be used.
     """

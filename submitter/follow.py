@@ -62,7 +62,7 @@ class Follower:
 
 
 def _needs_query(task: Task) -> bool:
-    """Return whether no callback is expected, or the callback is late."""
+    """Return whether no callback is expected, or the expected one is late."""
     is_late = task.deadline_at is not None and now_ms() >= task.deadline_at
     return not task.expects_callback or is_late
 
@@ -76,7 +76,7 @@ def wait_for_downloads(
 ) -> None:
     """Wait until the deliveries of the task to these hooks have ended, or `timeout` seconds.
 
-    A worker has to perform them: without one, they remain pending.
+    Without a running worker, they remain pending.
     """
     ends_at = clock() + timeout
     while download_hooks and clock() < ends_at:

@@ -9,7 +9,7 @@ settle_together = SqliteWriter._settle  # noqa: SLF001 - nobody else has to chan
 
 
 def settle_one_by_one(writer: SqliteWriter, batch: list[Any]) -> None:
-    if not batch:  # all writes were withdrawn
+    if not batch:  # all writes were cancelled
         settle_together(writer, [])
     for write in batch:
         settle_together(writer, [write])

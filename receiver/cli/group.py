@@ -21,8 +21,8 @@ USAGE, REFUSED = 2, 1  # exit statuses
 class ImportedCommands(UserDict[str, Any]):
     """The commands of a group, each imported from its module when it is first used.
 
-    Most of the time that a short command takes is spent on imports. The value that is given for a
-    name is `module:attribute`; the module is one of this package.
+    A short command spends most of its time on imports. The value for each name is
+    `module:attribute`; the module is in this package.
     """
 
     def __getitem__(self, name: str) -> click.Command:
@@ -50,7 +50,7 @@ class Commands(Program):
 
 
 def complain(lines: Iterable[str]) -> None:
-    """Print each line on standard error, after the name of the program."""
+    """Print each line on standard error, prefixed with the name of the program."""
     for line in lines:
         for text in f"receiver: {plain_lines(line)}".split("\n"):
             click.echo(terminal.fitting(text, sys.stderr), err=True)

@@ -58,7 +58,7 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
                 more(step.callbacks)
         except NotErased as error:  # raised at the end: all other steps are done
             unfinished = error
-    pictures = f"; {counted(inputs, 'thumbnail')} of what was sent" if inputs else ""
+    pictures = f"; {counted(inputs, 'thumbnail')} of input pictures" if inputs else ""
     click.echo(f"prune: erased {counted(callbacks, 'message')}, {size / 1e6:.1f} MB{pictures}")
     if unfinished:
         raise unfinished
@@ -103,7 +103,7 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
 
 
 def _complete(record: Store, task: str) -> str:
-    """Return the id if a task has exactly this one. Raises NotFound."""
+    """Return the id if a task has exactly this id. Raises NotFound."""
     try:
         return record.queries.task(task).id
     except NotFound as error:
@@ -111,9 +111,9 @@ def _complete(record: Store, task: str) -> str:
 
 
 def _keepers(chosen: Settings) -> list[KeepsFiles]:
-    """Return the hooks that store files, because they may have files that are not on record.
+    """Return the hooks that store files, which may have files that are not on record.
 
-    Raises SettingsError if the hooks file is wrong, because files could be left behind unnoticed.
+    Raises SettingsError if the hooks file is invalid, because files could be left behind unnoticed.
     """
     entries = [entry for entry in hook_entries(chosen) if hooks.stores_files(entry.type)]
     return hooks.keepers(hooks.build_all(entries, os.environ).values())

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import TextIO
 
-GLUE = "\0"  # instead of a space at which no line is broken
+GLUE = "\0"  # replaces a space at which a line must not be broken
 UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|min|h|d|bytes?|[kMG]B)\b)")
 
 
@@ -68,7 +68,7 @@ def output(complain: Callable[[Iterable[str]], None], leave: Callable[[], None])
 
 
 def _discard_output() -> None:
-    """Discard what is left in the buffer, because Python would report it as an error at exit."""
+    """Discard the rest of the buffer, which Python would report as an error at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -1,4 +1,4 @@
-"""The way out: claim a delivery, call its hook, and record the outcome.
+"""Claims deliveries, calls their hooks, and records the outcomes.
 
 A dispatcher decides which delivery runs and when. `DeliveryWorker` does the rest: `claim` takes due
 deliveries for a limited time (a lease), and `run` attempts one of them and frees its slot.
@@ -46,7 +46,7 @@ from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.text.display import redacted, storable
 
-LEASE = 10_000  # ms; after a worker has died, its deliveries wait that long
+LEASE = 10_000  # ms; the deliveries of a worker that died wait for this time
 UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases
 SEEN_EVERY = 10.0  # seconds between two heartbeats
 DRAIN = 25.0  # seconds for running attempts to end; hosts kill a process 30 s after SIGTERM
@@ -74,7 +74,7 @@ class DeliveryWorker:
     chance: Callable[[], float] = random.random
     hide: Callable[[str], str] = redacted  # removes secrets from the text of responses and errors
     meter: MetricBuffer = field(default_factory=MetricBuffer)
-    zone: tzinfo = UTC  # for the times that people read
+    zone: tzinfo = UTC  # the time zone of times that people read
     concurrency: int = 4
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
@@ -182,7 +182,7 @@ class DeliveryWorker:
         return replace(source.notice, media=media, zone=self.zone)
 
     def upkeep(self) -> None:
-        """Renew the leases of claimed deliveries; send a heartbeat now and then.
+        """Renew the leases of claimed deliveries; regularly record a heartbeat.
 
         Call it every UPKEEP_EVERY seconds. Raises StoreUnavailable.
         """
@@ -230,7 +230,7 @@ class DeliveryWorker:
 
     def _unexpected(self, error: Exception) -> DeliveryFailure:
         log.error("a hook broke", exc_info=error)
-        # The end of a traceback names the error, so the beginning is cut off.
+        # The error is at the end of a traceback, so the beginning is cut off.
         text = self.hide("".join(traceback.format_exception(error)))
         return failures.unexpected(error, text[-ANSWER_KEPT:])
 
@@ -251,7 +251,7 @@ class DeliveryWorker:
         Raises StoreUnavailable after RECORD_TRIES tries.
         """
         ended_at = self.clock()
-        answer = self.hide(storable(done.answer))[:ANSWER_KEPT]  # it may repeat what was sent
+        answer = self.hide(storable(done.answer))[:ANSWER_KEPT]  # it may repeat the request
         attempt = Attempt(delivery.attempts, started_at, ended_at, outcome, answer)
         due_at = None if retry_in is None else ended_at + round(retry_in * 1000)
         change = None
@@ -283,7 +283,7 @@ class DeliveryWorker:
             self.meter.count(metrics.DOWNLOADS, hook, by=len(done.files))
             size = sum(file.size for file in done.files)
             self.meter.count(metrics.DOWNLOAD_BYTES, hook, by=size)
-        # The time since a transition means nothing for a delivery that was made due again.
+        # For a redelivery, the time since the transition is meaningless.
         if state is State.DELIVERED and notice is not None and not delivery.retries_from:
             seconds = (self.clock() - notice.transition.recorded_at) / 1000
             self.meter.observe(metrics.DELIVERY_SECONDS, seconds, delivery.hook)

@@ -133,7 +133,7 @@ class ProcrastinateDispatcher:
             app.periodic_registry.periodic_tasks[name, ""] = StepProofTask(task, EVERY, "", {})
 
     def _attempt(self, delivery_id: int) -> None:
-        """Run one job, on a thread: do what the row of the delivery requires now."""
+        """Run one job on a thread; the row of the delivery decides what is done."""
         worker, now = self._worker, self._worker.clock()
         with Reservation(worker.slots) as reservation:
             lease_until = now + attempt.LEASE
@@ -200,7 +200,7 @@ class _Ticks:
 
 
 class StepProofTask(PeriodicTask[..., Any, ...]):
-    """A periodic job that continues on schedule after the clock was set."""
+    """A periodic job that stays on schedule when the clock is set."""
 
     @cached_property
     def croniter(self) -> Any:
@@ -210,7 +210,7 @@ class StepProofTask(PeriodicTask[..., Any, ...]):
 async def rescue(app: procrastinate.App) -> None:
     """Give the jobs of dead workers to other workers.
 
-    That cannot repeat forever: each attempt is recorded before its hook is called, and after the
+    This cannot repeat forever: each attempt is recorded before its hook is called, and after the
     last attempt the delivery is dead, whatever happens to its jobs.
     """
     jobs = app.job_manager

@@ -84,7 +84,7 @@ class WorkerSlots:
             )
 
     def begin(self, candidate: Candidate) -> bool:
-        """Reserve a slot for this delivery until `end`; False if there is none for it."""
+        """Reserve a slot for this delivery until `end`; return False if none is available."""
         with self._lock:
             if (
                 candidate.id in self._running

@@ -16,7 +16,7 @@ from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure,
 from receiver.hooks import wording
 from receiver.outgoing.deadline import Deadline
 
-MAX_REPLY = 64 * 1024  # bytes of one reply of the server
+MAX_REPLY = 64 * 1024  # the maximum size of a server's reply, in bytes
 QUOTED = 200  # characters of a reply
 # A login is missing, wrong or too weak; an operator can correct each of them.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
@@ -54,14 +54,14 @@ class SmtpSession(smtplib.SMTP):
     def __init__(self, clock: Deadline, host: str, port: int) -> None:
         self._clock = clock
         self.data_reply = ""
-        # Without a name, smtplib would ask the DNS for one, which could take long.
+        # Without a name, smtplib would look one up in the DNS, which could take long.
         super().__init__(host, port, local_hostname="localhost", timeout=clock.remaining())
         name = socket.gethostname()
         self.local_hostname = name if "." in name else _address_literal(self._own_address)
 
     @property
     def max_size(self) -> float:
-        """The size in bytes of the largest e-mail that the server accepts, as it announced it."""
+        """The size limit for e-mails that the server announced, in bytes."""
         announced = self.esmtp_features.get("size", "").strip()
         return int(announced) or math.inf if re.fullmatch(r"[0-9]{1,18}", announced) else math.inf
 

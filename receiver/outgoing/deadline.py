@@ -1,4 +1,4 @@
-"""A total deadline for network operations, however slowly the other side sends.
+"""A total deadline for network operations, however slowly the peer sends.
 
 A socket's timeout starts again with every read, and a name lookup has no timeout at all.
 """
@@ -20,7 +20,7 @@ class Deadline:
     """`with Deadline(10) as deadline:` limits everything in the block to 10 seconds in total.
 
     After that, every connection made by `connect` is shut down, so that a read from it returns an
-    error or the end of the stream. Check `passed` before you trust either.
+    error or the end of the stream. Check `passed` before you rely on the data.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -98,4 +98,4 @@ class _HttpInTime(HTTPConnection):
 
 
 class _HttpsInTime(_HttpInTime, HTTPSConnection):
-    """The same with TLS."""
+    """A connection with TLS that is shut down at the deadline."""

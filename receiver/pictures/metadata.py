@@ -81,7 +81,7 @@ def orientation(exif: bytes) -> int:
             tag, _, _, value = struct.unpack_from(f"{order}HHIH", body, place)
             if tag == ORIENTATION:
                 return int(value)
-    except struct.error:  # the data end too early
+    except struct.error:  # the data ends too early
         pass
     return 1
 

@@ -172,7 +172,7 @@ class ReadyDocument(AliveDocument):
 
 
 class FaultDocument(Document):
-    """What is wrong with one field."""
+    """The problem of one field."""
 
     field = _text()
     detail = _text()

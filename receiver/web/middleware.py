@@ -1,4 +1,4 @@
-"""The WSGI middleware: normalizes callback paths, and deals with bodies that nothing has read."""
+"""The WSGI middleware: normalizes callback paths, and handles unread request bodies."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _linger(connection: Any) -> None:
     Closing the connection immediately could destroy the response in transit.
     """
     until = time.monotonic() + limits.CLOSE_TIMEOUT
-    with suppress(OSError):  # the client has closed the connection, or the time is over
+    with suppress(OSError):  # the client has closed the connection, or the time is up
         connection.shutdown(socket.SHUT_WR)
         while (remaining := until - time.monotonic()) > 0:
             connection.settimeout(remaining)

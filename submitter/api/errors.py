@@ -9,7 +9,7 @@ ApiError
 ├── TemporarilyUnavailable   nothing was created: repeat the request after `retry_after` seconds
 ├── RejectedByProvider       the provider did not accept the task
 ├── CreateOutcomeUnknown     the task may have been accepted and paid for
-├── EarlierOutcomeUnknown    the same of an earlier request with this key; nothing was sent now
+├── EarlierOutcomeUnknown the same, for an earlier request with this key; nothing was sent now
 └── TaskAlreadyRecorded      another request has recorded the task of the key
 """
 

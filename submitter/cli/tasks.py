@@ -68,7 +68,7 @@ ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
     default=300,
     show_default=True,
     metavar="SECONDS",
-    help="The longest time to wait.",
+    help="The maximum time to wait.",
 )
 @as_json
 @click.pass_context
@@ -135,7 +135,7 @@ def _warn_of_earlier(store: Store, reference: str | None) -> None:
 def status(task: str, as_json: bool) -> None:
     """Show a task; query the provider first if it has not ended.
 
-    TASK is our id, its beginning or end if no other id has it, the provider's id, or a reference.
+    TASK is our id, a unique beginning or end of it, the provider's id, or a reference.
     """
     with open_session() as session:
         found = find_task(session.store, task)
@@ -237,7 +237,7 @@ def _media(history: TaskHistory) -> tuple[Media, ...]:
     """Return the outputs in the latest callback or response with the status of the task."""
     for stored in reversed(history.callbacks):
         if stored.outcome in ACCEPTED and stored.callback.body:
-            with suppress(RequestRefused):  # an earlier version could parse it
+            with suppress(RequestRefused):  # only an earlier version could parse it
                 event = providers.parse(stored.callback)
                 if event.status is history.task.status and event.media:
                     return event.media

@@ -111,7 +111,7 @@ def test_many_deliveries_are_redelivered_after_a_dry_run(
 def test_a_wrong_password_is_reported(visitor: Page, url: str) -> None:
     visitor.get_by_label("Password").fill("not this one")
     visitor.keyboard.press("Enter")
-    expect(visitor.get_by_role("alert")).to_have_text("That is not the password.")
+    expect(visitor.get_by_role("alert")).to_have_text("The password is wrong.")
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()

@@ -321,7 +321,7 @@ def test_a_silent_store_is_given_up_at_the_deadline(
 @pytest.mark.parametrize(
     ("status", "code", "family", "said"),
     [
-        (503, "SlowDown", TemporaryFailure, "the service asks for fewer requests"),
+        (503, "SlowDown", TemporaryFailure, "the service limits the rate of requests"),
         (500, "InternalError", TemporaryFailure, "the service answered InternalError"),
         (502, "", TemporaryFailure, "the service answered 502"),
         (403, "AccessDenied", TemporaryFailure, "access is denied"),

@@ -1,4 +1,4 @@
-"""README, docs, proxy configurations and the server's settings state the limits of one module."""
+"""The docs, proxy configurations and server settings state the limits that `limits` defines."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BODY, API_BODY = limits.MAX_BODY, limits.MAX_API_BODY
 STATED = [
     ("docs/callbacks.md", r"413 \|.*more than (\d+) (KB), as sent or after decompression", [BODY]),
     ("docs/operating.md", r"decompressed to at most (\d+) (KB)", [BODY]),
-    ("docs/operating.md", r"slower than ([\d.]+) (kB/s)", [limits.MIN_READ_RATE]),
-    ("docs/operating.md", r"it is disconnected after (\d+) s", [limits.WRITE_TIMEOUT]),
+    ("docs/operating.md", r"slowly than ([\d.]+) (kB/s)", [limits.MIN_READ_RATE]),
+    ("docs/operating.md", r"the client is disconnected after (\d+) s", [limits.WRITE_TIMEOUT]),
     ("docs/operating.md", r"after (\d+) wrong tokens or paths", [limits.MAX_REJECTED_AT_ONCE]),
     ("docs/performance.md", r"accepts (\d+) connections", [limits.MAX_CONNECTIONS]),
     ("deploy/nginx.conf", r"client_max_body_size (\d+)([a-z])", [BODY, API_BODY]),

@@ -2,7 +2,7 @@
 
 Psycopg's error refers to the frame of `connect`, and the frame to the socket, which may therefore
 stay open until the garbage collection. A server that is stopping waits a minute for each of them.
-So the classes here remove the traceback.
+The classes here therefore remove the traceback.
 """
 
 from __future__ import annotations

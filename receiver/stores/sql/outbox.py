@@ -47,7 +47,7 @@ class Outbox(Component):
         """
         due_at = self.next_due_at(now)
         if due_at is None or due_at > now or not self._any_may_begin(now, admission):
-            return []  # an idle worker only reads, so it causes no sync of the disk
+            return []  # an idle worker only reads, so it does not sync the disk
 
         def work(session: Session) -> list[int]:
             ids = select_claimable(session, now, limit, admission)
@@ -113,7 +113,7 @@ class Outbox(Component):
         return self._database.write(work)
 
     def notice_source(self, delivery: Delivery) -> NoticeSource:
-        """Return everything that the notice of a delivery is made from. Raises NotFound."""
+        """Return the rows from which the notice of a delivery is built. Raises NotFound."""
         with self._database.reading() as session:
             task = session.execute(_TASK, (delivery.task_id,)).fetchone()
             if task is None:
@@ -173,7 +173,7 @@ class Outbox(Component):
 
 
 # A claimed delivery whose lease has expired is not claimed again before its attempt has ended as
-# abandoned, so that a delivery that kills its worker each time becomes a dead letter at last.
+# abandoned, so that a delivery that kills its worker each time eventually becomes a dead letter.
 CLAIM = """
 update deliveries set state = 'claimed', attempts = attempts + 1, worker = ?, due_at = ?
 where id = ? and state = 'pending'

@@ -1,9 +1,9 @@
 """Detects that another program changed the files of an open database, and rescues the data.
 
 A process writes to the files that it has opened, even after their names were removed or given to
-other files. Commits to such files are lost when the last process that has them open ends. So the
-writer compares the names with its open files before each batch, and again before it reports a
-batch as durable.
+other files. Commits to such files are lost when the last process that has them open ends.
+Therefore, the writer compares the names with its open files before each batch, and again before it
+reports a batch as durable.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FilesChanged(OSError):
 
 
 class LogEmptied(FilesChanged):
-    """Another program emptied the log, so commits that were only there are lost."""
+    """Another program emptied the log, so commits that were only in the log are lost."""
 
 
 class Files(NamedTuple):

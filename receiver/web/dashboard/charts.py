@@ -1,4 +1,4 @@
-"""Draws charts as SVG that can be read without colour, by patterns, shapes and texts."""
+"""Draws SVG charts that are readable without colour, with patterns, shapes and texts."""
 
 from __future__ import annotations
 

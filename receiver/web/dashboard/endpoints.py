@@ -44,7 +44,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
     @routes.post("/endpoints/<hook>/pause")
     def pause(hook: str) -> Response:
         store.endpoints.pause(_known(context, hook), g.now)
-        return _done(f"{hook} is paused. Its deliveries wait, and use no attempt.")
+        return _done(f"{hook} is paused. Its deliveries wait, and use no attempts.")
 
     @routes.post("/endpoints/<hook>/resume")
     def resume(hook: str) -> Response:

@@ -12,7 +12,7 @@ from receiver.errors import NotFound
 from receiver.web.api import ROW
 from receiver.web.dashboard.page_context import PageContext
 
-# Types in which a browser runs no scripts.
+# Types of files in which browsers run no scripts.
 SHOWABLE = frozenset(
     {
         "image/jpeg",

@@ -70,7 +70,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
 
     @routes.post("/tasks/<task_id>/ask")
     def query(task_id: str) -> Response:
-        """Make the task due for a query. The poller makes it, not this process."""
+        """Make the task due for a query, which the poller makes."""
         if not _can_be_queried(store.queries.history(task_id)):
             flash("Nothing was done: the provider is no longer queried about this task.")
             return back_to(task_id)
@@ -122,7 +122,7 @@ def timeline(history: TaskHistory, hide: Callable[[str], str]) -> list[TimelineE
 
 
 def next_steps(history: TaskHistory) -> list[TimelineEntry]:
-    """Return what is scheduled: attempts, ends of leases, and the next query."""
+    """Return scheduled events: attempts, ends of leases, and the next query."""
     steps = [step for delivery in history.deliveries if (step := _next_step(delivery))]
     deadline_at = history.task.deadline_at
     if deadline_at is not None:
@@ -131,7 +131,7 @@ def next_steps(history: TaskHistory) -> list[TimelineEntry]:
 
 
 def _joined(message: TimelineEntry, move: TimelineEntry) -> TimelineEntry | None:
-    """Return one line for a move and the message that caused it; None if these are not the two."""
+    """Return one line for a move and the message that caused it; None for any other pair."""
     is_cause = message.kind == "message" and message.detail == Outcome.RECORDED
     if not is_cause or move.kind != "move" or message.at != move.at:
         return None

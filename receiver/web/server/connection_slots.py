@@ -1,4 +1,4 @@
-"""The connections of one process that wait for their clients, and how long they may wait."""
+"""Limits the number of connections of one process, and how long they wait for their clients."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Serves requests with Flask, on threads that never wait for a client.
 
 A thread produces a part of the response and is free again. The event loop sends the part, and has
-the next one produced only after the client has read it. So a client that does not read occupies no
-thread, and memory for two parts at most.
+the next one produced only after the client has read it. A client that does not read therefore
+occupies no thread, and memory for at most two parts.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class FlaskBridge:
 
         An exception as `body` is raised when the application reads the body. With None, the
         application reads the body while it arrives. `has_more` means that not all of the body was
-        received: what the application leaves is discarded, and the connection is closed.
+        received: the part that the application does not read is discarded, and the connection is
+        closed.
         """
         if has_more:
             drain = _BodyDrain(receive, send)
@@ -65,7 +66,7 @@ class FlaskBridge:
         context, lock = contextvars.copy_context(), Lock()
 
         def run(work: Callable[[], T]) -> T:
-            with lock:  # which is only taken if the request was cancelled during a part
+            with lock:  # which is only held if the request was cancelled during a part
                 return context.run(work)
 
         def on_thread(work: Callable[[], T]) -> Awaitable[T]:
@@ -137,7 +138,7 @@ class _StreamedResponse:
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], None]:
-        del exc_info  # nothing has been sent yet: the application may still change its mind
+        del exc_info  # nothing has been sent yet, so the application may still replace it
         self.status = int(status.split(" ", 1)[0])
         self.headers = [
             (name.strip().lower().encode("latin-1"), value.strip().encode("latin-1"))

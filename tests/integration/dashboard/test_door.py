@@ -91,7 +91,7 @@ def test_login_redirects_only_to_pages_of_the_dashboard(stranger: FlaskClient, w
 def test_a_wrong_password_is_reported_and_refused(stranger: FlaskClient, wrong: str) -> None:
     answer = log_in(stranger, wrong.encode("utf-8", "replace").decode())
     assert answer.status_code == 401
-    assert "That is not the password." in answer.text
+    assert "The password is wrong." in answer.text
     assert stranger.get("/dashboard/").status_code == 302
 
 
