@@ -50,10 +50,10 @@ if files_in_memory := shm.folder():
 # A `.env` in the checkout has the settings of a developer's own receiver, which are not for tests.
 os.environ |= NO_ENV_FILE
 
-# Let the processes that tests start keep their compiled modules, also where this is switched off.
+# Let the processes that tests start store compiled modules, even where this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-PROCESSES_PER_CORE = 3  # most tests wait most of the time
+PROCESSES_PER_CORE = 3  # most tests spend most of their time waiting
 # Modules whose tests share something expensive, with the name of the group.
 TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
@@ -75,7 +75,7 @@ TOGETHER = {
     "tests/integration/test_s3.py": "one S3 server",
     "tests/unit/test_import_contracts.py": "one report",
 }
-SERVER = "postgres_url"  # the key under which pytest-xdist passes it to its processes
+SERVER = "postgres_url"  # the key under which pytest-xdist passes the URL to its processes
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 # pytest-timeout ends a test that hangs. It reads this variable after the conftest.py files.
 os.environ.setdefault("PYTEST_TIMEOUT", f"{5 * PATIENCE:g}")

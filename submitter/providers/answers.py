@@ -97,7 +97,7 @@ class Vendor:
         return UnexpectedAnswer(f"{message}; check {self.address}", **facts)
 
     def server_error(self, answer: Answer, call: Call, message: str, **facts: Any) -> ProviderError:
-        """Return the error for a provider's failure, which may follow an accepted create request."""
+        """Return the error for a provider's failure, which an accepted create may precede."""
         facts = {"http_status": answer.status, "body": answer.body, **facts}
         if call is Call.CREATE:
             return OutcomeUnknown(message, **facts)

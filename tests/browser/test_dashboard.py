@@ -1,4 +1,4 @@
-"""How people use the dashboard, in a real browser."""
+"""People's use of the dashboard, in a real browser."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_form_with_a_wrong_token_is_refused(visitor: Page, url: str, store: Sq
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
     visitor.goto(f"{url}/dashboard/endpoints")
-    # otherwise an update would bring a new token
+    # otherwise, an update would contain a new token
     visitor.get_by_role("button", name="Live").click()
     visitor.evaluate(
         "for (const field of document.getElementsByName('csrf_token')) field.value = 'forged'"

@@ -41,10 +41,10 @@ BIG = 60 * 2**20
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs_its_packages() -> None:
-    # Imported here, because importing them takes each process of the run a while.
+    # Imported here, because importing them takes time in each process of the run.
     pytest.importorskip("s3fs", reason="needs the extra s3")
     pytest.importorskip("moto", reason="needs moto[s3]")
-    gc.freeze()  # each `anew` would go through them
+    gc.freeze()  # otherwise, each `anew` would search them
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_a_second_attempt_stores_nothing_again(server: S3Server, site: Site) -> 
     client = server.client()
     client.put_bucket_versioning(
         Bucket="shop", VersioningConfiguration={"Status": "Enabled"}
-    )  # so that a second upload is noticed
+    )  # so that a second upload is detected
     assert download(server.url).send(told(site)) == download(server.url).send(told(site))
     assert len(client.list_object_versions(Bucket="shop")["Versions"]) == 1
 

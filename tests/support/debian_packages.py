@@ -20,9 +20,9 @@ from pathlib import Path
 
 IN_VENV = sys.prefix != sys.base_prefix
 CACHE = (Path(sys.prefix) if IN_VENV else Path.home() / ".cache/callback-receiver-tests") / "debian"
-# Seconds for everything that one call does; less than the `timeout` of pytest, which ends the test.
+# Seconds for one call; less than the `timeout` of pytest, which ends the test.
 WITHIN = 100.0
-LISTS_LAST = 3600  # seconds; then apt-get asks the mirror for newer lists
+LISTS_LAST = 3600  # seconds; after that, apt-get fetches newer lists from the mirror
 UPDATE = "apt-get-update"  # the name under which its failure is remembered
 # A libc beside the loader of another version makes every program crash.
 NEVER_UNPACKED = "libc6"
@@ -46,7 +46,7 @@ OPTIONS = {
 
 
 class UnavailableError(Exception):
-    """The package is not available; the message says why."""
+    """The package is not available; the message gives the reason."""
 
 
 def unpacked(
@@ -115,7 +115,7 @@ class _Apt:
                 raise UnavailableError(reason) from error
             for path in (new / "root").rglob("*"):
                 if not path.is_symlink() and path.stat().st_mode & 0o6000:
-                    path.chmod(path.stat().st_mode & 0o1777)  # the cache gives nobody more rights
+                    path.chmod(path.stat().st_mode & 0o1777)  # nobody gets more rights
             (new / "root").rename(folder)
 
     def _update(self) -> None:
@@ -188,7 +188,7 @@ def _remember(cache: Path, what: str, reason: str) -> None:
 
 
 def _failure(cache: Path, what: str) -> str:
-    """Return why something failed earlier in this test run, or nothing."""
+    """Return the reason of an earlier failure in this test run, or an empty text."""
     try:
         test_run, reason = (cache / f".failed-{what}").read_text().split("\n", 1)
     except (FileNotFoundError, ValueError):  # ValueError: another process is writing it

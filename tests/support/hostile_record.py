@@ -56,7 +56,7 @@ BODIES = {
     "UTF-16": '{"a": "\u202e"}'.encode("utf-16"),
     "nothing": b"",
 }
-# They are chosen by the product, and name rows of other tables.
+# Columns whose values the product chooses, and which refer to rows of other tables.
 OURS = {
     *(("tasks", column) for column in ("id", "provider")),
     ("callbacks", "provider"),
@@ -152,6 +152,6 @@ def poisoned_postgres(url: str, instant: int) -> set[str]:
             try:
                 connection.execute(update, (value,))
             except psycopg.IntegrityError:
-                continue  # it accepts only certain values, or needs a different one for each row
+                continue  # it accepts only certain values, or needs a different value for each row
             found.add(f"{table}.{column}")
     return found

@@ -1,4 +1,4 @@
-"""What hooks.toml may contain, and the errors for anything else."""
+"""The valid contents of hooks.toml, and the errors for anything else."""
 
 from __future__ import annotations
 

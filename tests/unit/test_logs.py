@@ -256,7 +256,7 @@ def test_a_long_line_is_written_completely_if_it_fits(monkeypatch: pytest.Monkey
 def test_dropped_lines_are_counted_until_the_count_is_logged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A reader that reads small amounts must not make the count disappear."""
+    """A reader that reads small amounts must not cause the loss of the count."""
     with unread(monkeypatch) as reader:
         log_in_thread(reader, "one", "two")
         os.read(reader.fileno(), select.PIPE_BUF)

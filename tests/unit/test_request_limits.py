@@ -67,6 +67,6 @@ def test_the_server_has_these_limits() -> None:
 
 
 def test_no_other_module_of_the_server_defines_a_size() -> None:
-    """A second definition would differ sooner or later, as one did by a byte."""
+    """A second definition would eventually differ; one once differed by a byte."""
     for module in (ROOT / "receiver/web").rglob("*.py"):
         assert not re.search(r"\b(256|32) \* 1024\b|\b262_?144\b", module.read_text()), module

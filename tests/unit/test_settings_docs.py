@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import receiver.web.gunicorn  # its libraries ask too, as they are imported: not for settings
+import receiver.web.gunicorn  # libraries read variables at import; these are not settings
 from receiver.config import env_example, settings
 from submitter.errors import ConfigurationError
 from submitter.providers import PROVIDERS

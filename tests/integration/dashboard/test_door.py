@@ -106,7 +106,9 @@ def test_too_many_wrong_passwords_have_to_wait(site: Flask) -> None:
     client = site.test_client()
     statuses = [log_in(client, f"guess {number}").status_code for number in range(BURST + 1)]
     assert statuses == [401] * BURST + [429]
-    guessed = log_in(client, PASSWORD)  # the right one too: otherwise the response would reveal it
+    guessed = log_in(
+        client, PASSWORD
+    )  # the right one as well, because a response must not reveal it
     assert guessed.status_code == 429
     assert int(guessed.headers["Retry-After"]) > 0
     assert "Wait" in guessed.text

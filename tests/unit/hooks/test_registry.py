@@ -1,4 +1,4 @@
-"""How hooks are built from the entries of the hooks file."""
+"""Hooks are built from the entries of the hooks file."""
 
 from __future__ import annotations
 
