@@ -32,7 +32,7 @@ class Circuit(StrEnum):
 
 
 class EndpointHealth(StrEnum):
-    """What an attempt shows about its endpoint."""
+    """The health of an endpoint, according to one attempt."""
 
     WORKS = "works"  # it responded, even if it refused this one delivery
     FAILS = "fails"  # it did not respond, or responded that it is not available now

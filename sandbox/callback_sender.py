@@ -29,7 +29,7 @@ RESPONSE_KEPT = 200  # characters
 
 @dataclass(frozen=True)
 class Persistence:
-    """How often a callback is sent again.
+    """The retries of a callback.
 
     The providers document no figures, so we chose them.
     """

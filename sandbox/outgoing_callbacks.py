@@ -15,7 +15,7 @@ Sign = Callable[[str, int, bytes], Mapping[str, str]]
 
 
 class Transmission(Enum):
-    """How a callback is transmitted."""
+    """The way in which a callback is transmitted."""
 
     WHOLE = auto()
     BROKEN_OFF = auto()  # the connection is closed before the announced length was sent

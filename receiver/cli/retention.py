@@ -25,10 +25,12 @@ MOST_AT_ONCE = 10_000  # tasks of one reference
 
 
 @click.command()
-@click.option("--older-than", type=DURATION, help="Such as 30d. [default: RETENTION]")
+@click.option(
+    "--older-than", type=DURATION, help="Time since the end, such as 30d. [default: RETENTION]"
+)
 @click.option("--dead-letters", is_flag=True, help="Include tasks with a dead letter.")
 def prune(older_than: int | None, dead_letters: bool) -> None:
-    """Erase the payloads of tasks that ended longer ago than this, and free the space.
+    """Erase the payloads of old tasks that have ended, and free the space.
 
     Bodies, headers, responses, reasons and thumbnails are erased. Tasks, their statuses and
     deliveries stay, so that a repeated old callback is still recognised. Tasks with an unfinished

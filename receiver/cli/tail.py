@@ -80,8 +80,8 @@ class ActivityFollower:
 def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None) -> None:
     """Follow callbacks, status changes and attempts as they happen, until Ctrl-C.
 
-    With --json, each line is a JSON document. A byte-identical repeat of a callback is only counted
-    on record and is not shown.
+    With --json, each line is a JSON document. A byte-identical repeat of a callback is only
+    counted, and is not shown.
     """
     record = store()
     if filters["task_id"] is not None:

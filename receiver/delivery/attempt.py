@@ -169,12 +169,12 @@ class DeliveryWorker:
         """
         source = self.store.outbox.notice_source(delivery)
         if source.is_forgotten:
-            raise PermanentFailure("the task was forgotten: nothing is sent about it any more")
+            raise PermanentFailure("the task was forgotten, so nothing is sent about it")
         callback = source.callback
         if callback is None or callback.source is Source.CREATE:
             return replace(source.notice, zone=self.zone)
         if not callback.body:
-            raise PermanentFailure("the provider's message was pruned: there is nothing to send")
+            raise PermanentFailure("the provider's message was pruned, so there is nothing to send")
         try:
             media = providers.parse(callback).media
         except RequestRefused as error:

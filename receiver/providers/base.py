@@ -31,7 +31,7 @@ DAY = 24 * HOUR
 
 
 class Verification(Protocol):
-    """How the callbacks of one provider prove who sent them.
+    """Verifies that callbacks were sent by one provider.
 
     `headers` have names in lower case. The methods make no requests and read no files: keys that
     the provider publishes, such as a JWKS, are the value of `setting`.

@@ -146,7 +146,7 @@ class OutcomeDocument(Document):
 
 
 class RedeliveryDocument(Document):
-    """How many deliveries were made due again or created. If not `done`, repeat the request."""
+    """The numbers of deliveries made due again or created. Unless `done`, repeat the request."""
 
     redelivered = _number()
     created = _number()

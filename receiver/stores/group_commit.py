@@ -45,7 +45,7 @@ class Write(Future[T], Generic[Connection, T]):
         return is_cancelled
 
     def begin(self) -> bool:
-        """Return False if the work was cancelled; otherwise, it cannot be cancelled any more."""
+        """Return False if the work was cancelled; otherwise, it can no longer be cancelled."""
         if self.cancelled():
             return False
         return self.running() or self.set_running_or_notify_cancel()

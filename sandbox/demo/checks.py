@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expected:
-    """How a task of the demo ends. Without callbacks, the receiver queries the provider."""
+    """The expected end of a task. Without callbacks, the receiver queries the provider."""
 
     provider: str
     status: str

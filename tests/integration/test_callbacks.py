@@ -339,7 +339,7 @@ def test_a_signed_callback_with_a_token_is_trusted_by_its_signature(
 def test_an_unsigned_callback_with_a_token_is_still_accepted(
     signing_app: Flask, store: SqliteStore
 ) -> None:
-    """When all secrets are deleted at Kling, the callbacks of running tasks become unsigned too."""
+    """When all secrets are deleted at Kling, callbacks of running tasks also become unsigned."""
     assert post(signing_app.test_client(), url(), body())[0] == 200
     assert store.queries.task("task-1").trust == "token"
 

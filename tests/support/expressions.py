@@ -77,7 +77,7 @@ class _Automaton:
         return len(self.edges) - 1
 
     def read(self, parsed: Any, start: int, flags: int) -> int:
-        """Add the states in which the expression is read from this one on; return the last."""
+        """Add the edges of the expression, beginning at this state; return the state after it."""
         for operator, argument in parsed:
             start = self._read_one(operator, argument, parsed, start, flags)
         return start

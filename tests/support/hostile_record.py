@@ -92,7 +92,7 @@ def moved(path: Path, turn: int = 0) -> set[str]:
 
 
 def replaced_bodies(path: Path, turn: int = 0) -> None:
-    """Replace every message of an SQLite record by one of BODIES."""
+    """Replace every message of an SQLite record with one of BODIES."""
     _changed(path, "blob", list(BODIES.values()), turn, lambda _, column: column == "body")
 
 

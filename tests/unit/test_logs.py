@@ -191,7 +191,7 @@ def test_a_line_that_cannot_be_written_causes_no_error(monkeypatch: pytest.Monke
 
 @contextmanager
 def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
-    """Replace standard error by a full pipe, and yield its reading end."""
+    """Replace standard error with a full pipe, and yield its reading end."""
     logs.configure(form="json")
     reading, writing = os.pipe()
     os.set_blocking(reading, False)

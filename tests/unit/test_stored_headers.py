@@ -1,4 +1,4 @@
-"""Which headers of a callback are stored."""
+"""The headers of a callback that are stored."""
 
 from __future__ import annotations
 

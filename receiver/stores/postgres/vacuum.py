@@ -1,6 +1,6 @@
 """Removes the row versions that erased data leaves behind, once no transaction can see them.
 
-VACUUM removes them from tables and indexes, so that no statement can read them any more. It
+VACUUM removes them from tables and indexes, so that no statement can read them. It
 overwrites neither the blocks on disk nor the server's write-ahead log; the server reuses both over
 time.
 """

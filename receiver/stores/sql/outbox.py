@@ -23,7 +23,7 @@ class NoticeSource:
 
     notice: Notice
     callback: Callback | None
-    is_forgotten: bool = False  # nothing may be sent about the task any more
+    is_forgotten: bool = False  # nothing may be sent about the task
 
 
 class Outbox(Component):

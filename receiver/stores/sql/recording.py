@@ -97,7 +97,7 @@ class Recording:
     def reopen(
         self, stored: StoredCallback, event: Event, now: int, *, accept: bool = False
     ) -> Outcome:
-        """Record a stored message again, and replace its outcome by the current one.
+        """Record a stored message again, and replace its outcome with the current one.
 
         With `accept`, the message must be a mismatch, and its id becomes the id of the task. Raises
         NotAMismatch, and NotFound if the task was forgotten.

@@ -363,7 +363,7 @@ class OpenFiles:
     def _remove_obsolete_note(self) -> None:
         """Remove the note about earlier files that had the same identities as the open ones.
 
-        A file system reuses the inode of a removed file when no process has it open any more, so
+        A file system reuses the inode of a removed file once no process has it open, so
         no process needs the note then. The caller holds the file lock.
         """
         notes = self._notes()

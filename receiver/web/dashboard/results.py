@@ -23,7 +23,7 @@ class Result:
 
     @property
     def expires_at(self) -> int | None:
-        """When an output that was not downloaded expires, if that is known."""
+        """The time at which an output that was not downloaded expires, if known."""
         if self.picture is not None or self.media is None:
             return None
         return self.media.expires_at

@@ -31,7 +31,7 @@ class RequestLimits:
 
 
 class ClosableConnection(Protocol):
-    """What ConnectionSlots requires of a connection."""
+    """The part of a connection that ConnectionSlots uses."""
 
     def expire(self) -> None:
         """Close the connection, because its client took too long."""

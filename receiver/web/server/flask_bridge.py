@@ -62,7 +62,8 @@ class FlaskBridge:
             receive, send = drain.receive, drain.send
         connection = scope["state"]["connection"]
         response = _StreamedResponse(self._app, _environ(scope, receive, body))
-        # One context for all parts, and never two at once, as if the application ran on one thread.
+        # One context for all parts, never used concurrently, as if the application ran on one
+        # thread.
         context, lock = contextvars.copy_context(), Lock()
 
         def run(work: Callable[[], T]) -> T:

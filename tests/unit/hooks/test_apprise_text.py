@@ -48,8 +48,8 @@ SERVICES = {
     "line": "line://tok=/U1",
     "mastodon": f"mastodons://{TOKEN}@host.example/",
 }
-# What a service would interpret, in all fields that outsiders choose: reference, reason and kind of
-# output.
+# Texts that a service would interpret, in all fields that outsiders choose: reference, reason, kind
+# of output.
 HOSTILE = [
     "@everyone",
     "x@here",
