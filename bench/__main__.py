@@ -26,7 +26,7 @@ def main() -> int:
     size = _size(given)
     WORK.mkdir(exist_ok=True)
     say(
-        "installing what is missing"
+        "installing missing programs"
         if not given.smoke
         else "a smoke test: its figures are meaningless"
     )

@@ -182,7 +182,7 @@ def _memory(found: dict[str, Any]) -> str:
     short = ""
     if found["callbacks"] < found["wanted"]:
         short = f" (the time limit was reached before {found['wanted']:,})"
-    title = f"**Memory of one web process after so many callbacks**{short}\n\n"
+    title = f"**Memory of one web process by number of callbacks**{short}\n\n"
     return title + table(("callbacks", "MB"), lines)
 
 
@@ -229,7 +229,7 @@ def _targets(results: Results) -> str:
         for one in found
     ]
     why = [f"{number}. {limit}" for number, limit in enumerate(limits, 1)]
-    heading = ["What prevents the targets that are not met:"] if why else []
+    heading = ["The reasons for targets that are not met:"] if why else []
     told = table(("", "target", "here", "verdict"), lines)
     return "\n\n".join([TARGETS, told, *heading, "\n".join(why)]).strip()
 

@@ -5,7 +5,7 @@ from typing import Any
 from receiver.stores.sqlite.writer import SqliteWriter
 from wsgi import app
 
-settle_together = SqliteWriter._settle  # noqa: SLF001 - nobody else has to change it
+settle_together = SqliteWriter._settle  # noqa: SLF001 - only the bench changes it
 
 
 def settle_one_by_one(writer: SqliteWriter, batch: list[Any]) -> None:

@@ -26,7 +26,7 @@ MOST_AT_ONCE = 10_000  # tasks of one reference
 
 @click.command()
 @click.option(
-    "--older-than", type=DURATION, help="Time since the end, such as 30d. [default: RETENTION]"
+    "--older-than", type=DURATION, help="The minimum age, such as 30d. [default: RETENTION]"
 )
 @click.option("--dead-letters", is_flag=True, help="Include tasks with a dead letter.")
 def prune(older_than: int | None, dead_letters: bool) -> None:

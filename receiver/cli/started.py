@@ -1,4 +1,4 @@
-"""Prints one block when `receiver serve` has started: addresses, what is enabled, and the hooks.
+"""Prints one block when `receiver serve` has started: addresses, features and hooks.
 
 In a log of JSON lines, it is one line.
 

@@ -104,7 +104,7 @@ def gunicorn_arguments(text: str) -> str:
     """Return the text if gunicorn accepts it as command-line options."""
     try:
         from gunicorn.config import Config  # noqa: PLC0415 - rarely set
-    except ValueError:  # from WEB_CONCURRENCY, which is reported by itself
+    except ValueError:  # from WEB_CONCURRENCY, whose errors are reported separately
         return text
     config = Config()
     parser = config.parser()

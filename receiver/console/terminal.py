@@ -29,9 +29,9 @@ def not_utf8(arguments: Sequence[str]) -> str | None:
 def fitting(text: str, stream: TextIO, before: int = 0, indent: int = 2) -> str:
     """Return the text; if the stream is a terminal, broken between words to fit its width.
 
-    `before` is the width of what precedes the text, and `indent` that of the lines after the first.
-    A number stays with its unit, and a text with a program in quotes is not broken, because it
-    could not be pasted otherwise.
+    `before` is the width of the text before it, and `indent` the indentation of all lines but the
+    first. A number stays with its unit, and a text with a program in quotes is not broken, because
+    it could not be pasted otherwise.
     """
     if not stream.isatty() or " -c " in text:
         return text

@@ -163,7 +163,7 @@ class DeliveryWorker:
             return self._fail(delivery, self.clock(), failure, outcome=failures.ABANDONED)
 
     def notice(self, delivery: Delivery) -> Notice:
-        """Return what the hook receives. Raises NotFound, StoreUnavailable, PermanentFailure.
+        """Return the hook's notice. Raises NotFound, StoreUnavailable, PermanentFailure.
 
         The outputs are parsed from the stored callback, because bodies are stored once.
         """

@@ -1,6 +1,6 @@
 """A dispatcher based on Procrastinate: any number of worker machines on one PostgreSQL.
 
-A job contains only the id of a delivery. The delivery's row states what has to be done, and its
+A job contains only the id of a delivery. The delivery's row states the required work, and its
 `due_at` is the only retry schedule. The sweep announces a delivery whose job was lost, and a second
 job for the same delivery finds nothing to do. The job of a worker that died is given to another
 worker, and counts as an attempt.

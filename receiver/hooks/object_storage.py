@@ -106,7 +106,7 @@ def is_bucket_url(url: str) -> bool:
 
 
 def put(draft: Path, location: FileLocation, within: float) -> None:
-    """Store the file within so many seconds, unless the same content is already stored there.
+    """Store the file within this many seconds, unless the same content is already stored there.
 
     S3 shows an object only when it is complete, so a crash leaves nothing visible.
     """

@@ -1,4 +1,4 @@
-"""SMTP sessions with a total deadline, and what the replies of a server mean for a delivery."""
+"""SMTP sessions with a total deadline, and the meaning of server replies for a delivery."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class SmtpOverTls(smtplib.SMTP_SSL, SmtpSession):
 def session(clock: Deadline, options: Mapping[str, Any]) -> Iterator[SmtpSession]:
     """Open a session that is encrypted and logged in as the options require.
 
-    Raises SMTPException, OSError, or TemporaryFailure if the server lacks what they require.
+    Raises SMTPException, OSError, or TemporaryFailure if the server lacks a required feature.
     """
     kind, usual_port = (SmtpOverTls, 465) if options["tls"] else (SmtpSession, 587)
     smtp = kind(clock, options["host"], options["port"] or usual_port)

@@ -31,7 +31,7 @@ def forget(
 
     Files are found by their rows, and in the places where `hooks` store the files of this task.
     From the beginning, nothing more is stored, queried or sent about the task. Safe to repeat: the
-    next run erases what a failed run left. Raises NotFound, NotErased, StoreUnavailable.
+    next run completes a failed one. Raises NotFound, NotErased, StoreUnavailable.
     """
     left = _when_quiet(store, task_id, patience)
     task = store.queries.task(task_id)

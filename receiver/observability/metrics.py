@@ -18,7 +18,7 @@ from threading import Lock
 from receiver.errors import StoreError
 
 PREFIX = "callback_receiver_"
-UNKNOWN = "unknown"  # a hook that is not in the hooks file; a status that was not understood
+UNKNOWN = "unknown"  # for a hook missing from the hooks file, or a status that was not understood
 SUM, BEYOND = "sum", "+Inf"  # instead of a bucket's upper bound
 FLUSH_INTERVAL = 5.0  # seconds between two flushes of a buffer
 

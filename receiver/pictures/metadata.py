@@ -36,7 +36,7 @@ Span = tuple[int, int]  # part of a file: its first byte, and the byte after its
 
 
 class BrokenPicture(ValueError):
-    """The picture is incomplete or damaged; the message says what is wrong with it."""
+    """The picture is incomplete or damaged; the message describes the damage."""
 
 
 @dataclass(slots=True)

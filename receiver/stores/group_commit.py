@@ -90,7 +90,7 @@ class GroupCommit(Generic[Connection]):
     def submit(
         self, work: Callable[[Connection], T], about: str = "", *, start: bool = True
     ) -> Write[Connection, T]:
-        """Queue work for the next transaction. The future's result is what the work returned.
+        """Queue work for the next transaction. The future's result is the return value of the work.
 
         `about` is the id of the task whose rows the work changes; PostgreSQL needs it. With
         `start=False`, the caller has to call `start` or `start_and_wait` after submitting a group.

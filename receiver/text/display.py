@@ -41,7 +41,7 @@ _UP_TO_THE_TOKEN = "|".join(
         rf"{_SLASH}{{3,}}",
     )
 )
-# Each rule hides what it matches, except for its group.
+# Each rule hides the matched text, except for its group.
 _RULES = [
     rf"(callbacks(?:{_UP_TO_THE_TOKEN})){_END}+",  # a callback URL; `<token>` stays readable
     rf"(\?)[\w.\-%\[\]]+={_END}*",  # a query: signatures of result URLs
@@ -302,7 +302,7 @@ def shortened(text: str, most: int, *, is_cut: bool = False) -> str:
 
 
 def redacted_path(path: str) -> str:
-    """Return the path of a request without secrets, so that people can see what it was for.
+    """Return the path of a request without secrets, so that people can see its purpose.
 
     Unusual parts are replaced by `…`, and so is everything after `callbacks`, a provider and a
     task, because it is probably a token.

@@ -135,7 +135,7 @@ class _Body:
 
 
 def _linger(connection: Any) -> None:
-    """After the response, discard what the client still sends.
+    """After the response, discard the data that the client still sends.
 
     Closing the connection immediately could destroy the response in transit.
     """

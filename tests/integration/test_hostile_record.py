@@ -202,7 +202,7 @@ def test_every_page_shows_every_timestamp(visit: Visit, database: Path, turn: in
 def test_the_overview_shows_callbacks_of_every_hour(
     settings: Settings, make_app: MakeApp, store: SqliteStore, tmp_path: Path, hours: int
 ) -> None:
-    """This includes those recorded while the clock was ahead."""
+    """This includes timestamps that were recorded while the clock was ahead."""
     fill(store, tmp_path / "pictures", now_ms() + hours * 3_600_000)
     browser = make_app(settings).test_client()
     log_in(browser, PASSWORD)

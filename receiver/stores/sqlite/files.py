@@ -300,7 +300,7 @@ class OpenFiles:
         self._close(self._unused)
 
     def recover(self, *, has_lost_log: bool = False) -> bool:
-        """Close all connections to files that were changed, after rescuing what was committed.
+        """Close all connections to files that were changed, after rescuing committed data.
 
         The caller holds the file lock, and no connection is in a transaction. The log is written
         back to the database file. The remaining names are removed, so that other processes detect

@@ -50,7 +50,7 @@ class FlaskBridge:
         *,
         has_more: bool,
     ) -> None:
-        """Send the application's response. Raises what the application raises.
+        """Send the application's response. Raises the application's exceptions.
 
         An exception as `body` is raised when the application reads the body. With None, the
         application reads the body while it arrives. `has_more` means that not all of the body was
@@ -103,7 +103,7 @@ class _StreamedResponse:
     def __init__(self, app: WSGIApp, environ: Environ) -> None:
         self._app, self._environ = app, environ
         self._pieces: list[bytes] = []
-        self._source: Any = None  # what the application returned
+        self._source: Any = None  # the application's return value
         self._iterator: Iterator[bytes] = iter(())
         self.status = 0  # until the application calls `start_response`
         self.headers: list[tuple[bytes, bytes]] = []

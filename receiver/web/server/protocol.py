@@ -59,7 +59,7 @@ class _BufferedTransport:
         self._transport.close()
 
     def flush(self) -> None:
-        """Send what has been collected."""
+        """Send the collected data."""
         pieces, self._pieces, self._size = self._pieces, [], 0
         if pieces and not self._transport.is_closing():  # a closed uvloop transport raises
             self._transport.write(b"".join(pieces))

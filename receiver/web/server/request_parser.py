@@ -44,7 +44,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._limits = request_limits
         self._stage = Stage.START
-        self._first_byte = b""  # of what was received since then
+        self._first_byte = b""  # of the data received since then
         self._ignores_input = False  # further data is discarded
         self._error_status: HTTPStatus | None = None
         # Bytes of the current request.
