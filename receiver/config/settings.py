@@ -109,7 +109,7 @@ def log_format() -> str:
 
 
 def hooks_path() -> HooksPath:
-    """Return where the hooks file is, which is needed even if other settings are wrong."""
+    """Return the path of the hooks file, which is needed even if other settings are wrong."""
     path = Environment().value(table.HOOKS_FILE)
     return HooksPath(path, must_exist=True) if path else HooksPath()
 

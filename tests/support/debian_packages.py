@@ -138,7 +138,7 @@ class _Apt:
         if not names:  # it is installed, but its program is not on the PATH
             names = [package]
         if NEVER_UNPACKED in names:
-            raise UnavailableError(f"it needs another {NEVER_UNPACKED} than the installed one")
+            raise UnavailableError(f"it needs a {NEVER_UNPACKED} other than the installed one")
         return names
 
     def _run(self, *command: str, cwd: Path | None = None) -> str:

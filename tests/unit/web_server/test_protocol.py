@@ -991,7 +991,7 @@ def test_an_unread_complete_response_has_the_same_time_limit_as_any_other(
 def test_a_client_that_reads_too_slowly_is_closed(
     server: ScriptedServer, stalled: Client, application: Application, rate: int, is_read: bool
 ) -> None:
-    """The client may take WRITE_TIMEOUT plus the time at the minimum rate, for the whole response."""
+    """The whole response may take WRITE_TIMEOUT plus the time that the minimum rate allows."""
     application.response, application.parts = b"x" * 10_000, 100
     stalled.send(GET)
     for _ in range(200):
