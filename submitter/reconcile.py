@@ -75,7 +75,7 @@ class Reconciler:
                 self.ingest.meter.store_failed()
                 stop.wait(1)
         self.flush_metrics()
-        with suppress(StoreUnavailable):  # has been logged above
+        with suppress(StoreUnavailable):  # logged above
             reports.report(None)
 
     def reload(self) -> None:

@@ -44,7 +44,7 @@ def forget(
 
 
 def _when_quiet(store: Store, task_id: str, patience: float) -> Erasure:
-    """Wait for the running attempts of the task; return the files that are left to erase."""
+    """Wait for the running attempts of the task; return the state of its erasure."""
     until = time.monotonic() + patience
     left = store.erasures.close_task(task_id, now_ms())
     while left.under_way:

@@ -22,7 +22,7 @@ _NEW = _NEW_ALONE | {"id", "status", "message"}
 _ENVELOPE = frozenset({"code", "message", "request_id", "data"})
 KLING_KEYS = (_LEGACY | _NEW) - {"id"}  # without `id`: its format can show another provider
 _AMBIGUOUS_KEYS = KLING_KEYS | _ENVELOPE | {"error"}  # do not identify the sender
-MIN_KEYS = 2  # of another provider that a message must have
+MIN_KEYS = 2  # keys of a provider that a message has to contain
 
 
 def _any(_: object) -> bool:

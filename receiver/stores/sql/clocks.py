@@ -15,7 +15,7 @@ from receiver.stores.sql.rows import from_row
 
 LEAST_STEP = 2_000  # ms; a smaller change of a clock is not corrected
 
-LEAST_AFTER_BOOT = 15_000  # ms that the newest heartbeat is in the future after a reboot
+LEAST_AFTER_BOOT = 15_000  # ms by which the newest heartbeat has to be in the future after a reboot
 
 SETTLES_WITHIN = 600_000  # ms after a boot in which a machine without a battery sets its clock
 
@@ -177,7 +177,7 @@ class Clocks(Component):
 
 
 def _uncorrected(session: Session, boot: str, offset: int, now: int) -> int:
-    """Return by how many ms the clock was set since this boot was last seen; see `clock_step`.
+    """Return the ms by which the clock was set since this boot was last seen; see `clock_step`.
 
     For a new boot, only a heartbeat in the future shows that the clock was set back.
     """

@@ -132,7 +132,7 @@ def select_claimable(session: Session, now: int, limit: int, admission: Admissio
 
 
 def count_due(session: Session, hook: str, now: int) -> int:
-    """Return how many deliveries of a hook are due, held or not; at most COUNTED."""
+    """Return the number of due deliveries of a hook, held or not; at most COUNTED."""
     count: int = session.execute(_DUE, (hook, now, COUNTED)).fetchone()["due"]
     return count
 

@@ -24,9 +24,8 @@ def signed(headers: dict[str, str] | None = None, **claims: int) -> str:
 
 
 # KwaiVGI/ComfyUI-KLingAI-API (Kuaishou's own), py/api/client.py and prediction.py at 1f72abe: no
-# iat, a content type on GET too, and the try-on's path ends in a slash to which it adds another. It
-# follows no redirect, treats any status except 200 as an error, and requires `data` in every
-# response.
+# iat, a content type even for GET, and a try-on path that ends in two slashes. It follows no
+# redirect, treats any status except 200 as an error, and requires `data` in every response.
 def kuaishous_own() -> dict[str, str]:
     now = int(time.time())
     token = signed({"alg": "HS256", "typ": "JWT"}, exp=now + 1800, nbf=now - 5)
