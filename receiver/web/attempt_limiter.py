@@ -57,7 +57,7 @@ class AttemptLimiter:
         self._store, self._key = store, hashlib.sha256(key.encode()).digest()
         self._used: OrderedDict[str, tuple[float, float]] = (
             OrderedDict()
-        )  # attempts used, and the time
+        )  # used, and the time
         self._unmerged: dict[str, tuple[float, float]] = {}
         self._lock = Lock()
         self._store_access = Lock()  # held during a merge or a read
