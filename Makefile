@@ -62,10 +62,12 @@ test-pythons: $(VENV)/.dev
 	  shift 2; done
 
 # The programs that tests need: from the PATH, otherwise from Debian's packages, which are unpacked
-# below .venv/debian and not installed. If a program is unavailable, its tests are skipped.
+# below .venv/debian and not installed. The clients of the providers' APIs come from the package
+# indexes into .venv/vendors. If a program or client is unavailable, its tests are skipped.
 SERVERS := nginx caddy promtool redis-server rabbitmq-server pgbouncer
 servers: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.programs $(SERVERS)
+	@$(BIN)/python -m tests.support.vendor_clients
 
 browser: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.programs chromium

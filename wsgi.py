@@ -8,6 +8,7 @@ from receiver.ingest import known_secrets
 from receiver.observability import logs
 from receiver.text.display import hiding
 from receiver.web import create_app, problems
+from receiver.web.server import booting
 from submitter import api
 
 APP_FAILED_TO_LOAD = 4  # gunicorn stops at this status instead of starting the worker again
@@ -18,6 +19,7 @@ for error_of_api, status in api.STATUS.items():
 try:
     chosen = settings.load()
     logs.configure(hiding(known_secrets(chosen)), settings.log_format())
+    booting.report_missing_settings()
     app = create_app(chosen, more=[api.blueprint])
 except CallbackReceiverError as error:
     lines = error.problems if isinstance(error, SettingsError) else (str(error),)

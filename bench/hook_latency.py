@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from bench.processes import CannotMeasure, process
 from bench.progress import say
 from bench.sink import Sink, sink
 from bench.site import Site
+from bench.worker_rate import WORKER
 from receiver.signing.callback_urls import mint
 from tests.support.samples import SECRET, body
 
@@ -25,7 +25,7 @@ HOOK = """
 [[hook]]
 name = "shop"
 type = "webhook"
-url = "http://127.0.0.1:{port}/"
+url = "{scheme}://localhost:{port}/"
 secrets = ["whsec_b2YtdGhlLWJlbmNoLWFsb25lLW9wZW5zLW5vdGhpbmc="]
 allow_private = true
 """
@@ -39,16 +39,33 @@ def measure(callbacks: int, place: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _one(database: str, url: str, callbacks: int, folder: Path) -> dict[str, Any]:
+def over_https(
+    url: str, callbacks: int, folder: Path, worker: Sequence[str], roots: Path
+) -> dict[str, Any]:
+    """Measure with a worker that trusts these root certificates."""
+    return _one("SQLite, HTTPS", url, callbacks, folder, worker, tls=True, BENCH_ROOTS=roots)
+
+
+def _one(
+    database: str,
+    url: str,
+    callbacks: int,
+    folder: Path,
+    command: Sequence[str] = WORKER,
+    *,
+    tls: bool = False,
+    **settings: object,
+) -> dict[str, Any]:
     folder.mkdir()
     migrate(url)
-    with sink() as shop:
-        (folder / "hooks.toml").write_text(HOOK.format(port=shop.port))
+    with sink(tls=tls) as shop:
+        scheme = "https" if tls else "http"
+        (folder / "hooks.toml").write_text(HOOK.format(scheme=scheme, port=shop.port))
         site = Site(folder, Disk(), Peers())
-        environment = site.environment(DATABASE_URL=url, HOOKS_FILE=folder / "hooks.toml")
-        worker = process(
-            [sys.executable, "-m", "receiver", "worker"], folder / "worker", environment
+        environment = site.environment(
+            DATABASE_URL=url, HOOKS_FILE=folder / "hooks.toml", **settings
         )
+        worker = process(command, folder / "worker", environment)
         with our_web(site, url, 2) as web, worker:
             _send(web.port, shop, new_tasks(10), patience=30)
             took = sorted(_send(web.port, shop, new_tasks(callbacks)))

@@ -18,6 +18,7 @@ from bench.processes import CannotMeasure
 
 FASTAPI = ("fastapi", "uvicorn[standard]")
 KNOCKER = ("knockerlite", "flask", "gunicorn")
+HTTPX = ("httpx",)
 EXPRESS = ("express", "better-sqlite3")
 APT_WITHIN, PIP_WITHIN, NPM_WITHIN = 240.0, 300.0, 420.0  # seconds
 
@@ -28,6 +29,7 @@ class Peers:
 
     fastapi: Path | None = None  # a Python that has it installed
     knocker: Path | None = None
+    httpx: Path | None = None
     express: Path | None = None  # the folder with node_modules
     webhook: Path | None = None
     why_not: dict[str, str] = field(default_factory=dict)
@@ -41,6 +43,7 @@ def install() -> Peers:
     steps: dict[str, Callable[[], Path]] = {
         "fastapi": lambda: _python("fastapi", Path(sys.executable), FASTAPI),
         "knocker": lambda: _python("knocker", _python_312(), KNOCKER),
+        "httpx": lambda: _python("httpx", Path(sys.executable), HTTPX),
         "express": _express,
     }
     with ThreadPoolExecutor(len(steps)) as pool:
@@ -152,10 +155,10 @@ def _run(command: Sequence[str | Path], seconds: float, cwd: Path = WORK) -> Non
 
 
 def _note_versions(peers: Peers) -> None:
-    for python in (peers.fastapi, peers.knocker):
+    for python in (peers.fastapi, peers.knocker, peers.httpx):
         if python is not None:
             done = _said(python, "-m", "pip", "list", "--format", "json")
-            wanted = {"fastapi", "uvicorn", "knockerlite"}
+            wanted = {"fastapi", "uvicorn", "knockerlite", "httpx"}
             found = json.loads(done or "[]")
             peers.versions |= {p["name"]: p["version"] for p in found if p["name"] in wanted}
     if peers.express is not None:

@@ -135,6 +135,36 @@ def _worker(rows: list[dict[str, Any]]) -> str:
     return "**Deliveries out of a backlog**\n\n" + table(columns, lines)
 
 
+def _https(found: dict[str, Any]) -> str:
+    exchanges = [
+        [
+            row["name"],
+            *(
+                f"{statistics.median(row[column]):.{digits}f}"
+                for column, digits in (
+                    ("cpu_ms", 2), ("p50_ms", 2), ("p99_ms", 2), ("per_second", 0)
+                )
+            ),
+        ]
+        for row in found["exchanges"]
+    ]  # fmt: skip
+    first = table(("a request over HTTPS", "CPU ms", "p50 ms", "p99 ms", "a second"), exchanges)
+    workers = [
+        [row["database"], _middle(row["per_second"]), _spread(row["per_second"]),
+         f"{statistics.median(row['cpu_ms']):.2f}"]
+        for row in found["workers"]
+    ]  # fmt: skip
+    second = table(
+        ("one worker on SQLite", "deliveries/s", "lowest to highest", "CPU ms each"), workers
+    )
+    hook = found["hook"]
+    third = (
+        f"From the callback to the hook's request over HTTPS: p50 {hook['p50_ms']:.1f} ms, "
+        f"p99 {hook['p99_ms']:.1f} ms."
+    )
+    return f"**Over HTTPS**\n\n{first}\n\n{second}\n\n{third}"
+
+
 def _pictures(rows: list[dict[str, Any]]) -> str:
     lines = [
         [row["format"], f"{row['before_mb']:.0f}", f"{row['peak_mb']:.0f}", str(row["thumbnails"])]
@@ -200,6 +230,7 @@ def _doublings(series: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float
 SMALL: dict[str, Callable[[Any], str]] = {
     "hooks": _hooks,
     "worker": _worker,
+    "https": _https,
     "pictures": _pictures,
     "growth": _growth,
     "bytes": _bytes,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import disks, footprint, growth, hook_latency, large_pictures, worker_rate
+from bench import disks, footprint, growth, hook_latency, https, large_pictures, worker_rate
 from bench.peers import Peers
 from bench.processes import CannotMeasure
 from bench.progress import elapsed, say
@@ -37,6 +37,7 @@ class Size:
         "callbacks",
         "hooks",
         "worker",
+        "https",
         "pictures",
         "bytes",
         "import",
@@ -96,6 +97,7 @@ SECTIONS: dict[str, Section] = {
     "worker": lambda size, _, place, __: worker_rate.measure(
         size.delivery_rounds, 2.0, 1500, place
     ),
+    "https": lambda size, peers, place, _: https.measure(3, 1.0, size.hooks, peers, place),
     "pictures": lambda _, __, place, ___: large_pictures.measure(place),
     "bytes": lambda _, __, place, ___: footprint.bytes_per_event(3000, place),
     "import": lambda _, __, place, ___: footprint.import_seconds(10, place),

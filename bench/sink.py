@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bench import ROOT
+
+CERTIFICATE = ROOT / "tests" / "data" / "tls" / "cert.pem"  # for localhost
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 NAME = re.compile(rb"\r\nwebhook-id: *([^\r]+)", re.IGNORECASE)
@@ -48,12 +52,16 @@ class _Connection(asyncio.Protocol):
 
 
 @contextmanager
-def sink() -> Iterator[Sink]:
+def sink(*, tls: bool = False) -> Iterator[Sink]:
     """Serve in a thread on a free port."""
+    context = None
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE, CERTIFICATE.with_name("key.pem"))
     found, loop, up = Sink(), asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> None:
-        server = await loop.create_server(lambda: _Connection(found), "127.0.0.1", 0)
+        server = await loop.create_server(lambda: _Connection(found), "127.0.0.1", 0, ssl=context)
         found.port = server.sockets[0].getsockname()[1]
         up.set()
 

@@ -62,6 +62,7 @@ US, US_OF_TWO = "us, SQLite, 1 process", "us, SQLite, 2 processes"
 THREADS, THREADS_OF_TWO = f"{US}, threads", f"{US_OF_TWO}, threads"
 COMMIT_EACH = f"{US}, a commit each"
 BY_HAND = "Flask + sqlite3 FULL, a commit each"
+POOLED, ATTEMPT = "requests, one session", "us, an attempt"
 THIS_DISK, SLOW_DISK = "this disk", "fsync +10 ms"
 NOT_MET = "not met"
 
@@ -204,6 +205,11 @@ def _of_the_rest(results: Results) -> Iterator[Target]:
     for row in results.get("hooks", ()):
         what = f"callback to hook request, p50, {row['database']}"
         yield Target(what, 20, row["p50_ms"], at_least=False, unit=" ms")
+    exchanges = results.get("https", {}).get("exchanges", ())
+    spent = {row["name"]: row["cpu_ms"] for row in exchanges}
+    cpu = ratio(spent.get(ATTEMPT, []), spent.get(POOLED, []))
+    what = "CPU of an HTTPS attempt ÷ a POST on a pooled requests session"
+    yield Target(what, 2.5, cpu, at_least=False)
     took = results.get("import", {}).get("wall_s")
     seconds = statistics.median(took) if took else None
     what = "import of the web process, without submitter.api"

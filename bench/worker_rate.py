@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.sink import Sink, sink
 from bench.site import Site
 from receiver.stores import open_store
 
+WORKER = (sys.executable, "-m", "receiver", "worker")
 STARTED = 20  # deliveries before the clock starts
 
 
@@ -43,21 +45,29 @@ def measure(rounds: int, seconds: float, tasks: int, place: Path) -> list[dict[s
             migrate(rate.url)
         for number in range(rounds):
             for rate in rates:
-                _run(rate, shop, seconds, tasks, folder)
+                run(rate, shop, seconds, tasks, folder)
             say(f"deliveries, round {number + 1}")
     return [{k: v for k, v in vars(rate).items() if k != "url"} for rate in rates]
 
 
-def _run(rate: Rate, shop: Sink, seconds: float, tasks: int, folder: Path) -> None:
+def run(
+    rate: Rate,
+    shop: Sink,
+    seconds: float,
+    tasks: int,
+    folder: Path,
+    command: Sequence[str] = WORKER,
+    **settings: object,
+) -> None:
+    """Run the worker for some seconds, and add what it did to `rate`."""
     store = open_store(rate.url)
     missing = tasks - store.metrics.backlog(2**60).due // 2
     record(store, max(0, missing))
     waiting = store.metrics.backlog(2**60).due
     store.close()
     environment = Site(folder, Disk(), Peers()).environment(
-        DATABASE_URL=rate.url, HOOKS_FILE=folder / "hooks.toml"
+        DATABASE_URL=rate.url, HOOKS_FILE=folder / "hooks.toml", **settings
     )
-    command = [sys.executable, "-m", "receiver", "worker"]
     before = shop.count
     with process(command, folder / "log", environment) as pid:
         _wait_for(shop, before + STARTED, 30)

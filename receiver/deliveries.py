@@ -127,6 +127,14 @@ class Transition:
     revision: int = 0  # how often results of other provider tasks have replaced it
 
 
+def evidence(task: Task, transition: Transition) -> Trust | None:
+    """Return the evidence for a transition; None if it was an action of our own."""
+    is_own = transition.status in (Status.CREATED, GIVEN_UP) or (
+        transition.status == Status.FAILED and task.was_never_sent
+    )
+    return None if is_own else transition.trust
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Everything that a hook receives about one transition."""
@@ -171,6 +179,7 @@ class Notice:
             outputs.append(
                 {
                     "kind": media.kind,
+                    "index": media.index,
                     "url": media.url,
                     "expires_at": None if media.expires_at is None else rfc3339(media.expires_at),
                     "file": file.url if file else None,
@@ -178,13 +187,15 @@ class Notice:
                     "size": file.size if file else None,
                 }
             )
+        # Only a provider states success; the other statuses may be conclusions of our own.
+        is_stated = transition.status == Status.SUCCEEDED
         return {
             "id": self.id,
             "type": f"task.{transition.status}",
             "occurred_at": rfc3339(transition.occurred_at),
             "task": task_json(self.task),
             "media": outputs,
-            "trust": transition.trust.value,
+            "trust": transition.trust if is_stated else evidence(self.task, transition),
             "corrected": transition.corrected,
             **({"test": True} if self.is_test else {}),
         }
@@ -204,4 +215,6 @@ def task_json(task: Task) -> dict[str, Any]:
         "cost": task.cost,
         "cost_unit": task.cost_unit,
         "created_at": rfc3339(task.created_at),
+        "given_up_at": None if task.given_up_at is None else rfc3339(task.given_up_at),
+        "metadata": dict(task.metadata),
     }

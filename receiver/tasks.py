@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Status(StrEnum):
@@ -60,6 +62,7 @@ class IdSource(StrEnum):
         return self is IdSource.OPERATOR or ranks.index(self) > ranks.index(other)
 
 
+NEVER_REACHED = "never reached"  # the reason of a task whose create request was not sent
 QUERY_ADOPTED_AFTER = 90_000  # ms after the callback from which a task became known
 QUERY_ANNOUNCED_AFTER = 600_000  # ms after `receiver url`; the user creates the task
 
@@ -144,6 +147,18 @@ class Task:
     deadline_at: int | None = None  # when the next query is due; None: no query is needed
     given_up_at: int | None = None  # when we stopped querying an open task
     mismatched_at: int | None = None  # when a message last named another provider task
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the caller's own data
+
+    @property
+    def was_never_sent(self) -> bool:
+        """Whether it failed because its create request could not be sent."""
+        is_failed = self.status is Status.FAILED and self.reason == NEVER_REACHED
+        return is_failed and self.id_at_provider is None
+
+    @property
+    def evidence(self) -> Trust | None:
+        """The evidence for its status; None if no message of the provider set the status."""
+        return None if self.status is Status.CREATED or self.was_never_sent else self.trust
 
     @property
     def id_at_provider(self) -> str | None:

@@ -50,6 +50,13 @@ def _webhook_secret(text: str) -> str:
     return text
 
 
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError("must be an http or https URL without a path")
+    return text.rstrip("/")
+
+
 webhook_secret = click.option(
     "--webhook-secret",
     metavar="whsec_…",
@@ -112,6 +119,17 @@ def main() -> None:
     "--callback-timeout", type=SECONDS, default=10.0, help="Timeout of a callback, in seconds."
 )
 @click.option("--callbacks/--no-callbacks", default=True, help="Whether providers send callbacks.")
+@click.option(
+    "--allow-private",
+    is_flag=True,
+    help="Fetch picture URLs from private and loopback addresses of other hosts, too.",
+)
+@click.option(
+    "--url",
+    callback=_parsed_by(_public_url),
+    help="URL at which clients reach the sandbox, if it is not http://HOST:PORT. Result URLs begin"
+    " with it.",
+)
 @webhook_secret
 @click.option(
     "--chaos",
@@ -133,6 +151,8 @@ def serve(
     callback_retry_after: float,
     callback_timeout: float,
     callbacks: bool,
+    allow_private: bool,
+    url: str | None,
     webhook_secret: str | None,
     chaos: dict[str, float] | None,
     chaos_seed: int | None,
@@ -150,6 +170,8 @@ def serve(
         persistence=persistence,
         chaos=chaos,
         chaos_seed=chaos_seed,
+        allow_private=allow_private,
+        url=url,
     )
     stopped = _stopped_by_signal()
     try:

@@ -29,6 +29,7 @@ class Components:
     mailbox: Mailbox
     slack: SlackInbox
     modellix_limit: RateLimit
+    allow_private: bool = False  # fetch input pictures from private addresses too
     stopping: threading.Event = field(default_factory=threading.Event)
 
 

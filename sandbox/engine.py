@@ -56,6 +56,7 @@ class CreateRequest:
     cloth: bytes
     callback_url: str | None = None
     external_task_id: str | None = None
+    outputs: int = 1  # pictures
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Task:
     scenario: Scenario
     created_at: int
     updated_at: int
+    outputs: int = 1  # pictures
     status: Status = Status.SUBMITTED
     reason: str = ""
     result_url: str | None = None
@@ -80,9 +82,9 @@ class Task:
         """Return the URLs of the outputs in callbacks."""
         if self.result_url is None:
             return []
-        if self.scenario.has_two_outputs:
-            return [self.result_url, f"{self.result_url}&Output=2"]
-        return [self.result_url]
+        count = max(self.outputs, 2 if self.scenario.has_two_outputs else 1)
+        more = [f"{self.result_url}&Output={number}" for number in range(2, count + 1)]
+        return [self.result_url, *more]
 
     @property
     def queried_urls(self) -> list[str]:
@@ -211,6 +213,7 @@ class Engine:
             external_task_id=order.external_task_id,
             model=order.model,
             callback_url=order.callback_url,
+            outputs=order.outputs,
             scenario=self._queue.take(order.provider),
             created_at=now,
             updated_at=now,

@@ -48,6 +48,8 @@ class Behaviour:
     webhook_secret: str | None = None  # signs Kling's callbacks
     requests_a_minute: int = 100  # Modellix's rate limit of each key
     persistence: Persistence = field(default_factory=Persistence)
+    allow_private: bool = False  # fetch input pictures from private addresses too
+    url: str | None = None  # at which clients reach the sandbox, unless it is the address it binds
     # Percentages by scenario, for tasks without one of their own.
     chaos: dict[str, float] | None = None
     chaos_seed: int | None = None
@@ -87,7 +89,8 @@ class Sandbox:
         self.smtp_port: int = self._smtp_socket.getsockname()[1]
         self._host = REACHED_AT.get(host, host)
         bracketed = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"http://{bracketed}:{self._web_socket.getsockname()[1]}"
+        self.port: int = self._web_socket.getsockname()[1]
+        self.url = behaviour.url or f"http://{bracketed}:{self.port}"
         self.ledger = Ledger()
         pace = behaviour.pace if pace is None else pace
         self._callback_sender = CallbackSender(self.ledger, behaviour.persistence, pace)
@@ -126,6 +129,7 @@ class Sandbox:
             mailbox=mailbox,
             slack=slack,
             modellix_limit=RateLimit(behaviour.requests_a_minute),
+            allow_private=behaviour.allow_private,
         )
 
     def __enter__(self) -> Self:

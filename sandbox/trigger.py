@@ -6,12 +6,12 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import resources
 from urllib.parse import urlsplit
 
 from sandbox.callback_sender import Persistence
 from sandbox.engine import CreateRequest, Task
 from sandbox.ledger import LedgerEntry
+from sandbox.providers.input_pictures import GARMENT, PERSON, sample
 from sandbox.scenarios.scenario import SCENARIOS, named
 from sandbox.server import Behaviour, Sandbox
 
@@ -84,12 +84,11 @@ class Range:
     def fire(self) -> Iterator[LedgerEntry]:
         """Run the task, and yield every attempt at a callback when it ends."""
         shot = self._shot
-        images = resources.files("sandbox") / "images"
         order = CreateRequest(
             provider=shot.provider or PROVIDERS[0],
             model=MODEL,
-            human=(images / "person.jpg").read_bytes(),
-            cloth=(images / "garment.png").read_bytes(),
+            human=sample(PERSON),
+            cloth=sample(GARMENT),
             callback_url=shot.url,
             external_task_id=shot.external_id,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from receiver.tasks import Task
+from receiver.tasks import Status
 from submitter.errors import (
     AlreadySubmitted,
     ConfigurationError,
@@ -19,7 +21,13 @@ from submitter.errors import (
     WrongAccount,
     WrongInput,
 )
-from submitter.follow import Follower
+from submitter.follow import (
+    DOWNLOADED_WITHIN,
+    Follower,
+    TaskWithOutputs,
+    wait_for_downloads,
+    with_outputs,
+)
 from submitter.pictures.inputs import prepare_inputs
 from submitter.session import open_session_with
 from submitter.settings import DEFAULT_ACCOUNT
@@ -50,16 +58,18 @@ def submit(
     model: str | None = None,
     account: str = DEFAULT_ACCOUNT,
     wait: float = 0,
+    metadata: Mapping[str, Any] | None = None,
     *,
     once: bool = False,
-) -> Task:
+) -> TaskWithOutputs:
     """Submit one try-on, as `submitter submit` does, and return its task.
 
     `human` and `cloth` are paths or http(s) URLs. Two garments, one `upper:` and one `lower:`, are
     merged into one picture for a model that accepts combinations. `reference` is your own name for
-    the task; with `once`, a reference that was submitted before is refused. With `wait`, return
-    when the task has ended, or after this number of seconds. Settings are read from the
-    environment, and not from `.env`.
+    the task; with `once`, a reference that was submitted before is refused. `metadata` is an object
+    of up to 4 kB, which hooks receive. With `wait`, return when the task has ended and its outputs
+    were downloaded, or after this number of seconds: `media` are the outputs, and `files` the files
+    that download hooks stored. Settings are read from the environment, and not from `.env`.
 
     >>> from submitter import submit
     >>> task = submit("kling", "person.jpg", "shirt.png", reference="ORDER-7")
@@ -67,16 +77,24 @@ def submit(
     submitted ORDER-7
     >>> outfit = ["upper:shirt.png", "lower:skirt.png"]
     >>> task = submit("kling", "person.jpg", outfit, model="kolors-virtual-try-on-v1-5", wait=60)
-    >>> print(task.status)
-    succeeded
+    >>> print(task.status, task.media[0].url)
+    succeeded https://cdn.example/a.png
+    >>> for file in task.files:  # with a download hook and a worker
+    ...     print(file.url)
 
     Raises InputError, ConfigurationError and AlreadySubmitted before anything is recorded or sent;
     ProviderError with a `task_id` once the task is recorded (after OutcomeUnknown, do not submit
     the try-on again without checking); and `receiver.errors.StoreError`.
     """
     with open_session_with(provider, account) as (session, adapter):
-        inputs = prepare_inputs(adapter, human, cloth, reference, model)
+        inputs = prepare_inputs(adapter, human, cloth, reference, model, metadata=metadata)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
         task = creator.record_once(inputs) if once else creator.record_task(inputs)
         task = creator.send(task, inputs)
-        return Follower(session, adapter).follow(task, wait) if wait else task
+        if wait:
+            ends_at = time.monotonic() + wait
+            task = Follower(session, adapter).follow(task, wait)
+            if task.status is Status.SUCCEEDED:
+                left = min(DOWNLOADED_WITHIN, ends_at - time.monotonic())
+                wait_for_downloads(session.store, session.download_hooks, task, left)
+        return with_outputs(session.store, task)

@@ -12,20 +12,17 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-import requests
-from urllib3.exceptions import HTTPError
-
+from receiver.outgoing.connections import ERRORS, exchange
 from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.http import origin, retry_after
 from receiver.outgoing.retry import RetryPolicy
-from receiver.outgoing.ssrf_guard import GuardedSession
 from submitter.errors import NeverReached, OutcomeUnknown, ProviderError, TryLater
 
 T = TypeVar("T")
@@ -141,8 +138,8 @@ def _timeout(usual: float, until: float) -> float:
 class Client:
     """Sends requests to one base URL.
 
-    Each exchange uses a connection of its own, because an expired deadline closes all connections
-    that were opened under it.
+    Each exchange uses a connection of its own: if a connection that was used before is reset, the
+    provider may have received the create, and billed it.
     """
 
     base_url: str
@@ -187,31 +184,28 @@ class Client:
         max_bytes: int = MEGABYTE,
     ) -> Answer:
         # The operator chose the base URL, so it may be an internal address.
-        with (
-            _ClientDeadline(timeout) as deadline,
-            GuardedSession(deadline, allow_private=True) as session,
-        ):
+        with Deadline(timeout) as deadline:
             try:
-                response: requests.Response = session.request(
+                with exchange(
                     method,
                     self.base_url + path,
+                    deadline,
+                    allow_private=True,
+                    reuse=False,
                     json=document,
                     headers={**keys, "Accept": "application/json"},
-                    stream=True,
-                    timeout=deadline.remaining(),
-                )
-                with response:
-                    content = _content(response, deadline, max_bytes)
-                    return Answer(response.status_code, response.headers, content)
-            except (HTTPError, OSError, ValueError) as error:  # errors of requests are OSErrors
+                ) as response:
+                    content = _content(response.stream(CHUNK), deadline, max_bytes)
+                    return Answer(response.status, response.headers, content)
+            except ERRORS as error:
                 raise self._explained(error, deadline, if_lost) from None
 
     def _explained(
-        self, error: Exception, deadline: _ClientDeadline, if_lost: LostAnswer
+        self, error: Exception, deadline: Deadline, if_lost: LostAnswer
     ) -> ProviderError:
         server = origin(self.base_url)
         cause = _cause(error, deadline)
-        if not deadline.connected or isinstance(cause, ssl.SSLCertVerificationError):
+        if not deadline.has_connected or isinstance(cause, ssl.SSLCertVerificationError):
             return NeverReached(
                 f"{server} was never reached: {_reason(cause)}; nothing was sent. Check the "
                 "network and the base URL, then retry"
@@ -220,20 +214,9 @@ class Client:
         return if_lost(f"{server} sent no complete response: {_reason(cause)}{advice}")
 
 
-class _ClientDeadline(Deadline):
-    """A deadline that records whether a connection was established."""
-
-    connected = False
-
-    def connect(self, host: str, port: int) -> Any:
-        connection = super().connect(host, port)
-        self.connected = True
-        return connection
-
-
-def _content(response: requests.Response, deadline: _ClientDeadline, max_bytes: int) -> bytes:
+def _content(chunks: Iterable[bytes], deadline: Deadline, max_bytes: int) -> bytes:
     content = bytearray()
-    for chunk in response.iter_content(CHUNK):
+    for chunk in chunks:
         content += chunk
         if len(content) > max_bytes:
             raise OSError(0, f"the response is larger than {max_bytes} bytes")
@@ -242,13 +225,13 @@ def _content(response: requests.Response, deadline: _ClientDeadline, max_bytes: 
     return bytes(content)
 
 
-def _cause(error: BaseException, deadline: _ClientDeadline) -> BaseException:
+def _cause(error: BaseException, deadline: Deadline) -> BaseException:
     """Return the innermost informative error, from the operating system or OpenSSL."""
-    if deadline.passed or isinstance(error, requests.Timeout):
+    if deadline.passed or (isinstance(error, TimeoutError) and not error.strerror):
         return TimeoutError(0, f"no answer within {deadline.seconds:g} s")
     link: BaseException | None = error
     while link is not None:
-        if isinstance(link, OSError) and not isinstance(link, requests.RequestException):
+        if isinstance(link, OSError) and link.strerror:
             return link
         link = link.__cause__ or link.__context__
     return error

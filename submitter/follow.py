@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from receiver.clock import now_ms
-from receiver.deliveries import State
+from receiver.deliveries import File, State
+from receiver.events import Media
+from receiver.serializers.outputs import files_of_history, media_of_history
 from receiver.stores import Store
 from receiver.tasks import Task
 from submitter.errors import ProviderError
@@ -59,6 +61,26 @@ class Follower:
                 self.on_problem(str(error))
             return str(error)
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWithOutputs(Task):
+    """A task with its outputs, and the files that download hooks have stored so far.
+
+    `files` contains at most one file for each output; `media_index` is the output's `index`.
+    """
+
+    media: tuple[Media, ...] = ()
+    files: tuple[File, ...] = ()
+
+
+def with_outputs(store: Store, task: Task) -> TaskWithOutputs:
+    """Return the task with what is on record about its outputs. Raises StoreError."""
+    history = store.queries.history(task.id)
+    values = {field.name: getattr(history.task, field.name) for field in fields(Task)}
+    files = {file.media_index: file for file in reversed(files_of_history(history))}
+    media = media_of_history(history)
+    return TaskWithOutputs(**values, media=media, files=tuple(files[i] for i in sorted(files)))
 
 
 def _needs_query(task: Task) -> bool:

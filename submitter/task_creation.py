@@ -18,7 +18,7 @@ from receiver.events import Callback, Event, Source
 from receiver.ingest import Ingest
 from receiver.signing import callback_urls
 from receiver.stores import Store
-from receiver.tasks import Status, Task, Trust, new_task_id
+from receiver.tasks import NEVER_REACHED, Status, Task, Trust, new_task_id
 from submitter.errors import (
     AlreadySubmitted,
     InputError,
@@ -38,8 +38,8 @@ CREATED_WITHIN = 900_000
 LOOK_UP_AFTER = 2.0  # seconds, in which the provider can store a task that it accepted
 RECENT = 86_400_000  # ms
 ALL = 1_000_000  # tasks of one reference
-# The beginning of the reason of a task that the provider did not accept.
-REFUSED, NEVER_REACHED = "refused: ", "never reached"
+# How the reason of a task starts that the provider did not accept; see also NEVER_REACHED.
+REFUSED = "refused: "
 
 
 def was_not_accepted(task: Task) -> bool:
@@ -103,6 +103,7 @@ class TaskCreator:
             account=self.account,
             reference=inputs.reference,
             model=inputs.model or self.adapter.default_model,
+            metadata=inputs.metadata,
             trust=Trust.QUERIED,
             expects_callback=self._expects_callback,
             # Without the provider's id, a task that is found only by that id will be given up.

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from receiver import clock
 from receiver.stores.sqlite import SqliteStore
+from sandbox import try_on_picture
 from tests.support import shm
 from tests.support.applications import MakeApp, applications
 from tests.support.databases import Databases
@@ -26,6 +28,7 @@ from tests.support.env_files import NO_ENV_FILE
 from tests.support.open_files import assert_closed_but, open_databases
 from tests.support.patience import PATIENCE
 from tests.support.postgres_server import postgres
+from tests.support.processes import fork_server
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -50,8 +53,11 @@ if files_in_memory := shm.folder():
 # A `.env` in the checkout has the settings of a developer's own receiver, which are not for tests.
 os.environ |= NO_ENV_FILE
 
-# Let the processes that tests start store compiled modules, even where this is switched off.
+# Let the processes that tests start store compiled modules, even if this is switched off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Hundreds of sandboxes make a result of the same two pictures, which takes 0.1 s of CPU time.
+try_on_picture.dress = lru_cache(maxsize=8)(try_on_picture.dress)
 
 PROCESSES_PER_CORE = 3  # most tests spend most of their time waiting
 # Modules whose tests share something expensive, with the name of the group.
@@ -59,28 +65,36 @@ TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
     "tests/acceptance/test_demo.py": "one demo",
     "tests/acceptance/test_docs_examples.py": "one demo",
+    "tests/acceptance/test_provider_packages.py": "one wheel of a provider",
     "tests/acceptance/test_reload.py": "one receiver serve",
     "tests/acceptance/test_refused_bodies.py": "one pair of web processes",
     "tests/acceptance/test_same_responses.py": "one pair of web processes for each database",
     "tests/acceptance/test_shape.py": "one measurement",
     "tests/acceptance/test_wheel.py": "one wheel",
     "tests/acceptance/test_wire.py": "one web process",
+    "tests/browser/test_accessibility.py": "one dashboard and one sandbox",
     "tests/browser/test_appearance.py": "one busy day",
     "tests/browser/test_dashboard.py": "one Chromium",
     "tests/contract/test_adapters_together.py": "one sandbox",
+    "tests/contract/test_odd_results.py": "one result",
     "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
     "tests/integration/test_debian_packages.py": "one repository",
+    "tests/integration/test_openapi.py": "one application",
     "tests/integration/test_postgres_lists.py": "one record of many rows",
     "tests/integration/test_proxies.py": "one server of each kind",
     "tests/integration/test_s3.py": "one S3 server",
+    "tests/integration/test_unreachable_postgres.py": "one server that refuses",
     "tests/unit/test_import_contracts.py": "one report",
+    "tests/unit/test_linear_expressions.py": "one list of the methods that are called",
 }
+# Tests that take so little time that passing them to a process one by one would matter.
+QUICK = ("tests/unit/", "tests/contract/")
 SERVER = "postgres_url"  # the key under which pytest-xdist passes the URL to its processes
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 # pytest-timeout ends a test that hangs. It reads this variable after the conftest.py files.
 os.environ.setdefault("PYTEST_TIMEOUT", f"{5 * PATIENCE:g}")
 URL = pytest.StashKey[str]()
-_server = ExitStack()
+_servers = ExitStack()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -121,14 +135,17 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Gives each process one test at a time, but all tests of some modules to the same process.
+    """Gives each process one test at a time, or one quick test function with all its parameters.
+
+    All tests of some modules are given to the same process.
 
     pytest-xdist's own `loadgroup` does not group with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return TOGETHER.get(module, nodeid)
+        unit = nodeid.partition("[")[0] if module.startswith(QUICK) else nodeid
+        return TOGETHER.get(module, unit)
 
     def mark_test_complete(
         self,
@@ -152,13 +169,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the PostgreSQL server before the processes that share it."""
+    """Start the servers before the processes that share them."""
     if hasattr(config, "workerinput"):
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Ctrl-C does
     is_parallel = config.getoption("numprocesses", None)
     if is_parallel and not config.getoption("--without-postgres"):
-        config.stash[URL] = _server.enter_context(postgres())
+        _servers.enter_context(fork_server())
+        config.stash[URL] = _servers.enter_context(postgres())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -167,8 +185,12 @@ def pytest_configure_node(node: WorkerController) -> None:
     node.workerinput[SERVER] = node.config.stash.get(URL, None)
 
 
-def pytest_unconfigure() -> None:
-    _server.close()
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _servers.close()
+    if config.getoption("numprocesses", None):
+        # pytest now collects garbage several times, to find what tests left open. All tests ran in
+        # other processes, so there is nothing to find, but there are the reports of all tests.
+        gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -180,6 +202,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             lines.writelines(
                 f"{report.nodeid}: {report.longrepr[2]} (Python {PYTHON})\n" for report in skipped
             )
+
+
+@pytest.fixture(autouse=True)
+def _idle_connections() -> Iterator[None]:
+    """Close the connections that attempts of the test have kept for the next attempt."""
+    yield
+    if connections := sys.modules.get("receiver.outgoing.connections"):
+        connections.close_idle()
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,9 @@
-"""The command group of the `receiver` program: imports commands lazily and reports errors."""
+"""The command group of the `receiver` program, which reports errors."""
 
 from __future__ import annotations
 
 import sys
-from collections import UserDict
 from collections.abc import Iterable
-from importlib import import_module
 from typing import Any
 
 import click
@@ -16,21 +14,6 @@ from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.text.display import plain_lines
 
 USAGE, REFUSED = 2, 1  # exit statuses
-
-
-class ImportedCommands(UserDict[str, Any]):
-    """The commands of a group, each imported from its module when it is first used.
-
-    A short command spends most of its time on imports. The value for each name is
-    `module:attribute`; the module is in this package.
-    """
-
-    def __getitem__(self, name: str) -> click.Command:
-        if isinstance(self.data[name], str):
-            module, _, attribute = self.data[name].partition(":")
-            self.data[name] = getattr(import_module(f"{__package__}.{module}"), attribute)
-        command: click.Command = self.data[name]
-        return command
 
 
 class Commands(Program):

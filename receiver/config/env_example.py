@@ -19,6 +19,7 @@ HEADER = """\
 # GUNICORN_CMD_ARGS.
 """
 WIDTH = 100  # characters
+_ASSIGNMENT = re.compile(r"(?:# )?([A-Z][A-Z0-9_]*)=")
 
 
 def text(values: Mapping[str, str] | None = None) -> str:
@@ -28,14 +29,16 @@ def text(values: Mapping[str, str] | None = None) -> str:
     """
     # The keys of the providers' accounts are settings of the submitter, which is not imported here.
     accounts = resources.files("receiver.config") / "accounts.env"
-    result = "\n".join([HEADER, f"{paragraphs()}\n", accounts.read_text(encoding="utf-8")])
-    others = []
-    for name, value in (values or {}).items():
-        line = f"{name}={value}"
-        replacement = line.replace("\\", r"\\")
-        result, count = re.subn(rf"^(?:# )?{name}=.*$", replacement, result, flags=re.MULTILINE)
-        others += [] if count else [line]
-    return result + ("\n" + "\n".join(["# Used by hooks.toml.", *others, ""]) if others else "")
+    example = "\n".join([HEADER, f"{paragraphs()}\n", accounts.read_text(encoding="utf-8")])
+    unused = dict(values or {})
+    lines = []
+    for line in example.splitlines():
+        assignment = _ASSIGNMENT.match(line)
+        name = assignment[1] if assignment else ""
+        lines.append(f"{name}={unused.pop(name)}" if name in unused else line)
+    if unused:
+        lines += ["", "# Used by hooks.toml.", *(f"{name}={unused[name]}" for name in unused)]
+    return "\n".join([*lines, ""])
 
 
 def paragraphs(settings: Iterable[Setting[Any]] | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
 
 INSTRUCTIONS = {
     "bash": 'eval "$({program} completion bash)"  # in ~/.bashrc',
@@ -19,6 +18,8 @@ def command(program: str) -> click.Command:
     @click.argument("shell", type=click.Choice(list(INSTRUCTIONS)))
     @click.pass_context
     def completion(ctx: click.Context, shell: str) -> None:
+        from click.shell_completion import get_completion_class  # noqa: PLC0415 - rarely needed
+
         kind = get_completion_class(shell)
         assert kind is not None  # noqa: S101 - click supports these three
         root = ctx.find_root().command

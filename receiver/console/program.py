@@ -9,6 +9,7 @@ import click
 
 from receiver.config import env_file
 from receiver.console import terminal
+from receiver.console.imported_commands import summary
 
 HELP_OPTIONS = ("-h", "--help")
 ENV_FILE = "receiver.env_file"  # the key under which the option is passed to `Program`
@@ -19,14 +20,13 @@ class SummarizedGroup(click.Group):
     """A group whose help has the whole summary of each command, on as many lines as it needs."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        rows = [
-            (name, command.get_short_help_str(LONGEST_SUMMARY))
-            for name, command in commands.items()
-            if command is not None and not command.hidden
-        ]
+        summaries = {
+            name: summary(self.commands, name, LONGEST_SUMMARY) for name in self.list_commands(ctx)
+        }
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl(
+                [(name, text) for name, text in summaries.items() if text is not None]
+            )
 
 
 class Program(SummarizedGroup):

@@ -10,13 +10,13 @@ import click
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console.output import abbreviated, cut, plain, print_line, show_table
-from receiver.deliveries import Delivery, Subscription
+from receiver.deliveries import Delivery, Subscription, evidence
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores.sql.activity import Activity, Rejection
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Task
-from receiver.text.display import counted, elapsed, rfc3339
+from receiver.text.display import counted, elapsed, json_readable, rfc3339
 
 MISMATCH_ADVICE = (
     "names another provider task and changed nothing. If it is the right task: "
@@ -185,6 +185,8 @@ def show_timeline(history: TaskHistory) -> None:
     print_line(f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
     if task.model is not None:
         print_line(f"  model {task.model}")
+    if task.metadata:
+        print_line(f"  metadata {cut(json_readable(dict(task.metadata), indent=None))}")
     if history.forgotten_at is not None:
         print_line(f"  forgotten at {_second(history.forgotten_at)}: its contents were erased")
     for at, event, details in sorted(_moments(history), key=lambda moment: moment[0]):
@@ -198,9 +200,10 @@ def show_timeline(history: TaskHistory) -> None:
 
 def _moments(history: TaskHistory) -> Iterator[Moment]:
     for move in history.transitions:
-        trust = f"rests on: {move.trust}" + (", corrected" if move.corrected else "")
-        yield move.recorded_at, move.status, "" if move.status == "created" else trust
-    for stored in history.callbacks:
+        trust = evidence(history.task, move)
+        details = f"rests on: {trust}" if trust else ""
+        yield move.recorded_at, move.status, details + (", corrected" if move.corrected else "")
+    for stored in history.messages:
         repeats = f", received {stored.repeats + 1} times" if stored.repeats else ""
         problem = f": {cut(stored.problem)}" if stored.problem else ""
         size = counted(len(stored.callback.body), "byte")

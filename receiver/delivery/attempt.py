@@ -1,7 +1,12 @@
 """Claims deliveries, calls their hooks, and records the outcomes.
 
-A dispatcher decides which delivery runs and when. `DeliveryWorker` does the rest: `claim` takes due
-deliveries for a limited time (a lease), and `run` attempts one of them and frees its slot.
+A dispatcher decides when slots begin to work. `DeliveryWorker` does the rest: `claim` takes due
+deliveries for a limited time (a lease), with everything that their attempts need, and `run` makes
+one attempt, records its outcome, and claims the next delivery for the same slot.
+
+Outcomes are recorded together: while one thread waits for its commit, the attempts that end
+meanwhile collect, and one of their threads then settles all of them in one transaction, which also
+claims the next deliveries for their slots.
 """
 
 from __future__ import annotations
@@ -13,12 +18,15 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from functools import partial
+from threading import Event as Signal
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -38,12 +46,14 @@ from receiver.errors import (
     StoreUnavailable,
     TemporaryFailure,
 )
-from receiver.events import Source
+from receiver.events import Event, Media, Source
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
 from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
+from receiver.stores.sql.claims import ClaimedDelivery, NoticeSource
+from receiver.stores.sql.outbox import Settlement
 from receiver.text.display import redacted, storable
 
 LEASE = 10_000  # ms; the deliveries of a worker that died wait for this time
@@ -62,6 +72,27 @@ RESULTS = {  # log level, log line, label of the metric
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyDelivery:
+    """A claimed delivery with its notice, or with the error that prevents its notice."""
+
+    delivery: ClaimedDelivery
+    notice: Notice | Exception
+
+
+@dataclass(slots=True)
+class EndedAttempt:
+    """An attempt that has ended, and what became of it once `is_settled` is set."""
+
+    settlement: Settlement
+    notice: Notice | None  # None: the hook was not called
+    claims_next: bool = False
+    is_settled: bool = False
+    is_recorded: bool = False  # False: the claim was lost
+    error: Exception | None = None
+    next: ReadyDelivery | None = None  # for the same slot
+
+
 @dataclass(slots=True)
 class DeliveryWorker:
     """Claims, attempts and settles deliveries for one worker process. Thread-safe."""
@@ -78,8 +109,10 @@ class DeliveryWorker:
     concurrency: int = 4
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
-    _claimed: dict[int, Delivery] = field(default_factory=dict, init=False)
+    _claimed: dict[tuple[int, int], Delivery] = field(default_factory=dict, init=False)
+    _ended: list[EndedAttempt] = field(default_factory=list, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _settling: threading.Lock = field(default_factory=threading.Lock, init=False)
     _seen_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +124,7 @@ class DeliveryWorker:
         """Whether the outcome of a claimed delivery is not recorded yet."""
         return bool(self._claimed)
 
-    def claim(self) -> list[Delivery]:
+    def claim(self) -> list[ReadyDelivery]:
         """Claim due deliveries for the free slots. Raises StoreUnavailable.
 
         Each claim begins an attempt. `upkeep` renews the lease until `run` has ended it.
@@ -101,85 +134,153 @@ class DeliveryWorker:
             claimed = self.store.outbox.claim(
                 self.name, now, now + LEASE, self.slots.free, reservation
             )
-            self.keep(claimed, reservation)
-        return claimed
+            return self.keep(claimed, reservation)
 
-    def keep(self, claimed: list[Delivery], reservation: Reservation) -> None:
-        """Keep the slots and renew the leases of these deliveries until `run` has ended them."""
-        by_id = {delivery.id: delivery for delivery in claimed}
-        reservation.keep(by_id)
-        with self._lock:
-            self._claimed.update(by_id)
+    def seconds_until_due(self, most: float) -> float:
+        """Return after how many seconds the next delivery may begin; `most` if it takes longer.
 
-    def run(self, delivery: Delivery) -> None:
-        """Attempt a claimed delivery, record the outcome, and free its slot."""
-        state = State.PENDING
-        try:
-            state = self.attempt(delivery)
-        except StoreUnavailable as error:  # the lease expires, and the delivery is attempted again
-            with _log_context(delivery):
-                log.error("an outcome is not on record", error=str(error))
-            self.meter.store_failed()
-        except Exception:
-            log.exception("an attempt broke", delivery=delivery.id)
-        finally:
-            with self._lock:
-                self._claimed.pop(delivery.id, None)
-            self.slots.end(delivery.id, delivered=state is State.DELIVERED)
-
-    def attempt(self, delivery: Delivery) -> State:
-        """Call the hook of a claimed delivery, record the outcome, and return the new state.
-
-        Any exception of the hook is a failed attempt. Raises StoreUnavailable if the outcome cannot
-        be recorded.
+        Raises StoreUnavailable.
         """
-        started_at = self.clock()
-        with _log_context(delivery):
-            hook = self.hooks.get(delivery.hook)
-            if hook is None:  # it was removed from the hooks file after the claim
-                name = repr(delivery.hook)
-                done = Done(f"the hook {name} is not in the hooks file: the delivery waits for it")
-                return self._settle(delivery, started_at, "failed", State.PENDING, done, retry_in=0)
-            notice = None
+        now = self.clock()
+        due_at = self.store.outbox.next_due_at(now, self.slots)
+        if due_at is None or due_at <= now:  # due, but another worker or a missing hook holds it
+            return most
+        return min(most, (due_at - now) / 1000)
+
+    def keep(
+        self, claimed: Sequence[ClaimedDelivery], reservation: Reservation
+    ) -> list[ReadyDelivery]:
+        """Keep the slots and renew the leases of these deliveries until `run` has ended them.
+
+        Returns them with their notices, whose outputs are parsed from the stored messages, because
+        bodies are stored once. A message is parsed once for all deliveries of its transition.
+        """
+        reservation.keep({delivery.id for delivery in claimed})
+        with self._lock:
+            self._claimed.update({_claim_of(delivery): delivery for delivery in claimed})
+        ready = []
+        events: dict[int | None, Event] = {}
+        for delivery in claimed:
             try:
-                endpoint = self.store.endpoints.of(delivery.hook)
-                if endpoint.disabled_at is not None:
-                    return self._fail(delivery, started_at, failures.hook_disabled(endpoint))
-                notice = self.notice(delivery)
-                # In a context of its own: values that the hook binds appear in no later log line.
-                done = copy_context().run(hook.send, notice)
-                return self._settle(
-                    delivery, started_at, "delivered", State.DELIVERED, done, notice
-                )
-            except StoreUnavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - hooks may raise anything
-                return self._fail(delivery, started_at, error, notice)
+                notice: Notice | Exception = self.notice(delivery, events)
+            except Exception as error:  # noqa: BLE001 - it fails the attempt of this delivery only
+                notice = error
+            ready.append(ReadyDelivery(delivery, notice))
+        return ready
+
+    def notice(self, delivery: ClaimedDelivery, events: dict[int | None, Event]) -> Notice:
+        """Return what the hook receives. Raises PermanentFailure.
+
+        `events` are the messages that were parsed already, by row key; it is added to.
+        """
+        source = delivery.source
+        if source.is_forgotten:
+            raise PermanentFailure("the task was forgotten, so nothing is sent about it")
+        return replace(source.notice, media=self._media(source, events), zone=self.zone)
+
+    def _media(self, source: NoticeSource, events: dict[int | None, Event]) -> tuple[Media, ...]:
+        """Return the outputs in the message; none without a message that reports outputs."""
+        if source.message_id in events:
+            return events[source.message_id].media
+        callback = source.callback
+        if callback is None or callback.source is Source.CREATE:
+            return ()
+        if not callback.body:
+            raise PermanentFailure("the provider's message was pruned, so there is nothing to send")
+        try:
+            event = events[source.message_id] = providers.parse(callback)
+        except RequestRefused as error:
+            raise PermanentFailure(f"the stored message can no longer be read: {error}") from error
+        return event.media
+
+    def run_slot(self, ready: ReadyDelivery, stop: Signal) -> None:
+        """Attempt a claimed delivery, and then those that are claimed for the same slot.
+
+        Ends when no delivery is due for the slot, or `stop` is set.
+        """
+        upcoming: ReadyDelivery | None = ready
+        while upcoming is not None:
+            upcoming = self.run(upcoming, stop)
+
+    def run(self, ready: ReadyDelivery, stop: Signal) -> ReadyDelivery | None:
+        """Attempt a claimed delivery, record the outcome, and free its slot.
+
+        Returns the next delivery for the slot, claimed in the same transaction; None if none is
+        due, or if `stop` is set.
+        """
+        delivery, state, ended = ready.delivery, State.PENDING, None
+        with _log_context(delivery):
+            try:
+                try:
+                    ended = self.attempt(ready)
+                    state = ended.settlement.state
+                finally:
+                    self.slots.end(delivery.id, delivered=state is State.DELIVERED)
+                ended.claims_next = not stop.is_set()
+                self.settle(ended)
+            except StoreUnavailable as error:  # the lease expires, and it is attempted again
+                log.error("an outcome is not on record", error=str(error))
+                self.meter.store_failed()
+            except Exception:
+                log.exception("an attempt broke")
+            finally:
+                with self._lock:
+                    self._claimed.pop(_claim_of(delivery), None)
+        return None if ended is None else ended.next
+
+    def attempt(self, ready: ReadyDelivery) -> EndedAttempt:
+        """Call the hook of a claimed delivery, and return the outcome, which `settle` records.
+
+        Any exception of the hook is a failed attempt. Raises StoreUnavailable.
+        """
+        delivery, notice, started_at = ready.delivery, ready.notice, self.clock()
+        hook = self.hooks.get(delivery.hook)
+        if hook is None:  # it was removed from the hooks file after the claim
+            name = repr(delivery.hook)
+            done = Done(f"the hook {name} is not in the hooks file: the delivery waits for it")
+            return self._outcome(delivery, started_at, "failed", State.PENDING, done, retry_in=0)
+        if delivery.endpoint.disabled_at is not None:
+            return self._failed(delivery, started_at, failures.hook_disabled(delivery.endpoint))
+        if isinstance(notice, Exception):
+            return self._failed(delivery, started_at, notice)
+        try:
+            # In a context of its own: values that the hook binds appear in no later log line.
+            done = copy_context().run(hook.send, notice)
+        except Exception as error:  # noqa: BLE001 - hooks may raise anything
+            return self._failed(delivery, started_at, error, notice)
+        return self._outcome(delivery, started_at, "delivered", State.DELIVERED, done, notice)
+
+    def settle(self, ended: EndedAttempt) -> None:
+        """Record the outcome of an attempt, and claim the next delivery for its slot.
+
+        Attempts that end while another thread records outcomes are recorded together. Raises
+        StoreUnavailable after RECORD_TRIES tries.
+        """
+        with self._lock:
+            self._ended.append(ended)
+        with self._settling:
+            if not ended.is_settled:
+                with self._lock:
+                    batch, self._ended = self._ended, []
+                try:
+                    self._settle_together(batch)
+                finally:
+                    for one in batch:
+                        one.is_settled = True
+        if ended.error is not None:
+            raise ended.error
+        if ended.is_recorded:
+            self._count(ended.settlement, ended.notice)
+        level, event, _ = RESULTS[ended.settlement.state]
+        log.log(level, event)
 
     def abandon(self, delivery: Delivery) -> State:
         """Record that the worker of this attempt died or stalled, and return the new state."""
         failure = TemporaryFailure("the worker died or stalled during this attempt")
         with _log_context(delivery):
-            return self._fail(delivery, self.clock(), failure, outcome=failures.ABANDONED)
-
-    def notice(self, delivery: Delivery) -> Notice:
-        """Return the hook's notice. Raises NotFound, StoreUnavailable, PermanentFailure.
-
-        The outputs are parsed from the stored callback, because bodies are stored once.
-        """
-        source = self.store.outbox.notice_source(delivery)
-        if source.is_forgotten:
-            raise PermanentFailure("the task was forgotten, so nothing is sent about it")
-        callback = source.callback
-        if callback is None or callback.source is Source.CREATE:
-            return replace(source.notice, zone=self.zone)
-        if not callback.body:
-            raise PermanentFailure("the provider's message was pruned, so there is nothing to send")
-        try:
-            media = providers.parse(callback).media
-        except RequestRefused as error:
-            raise PermanentFailure(f"the stored message can no longer be read: {error}") from error
-        return replace(source.notice, media=media, zone=self.zone)
+            ended = self._failed(delivery, self.clock(), failure, outcome=failures.ABANDONED)
+            self.settle(ended)
+        return ended.settlement.state
 
     def upkeep(self) -> None:
         """Renew the leases of claimed deliveries; regularly record a heartbeat.
@@ -200,7 +301,50 @@ class DeliveryWorker:
         log.error("the record is unavailable", error=str(error))
         self.meter.store_failed()
 
-    def _fail(
+    def _settle_together(self, batch: Sequence[EndedAttempt]) -> None:
+        """Record these outcomes and claim the next deliveries, all in one transaction.
+
+        If that fails, each outcome is recorded by itself, so that one error loses no other outcome.
+        """
+        now, settlements = self.clock(), [ended.settlement for ended in batch]
+        limit = sum(ended.claims_next for ended in batch)
+        try:
+            with Reservation(self.slots) as reservation:
+                are_recorded, claimed = self.store.outbox.exchange(
+                    settlements, self.name, now, now + LEASE, limit, reservation
+                )
+                ready = iter(self.keep(claimed, reservation))
+        except Exception as error:  # noqa: BLE001 - raised again if it concerns an outcome
+            self._settle_each(batch)
+            if not isinstance(error, StoreUnavailable):
+                log.error("outcomes were recorded one by one", error=repr(error))
+        else:
+            for ended, is_recorded in zip(batch, are_recorded, strict=True):
+                ended.is_recorded = is_recorded
+                ended.next = next(ready, None) if ended.claims_next else None
+
+    def _settle_each(self, batch: Sequence[EndedAttempt]) -> None:
+        """Record these outcomes in a transaction each, with RECORD_TRIES tries in total."""
+        waiting, tries_left = deque(batch), RECORD_TRIES
+        while waiting:
+            ended = waiting.popleft()
+            try:
+                one = ended.settlement
+                ended.is_recorded = self.store.outbox.settle(
+                    one.delivery, one.attempt, one.state, one.due_at, one.files, one.change
+                )
+            except StoreUnavailable as error:
+                ended.error = copy(error)
+                tries_left -= 1
+                if tries_left:
+                    waiting.append(ended)  # the others are not delayed if this one is the cause
+                    time.sleep(RECORD_AGAIN_AFTER)
+            except Exception as error:  # noqa: BLE001 - raised in the thread of its attempt
+                ended.error = error
+            else:
+                ended.error = None
+
+    def _failed(
         self,
         delivery: Delivery,
         started_at: int,
@@ -208,8 +352,8 @@ class DeliveryWorker:
         notice: Notice | None = None,
         *,
         outcome: str = "failed",
-    ) -> State:
-        """Record a failed attempt: the delivery is due again, or dead."""
+    ) -> EndedAttempt:
+        """Return the outcome of a failed attempt: the delivery is due again, or dead."""
         failure = error if isinstance(error, DeliveryFailure) else self._unexpected(error)
         if isinstance(failure, ResultGone):
             # The provider returns fresh URLs.
@@ -224,7 +368,7 @@ class DeliveryWorker:
             )
         state = State.DEAD if retry_in is None else State.PENDING
         done = Done(str(failure), failure.files)
-        return self._settle(
+        return self._outcome(
             delivery, started_at, outcome, state, done, notice, failure=failure, retry_in=retry_in
         )
 
@@ -234,7 +378,7 @@ class DeliveryWorker:
         text = self.hide("".join(traceback.format_exception(error)))
         return failures.unexpected(error, text[-ANSWER_KEPT:])
 
-    def _settle(
+    def _outcome(
         self,
         delivery: Delivery,
         started_at: int,
@@ -245,11 +389,8 @@ class DeliveryWorker:
         *,
         failure: DeliveryFailure | None = None,
         retry_in: float | None = None,
-    ) -> State:
-        """Record the outcome of an attempt. Without a `notice`, the hook was not called.
-
-        Raises StoreUnavailable after RECORD_TRIES tries.
-        """
+    ) -> EndedAttempt:
+        """Return the outcome of an attempt. Without a `notice`, the hook was not called."""
         ended_at = self.clock()
         answer = self.hide(storable(done.answer))[:ANSWER_KEPT]  # it may repeat the request
         attempt = Attempt(delivery.attempts, started_at, ended_at, outcome, answer)
@@ -263,30 +404,26 @@ class DeliveryWorker:
                 said=answer,
                 timed_out=failure is not None and failure.timed_out,
             )
-        for tries_left in reversed(range(RECORD_TRIES)):
-            try:
-                if self.store.outbox.settle(delivery, attempt, state, due_at, done.files, change):
-                    self._count(delivery, state, done, notice)
-                break
-            except StoreUnavailable:
-                if not tries_left:
-                    raise  # the lease expires, and the delivery is attempted again
-                time.sleep(RECORD_AGAIN_AFTER)
-        level, event, _ = RESULTS[state]
-        log.log(level, event)
-        return state
+        settlement = Settlement(delivery, attempt, state, due_at, done.files, change)
+        return EndedAttempt(settlement, notice)
 
-    def _count(self, delivery: Delivery, state: State, done: Done, notice: Notice | None) -> None:
+    def _count(self, settlement: Settlement, notice: Notice | None) -> None:
+        delivery, state, files = settlement.delivery, settlement.state, settlement.files
         hook = delivery.hook if delivery.hook in self.hooks else metrics.UNKNOWN
         self.meter.count(metrics.ATTEMPTS, hook, RESULTS[state][2])
-        if done.files:
-            self.meter.count(metrics.DOWNLOADS, hook, by=len(done.files))
-            size = sum(file.size for file in done.files)
+        if files:
+            self.meter.count(metrics.DOWNLOADS, hook, by=len(files))
+            size = sum(file.size for file in files)
             self.meter.count(metrics.DOWNLOAD_BYTES, hook, by=size)
         # For a redelivery, the time since the transition is meaningless.
         if state is State.DELIVERED and notice is not None and not delivery.retries_from:
             seconds = (self.clock() - notice.transition.recorded_at) / 1000
             self.meter.observe(metrics.DELIVERY_SECONDS, seconds, delivery.hook)
+
+
+def _claim_of(delivery: Delivery) -> tuple[int, int]:
+    """Return what identifies a claim: each one of a delivery has its own number of attempts."""
+    return delivery.id, delivery.attempts
 
 
 def _log_context(delivery: Delivery) -> AbstractContextManager[None]:

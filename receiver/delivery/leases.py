@@ -42,7 +42,7 @@ class LeaseDispatcher:
         self._upkeep()
         claimed = self._worker.claim() if self._worker.slots.free else []
         for delivery in claimed:
-            pool.submit(self._worker.run, delivery)
+            pool.submit(self._worker.run_slot, delivery, stop)
         if not claimed:
             self._store.database.wait_for_commit(self._nap(), stop)
 
@@ -50,11 +50,7 @@ class LeaseDispatcher:
         """Return the seconds until there is something to do, unless a commit comes first."""
         # An attempt frees its slot only after the commit that wakes this thread.
         longest = min(LONGEST_NAP, BUSY_NAP) if self._worker.is_busy else LONGEST_NAP
-        now = self._worker.clock()
-        due_at = self._store.outbox.next_due_at(now, self._worker.slots)
-        if due_at is None or due_at <= now:  # it became due after the claim
-            return longest
-        return min(longest, (due_at - now) / 1000)
+        return self._worker.seconds_until_due(longest)
 
     def _upkeep(self) -> None:
         """Every UPKEEP_EVERY seconds: renew leases, and end the attempts of dead workers."""

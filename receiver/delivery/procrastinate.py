@@ -26,7 +26,7 @@ from procrastinate.periodic import PeriodicTask
 
 from receiver.deliveries import Delivery, State
 from receiver.delivery import attempt
-from receiver.delivery.attempt import DRAIN, DeliveryWorker
+from receiver.delivery.attempt import DRAIN, DeliveryWorker, ReadyDelivery
 from receiver.delivery.worker_slots import Reservation
 from receiver.errors import NotFound, StoreUnavailable
 from receiver.stores.postgres import PostgresStore
@@ -34,11 +34,14 @@ from receiver.stores.postgres.jobs import QUEUE, TASK
 
 UPKEEP = "upkeep"  # the queue of sweeps and rescues, which no backlog of deliveries delays
 EVERY = "* * * * * */5"  # the last field is seconds
-LOOK_EVERY = 1.0  # seconds between polls of the queue; a notification wakes a worker much sooner
+FETCH_EVERY = 1.0  # seconds between polls of the queue; a notification wakes a worker much sooner
+LONGEST_NAP = 1.0  # seconds between two looks for deliveries that are due without a job
+BUSY_NAP = 0.1  # seconds, while attempts run: another slot may be free for a hook
 BEATS_EVERY = 2.5  # seconds between Procrastinate's heartbeats
 STALLED_AFTER = 12.5  # seconds without a heartbeat; our lease has expired by then
 RESCUES = 10  # of one job; if its delivery is still due after that, the sweep announces it again
 MADE_UP_FOR = 10.0  # seconds; older sweeps and rescues that were missed are skipped
+DRAIN_POLL = 0.05  # seconds between two checks whether the running attempts have ended
 AGAIN_AFTER = 1.0  # seconds until a new connection is tried after the database was lost
 
 log = structlog.get_logger()
@@ -54,27 +57,48 @@ class ProcrastinateDispatcher:
         self._worker = worker
         self._store = store
         self._drain = drain
+        self._upkeep_at = 0.0
         self._without_slot: dict[str, bool] = {}  # hooks whose jobs were removed; see `Reservation`
 
     def run(self, stop: Signal) -> bool:
         """See `delivery.dispatcher.Dispatcher`.
 
-        Procrastinate runs on a thread of its own, and this thread renews the leases.
+        Procrastinate runs on a thread of its own. This thread renews the leases, and begins what is
+        due without waiting for its job: retries, because Procrastinate looks for scheduled jobs
+        only once a second, and deliveries whose jobs were removed or lost.
         """
+        without_jobs = ThreadPoolExecutor(self._worker.concurrency, thread_name_prefix="delivery")
         thread = threading.Thread(
             target=lambda: asyncio.run(self._work(stop)), name="procrastinate", daemon=True
         )
         thread.start()
         while thread.is_alive() and not stop.is_set():
             self._upkeep()
-            stop.wait(attempt.UPKEEP_EVERY)
+            stop.wait(self._begin_due(without_jobs, stop))
         until = time.monotonic() + self._drain
-        while thread.is_alive() and time.monotonic() < until:
+        while (thread.is_alive() or self._worker.is_busy) and time.monotonic() < until:
             self._upkeep()
-            thread.join(min(attempt.UPKEEP_EVERY, max(0.0, until - time.monotonic())))
-        return not thread.is_alive()
+            time.sleep(DRAIN_POLL)
+        is_drained = not thread.is_alive() and not self._worker.is_busy
+        without_jobs.shutdown(wait=is_drained, cancel_futures=True)
+        return is_drained
+
+    def _begin_due(self, threads: ThreadPoolExecutor, stop: Signal) -> float:
+        """Begin the deliveries that are due; return the seconds until the next look."""
+        longest = BUSY_NAP if self._worker.is_busy else LONGEST_NAP
+        try:
+            for ready in self._worker.claim() if self._worker.slots.free else ():
+                threads.submit(self._worker.run_slot, ready, stop)
+            return self._worker.seconds_until_due(longest)
+        except StoreUnavailable as error:
+            self._worker.store_failed(error)
+            return longest
 
     def _upkeep(self) -> None:
+        """Renew the leases, every UPKEEP_EVERY seconds."""
+        if time.monotonic() < self._upkeep_at:
+            return
+        self._upkeep_at = time.monotonic() + attempt.UPKEEP_EVERY
         try:
             self._worker.upkeep()
         except StoreUnavailable as error:
@@ -95,14 +119,14 @@ class ProcrastinateDispatcher:
     async def _until_lost(self, stop: Signal) -> None:
         """Run Procrastinate's workers until `stop`, or until one raises an error."""
         app: procrastinate.App = self._store.jobs.queue()
-        self._register(app)
+        self._register(app, stop)
         async with app.open_async():
             workers = [
                 asyncio.create_task(
                     app.run_worker_async(
                         queues=[queue],
                         concurrency=concurrency,
-                        fetch_job_polling_interval=LOOK_EVERY,
+                        fetch_job_polling_interval=FETCH_EVERY,
                         listen_notify=not self._store.database.is_pooled(),
                         update_heartbeat_interval=BEATS_EVERY,
                         stalled_worker_timeout=STALLED_AFTER,
@@ -123,44 +147,39 @@ class ProcrastinateDispatcher:
                 if not worker.cancelled() and (error := worker.exception()):
                     raise error
 
-    def _register(self, app: procrastinate.App) -> None:
+    def _register(self, app: procrastinate.App, stop: Signal) -> None:
+        def attempt_(delivery_id: int) -> None:
+            self._attempt(delivery_id, stop)
+
         async def rescue_(timestamp: int) -> None:  # noqa: ARG001 - when it was due
             await rescue(app)
 
-        app.task(name=TASK, queue=QUEUE)(self._attempt)
+        app.task(name=TASK, queue=QUEUE)(attempt_)
         for name, work in (("sweep", self._sweep), ("rescue", rescue_)):
             task = app.task(name=name, queue=UPKEEP, queueing_lock=name)(work)
             app.periodic_registry.periodic_tasks[name, ""] = StepProofTask(task, EVERY, "", {})
 
-    def _attempt(self, delivery_id: int) -> None:
-        """Run one job on a thread; the row of the delivery decides what is done."""
+    def _attempt(self, delivery_id: int, stop: Signal) -> None:
+        """Run one job, on a thread: do what the row of the delivery requires now.
+
+        Afterwards, the thread attempts the deliveries that are claimed for the same slot.
+        """
+        if stop.is_set():
+            return  # a worker that runs begins the delivery without its job
         worker, now = self._worker, self._worker.clock()
+        ready: list[ReadyDelivery] = []
         with Reservation(worker.slots) as reservation:
             lease_until = now + attempt.LEASE
             delivery = self._store.jobs.take(
                 delivery_id, worker.name, now, lease_until, reservation
             )
             if delivery is not None:
-                worker.keep([delivery], reservation)
-        if delivery is not None:
-            worker.run(delivery)
-        elif (left := self._left_by_a_dead_worker(delivery_id, now)) is not None:
-            worker.abandon(left)
+                ready = worker.keep([delivery], reservation)
         self._without_slot |= reservation.refused
-        if delivery is not None or reservation.refused:
-            self._announce_next()
-
-    def _announce_next(self) -> None:
-        """Announce deliveries of hooks whose jobs were removed and that now have a slot."""
-        for hook, timed_out in tuple(self._without_slot.items()):
-            if available := self._worker.slots.available_for(hook, timed_out=timed_out):
-                self._without_slot.pop(hook, None)
-                more = True
-                try:
-                    more = self._store.jobs.announce_next(hook, self._worker.clock(), available)
-                finally:
-                    if more:
-                        self._without_slot.setdefault(hook, False)
+        for claimed in ready:
+            worker.run_slot(claimed, stop)
+        if delivery is None and (left := self._left_by_a_dead_worker(delivery_id, now)) is not None:
+            worker.abandon(left)
 
     def _left_by_a_dead_worker(self, delivery_id: int, now: int) -> Delivery | None:
         try:

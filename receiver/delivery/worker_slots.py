@@ -28,7 +28,7 @@ WATCHED_FOR = 10.0  # seconds after which a delivery has probably not killed its
 
 
 class WorkerSlots:
-    """Assigns the slots of this process to hooks; see `stores.admission.Admission`. Thread-safe.
+    """Assigns the slots of this process to hooks; see `hook_queues.Admission`. Thread-safe.
 
     `clock` is in seconds; `is_known` returns whether a hook is in the hooks file.
     """

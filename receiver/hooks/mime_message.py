@@ -231,12 +231,14 @@ def _html(notice: Notice, outputs: Sequence[Output]) -> str:
     color = COLORS.get(notice.status, "#344054")
     rows = "".join(_row(label, escape(value)) for label, value in wording.facts(notice))
     rows += "".join(_output_rows(output, notice.zone) for output in outputs)
-    thumbnails = "".join(_image(output) for output in outputs)
+    alts = [_alt(notice, number, len(outputs)) for number in range(1, len(outputs) + 1)]
+    thumbnails = "".join(map(_image, outputs, alts))
     # Mail clients support little CSS, so this uses tables and inline styles.
     return f"""<!doctype html>
-<html><body style="margin:0;padding:24px 12px;background:#f2f4f7;\
+<html lang="en"><head><meta charset="utf-8"><title>{escape(wording.title(notice))}</title></head>
+<body style="margin:0;padding:24px 12px;background:#f2f4f7;\
 font-family:-apple-system,Segoe UI,Roboto,Helvetica,Arial,sans-serif;color:#101828">
-<table role="presentation" align="center" cellpadding="0" cellspacing="0" \
+<main><table role="presentation" align="center" cellpadding="0" cellspacing="0" \
 style="width:100%;max-width:560px;background:#fff;border-radius:8px;border-top:4px solid {color}">
 <tr><td style="padding:24px">
 <h1 style="margin:0 0 16px;font-size:20px;line-height:28px;word-break:break-word">\
@@ -244,7 +246,7 @@ style="width:100%;max-width:560px;background:#fff;border-radius:8px;border-top:4
 {thumbnails}<table role="presentation" cellpadding="0" cellspacing="0" \
 style="width:100%;font-size:14px;line-height:20px">
 {rows}</table>
-</td></tr></table>
+</td></tr></table></main>
 </body></html>
 """
 
@@ -268,10 +270,15 @@ def _output_rows(output: Output, zone: tzinfo) -> str:
     return rows
 
 
-def _image(output: Output) -> str:
+def _alt(notice: Notice, number: int, count: int) -> str:
+    """Return the alternative text of a picture, which names the task."""
+    return f"{f'Result {number}' if count > 1 else 'The result'} of {wording.name(notice)}"
+
+
+def _image(output: Output, alt: str) -> str:
     if output.preview is None:
         return ""
     return (
-        f'<img src="cid:{escape(output.content_id)}" alt="The result" '
+        f'<img src="cid:{escape(output.content_id)}" alt="{escape(alt)}" '
         f'style="display:block;max-width:100%;height:auto;margin:0 0 16px;border-radius:4px">\n'
     )

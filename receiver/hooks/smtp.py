@@ -1,13 +1,19 @@
-"""SMTP sessions with a total deadline, and the meaning of server replies for a delivery."""
+"""SMTP sessions with a total deadline, and what the replies of a server mean for a delivery.
+
+Threads that send e-mails to one server use the same connection, one after the other. It is closed
+when no thread is waiting for it.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import re
 import smtplib
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -15,7 +21,9 @@ from typing import Any
 from receiver.errors import DeliveryFailure, PermanentFailure, TemporaryFailure, TimedOut
 from receiver.hooks import wording
 from receiver.outgoing.deadline import Deadline
+from receiver.outgoing.tls import system_context
 
+MAX_EMAILS = 50  # on one connection; many servers accept no more than 100
 MAX_REPLY = 64 * 1024  # the maximum size of a server's reply, in bytes
 QUOTED = 200  # characters of a reply
 # A login is missing, wrong or too weak; an operator can correct each of them.
@@ -24,6 +32,10 @@ LOGIN_CODES = frozenset({530, 534, 535, 538})
 TOO_LARGE_CODES = frozenset({523, 552})
 TOO_LARGE_STATUS = re.compile(r"[45]\.(2\.3|3\.4)\b")
 MEASURES, LIMITS = ("size", "length", "large", "big"), ("exceed", "limit", "maxim", "too ")
+
+# A session can be used by all e-mails with the same values of these options.
+SESSION_OPTIONS = ("host", "port", "tls", "starttls", "username", "password")
+RSET_ACCEPTED = 250
 
 REFUSALS = (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError)
 
@@ -54,6 +66,7 @@ class SmtpSession(smtplib.SMTP):
     def __init__(self, clock: Deadline, host: str, port: int) -> None:
         self._clock = clock
         self.data_reply = ""
+        self.emails = 0
         # Without a name, smtplib would look one up in the DNS, which could take long.
         super().__init__(host, port, local_hostname="localhost", timeout=clock.remaining())
         name = socket.gethostname()
@@ -90,8 +103,21 @@ class SmtpSession(smtplib.SMTP):
 
     def data(self, msg: Any) -> tuple[int, bytes]:
         code, text = super().data(msg)
+        self.emails += 1
         self.data_reply = described((code, text))
         return code, text
+
+    def resume(self, clock: Deadline) -> bool:
+        """Continue within another deadline; close and return False if the server is gone."""
+        self._clock = clock
+        with suppress(smtplib.SMTPException, OSError):
+            if self.sock is not None:
+                clock.watch(self.sock)
+                self.sock.settimeout(clock.remaining())
+                if self.rset()[0] == RSET_ACCEPTED:
+                    return True
+        self.close()
+        return False
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002
         connection = self._clock.connect(host, port)
@@ -103,16 +129,71 @@ class SmtpOverTls(smtplib.SMTP_SSL, SmtpSession):
     """The same with TLS from the first byte."""
 
     def __init__(self, clock: Deadline, host: str, port: int) -> None:
-        self.context = ssl.create_default_context()
+        self.context = system_context()
         SmtpSession.__init__(self, clock, host, port)
+
+
+class SessionTurns:
+    """Lets the threads that send to one server use one session in turn."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._is_taken = False
+        self.waiting = 0
+        self._session: SmtpSession | None = None  # for the thread whose turn is next
+
+    def begin(self, seconds: float) -> tuple[bool, SmtpSession | None]:
+        """Wait for this thread's turn; return whether it came, and the open session or None.
+
+        If it came, call `end`.
+        """
+        with self._changed:
+            self.waiting += 1
+            has_turn = self._changed.wait_for(lambda: not self._is_taken, seconds)
+            self.waiting -= 1
+            if not has_turn:
+                return False, None
+            self._is_taken = True
+            session, self._session = self._session, None
+            return True, session
+
+    def end(self, session: SmtpSession | None) -> bool:
+        """End the turn; return whether a waiting thread gets the session."""
+        with self._changed:
+            self._is_taken = False
+            self._changed.notify()
+            self._session = session if self.waiting else None
+            return self._session is not None
+
+
+session_turns: dict[tuple[Any, ...], SessionTurns] = {}  # by the options that a session depends on
+os.register_at_fork(after_in_child=session_turns.clear)
 
 
 @contextmanager
 def session(clock: Deadline, options: Mapping[str, Any]) -> Iterator[SmtpSession]:
-    """Open a session that is encrypted and logged in as the options require.
+    """Open a session that is encrypted and logged in as the options require, or use an open one.
 
-    Raises SMTPException, OSError, or TemporaryFailure if the server lacks a required feature.
+    If the thread has waited for half of its time, it opens a connection of its own, so that an
+    e-mail that takes long does not hold up all others. Raises SMTPException, OSError, or
+    TemporaryFailure if the server lacks what the options require.
     """
+    key = tuple(options[name] for name in SESSION_OPTIONS)
+    turns = session_turns.setdefault(key, SessionTurns())
+    has_turn, smtp = turns.begin(clock.remaining() / 2)
+    is_reusable = False
+    try:
+        if smtp is None or not smtp.resume(clock):
+            smtp = _open(clock, options)
+        yield smtp
+        is_reusable = clock.release() and smtp.emails < MAX_EMAILS
+    finally:
+        is_kept = has_turn and turns.end(smtp if is_reusable else None)
+        if smtp is not None and not is_kept:
+            _quit(smtp, clock)
+
+
+def _open(clock: Deadline, options: Mapping[str, Any]) -> SmtpSession:
     kind, usual_port = (SmtpOverTls, 465) if options["tls"] else (SmtpSession, 587)
     smtp = kind(clock, options["host"], options["port"] or usual_port)
     try:
@@ -121,12 +202,19 @@ def session(clock: Deadline, options: Mapping[str, Any]) -> Iterator[SmtpSession
             _start_tls(smtp, options)
         if options["username"]:
             _log_in(smtp, options)
-        yield smtp
-    finally:
-        # The reply to QUIT is irrelevant: the e-mail has been accepted or refused.
-        with suppress(smtplib.SMTPException, OSError):
-            smtp.quit()
-        smtp.close()
+    except BaseException:
+        _quit(smtp, clock)
+        raise
+    return smtp
+
+
+def _quit(smtp: SmtpSession, clock: Deadline) -> None:
+    # The reply to QUIT is irrelevant: the e-mail has been accepted or refused.
+    with suppress(smtplib.SMTPException, OSError):
+        if smtp.sock is not None:
+            clock.watch(smtp.sock)
+        smtp.quit()
+    smtp.close()
 
 
 def _start_tls(smtp: SmtpSession, options: Mapping[str, Any]) -> None:
@@ -134,7 +222,7 @@ def _start_tls(smtp: SmtpSession, options: Mapping[str, Any]) -> None:
     if mode == "never":
         return
     if smtp.has_extn("starttls"):
-        smtp.starttls(context=ssl.create_default_context())
+        smtp.starttls(context=system_context())
         smtp.ehlo()
     elif mode == "always":
         raise TemporaryFailure(

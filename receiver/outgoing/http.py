@@ -1,8 +1,9 @@
 """Sends requests to URLs: to public addresses only, within a total deadline.
 
-The name is resolved once, the address is checked, and the connection is made to that address. No
-proxy or .netrc from the environment is used. Errors contain only the scheme, host and port of a
-URL, because paths and queries may contain secrets (a Slack webhook, a signed link).
+The name is resolved once, the address is checked, and the connection is made to that address
+(see `connections`). No proxy or .netrc from the environment is used. Errors contain only the
+scheme, host and port of a URL, because paths and queries may contain secrets (a Slack webhook, a
+signed link).
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import requests
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import DecodeError, HTTPError, InvalidHeader
 from urllib3.response import HTTPResponse
 from urllib3.util import Url, parse_url
-from urllib3.util.ssl_match_hostname import CertificateError
 
 from receiver.errors import (
     ContentFailure,
@@ -32,8 +31,9 @@ from receiver.errors import (
     TimedOut,
 )
 from receiver.outgoing import urls
+from receiver.outgoing.connections import ERRORS, exchange
 from receiver.outgoing.deadline import Deadline
-from receiver.outgoing.ssrf_guard import GuardedSession, NotPublic
+from receiver.outgoing.ssrf_guard import NotPublic
 
 ALLOW_PRIVATE = "allow_private = true lets this hook reach internal ones"
 CHUNK = 64 * 1024  # bytes
@@ -41,6 +41,7 @@ MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Besides 5xx: the same request may succeed later.
 TEMPORARY_STATUSES = frozenset({408, 425, 429})
+OTHER_NAME = frozenset({62, 64})  # OpenSSL's codes for a certificate of another name or address
 # Content codings that can be decoded only if a library for them is installed.
 COMPRESSIONS = frozenset({"br", "compress", "x-compress", "zstd"})
 
@@ -88,17 +89,15 @@ def post(
     URL must not be requested).
     """
     content = {"json": json, "data": data, "headers": headers}
-    with (
-        Deadline(deadline) as clock,
-        _exchange("POST", url, clock, allow_private, content) as response,
-    ):
+    with Deadline(deadline) as clock, ExitStack() as stack:
+        response = _send(stack, "POST", url, clock, allow_private, content)
         body = bytearray()
         with suppress(ContentFailure):  # the status counts even if the body cannot be decoded
             for chunk in _chunks(response, url, clock):
                 body += chunk
                 if len(body) >= max_bytes:
                     break
-        return Response(response.status_code, response.headers, bytes(body[:max_bytes]))
+        return Response(response.status, response.headers, bytes(body[:max_bytes]))
 
 
 @contextmanager
@@ -115,7 +114,7 @@ def stream(
     with Deadline(deadline) as clock, ExitStack() as stack:
         response, url = _follow(stack, url, clock, allow_private)
         chunks = _capped(_chunks(response, url, clock), max_bytes, origin(url))
-        yield StreamedResponse(response.status_code, response.headers, chunks)
+        yield StreamedResponse(response.status, response.headers, chunks)
 
 
 def is_unavailable(status: int) -> bool:
@@ -159,7 +158,7 @@ def origin(url: str) -> str:
 
 def _follow(
     stack: ExitStack, url: str, clock: Deadline, allow_private: bool
-) -> tuple[requests.Response, str]:
+) -> tuple[HTTPResponse, str]:
     try:
         url = urls.normalized(url)
     except ValueError as error:
@@ -168,7 +167,7 @@ def _follow(
     for _ in range(1 + MAX_REDIRECTS):
         # `allow_private` applies to the host that was configured, not to targets of redirects.
         private = allow_private and _host(url) == first_host
-        response = stack.enter_context(_exchange("GET", url, clock, private, {}))
+        response = _send(stack, "GET", url, clock, private, {})
         following = _redirect_target(response, url)
         if following is None:
             return response, url
@@ -177,11 +176,11 @@ def _follow(
     raise TooManyRedirects(f"{origin(url)}: redirects more than {MAX_REDIRECTS} times")
 
 
-def _redirect_target(response: requests.Response, url: str) -> str | None:
+def _redirect_target(response: HTTPResponse, url: str) -> str | None:
     """Return the URL that the response redirects to; None if it is not a redirect."""
-    if response.status_code not in REDIRECTS:
+    if response.status not in REDIRECTS:
         return None
-    targets = set(response.raw.headers.getlist("Location"))
+    targets = set(response.headers.getlist("Location"))
     if len(targets) > 1:
         raise UrlRefused(f"{origin(url)}: redirects to several URLs, which is not allowed")
     try:
@@ -204,23 +203,24 @@ def _host(url: str) -> str | None:
         return None
 
 
-@contextmanager
-def _exchange(
-    method: str, url: str, clock: Deadline, allow_private: bool, content: Mapping[str, Any]
-) -> Iterator[requests.Response]:
-    """Send one request on a new connection; yield the response before its body is read."""
-    with GuardedSession(clock, allow_private) as session:
-        try:
-            response = session.request(
-                method, url, stream=True, timeout=clock.remaining(), **content
-            )
-        except (HTTPError, OSError, ValueError) as error:  # including those of requests
-            raise _explained(error, url, clock) from None  # their messages contain the whole URL
-        with response:
-            yield response
+def _send(
+    stack: ExitStack,
+    method: str,
+    url: str,
+    clock: Deadline,
+    allow_private: bool,
+    content: Mapping[str, Any],
+) -> HTTPResponse:
+    """Send one request; return the response before its body is read. `stack` closes it."""
+    try:
+        return stack.enter_context(
+            exchange(method, url, clock, allow_private=allow_private, **content)
+        )
+    except ERRORS as error:
+        raise _explained(error, url, clock) from None  # their messages contain the whole URL
 
 
-def _chunks(response: requests.Response, url: str, clock: Deadline) -> Iterator[bytes]:
+def _chunks(response: HTTPResponse, url: str, clock: Deadline) -> Iterator[bytes]:
     """Yield the body. Its coding is checked here, because a status counts without its body."""
     codings = response.headers.get("Content-Encoding", "").lower().replace(" ", "").split(",")
     unknown = COMPRESSIONS.difference(HTTPResponse.CONTENT_DECODERS).intersection(codings)
@@ -229,11 +229,8 @@ def _chunks(response: requests.Response, url: str, clock: Deadline) -> Iterator[
             f"{origin(url)}: the body is compressed with {min(unknown)}, which was not requested"
         )
     try:
-        for chunk in response.iter_content(CHUNK):
-            if clock.passed:
-                raise TimeoutError
-            yield chunk
-        if clock.passed:  # the body may have ended because the deadline closed the connection
+        yield from response.stream(CHUNK)
+        if not clock.release():  # the body may have ended because the connection was shut down
             raise TimeoutError
     except (HTTPError, OSError) as error:
         raise _explained(error, url, clock) from None
@@ -252,15 +249,16 @@ def _explained(error: Exception, url: str, clock: Deadline) -> DeliveryFailure:
     where = origin(url)
     if isinstance(error, NotPublic):
         return PermanentFailure(f"{where}: is not a public address; {ALLOW_PRIVATE}")
-    if isinstance(error, requests.exceptions.InvalidHeader):  # also a ValueError
-        return TemporaryFailure(f"{where}: the response has several sizes as its Content-Length")
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
         return UrlRefused(f"{where}: is not an http or https URL, or is malformed")
-    if isinstance(error, requests.exceptions.ContentDecodingError):
+    if isinstance(error, InvalidHeader):
+        return TemporaryFailure(f"{where}: the response has several sizes as its Content-Length")
+    if isinstance(error, DecodeError):
         return ContentFailure(
             f"{where}: the body cannot be decompressed: it does not match its Content-Encoding"
         )
-    if clock.passed or isinstance(error, (requests.Timeout, TimeoutError)):
+    # The system's own timeout of a connection is not ours, and has a description.
+    if clock.passed or (isinstance(error, TimeoutError) and not error.strerror):
         return TimedOut(f"{where}: no complete answer within {clock.seconds:g} s")
     return TemporaryFailure(f"{where}: {_root_cause(error)}")
 
@@ -270,9 +268,9 @@ def _root_cause(error: BaseException) -> str:
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, ssl.SSLCertVerificationError):
-            return f"the TLS certificate is not trusted ({link.verify_message})"
-        if isinstance(link, CertificateError):
-            return "the TLS certificate is not trusted (it is for another name)"
+            is_other = link.verify_code in OTHER_NAME
+            reason = "it is for another name" if is_other else link.verify_message
+            return f"the TLS certificate is not trusted ({reason})"
         if isinstance(link, ssl.SSLError):
             return f"TLS failed ({link.reason})"
         if isinstance(link, socket.gaierror):

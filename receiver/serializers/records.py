@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
-from receiver.deliveries import Delivery, task_json
+from receiver.deliveries import Delivery, evidence, task_json
 from receiver.endpoints import Endpoint
+from receiver.serializers.outputs import history_media_json
 from receiver.stores.sql.activity import Activity, Rejection
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
@@ -55,15 +56,15 @@ def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> 
     task = history.task
     return {
         **task_json(task),
+        "media": history_media_json(history),
         "callback_task_id": task.callback_task_id,
         "id_source": task.id_source,
-        "trust": task.trust.value,
+        "trust": task.evidence,
         "conflict": task.conflict,
         "expects_callback": task.expects_callback,
         "queries": task.asked,
         "updated_at": rfc3339(task.updated_at),
         "deadline_at": _instant(task.deadline_at),
-        "given_up_at": _instant(task.given_up_at),
         "mismatched_at": _instant(task.mismatched_at),
         "forgotten_at": _instant(history.forgotten_at),
         "transitions": [
@@ -71,12 +72,12 @@ def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> 
                 "status": move.status,
                 "occurred_at": rfc3339(move.occurred_at),
                 "recorded_at": rfc3339(move.recorded_at),
-                "trust": move.trust.value,
+                "trust": evidence(task, move),
                 "corrected": move.corrected,
             }
             for move in history.transitions
         ],
-        "callbacks": [callback_json(stored) for stored in history.callbacks],
+        "callbacks": [callback_json(stored) for stored in history.messages],
         "deliveries": [
             {
                 **delivery_json(delivery, hooks),

@@ -25,6 +25,14 @@ _maybe_instant = partial(_instant, allow_none=True)
 _number = partial(fields.Integer, required=True)
 
 
+def _evidence() -> fields.String:
+    text = "The evidence for the status; null if no message of the provider set it."
+    one_of = validate.OneOf(tuple(Trust))
+    return fields.String(
+        required=True, allow_none=True, validate=one_of, metadata={"description": text}
+    )
+
+
 class Document(Schema):
     """The base of all documents. Clients have to ignore members that later releases add."""
 
@@ -46,6 +54,36 @@ class TaskDocument(Document):
     cost = _maybe_text()
     cost_unit = _maybe_text()
     created_at = _instant()
+    given_up_at = _maybe_instant()
+    metadata = fields.Dict(required=True, metadata={"description": "Your own data about the task."})
+
+
+class MediaDocument(Document):
+    """One output of a task, and the file to which a download hook saved it."""
+
+    kind = _text()
+    index = _text()
+    url = _text()
+    expires_at = _maybe_instant()
+    file = _maybe_text()
+    sha256 = _maybe_text()
+    size = fields.Integer(required=True, allow_none=True)
+
+
+class TaskMediaDocument(MediaDocument):
+    """The same in the API. `href` is the path of our copy, if it is in a folder of this machine.
+
+    `url` is null if the provider's message was pruned.
+    """
+
+    url = _maybe_text()
+    href = _maybe_text()
+
+
+class TaskWithMediaDocument(TaskDocument):
+    """A task in its current state, with its outputs."""
+
+    media = fields.List(fields.Nested(TaskMediaDocument), required=True)
 
 
 class TransitionDocument(Document):
@@ -54,7 +92,7 @@ class TransitionDocument(Document):
     status = _text(*TRANSITIONS)
     occurred_at = _instant()
     recorded_at = _instant()
-    trust = _text(*Trust)
+    trust = _evidence()
     corrected = _flag()
 
 
@@ -106,18 +144,17 @@ class AnsweredDeliveryDocument(DeliveryDocument):
     files = fields.List(fields.String(), required=True)
 
 
-class HistoryDocument(TaskDocument):
+class HistoryDocument(TaskWithMediaDocument):
     """A task with everything on record about it."""
 
     callback_task_id = _maybe_text()
     id_source = _maybe_text(*IdSource)
-    trust = _text(*Trust)
+    trust = _evidence()
     conflict = _flag()
     expects_callback = _flag()
     queries = _number()
     updated_at = _instant()
     deadline_at = _maybe_instant()
-    given_up_at = _maybe_instant()
     mismatched_at = _maybe_instant()
     forgotten_at = _maybe_instant()
     transitions = fields.List(fields.Nested(TransitionDocument), required=True)
@@ -128,7 +165,7 @@ class HistoryDocument(TaskDocument):
 class TasksDocument(Document):
     """A page of tasks; `next` is the `cursor` of the next page."""
 
-    tasks = fields.List(fields.Nested(TaskDocument), required=True)
+    tasks = fields.List(fields.Nested(TaskWithMediaDocument), required=True)
     next = _maybe_text()
 
 
@@ -190,17 +227,6 @@ class ProblemDocument(Document):
     check = fields.String(metadata={"description": "The check of `/readyz` that failed."})
 
 
-class MediaDocument(Document):
-    """One output of a task, and the file to which a download hook saved it."""
-
-    kind = _text()
-    url = _text()
-    expires_at = _maybe_instant()
-    file = _maybe_text()
-    sha256 = _maybe_text()
-    size = fields.Integer(required=True, allow_none=True)
-
-
 class EventDocument(Document):
     """The event that hooks receive when the status of a task changes."""
 
@@ -209,5 +235,5 @@ class EventDocument(Document):
     occurred_at = _instant()
     task = fields.Nested(TaskDocument, required=True)
     media = fields.List(fields.Nested(MediaDocument), required=True)
-    trust = _text(*Trust)
+    trust = _evidence()
     corrected = _flag()

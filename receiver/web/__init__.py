@@ -103,7 +103,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(metrics.blueprint(ingest))
     app.register_blueprint(api.blueprint(ingest))
     app.register_blueprint(api.redelivery(ingest))
-    app.register_blueprint(openapi.blueprint())
+    app.register_blueprint(openapi.blueprint(settings.public_url))
     dashboard.install(app, ingest, settings)
     for routes in more:
         app.register_blueprint(routes(ingest, settings))

@@ -7,44 +7,53 @@ from itertools import islice
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from receiver import providers
 from receiver.clock import now_ms
 from receiver.config import durations
-from receiver.deliveries import State, task_json
-from receiver.errors import NotAMismatch, RequestRefused
+from receiver.deliveries import GIVEN_UP, State
+from receiver.errors import NotAMismatch, NotFound, RequestRefused
 from receiver.ingest import Ingest
 from receiver.maintenance import repair
 from receiver.serializers import records, schemas
+from receiver.serializers.outputs import task_documents
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.tasks import Status
-from receiver.web import cursors, problems
+from receiver.web import cursors, problems, stored_files
 
 STEPS = 40  # of 500 deliveries in one request; for more of them, clients repeat it
 MAX_ROWS, DEFAULT_ROWS = 200, 50  # rows of one page
+ANY_TYPE = "/".join("**")  # of content; written in one piece, it would begin a comment in SQL
+OWN_STATUSES = (*Status, GIVEN_UP)
+REPAIRABLE = (State.DEAD.value, State.DELIVERED.value)  # the states that `redeliver` accepts
 ROW = "int(max=9223372036854775807)"  # the largest row key of a database
 
 
-class _Status(fields.Field[Status]):
-    """A status in our spelling or that of a provider."""
+class _Status(fields.Field[str]):
+    """A status in our spelling or that of a provider, or `given_up`."""
 
     def __init__(self) -> None:
-        super().__init__(metadata={"type": "string", "description": "In any spelling."})
+        spellings = {word for one in providers.PROVIDERS.values() for word in one.statuses}
+        known = [*OWN_STATUSES, *sorted(spellings - set(OWN_STATUSES))]
+        text = "In our spelling or in that of a provider; `given_up`: open tasks, given up on."
+        super().__init__(metadata={"type": "string", "enum": known, "description": text})
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Status:
-        known = value if value in tuple(Status) else providers.status_for(value)
-        if known not in tuple(Status):
-            raise ValidationError(f"is unknown; use {', '.join(Status)}")
-        return Status(known)
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        known = value if value in OWN_STATUSES else providers.status_for(value)
+        if known is None:
+            raise ValidationError(f"is unknown; use {', '.join(OWN_STATUSES)}")
+        return str(known)
 
 
 class _Cursor(fields.Field[int]):
     """The row that a cursor of this kind of list refers to."""
 
     def __init__(self, kind: str) -> None:
-        metadata = {"type": "string", "description": "`next` of the previous page."}
+        text = "`next` of the previous page."
+        metadata = {"type": "string", "pattern": cursors.pattern(kind), "description": text}
         super().__init__(load_default=None, attribute="before", metadata=metadata)
         self._kind = kind
 
@@ -57,7 +66,8 @@ class _Moment(fields.Field[int]):
 
     def __init__(self) -> None:
         text = "A time as RFC 3339, or as a duration before now, such as `2d`."
-        super().__init__(metadata={"type": "string", "description": text})
+        kinds = [{"format": "date-time"}, {"pattern": "^[1-9][0-9]{0,2}[smhdw]$"}]
+        super().__init__(metadata={"type": "string", "anyOf": kinds, "description": text})
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         try:
@@ -78,6 +88,15 @@ class TaskQuery(_PageQuery):
     status = _Status()
     reference = fields.String(validate=validate.Length(1, 1000))
     account = fields.String(validate=validate.Length(1, 64))
+    provider_task_id = fields.String(validate=validate.Length(1, 1000))
+
+    @post_load
+    def selection(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return the arguments of `Lists.page_of_tasks`."""
+        status = query.pop("status", None)
+        if status == GIVEN_UP:
+            return {**query, "given_up": True}
+        return {**query, "status": None if status is None else Status(status)}
 
 
 class DeliveryQuery(_PageQuery):
@@ -97,7 +116,7 @@ class Filter(Schema):
     class Meta:
         unknown = RAISE  # marshmallow's default, repeated for the OpenAPI document
 
-    state = fields.Enum(State, by_value=True, load_default=State.DEAD)
+    state = fields.String(validate=validate.OneOf(REPAIRABLE), load_default=State.DEAD.value)
     hook = fields.String(validate=validate.Length(1, 200))
     provider = fields.String(validate=validate.OneOf(sorted(providers.PROVIDERS)))
     status = fields.String(validate=validate.Length(1, 40))
@@ -110,16 +129,29 @@ class Filter(Schema):
 def blueprint(ingest: Ingest) -> Blueprint:
     """Return the routes below /api that require only the record."""
     routes = Blueprint("api", __name__)
-    store, hooks = ingest.store, ingest.hooks
     routes.register_error_handler(ValidationError, problems.not_valid)
+    _serve_tasks(routes, ingest)
+    _serve_deliveries(routes, ingest)
+    return routes
+
+
+def _serve_tasks(routes: Blueprint, ingest: Ingest) -> None:
+    store, hooks = ingest.store, ingest.hooks
 
     @routes.get("/api/tasks")
-    @described(RouteSpec(answers={200: schemas.TasksDocument}, query=TaskQuery, refuses=(422,)))
+    @described(
+        RouteSpec(
+            answers={200: schemas.TasksDocument},
+            query=TaskQuery,
+            refuses=(422,),
+            example="status=failed&limit=50",
+        )
+    )
     def tasks() -> Response:
         """A page of tasks, newest first."""
         page = store.lists.page_of_tasks(**_loaded(TaskQuery()))
         following = cursors.encode("tasks", page.next)
-        return jsonify(tasks=[task_json(task) for task in page.rows], next=following)
+        return jsonify(tasks=task_documents(store, page.rows), next=following)
 
     @routes.get("/api/tasks/<task_id>")
     @described(RouteSpec(answers={200: schemas.HistoryDocument}, refuses=(404,)))
@@ -127,9 +159,32 @@ def blueprint(ingest: Ingest) -> Blueprint:
         """One task with everything on record about it."""
         return jsonify(records.history_json(store.queries.history(task_id), hooks))
 
+    @routes.get("/api/tasks/<task_id>/files/<path:index>")
+    @described(RouteSpec(answers={200: ANY_TYPE, 206: ANY_TYPE}, refuses=(404, 416)))
+    def file(task_id: str, index: str) -> WerkzeugResponse:
+        """The downloaded file of an output; `href` in the outputs of a task refers to it.
+
+        Only files in a folder of the web process's machine are served. A file in a bucket has its
+        address in `file`.
+        """
+        pictures = store.queries.pictures([task_id]).get(task_id, [])
+        files = [picture.file for picture in pictures if picture.file.media_index == index]
+        if not files:
+            raise NotFound(f"task {task_id} has no file {index}; see GET /api/tasks/{task_id}")
+        return stored_files.serve(files[0])
+
+
+def _serve_deliveries(routes: Blueprint, ingest: Ingest) -> None:
+    store, hooks = ingest.store, ingest.hooks
+
     @routes.get("/api/deliveries")
     @described(
-        RouteSpec(answers={200: schemas.DeliveriesDocument}, query=DeliveryQuery, refuses=(422,))
+        RouteSpec(
+            answers={200: schemas.DeliveriesDocument},
+            query=DeliveryQuery,
+            refuses=(422,),
+            example="state=dead",
+        )
     )
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
@@ -157,16 +212,14 @@ def blueprint(ingest: Ingest) -> Blueprint:
     )
     def replay(callback_id: int) -> Response:
         """Parse and record a stored callback again, and optionally accept a mismatch."""
-        accept = _loaded(ReplayQuery(unknown=EXCLUDE))["accept"]
+        accept = _loaded(ReplayQuery())["accept"]
         try:
             return jsonify(outcome=ingest.replay(callback_id, accept=accept))
         except NotAMismatch as refusal:
             return problems.problem(409, str(refusal))
         except RequestRefused as refusal:
             detail = f"callback {callback_id} still cannot be interpreted: {refusal}"
-            return problems.problem(422, detail)
-
-    return routes
+            return problems.problem(409, detail)
 
 
 def redelivery(ingest: Ingest) -> Blueprint:
@@ -179,6 +232,7 @@ def redelivery(ingest: Ingest) -> Blueprint:
         RouteSpec(
             answers={200: schemas.RedeliveryDocument, 202: schemas.RedeliveryDocument},
             body=(Filter,),
+            example={"hook": "mail", "since": "2d", "dry_run": True},
             refuses=(413, 422),
         )
     )
@@ -189,9 +243,8 @@ def redelivery(ingest: Ingest) -> Blueprint:
         """
         values: dict[str, Any] = Filter().load(_document())
         dry_run = values.pop("dry_run")
+        values["state"] = State(values["state"])
         selection, now = DeliverySelection(**values), now_ms()
-        if selection.state not in (State.DEAD, State.DELIVERED):
-            raise ValidationError({"state": ["use dead or delivered"]})
         redelivered, no_more_due = first_steps(
             repair.redeliver(ingest.store, selection, now, dry_run=dry_run)
         )

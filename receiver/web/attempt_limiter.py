@@ -55,9 +55,7 @@ class AttemptLimiter:
     ) -> None:
         self._allowance, self._max_senders = Allowance(kind, burst, per_second), max_senders
         self._store, self._key = store, hashlib.sha256(key.encode()).digest()
-        self._used: OrderedDict[str, tuple[float, float]] = (
-            OrderedDict()
-        )  # used, and the time
+        self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()  # used, and the time
         self._unmerged: dict[str, tuple[float, float]] = {}
         self._lock = Lock()
         self._store_access = Lock()  # held during a merge or a read

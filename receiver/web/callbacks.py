@@ -27,18 +27,35 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import OutcomeDocument
-from receiver.signing import callback_urls
+from receiver.signing import callback_urls, standard_webhooks
 from receiver.tasks import Outcome, Trust
 from receiver.text import content_encoding, limits
 from receiver.text.display import redacted
 
+_SIGNATURE_FORMAT = (
+    "One or more signatures, separated by spaces: `v1,` and the Base64 of the HMAC-SHA256 of "
+    "`<webhook-id>.<webhook-timestamp>.<body>`."
+)
+SIGNATURE = {
+    standard_webhooks.ID: ("The id of the message; repetitions have the same one.", "^[!-~]+$"),
+    standard_webhooks.TIMESTAMP: ("When it was sent, in Unix seconds.", "^[0-9]{1,12}$"),
+    standard_webhooks.SIGNATURE: (
+        _SIGNATURE_FORMAT,
+        "^v1,[A-Za-z0-9+/]{43}=( v1,[A-Za-z0-9+/]{43}=)*$",
+    ),
+}
 CALLBACK_SPEC = RouteSpec(
     answers={200: OutcomeDocument},
     refuses=(400, 401, 404, 413, 422, 429),
     body=providers.callback_schemas(),
+    signature=SIGNATURE,
+    example={"task_id": "8283…", "task_status": "processing"},
 )
 PROBE_SPEC = RouteSpec(
-    answers={200: "text/plain"}, refuses=(400, 401, 404, 413, 429), needs_record=False
+    answers={200: "text/plain"},
+    refuses=(400, 401, 404, 413, 429),
+    signature=SIGNATURE,
+    needs_record=False,
 )
 DOCTOR_SPEC = RouteSpec(
     answers={200: "text/plain"}, refuses=(400, 404, 413, 429), needs_record=False

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
-from importlib import resources
 from inspect import getdoc
 from typing import Any
 
@@ -23,7 +21,24 @@ from receiver.providers import PROVIDERS, callback_schemas
 from receiver.serializers import route_spec
 from receiver.serializers.route_spec import Kind, RouteSpec
 from receiver.serializers.schemas import EventDocument, ProblemDocument
+from receiver.web.callbacks import SIGNATURE
 
+# A value that is stored and returned unchanged. Not every database can store NUL.
+_NO_NUL = r"^[^\u0000]*$"
+_ANY_VALUE = {"$ref": "#/components/schemas/JsonValue"}
+JSON_VALUE = {
+    "description": "Any JSON value without NUL in its strings.",
+    "anyOf": [
+        {"type": ["null", "boolean", "number"]},
+        {"type": "string", "pattern": _NO_NUL},
+        {"type": "array", "items": _ANY_VALUE},
+        {
+            "type": "object",
+            "propertyNames": {"pattern": _NO_NUL},
+            "additionalProperties": _ANY_VALUE,
+        },
+    ],
+}
 TOKEN = "apiToken"  # noqa: S105 - the name of the scheme
 PROBLEM = "application/problem+json"
 ACCEPTED = "Accepted. After any other response, the request is repeated."
@@ -36,21 +51,42 @@ REQUEST_ID = {
         "schema": {"type": "string"},
     }
 }
+LOCAL_URL = "http://127.0.0.1:8000"  # in examples, if PUBLIC_URL is unset
+# Redoc writes its styles into the page. Nothing is loaded from another server.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# The parts of the documentation in order: name, description, and the paths that belong to it.
+TAGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("Tasks", "Create tasks, and read them with their results.", ("/api/tasks",)),
+    ("Deliveries", "The deliveries of events to hooks.", ("/api/deliveries",)),
+    ("Messages", "Stored callbacks and other messages of providers.", ("/api/callbacks",)),
+    ("Callbacks", "Where providers send their callbacks.", ("/callbacks",)),
+    ("Monitoring", "The state of this server.", ("/healthz", "/readyz", "/metrics")),
+    ("Documentation", "This documentation.", ("/openapi.json", "/docs")),
+)
 ABOUT = """Receives the callbacks of AI tasks, records each status change exactly once, and runs
 hooks. Times are in UTC, as in RFC 3339. Later releases may add members to responses: ignore members
 that you do not know."""
 
 
-def blueprint() -> Blueprint:
-    """Return the routes `/openapi.json` and `/docs`."""
-    routes = Blueprint("openapi", __name__, template_folder="templates")
-    style = resources.files("receiver.web").joinpath("templates", "docs.css").read_text()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
+def blueprint(public_url: str | None = None) -> Blueprint:
+    """Return the routes `/openapi.json` and `/docs`. `public_url` is where this server is reached.
+
+    The page is rendered by Redoc, whose files are served by this server; see its README.txt.
+    """
+    routes = Blueprint(
+        "openapi",
+        __name__,
+        template_folder="templates",
+        static_folder="static/docs",
+        static_url_path="/static/docs",
+    )
 
     @cache
     def document() -> dict[str, Any]:  # not created before every route is registered
-        return openapi(current_app)
+        return openapi(current_app, public_url)
 
     @routes.get("/openapi.json")
     @route_spec.described(RouteSpec(answers={200: "application/json"}, needs_record=False))
@@ -62,15 +98,23 @@ def blueprint() -> Blueprint:
     @route_spec.described(RouteSpec(answers={200: "text/html"}, needs_record=False))
     def docs() -> Response:
         """Return this documentation as a page."""
-        page = render_template("docs.html", document=document(), style=style, shape=shape)
-        headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
-        return Response(page, mimetype="text/html", headers=headers)
+        response = Response(render_template("docs.html"), mimetype="text/html")
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+    @routes.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
     return routes
 
 
-def openapi(app: Flask) -> dict[str, Any]:
-    """Return the OpenAPI document of all routes of this application."""
+def openapi(app: Flask, public_url: str | None = None) -> dict[str, Any]:
+    """Return the OpenAPI document of the routes of this application that programs use."""
+    servers = [{"url": "/", "description": "The server of this document."}]
+    if public_url is not None:
+        servers.insert(0, {"url": public_url, "description": "Its public address."})
     plugin = MarshmallowPlugin(schema_name_resolver=_name)
     spec = APISpec(
         title="Callback Receiver",
@@ -78,34 +122,46 @@ def openapi(app: Flask) -> dict[str, Any]:
         openapi_version="3.1.0",
         plugins=[plugin],
         info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        servers=servers,
     )
+    for tag, description, _ in TAGS:
+        spec.tag({"name": tag, "description": description})
     spec.components.security_scheme(TOKEN, {"type": "http", "scheme": "bearer"})
+    spec.components.schema("JsonValue", JSON_VALUE)
     for schema in (*callback_schemas(), EventDocument):
         spec.components.schema(_name(schema), schema=schema)
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+    described = [
+        (rule, route)
+        for rule in app.url_map.iter_rules()
+        if (route := route_spec.of(app.view_functions[rule.endpoint])) is not None
+    ]
+    for rule, route in sorted(described, key=lambda one: (_tag_number(one[0]), one[0].rule)):
+        methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}, reverse=True)
         view = app.view_functions[rule.endpoint]
-        methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
-        operations = {method.lower(): _operation(rule, view, method) for method in methods}
-        spec.path(path=re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule), operations=operations)
+        operations = {
+            method.lower(): _operation(rule, route, view, method, public_url or LOCAL_URL)
+            for method in methods
+        }
+        spec.path(path=_path(rule), operations=operations)
     webhooks = _webhooks()
     for webhook in webhooks.values():
         plugin.operation_helper(operations=webhook)
     return {**spec.to_dict(), "webhooks": webhooks}
 
 
-def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, Any]:
+def _operation(
+    rule: Rule, route: RouteSpec, view: Callable[..., Any], method: str, server: str
+) -> dict[str, Any]:
     summary, _, more = (getdoc(view) or "").partition("\n\n")
-    route = route_spec.of(view)
     operation: dict[str, Any] = {
         "operationId": f"{rule.endpoint}.{method}".replace(".", "_").lower(),
         "summary": " ".join(summary.split()),
         "description": more,
-        "tags": [str(rule.endpoint).partition(".")[0]],
+        "tags": [TAGS[_tag_number(rule)][0]],
         "parameters": list(_parameters(rule, route)),
+        "responses": dict(_responses(rule, route)),
+        "x-codeSamples": [{"lang": "Shell", "label": "curl", "source": _curl(rule, route, server)}],
     }
-    if route is None:  # a page of the dashboard
-        return {**operation, "responses": {"default": {"description": "A page."}}}
-    operation["responses"] = dict(_responses(rule, route))
     if route.body:
         operation["requestBody"] = _request_body(*route.body)
     if _needs_token(rule):
@@ -113,14 +169,52 @@ def _operation(rule: Rule, view: Callable[..., Any], method: str) -> dict[str, A
     return operation
 
 
-def _parameters(rule: Rule, route: RouteSpec | None) -> Iterator[dict[str, Any]]:
+def _curl(rule: Rule, route: RouteSpec, server: str) -> str:
+    """Return an example of the request, with names in capitals where values are inserted."""
+    path = re.sub(r"\{(\w+)\}", lambda name: name[1].upper(), _path(rule))
+    is_query = isinstance(route.example, str)
+    query = f"?{route.example}" if is_query and route.example else ""
+    lines = [f"curl '{server}{path}{query}'"]
+    if _needs_token(rule):
+        lines.append('-H "Authorization: Bearer $API_TOKEN"')
+    if rule.methods and "POST" in rule.methods:
+        lines.append("-X POST" if is_query else "-H 'Content-Type: application/json'")
+        lines += [f"-H '{name}: {name.upper()}'" for name in route.headers]
+    if "token>" not in rule.rule:
+        lines += [f"-H '{name}: {name.upper()}'" for name in route.signature]
+    if not is_query:
+        lines.append(f"-d '{json.dumps(route.example, ensure_ascii=False)}'")
+    return " \\\n  ".join(lines)
+
+
+def _path(rule: Rule) -> str:
+    return re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule)
+
+
+def _tag_number(rule: Rule) -> int:
+    """Return the position of the tag of a route in TAGS."""
+    found = (i for i, (_, _, prefixes) in enumerate(TAGS) if rule.rule.startswith(prefixes))
+    return next(found, len(TAGS) - 1)
+
+
+def _parameters(rule: Rule, route: RouteSpec) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"<(?:[^<>]*:)?(\w+)>", rule.rule):
         yield {"in": "path", "name": name, "required": True, "schema": _path_schema(rule, name)}
-    if route is not None and route.query is not None:
+    if route.query is not None:
         yield {"in": "query", "schema": route.query}
-    for name, meaning in (route.headers if route else {}).items():
-        schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
+    for name, meaning in route.headers.items():
+        # A header has no spaces at its ends.
+        schema = {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"}
         yield {"in": "header", "name": name, "description": meaning, "schema": schema}
+    if "token>" not in rule.rule:
+        yield from _header_parameters(route.signature)
+
+
+def _header_parameters(headers: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    for name, (meaning, pattern) in headers.items():
+        schema = {"type": "string", "pattern": pattern}
+        required = {"in": "header", "name": name, "required": True}
+        yield {**required, "description": meaning, "schema": schema}
 
 
 def _path_schema(rule: Rule, name: str) -> dict[str, Any]:
@@ -166,23 +260,6 @@ def _name(schema: Any) -> str:
     return kind.__name__.removesuffix("Document")
 
 
-def shape(schema: dict[str, Any]) -> str:
-    """Return a short description of a schema for the page."""
-    if "$ref" in schema:
-        return str(schema["$ref"]).rpartition("/")[2]
-    for several in ("anyOf", "oneOf"):
-        if several in schema:
-            return " or ".join(shape(option) for option in schema[several])
-    if "enum" in schema:
-        return " | ".join(map(str, schema["enum"]))
-    kind = schema.get("type", "anything")
-    kinds = kind if isinstance(kind, list) else [kind]
-    if "array" in kinds and "items" in schema:
-        return f"list of {shape(schema['items'])}"
-    shown = " or ".join(kinds)
-    return f"{shown} ({schema['format']})" if "format" in schema else shown
-
-
 def _webhooks() -> dict[str, Any]:
     """Return the requests that providers send to us, and that hooks send to others."""
     return {
@@ -205,6 +282,7 @@ def _webhooks() -> dict[str, Any]:
                 "summary": "Sent by a hook of type webhook when the status of a task changes.",
                 "description": "Signed by the Standard Webhooks scheme. The same event may be sent "
                 "more than once, always with the same webhook-id.",
+                "parameters": list(_header_parameters(SIGNATURE)),
                 "requestBody": _request_body(EventDocument),
                 "responses": {"2XX": {"description": ACCEPTED}},
             }

@@ -31,6 +31,10 @@ REQUEST_ID = "X-Request-Id"
 # The prefixes of the paths for which the API token is checked.
 CHECKED_PATHS = ("/api", "/metrics", "/readyz")
 REFUSED = "Send the API token: `Authorization: Bearer …`."
+DISABLED = (
+    "The API is disabled, because API_TOKEN is not set. Set it for the web process and restart it, "
+    "then send `Authorization: Bearer …` with its value."
+)
 DASHBOARD = "/dashboard"
 SESSION_LIFETIME = 43_200  # seconds
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
@@ -147,7 +151,8 @@ def token_check(token: str | None) -> Callable[[], Response | None]:
         if g.has_api_token or not (is_required or is_wrong):
             return None
         g.unproven = "api_token"
-        return problem(401, REFUSED, headers={"WWW-Authenticate": 'Bearer realm="api"'})
+        detail = REFUSED if expected else DISABLED
+        return problem(401, detail, headers={"WWW-Authenticate": 'Bearer realm="api"'})
 
     return check
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from sandbox.components import components
 from sandbox.engine import CreateRequest, TooManyRunningError
-from sandbox.providers import kling_legacy, request_fields
+from sandbox.providers import input_pictures, kling_legacy, request_fields
 from sandbox.providers.create_faults import accepted
 from sandbox.providers.kling_envelope import success
 from sandbox.providers.request_fields import ApiError
@@ -21,15 +21,19 @@ if TYPE_CHECKING:
 
 NAME = "appypie"
 SUBSCRIPTION_KEY = "sandbox-appypie-key"  # public on purpose, like Kling's
+KEY_HEADER = "Ocp-Apim-Subscription-Key"
+PREFIXES = ("/kling-ai-", "/lumalabs-ai-")
 MODEL = "kolors-virtual-try-on-v1"
-KNOWN = ("human_image", "cloth_image", "callback_url")
+# The table of the documentation calls the garment `image_tail`; its samples call it `cloth_image`.
+GARMENTS = ("cloth_image", "image_tail")
+KNOWN = ("human_image", *GARMENTS, "callback_url")
 
 routes = Blueprint(NAME, __name__)
 
 
 @routes.before_request
 def guard() -> None:
-    key = request.headers.get("Ocp-Apim-Subscription-Key")
+    key = request.headers.get(KEY_HEADER)
     if not key:
         raise ApiError(401, "Access denied due to missing subscription key.")
     if key != SUBSCRIPTION_KEY:
@@ -51,6 +55,7 @@ def create() -> Response:
 
 
 @routes.post("/kling-ai-polling/v1/getVirtualTryOnStatus")
+@routes.post("/lumalabs-ai-polling/v1/getStatus")  # documented as the base URL of polling
 def status() -> Response:
     task_id = _body().get("task_id")
     if not isinstance(task_id, str) or not task_id:
@@ -84,12 +89,13 @@ def _order(body: dict[str, Any]) -> CreateRequest:
     # The handling of unknown keys is not documented; rejecting them reveals mistakes.
     for field in sorted(body.keys() - set(KNOWN)):
         raise ApiError(400, f"{field} is not a parameter.")
+    garment = next((field for field in GARMENTS if body.get(field)), GARMENTS[0])
     try:
         return CreateRequest(
             provider=NAME,
             model=MODEL,
-            human=request_fields.picture(body, "human_image", components().url),
-            cloth=request_fields.picture(body, "cloth_image", components().url),
+            human=request_fields.picture(body, "human_image", input_pictures.source()),
+            cloth=request_fields.picture(body, garment, input_pictures.source()),
             callback_url=request_fields.web_address(body, "callback_url"),
         )
     except request_fields.FieldError as wrong:

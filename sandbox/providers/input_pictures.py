@@ -5,17 +5,35 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from dataclasses import dataclass
+from importlib import resources
 from urllib.parse import urlsplit
 
 import requests
 import requests_hardened
 from PIL import Image
+from requests_hardened.ip_filter import InvalidIPAddress
+
+from sandbox.components import components
 
 MOST_BYTES = 10 * 1024 * 1024
 LEAST_SIDE = 300
 MOST_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG")
 FETCH_TIMEOUT = (3.0, 10.0)
+# Domains reserved for documentation (RFC 2606), and the pictures that the samples on the vendors'
+# pages name. The sandbox has a picture of its own for these, so that each sample runs unchanged.
+DOCUMENTATION_DOMAINS = ("example", "example.com", "example.net", "example.org")
+PICTURES_OF_SAMPLES = (
+    "https://p1-kling.klingai.com/kcdn/cdn-kcdn112452/kling-qa-test/",
+    "https://pub-582b7213209642b9b995c96c95a30381.r2.dev/",
+    "https://storage.googleapis.com/imagesai.appypie.com/testing/",
+)
+PERSON, GARMENT = "person.jpg", "garment.png"
+PRIVATE_ADDRESS = (
+    "could not be fetched: its host has no public address; start the sandbox with "
+    "`sandbox serve --allow-private` to fetch it"
+)
 # Only public addresses: otherwise the sandbox would give access to the network in which it runs.
 PUBLIC = requests_hardened.Manager(
     requests_hardened.Config(
@@ -31,12 +49,72 @@ class InputError(ValueError):
     """The picture cannot be used. The message gives the reason without naming the field."""
 
 
-def read(value: str, own_url: str) -> bytes:
-    """Return the picture in `value` (raw Base64 or a URL); raise InputError."""
-    is_url = value.startswith(("http://", "https://"))
-    content = _fetch(value, own_url) if is_url else _decode(value)
-    check(content)
-    return content
+@dataclass(frozen=True)
+class PictureSource:
+    """Reads input pictures. `own_url`: the URL of the sandbox, which is always fetched."""
+
+    own_url: str
+    allow_private: bool = False  # fetch from private and loopback addresses too
+
+    def read(self, value: str, sample_name: str) -> bytes:
+        """Return the picture in `value` (raw Base64 or a URL).
+
+        `sample_name` names the picture that replaces one of the vendors' samples. Raises
+        InputError.
+        """
+        if not value.startswith(("http://", "https://")):
+            content = _decode(value)
+        elif _is_of_a_sample(value):
+            content = sample(sample_name)
+        else:
+            content = self._fetch(value)
+        check(content)
+        return content
+
+    def _fetch(self, url: str) -> bytes:
+        try:
+            with self._session_for(url) as session:
+                # a proxy would connect to addresses that the filter does not see
+                session.trust_env = False
+                with session.get(
+                    url, timeout=FETCH_TIMEOUT, allow_redirects=False, stream=True
+                ) as answer:
+                    return _at_most(answer)
+        except InputError:
+            raise
+        except InvalidIPAddress:
+            raise InputError(PRIVATE_ADDRESS) from None
+        except requests.Timeout:
+            raise InputError("could not be fetched: its host did not respond in time") from None
+        except (requests.exceptions.InvalidURL, ValueError):
+            raise InputError("could not be fetched: its URL is invalid") from None
+        except requests.RequestException:
+            raise InputError("could not be fetched: its host cannot be reached") from None
+
+    def _session_for(self, url: str) -> requests.Session:
+        if self.allow_private or urlsplit(url)[:2] == urlsplit(self.own_url)[:2]:
+            return requests.Session()
+        public: requests.Session = PUBLIC.get_session()
+        return public
+
+
+def source() -> PictureSource:
+    """Return the one of the sandbox that serves the current request."""
+    return PictureSource(components().url, components().allow_private)
+
+
+def sample(name: str) -> bytes:
+    """Return one of the two sample pictures of the sandbox, PERSON or GARMENT."""
+    return (resources.files("sandbox") / "images" / name).read_bytes()
+
+
+def _is_of_a_sample(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    is_reserved = any(f".{host}".endswith(f".{domain}") for domain in DOCUMENTATION_DOMAINS)
+    return is_reserved or url.startswith(PICTURES_OF_SAMPLES)
 
 
 def check(content: bytes) -> None:
@@ -67,27 +145,6 @@ def _decode(value: str) -> bytes:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise InputError("is neither a URL nor valid Base64") from None
-
-
-def _fetch(url: str, own_url: str) -> bytes:
-    try:
-        with _session_for(url, own_url) as session:
-            # a proxy would connect to addresses that the filter does not see
-            session.trust_env = False
-            with session.get(
-                url, timeout=FETCH_TIMEOUT, allow_redirects=False, stream=True
-            ) as answer:
-                return _at_most(answer)
-    except InputError:
-        raise
-    except (requests.RequestException, ValueError) as fault:
-        raise InputError(f"could not be fetched: {type(fault).__name__}") from None
-
-
-def _session_for(url: str, own_url: str) -> requests.Session:
-    is_own = urlsplit(url)[:2] == urlsplit(own_url)[:2]
-    public: requests.Session = PUBLIC.get_session()
-    return requests.Session() if is_own else public
 
 
 def _at_most(answer: requests.Response) -> bytes:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, jsonify, request
 
+from sandbox.providers.request_fields import ApiError
+
 if TYPE_CHECKING:
     from werkzeug.exceptions import HTTPException
-
-    from sandbox.providers.request_fields import ApiError
 
 CODES = {  # by HTTP status
     400: (1200, 1201, 1300, 1301),
@@ -24,6 +24,8 @@ CODES = {  # by HTTP status
     503: (5001,),
     504: (5002,),
 }
+# The beginnings of the documented paths. The sandbox supports only some of the APIs below them.
+DOCUMENTED = ("/v1/images/", "/v1/videos/", "/v1/audio/", "/v1/general/", "/account/")
 HTTP_STATUS = {code: status for status, codes in CODES.items() for code in codes}
 
 
@@ -39,7 +41,14 @@ def refusal(error: ApiError) -> Response:
 
 
 def before_the_api(error: HTTPException) -> Response:
-    """Return the response of Kling's framework, without a `code`, for a URL outside of the API."""
+    """Return the response for a call that the sandbox does not support.
+
+    Paths that Kling documents get its envelope with code 1202, other paths the response of its
+    framework, which has no `code`.
+    """
+    if error.code in (404, 405) and request.path.startswith(DOCUMENTED):
+        call = f"{request.method} {request.path}"
+        return refusal(ApiError(1202, f"the sandbox does not support {call}"))
     status = HTTPStatus(error.code or HTTPStatus.NOT_FOUND)
     now = datetime.now(UTC)
     answer = jsonify(

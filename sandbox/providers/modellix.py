@@ -1,4 +1,4 @@
-"""Modellix's API: create on both spellings of its path, query, rate limit; no callbacks."""
+"""Modellix's API: create on each spelling of its path, query, models; no callbacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from sandbox.components import components
 from sandbox.engine import CreateRequest, Status, Task, TooManyRunningError
-from sandbox.providers import request_fields
+from sandbox.providers import input_pictures, request_fields
 from sandbox.providers.create_faults import accepted
 from sandbox.providers.request_fields import ApiError
 from sandbox.scenarios.scenario import FLAT_RESOURCES, PLAIN_URLS, SYNONYMS, SYNONYMS_FAILED
@@ -20,6 +20,7 @@ NAME = "modellix"
 API_KEY = "sandbox-modellix-key"  # public on purpose, like Kling's
 MODELS = ("kolors-virtual-try-on-v1", "kolors-virtual-try-on-v1-5")
 PICTURES = ("human_image", "cloth_image")
+BALANCE = 100.0  # in US dollars; nothing is ever deducted
 CATEGORIES = {
     400: "Invalid parameters",
     401: "Unauthorized",
@@ -41,7 +42,7 @@ routes = Blueprint(NAME, __name__)
 
 @routes.before_request
 def guard() -> None:
-    if request.headers.get("Authorization") != f"Bearer {API_KEY}":
+    if not _has_valid_key() and request.endpoint != f"{NAME}.{validate_key.__name__}":
         raise ApiError(401, "the API key is missing or wrong")
     if not components().modellix_limit.take():
         raise ApiError(429, f"at most {components().modellix_limit.most} requests a minute")
@@ -58,8 +59,11 @@ def refuse(error: ApiError) -> Response:
     return _refusal(error.code, CATEGORIES[error.code], error.message)
 
 
+# The form in the path, and that of the command line 0.0.5; of newer pages, and the command line
+# 0.0.6; of the command line 0.0.7. It is not known which of them the real server accepts.
 @routes.post("/api/v1/image-to-image/kling/<model>/async")
-@routes.post("/api/v1/kling/<model>/async")  # the spelling of newer pages
+@routes.post("/api/v1/kling/<model>/async")
+@routes.post("/api/v1/kling/<model>")
 def create(model: str) -> Response:
     if model not in MODELS:
         raise ApiError(404, f"model '{model}' does not exist")
@@ -78,9 +82,47 @@ def query(task_id: str) -> Response:
     return _success(queried(task))
 
 
+# The next four are called by the official command line 0.0.7, which requires these members; nothing
+# else is known of their responses.
+@routes.get("/api/v1/apikey/validate")
+def validate_key() -> Response:
+    return _success({"is_valid": _has_valid_key()})
+
+
+@routes.get("/api/v1/team/balance")
+def balance() -> Response:
+    return _success({"balance": BALANCE})
+
+
+@routes.get("/api/v1/models")
+def list_models() -> Response:
+    models = [_described(model) for model in MODELS]
+    return jsonify(code=0, message="success", data={"models": models}, models=models)
+
+
+@routes.get("/api/v1/models/kling/<model>")
+def describe_model(model: str) -> Response:
+    if model not in MODELS:
+        raise ApiError(404, f"model '{model}' does not exist")
+    return _success(_described(model))
+
+
 def before_the_api(error: HTTPException) -> Response:
     """Return the response for a URL that is no route of the API."""
     return _refusal(error.code or 404, error.name, f"{request.method} {request.path}")
+
+
+def _has_valid_key() -> bool:
+    return request.headers.get("Authorization") == f"Bearer {API_KEY}"
+
+
+def _described(model: str) -> dict[str, str]:
+    return {
+        "slug": f"kling/{model}",
+        "type": "image-to-image",
+        "docs_url": f"https://docs.modellix.ai/kling/{model}",
+        "description": "Virtual try-on",
+    }
 
 
 def _order(model: str, body: Any) -> CreateRequest:
@@ -89,7 +131,8 @@ def _order(model: str, body: Any) -> CreateRequest:
     for field in sorted(body.keys() - set(PICTURES)):
         raise ApiError(400, f"parameter '{field}' is unknown")
     try:
-        human, cloth = (request_fields.picture(body, field, components().url) for field in PICTURES)
+        source = input_pictures.source()
+        human, cloth = (request_fields.picture(body, field, source) for field in PICTURES)
     except request_fields.FieldError as wrong:
         raise ApiError(400, f"parameter '{wrong.field}' {wrong.fault}") from None
     return CreateRequest(provider=NAME, model=model, human=human, cloth=cloth)

@@ -10,6 +10,11 @@ from sandbox.providers import input_pictures
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sandbox.providers.input_pictures import PictureSource
+
+# The picture that replaces one of the vendors' samples in this field; a person in any other.
+SAMPLES = {"cloth_image": input_pictures.GARMENT, "image_tail": input_pictures.GARMENT}
+
 
 class ApiError(Exception):
     """An error response: the provider's error code, or the HTTP status if it has none."""
@@ -39,13 +44,13 @@ def text(body: Mapping[str, Any], field: str) -> str | None:
     return value
 
 
-def picture(body: Mapping[str, Any], field: str, own_url: str) -> bytes:
+def picture(body: Mapping[str, Any], field: str, source: PictureSource) -> bytes:
     """Return the picture, given as raw Base64 or as a URL."""
     value = text(body, field)
     if value is None:
         raise FieldError(field, "is required")
     try:
-        return input_pictures.read(value, own_url)
+        return source.read(value, SAMPLES.get(field, input_pictures.PERSON))
     except input_pictures.InputError as fault:
         raise FieldError(field, str(fault)) from None
 

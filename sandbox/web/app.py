@@ -5,30 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, render_template, request
+from werkzeug.exceptions import HTTPException
 
 from sandbox.providers import appypie, create_faults, kling, kling_envelope, modellix
 from sandbox.web import inbox_pages, pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flask.typing import ResponseReturnValue
-    from werkzeug.exceptions import HTTPException
 
     from sandbox.components import Components
 
 LARGEST_REQUEST = 32 * 1024 * 1024  # two pictures of 10 MB as Base64, with a margin
 POLICY = (
-    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' {url}; "
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' {url}; "
     "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
 
-# The responses to requests that match no route of a provider's API.
-BEFORE_THE_APIS: dict[str, Callable[[HTTPException], ResponseReturnValue]] = {
-    "/v1/": kling_envelope.before_the_api,
-    "/api/": modellix.before_the_api,
-    "/kling-ai-": appypie.before_the_api,
-}
+OWN_PAGES = "/_sandbox/"
 
 
 def create_app(parts: Components) -> Flask:
@@ -43,18 +37,25 @@ def create_app(parts: Components) -> Flask:
     app.register_blueprint(inbox_pages.routes)
     for provider in (kling, modellix, appypie):
         app.register_blueprint(provider.routes)
-    for status in (404, 405, 413):
-        app.register_error_handler(status, _not_here)
+    app.register_error_handler(HTTPException, _unsupported)
     app.after_request(_guarded)
     app.after_request(create_faults.spoilt)
     return app
 
 
-def _not_here(error: HTTPException) -> ResponseReturnValue:
-    for prefix, answer in BEFORE_THE_APIS.items():
-        if request.path.startswith(prefix):
-            return answer(error)
-    return render_template("error.html", error=error), error.code or 404
+def _unsupported(error: HTTPException) -> ResponseReturnValue:
+    """Return the error that the provider would send for a call that matches no route.
+
+    A browser gets a page. Kling's API has no prefix of its own, so all other calls are Kling's.
+    """
+    if request.path.startswith("/api/"):
+        return modellix.before_the_api(error)
+    if request.path.startswith(appypie.PREFIXES) or appypie.KEY_HEADER in request.headers:
+        return appypie.before_the_api(error)
+    is_browser = "text/html" in request.headers.get("Accept", "")
+    if request.path.startswith(OWN_PAGES) or (is_browser and not request.path.startswith("/v1/")):
+        return render_template("error.html", error=error), error.code or 500
+    return kling_envelope.before_the_api(error)
 
 
 def _guarded(response: Response) -> Response:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from importlib import resources
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
 from sandbox.components import components
 from sandbox.environment import lines
 from sandbox.inboxes.mrkdwn import render as render_mrkdwn
+from sandbox.providers import input_pictures
 from sandbox.scenarios.faults import ResultFault
 from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
 from sandbox.web import result_files
@@ -22,16 +22,19 @@ routes = Blueprint("pages", __name__)
 
 @routes.get("/")
 def home() -> str:
-    newest = components().engine.tasks()[:SHOWN]
     return render_template(
         "home.html",
         url=components().url,
         settings=lines(components().environment),
-        tasks=newest,
-        is_busy=any(not task.status.is_final for task in newest),
+        tasks=components().engine.tasks()[:SHOWN],
         entries=components().ledger.entries()[: -SHOWN - 1 : -1],
         scenarios=SCENARIOS.values(),
     )
+
+
+@routes.get("/_sandbox/live.js")
+def live() -> Response:
+    return Response(render_template("live.js"), mimetype="text/javascript")
 
 
 @routes.get("/_sandbox/tasks")
@@ -99,11 +102,10 @@ def _spares_url(fault: ResultFault) -> bool:
 
 @routes.get("/_sandbox/images/<name>")
 def sample(name: str) -> Response:
-    kinds = {"person.jpg": "image/jpeg", "garment.png": "image/png"}
+    kinds = {input_pictures.PERSON: "image/jpeg", input_pictures.GARMENT: "image/png"}
     if name not in kinds:
         abort(404)
-    content = (resources.files("sandbox") / "images" / name).read_bytes()
-    return Response(content, mimetype=kinds[name])
+    return Response(input_pictures.sample(name), mimetype=kinds[name])
 
 
 @routes.app_template_filter("clock")

@@ -32,7 +32,10 @@ REFUSALS = {
 }
 RETRY_AFTER = 2  # seconds
 MOVED = "試着の結果"
-PAGE = "<!doctype html><title>Sign in</title><p>Please sign in to continue."
+PAGE = (
+    '<!doctype html><html lang="en"><title>Sign in</title>'
+    "<main><h1>Sign in</h1><p>Please sign in to continue.</main>"
+)
 
 # Bodies that are served as image/png instead of the picture.
 BODIES: dict[ResultFault, Callable[[bytes], bytes]] = {

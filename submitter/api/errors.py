@@ -8,6 +8,7 @@ ApiError
 ├── ReferenceSubmitted       `once`: the reference was submitted before; nothing was sent
 ├── TemporarilyUnavailable   nothing was created: repeat the request after `retry_after` seconds
 ├── RejectedByProvider       the provider did not accept the task
+│   └── RejectedPicture      because of a picture, such as a URL that it cannot fetch
 ├── CreateOutcomeUnknown     the task may have been accepted and paid for
 ├── EarlierOutcomeUnknown the same, for an earlier request with this key; nothing was sent now
 └── TaskAlreadyRecorded      another request has recorded the task of the key
@@ -74,6 +75,10 @@ class RejectedByProvider(ApiError):
     """The provider did not accept the task; `members` contain its `code` and our `task`."""
 
 
+class RejectedPicture(RejectedByProvider):
+    """The provider did not accept a picture; `members` also contain `errors` with its field."""
+
+
 class CreateOutcomeUnknown(ApiError):
     """The task may have been accepted: do not repeat blindly. `members` contain our `task`."""
 
@@ -94,6 +99,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     ReferenceSubmitted: HTTPStatus.CONFLICT,
     TemporarilyUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     RejectedByProvider: HTTPStatus.BAD_GATEWAY,
+    RejectedPicture: HTTPStatus.UNPROCESSABLE_ENTITY,
     CreateOutcomeUnknown: HTTPStatus.BAD_GATEWAY,
     EarlierOutcomeUnknown: HTTPStatus.CONFLICT,
 }

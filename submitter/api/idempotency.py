@@ -15,8 +15,8 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver.clock import now_ms
-from receiver.deliveries import task_json
 from receiver.errors import NotFound
+from receiver.serializers.outputs import task_documents
 from receiver.stores import Store
 from receiver.stores.sql.idempotency import IdempotencyRecord, StoredResponse
 from receiver.tasks import Status, Task, new_task_id
@@ -37,7 +37,7 @@ POLL_EVERY = 0.05  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ApiReply:
-    """The reply stored for a key: a task (201), or the provider's rejection (502)."""
+    """What is stored for a key: a task (201), or the provider's rejection (422 or 502)."""
 
     status: int
     document: dict[str, Any]
@@ -102,12 +102,12 @@ class IdempotencyKeys:
         if record.held_until > now_ms():
             return None
         try:
-            return reply_of(self.store.queries.task(record.task_id))
+            return reply_of(self.store, self.store.queries.task(record.task_id))
         except NotFound:
             return None
 
 
-def reply_of(task: Task) -> ApiReply:
+def reply_of(store: Store, task: Task) -> ApiReply:
     """Return the reply for a recorded task. Raises EarlierOutcomeUnknown if it is `created`."""
     if task.status is Status.CREATED:
         raise EarlierOutcomeUnknown(
@@ -119,4 +119,4 @@ def reply_of(task: Task) -> ApiReply:
     if was_not_accepted(task):
         detail = task.reason or "the provider rejected the task"
         return ApiReply(HTTPStatus.BAD_GATEWAY, {"detail": detail, "task": task.id, "code": None})
-    return ApiReply(HTTPStatus.CREATED, task_json(task))
+    return ApiReply(HTTPStatus.CREATED, task_documents(store, [task])[0])

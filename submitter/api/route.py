@@ -14,17 +14,26 @@ from structlog.contextvars import bind_contextvars
 from receiver.config.settings import Settings
 from receiver.ingest import Ingest
 from receiver.serializers.route_spec import RouteSpec, described
-from receiver.serializers.schemas import TaskDocument
+from receiver.serializers.schemas import TaskWithMediaDocument
 from receiver.text import limits
-from submitter.api.errors import RejectedByProvider, TemporarilyUnavailable
+from submitter.api.errors import RejectedByProvider, RejectedPicture, TemporarilyUnavailable
 from submitter.api.idempotency import ApiReply, IdempotencyKeys, check_key
-from submitter.api.request_body import NewTask, read_request
+from submitter.api.request_body import documented_schemas, read_request
 from submitter.api.synchronous_create import OpenAdapter, SynchronousCreator
-from submitter.providers import open_provider
+from submitter.providers import DEFAULT_PROVIDER, open_provider
 
 LONGEST_BODY = limits.MAX_API_BODY  # bytes
 # Requests that create a task or wait for one with the same key. Other threads serve callbacks.
 MAX_REQUESTS = 10
+
+
+EXAMPLE = {
+    "provider": DEFAULT_PROVIDER,
+    "human": "https://shop.example/person.jpg",
+    "cloth": "https://shop.example/garment.png",
+    "reference": "ORDER-7",
+    "metadata": {"cart": 7},
+}
 
 
 def blueprint(
@@ -42,8 +51,9 @@ def blueprint(
     @routes.post("/api/tasks")
     @described(
         RouteSpec(
-            answers={201: TaskDocument},
-            body=(NewTask,),
+            answers={201: TaskWithMediaDocument},
+            body=documented_schemas(),
+            example=EXAMPLE,
             headers={"Idempotency-Key": "Requests with the same key create one task only."},
             refuses=(400, 409, 413, 415, 422, 502),
         )
@@ -90,6 +100,8 @@ def _slot(slots: BoundedSemaphore) -> Iterator[None]:
 def _response(reply: ApiReply) -> Response:
     """Return the task. Raises RejectedByProvider, which becomes a problem document."""
     document = dict(reply.document)
+    if reply.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        raise RejectedPicture(document.pop("detail"), document)
     if reply.status != HTTPStatus.CREATED:
         raise RejectedByProvider(document.pop("detail"), document)
     bind_contextvars(task=document["id"])

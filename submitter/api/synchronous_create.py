@@ -10,14 +10,15 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from threading import BoundedSemaphore
+from typing import Any
 
 import structlog
 from structlog.contextvars import bind_contextvars
 
 from receiver.config.settings import Settings
-from receiver.deliveries import task_json
 from receiver.errors import StoreError
 from receiver.ingest import Ingest
+from receiver.serializers.outputs import task_documents
 from receiver.stores.sql.idempotency import IdempotencyRecord
 from receiver.tasks import Task, new_task_id
 from submitter.api.errors import (
@@ -38,6 +39,7 @@ from submitter.errors import (
     OutcomeUnknown,
     ProviderError,
     TryLater,
+    WrongInput,
 )
 from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import Provider, open_provider
@@ -155,17 +157,31 @@ def _send(
     except ValueError:
         raise TaskAlreadyRecorded("the task of this key is recorded already") from None
     try:
-        return ApiReply(HTTPStatus.CREATED, task_json(creator.send(task, inputs)))
+        created = creator.send(task, inputs)
+        (document,) = task_documents(creator.ingest.store, [created])
+        return ApiReply(HTTPStatus.CREATED, document)
     except ProviderError as error:
-        members = {"code": error.code, "task": task_id}
+        members: dict[str, Any] = {"code": error.code, "task": task_id}
         if isinstance(error, TryLater | NeverReached):
             retry_after = error.retry_after if isinstance(error, TryLater) else None
             raise TemporarilyUnavailable(str(error), members, retry_after) from None
         if isinstance(error, OutcomeUnknown):
             raise CreateOutcomeUnknown(str(error), members) from None
+        field = rejected_picture(creator.adapter, error)
+        if field is not None:
+            members["errors"] = [{"field": field, "detail": error.message}]
+            return ApiReply(HTTPStatus.UNPROCESSABLE_ENTITY, {"detail": str(error), **members})
         return ApiReply(HTTPStatus.BAD_GATEWAY, {"detail": str(error), **members})
     except StoreError as error:
         raise _outcome_unknown(f"the database became unavailable ({error})", task_id) from None
+
+
+def rejected_picture(adapter: Provider, error: ProviderError) -> str | None:
+    """Return the field of the picture that the provider rejected; None if it named none."""
+    if not isinstance(error, WrongInput):
+        return None
+    named = (ours for theirs, ours in adapter.picture_fields.items() if theirs in error.message)
+    return next(named, None)
 
 
 def _outcome_unknown(problem: str, task_id: str) -> CreateOutcomeUnknown:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from receiver.errors import RequestRefused
 from receiver.providers.json_body import decode_strictly
+from submitter import metadata
 from submitter.batch import spreadsheet
 from submitter.errors import InputError
 from submitter.pictures.inputs import check_texts
 from submitter.providers import DEFAULT_PROVIDER, PROVIDERS
 from submitter.settings import DEFAULT_ACCOUNT
 
-COLUMNS = ("reference", "human", "cloth", "cloth2", "model", "account", "provider")
+COLUMNS = ("reference", "human", "cloth", "cloth2", "model", "account", "provider", "metadata")
 REQUIRED = ("reference", "human", "cloth")
 MAY_BE_NUMBERS = ("reference", "model", "account")  # in JSONL
 EXACT_BELOW = 2**53  # floats below represent integers exactly
@@ -45,6 +46,7 @@ class Row:
     provider: str
     account: str
     model: str | None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,16 @@ def _row(line: int, entry: Entry, defaults: Defaults) -> Row:
         provider=provider,
         account=_value(entry, "account") or defaults.account,
         model=model,
+        metadata=_metadata(entry),
     )
+
+
+def _metadata(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a row: an object in JSONL, or its text as JSON."""
+    given = entry.get("metadata")
+    if not isinstance(given, str):
+        return metadata.check(given)
+    return metadata.parse(given) if given.strip() else {}
 
 
 def _cloth(entry: Mapping[str, Any]) -> Iterable[str]:

@@ -87,7 +87,7 @@ class AccountBatch:
             earlier = submitted_before(self._store, row.reference, row.provider)
             if earlier is None:
                 given = (row.human, row.cloth, row.reference, row.model)
-                inputs = prepare_inputs(self.creator.adapter, *given, self.folder)
+                inputs = prepare_inputs(self.creator.adapter, *given, self.folder, row.metadata)
                 with self._store.database.alone():  # two files may contain the same reference
                     earlier = submitted_before(self._store, row.reference, row.provider)
                     task = earlier or self.creator.record_task(inputs)

@@ -63,10 +63,10 @@ def batch_(
 ) -> None:
     """Submit every row of FILE, CSV with a header or JSONL; safe to run again.
 
-    Columns: reference, human, cloth; optional: cloth2, model, account, provider. One cell may also
-    contain two garments, separated by a semicolon. Paths are relative to the file. A reference that
-    was submitted before is skipped. Spreadsheet exports work without changes, with any common
-    separator, encoding and line ending.
+    Columns: reference, human, cloth; optional: cloth2, model, account, provider,
+    metadata. One cell may also contain two garments, separated by a semicolon. Paths are relative
+    to the file. A reference that was submitted before is skipped. Spreadsheet exports work without
+    changes, with any common separator, encoding and line ending.
     """
     defaults = Defaults(provider, account, model)
     rows, bad_rows = read(file, defaults, encoding, lambda line: print_errors([line]))

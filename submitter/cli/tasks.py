@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from receiver import providers
 from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console.find_task import find_task
-from receiver.deliveries import File, Notice
-from receiver.errors import RequestRefused
-from receiver.events import Media
+from receiver.deliveries import Notice
+from receiver.serializers.outputs import files_of_history, media_of_history
 from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
-from receiver.tasks import Outcome, Status, Task
-from receiver.text.display import elapsed, rfc3339
+from receiver.tasks import Status, Task
+from receiver.text.display import elapsed, json_readable, redacted, rfc3339
 from submitter.cli.group import (
     EXIT_FAILED,
     account,
     as_json,
+    metadata,
     model,
     print_errors,
     print_json,
@@ -42,7 +40,6 @@ from submitter.task_creation import TaskCreator, check_once, open_or_recent
 from submitter.text import readable
 
 LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
-ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
 
 
 @click.command("submit")
@@ -59,6 +56,7 @@ ACCEPTED = (Outcome.RECORDED, Outcome.DUPLICATE)
 @click.option(
     "--once", is_flag=True, help="Refuse if a task with this reference was submitted before."
 )
+@metadata
 @model
 @account
 @click.option("--wait", is_flag=True, help="Wait until the task has ended.")
@@ -79,6 +77,7 @@ def submit(
     cloth: tuple[str, ...],
     reference: str | None,
     once: bool,
+    metadata: dict[str, Any],
     model: str | None,
     account: str,
     wait: bool,
@@ -92,7 +91,7 @@ def submit(
     if once:
         check_once(reference)
     with open_session_with(provider, account) as (session, adapter):
-        inputs = prepare_inputs(adapter, human, cloth, reference, model)
+        inputs = prepare_inputs(adapter, human, cloth, reference, model, metadata=metadata)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
         if not once:
             _warn_of_earlier(session.store, reference)
@@ -200,6 +199,8 @@ def task_lines(history: TaskHistory) -> Iterator[str]:
     yield f"status     {task.status}, since {rfc3339(task.updated_at)}"
     if task.reason:
         yield f"reason     {readable(task.reason)}"
+    if task.metadata:
+        yield f"metadata   {readable(redacted(json_readable(dict(task.metadata), indent=None)))}"
     if task.cost:
         yield f"cost       {readable(task.cost)} {readable(task.cost_unit)}".rstrip()
     if task.mismatched_at is not None:
@@ -230,20 +231,5 @@ def page_row(task: ListedTask) -> tuple[str, str, str, str, str]:
 
 
 def _notice(history: TaskHistory) -> Notice:
-    return Notice(history.task, history.transitions[-1], _media(history), _files(history))
-
-
-def _media(history: TaskHistory) -> tuple[Media, ...]:
-    """Return the outputs in the latest callback or response with the status of the task."""
-    for stored in reversed(history.callbacks):
-        if stored.outcome in ACCEPTED and stored.callback.body:
-            with suppress(RequestRefused):  # only an earlier version could parse it
-                event = providers.parse(stored.callback)
-                if event.status is history.task.status and event.media:
-                    return event.media
-    return ()
-
-
-def _files(history: TaskHistory) -> tuple[File, ...]:
-    deliveries = [d.id for d in history.deliveries if d.status == history.task.status]
-    return tuple(file for delivery in deliveries for file in history.files.get(delivery, ()))
+    media, files = media_of_history(history), files_of_history(history)
+    return Notice(history.task, history.transitions[-1], media, files)

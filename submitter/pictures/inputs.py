@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from receiver.errors import NotFound, StoreError
 from receiver.pictures.thumbnails import BROKEN, opened, thumbnail
 from receiver.stores import Store
+from submitter import metadata as own_data
 from submitter.errors import InputError
 from submitter.pictures import images
 from submitter.pictures.garments import prepare_garments, select_garments
@@ -21,7 +24,14 @@ from submitter.providers import Provider
 from submitter.providers.base import is_url
 
 LONGEST_TEXT = 200  # characters of a reference or of the name of a model
+# Without characters that control a terminal or the direction of text, that look like a space, or
+# that no font has.
+TEXT = (
+    r"^[^\u0000-\u001f\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f"
+    r"\u205f-\u206f\u3000\ue000-\uf8ff\ufeff\ufff0-\uffff]+$"
+)
 PICTURE_NAMES = ("human", "cloth", "cloth2")
+_TEXT = re.compile(TEXT.replace("\\ue000", "\\ud800"))  # no schema can name lone surrogates
 UNUSABLE = (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
 
 # Not structlog, which would print to the output of programs that call `submitter.submit`.
@@ -37,6 +47,7 @@ class TryOnInputs:
     reference: str | None = None
     model: str | None = None
     merged: tuple[bytes, ...] = ()  # the garments from which `cloth` was merged, if it was
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare_inputs(
@@ -46,6 +57,7 @@ def prepare_inputs(
     reference: str | None = None,
     model: str | None = None,
     folder: Path | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> TryOnInputs:
     """Check the inputs for this provider and return them. Raises InputError.
 
@@ -54,20 +66,21 @@ def prepare_inputs(
     """
     check_texts(reference, model)
     check_model(adapter, model)
+    checked_metadata = own_data.check(metadata)
     given = (cloth,) if isinstance(cloth, str) else tuple(cloth)
     garments = select_garments(given, adapter, model or adapter.default_model)
     person = images.prepare("human", images.resolve_path(human, folder))
     picture = prepare_garments(garments, folder)
     adapter.pictures.check("human", person)
     adapter.pictures.check("cloth", picture.cloth)
-    return TryOnInputs(person, picture.cloth, reference, model, picture.merged)
+    return TryOnInputs(person, picture.cloth, reference, model, picture.merged, checked_metadata)
 
 
 def check_texts(reference: str | None, model: str | None) -> None:
     """Raise InputError if a text is empty, too long or contains control characters."""
-    for field, text in (("reference", reference), ("model", model)):
-        if text is not None and not (0 < len(text) <= LONGEST_TEXT and text.isprintable()):
-            raise InputError(field, f"use 1 to {LONGEST_TEXT} printable characters")
+    for name, text in (("reference", reference), ("model", model)):
+        if text is not None and not (len(text) <= LONGEST_TEXT and _TEXT.fullmatch(text)):
+            raise InputError(name, f"use 1 to {LONGEST_TEXT} printable characters")
 
 
 def check_model(adapter: Provider, model: str | None) -> None:

@@ -16,7 +16,7 @@ from submitter.client import PATIENT, Answer, Client, Persistence
 from submitter.errors import NotFoundAtProvider
 from submitter.providers import kling_envelope
 from submitter.providers.answers import Call, Vendor
-from submitter.providers.base import CallbackPlace, PictureForm, Provider, TryOn
+from submitter.providers.base import PICTURE_FIELDS, CallbackPlace, PictureForm, Provider, TryOn
 from submitter.settings import AccountSettings
 from submitter.text import readable
 
@@ -34,6 +34,7 @@ class AppyPie(Provider):
     name = "appypie"
     key_settings = ("SUBSCRIPTION_KEY",)
     pictures = PictureForm.BASE64
+    picture_fields = PICTURE_FIELDS
     usual_seconds = 30
     callback_place = CallbackPlace(("callback_url",))
 

@@ -7,8 +7,10 @@ the same cases for every adapter; docs/adding-a-provider.md explains how to add 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
@@ -17,6 +19,10 @@ from submitter.client import Answer, Persistence
 from submitter.errors import InputError
 
 BASE64_HEAD = 4 * HEAD  # characters; more than enough to detect the type of a picture
+
+
+# The names that Kling uses, and the resellers that have the fields of its API.
+PICTURE_FIELDS = MappingProxyType({"human_image": "human", "cloth_image": "cloth"})
 
 
 class PictureForm(Enum):
@@ -114,6 +120,8 @@ class Provider(Protocol):
     # The settings that contain its keys, without the prefix: `API_KEY` is read from NAME_API_KEY.
     key_settings: tuple[str, ...]
     pictures: PictureForm
+    # The names of the pictures in its create request, and ours; its error messages use them.
+    picture_fields: Mapping[str, str] = MappingProxyType({})
     usual_seconds: int  # from the creation of a task to its end
     callback_place: CallbackPlace | None = None  # None: the provider has no callbacks
     finds_by_our_id: bool = False  # if False, a create request without a response stays unknown

@@ -19,7 +19,15 @@ from submitter.client import MEGABYTE, PATIENT, Answer, Client, Persistence
 from submitter.errors import InputError, ProviderError, UnexpectedAnswer
 from submitter.providers import kling_envelope
 from submitter.providers.answers import Call, Vendor
-from submitter.providers.base import CallbackPlace, ListedTask, Page, PictureForm, Provider, TryOn
+from submitter.providers.base import (
+    PICTURE_FIELDS,
+    CallbackPlace,
+    ListedTask,
+    Page,
+    PictureForm,
+    Provider,
+    TryOn,
+)
 from submitter.settings import AccountSettings
 from submitter.text import readable
 
@@ -105,6 +113,7 @@ class Kling(Provider):
     name = "kling"
     key_settings = ("API_KEY", "ACCESS_KEY", "SECRET_KEY")
     pictures = PictureForm.BASE64
+    picture_fields = PICTURE_FIELDS
     usual_seconds = 30  # measured: 15 to 60
     callback_place = CallbackPlace(("callback_url",))
     finds_by_our_id = True

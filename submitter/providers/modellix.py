@@ -12,7 +12,7 @@ from urllib.parse import quote
 from receiver.providers.fields import identity
 from submitter.client import ONCE, Answer, Client, Persistence
 from submitter.providers.answers import Call, Vendor
-from submitter.providers.base import PictureForm, Provider, TryOn
+from submitter.providers.base import PICTURE_FIELDS, PictureForm, Provider, TryOn
 from submitter.settings import AccountSettings
 from submitter.text import readable
 
@@ -30,6 +30,7 @@ class Modellix(Provider):
     name = "modellix"
     key_settings = ("API_KEY",)
     pictures = PictureForm.BASE64
+    picture_fields = PICTURE_FIELDS
     usual_seconds = 20
     default_model = DEFAULT_MODEL
     combining = frozenset({"kolors-virtual-try-on-v1-5"})

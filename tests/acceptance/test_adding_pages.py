@@ -26,8 +26,7 @@ HERE = re.compile(r"^# (\S+/\S+\.py)$")  # the first line of a new file states i
 
 def copy_of_the_project(folder: Path) -> Path:
     for name in OF_THE_PROJECT:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        shutil.copytree(ROOT / name, folder / name)  # with the compiled modules, which stay valid
     for name in FILES:
         shutil.copy(ROOT / name, folder / name)
     return folder

@@ -262,7 +262,10 @@ def test_blocks_that_are_not_run_contain_no_command() -> None:
         ("", "README.md"),  # the flow as a picture
         ("", "docs/architecture.md"),  # tests/unit/test_architecture.py checks it
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py checks it
+        ("js", "docs/hooks.md"),  # tests/acceptance/test_webhook_receivers.py runs it
+        ("php", "docs/hooks.md"),
         ("json", "docs/adding-a-provider.md"),
+        ("json", "docs/creating-tasks.md"),  # tests/integration/test_api_results.py has all members
         ("yaml", "docs/metrics.md"),  # Prometheus's
         ("diff", "docs/adding-a-provider.md"),
         ("diff", "docs/adding-a-hook.md"),

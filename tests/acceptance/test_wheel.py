@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.clean_venv import ROOT, clean_venv, site_packages
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.ports import free_port
 
 PACKAGES = ("receiver", "submitter", "sandbox")
+INSTALLERS = {
+    "uv": ("install",),
+    "pipx": ("run", "pipx", "install", "--backend", "uv"),
+}
 NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")
 
 
@@ -94,6 +101,57 @@ def test_the_demo_runs_from_the_wheel(venv: Path, tmp_path: Path) -> None:
     output = run(str(venv / "bin" / "sandbox"), "demo", cwd=tmp_path)
     assert output.splitlines()[-1].startswith("demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries")
     assert str(ROOT) not in output
+
+
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_it_installs_with_its_dependencies(wheel: Path, tmp_path: Path, installer: str) -> None:
+    """As a user installs it: with what the package index has."""
+    programs = tmp_path / "bin"
+    done = subprocess.run(
+        [sys.executable, "-m", "uv", "tool", *INSTALLERS[installer], str(wheel)],
+        cwd=tmp_path,
+        env=os.environ
+        | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "UV_PYTHON": sys.executable}
+        | {"UV_TOOL_DIR": str(tmp_path / "uv"), "UV_TOOL_BIN_DIR": str(programs)}
+        | {"PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(programs)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        check=False,
+    )
+    if re.search(r"failed to fetch|error sending request", done.stderr, re.IGNORECASE):
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    for program in ("receiver", "submitter", "sandbox"):
+        assert f"Usage: {program}" in run(str(programs / program), "--help", cwd=tmp_path)
+    run(str(programs / "receiver"), "migrate", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("options", [(), ("--config", "python:receiver.web.gunicorn")])
+def test_a_bare_gunicorn_names_our_settings_once(
+    venv: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    run(str(venv / "bin" / "receiver"), "migrate", cwd=tmp_path)
+    gunicorn = (str(venv / "bin" / "python"), "-m", "gunicorn", *options, "--workers", "2")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*gunicorn, "--bind", f"127.0.0.1:{free_port()}", "wsgi:app"],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: log.read_text().count("the dashboard is disabled") == 2, log.read_text)
+        process.terminate()
+        process.wait(PATIENCE)
+    finally:
+        process.kill()
+    lines = [line for line in log.read_text().splitlines() if "receiver.web.gunicorn" in line]
+    assert len(lines) == (0 if options else 1), log.read_text()
+    assert all("start it with --config python:receiver.web.gunicorn" in line for line in lines)
 
 
 @pytest.mark.parametrize("program", ["receiver", "submitter", "sandbox"])

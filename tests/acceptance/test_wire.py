@@ -19,6 +19,7 @@ from receiver.signing.callback_urls import mint
 from receiver.text.limits import MAX_BODY as LIMIT
 from receiver.web.server.callback_app import DISCONNECTED
 from sandbox.server import Sandbox
+from tests.support import processes
 from tests.support.gunicorn_processes import has_unread_bytes, launch
 from tests.support.installation import ROOT, Installation, both_stores
 from tests.support.patience import PATIENCE
@@ -206,6 +207,7 @@ def test_no_garbage_collection_scans_all_imported_objects(
     installation: Installation,
 ) -> None:
     """It would stop every callback for tens of milliseconds."""
+    installation.environment |= processes.EXECUTED  # a forked process has frozen objects
     launch(installation, "tests.support.apps.frozen:app")
     frozen, threshold = map(int, requests.get(installation.url, timeout=PATIENCE).text.split())
     assert frozen > 50_000

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
@@ -23,6 +24,7 @@ from tests.support.rich_record import picture
 from tests.support.samples import body, callback, subscription
 
 MINUTE = 60_000  # ms; a page shows a change of the record within two or three seconds
+REDELIVER = "Redeliver to pictures, for succeeded"
 HOOKS = (subscription("pictures"), subscription("mail", after="pictures"))
 
 
@@ -43,6 +45,11 @@ def end(store: SqliteStore, state: State, answer: str, folder: Path | None = Non
         files = [picture(folder)] if folder and delivery.hook == "pictures" else []
         attempt = Attempt(delivery.attempts, now, now + 20, "delivered", answer)
         store.outbox.settle(delivery, attempt, state, None, files)
+
+
+def note(page: Page) -> Locator:
+    """The text that says what an action did."""
+    return page.locator("main").get_by_role("status")
 
 
 def status_of(page: Page) -> str:
@@ -66,7 +73,7 @@ def test_a_task_is_followed_from_submission_to_its_picture(
     thumbnail = page.get_by_alt_text("Output 1 of ORDER-7")
     expect(thumbnail).to_be_visible()
     assert page.evaluate("window.sameDocument")
-    assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") == 240
+    assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") == 600
     with page.expect_navigation(url=re.compile("/dashboard/files/")):
         thumbnail.click()
     assert page.evaluate("document.images[0].naturalWidth") == 600
@@ -80,12 +87,15 @@ def test_a_dead_letter_is_redelivered_and_shown_as_delivered(
     end(store, State.DEAD, "550 no such mailbox")
     end(store, State.DELIVERED, "250 OK")
     page.goto(f"{url}/dashboard/")
-    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Dead letters").click()
-    expect(page.get_by_text("550 no such mailbox")).to_be_visible()
+    tabs = page.get_by_role("navigation", name="Pages")
+    tabs.get_by_role("link", name="Dead letters").click()
+    expect(page.get_by_text("550 no such mailbox").first).to_be_visible()
     page.get_by_role("button", name="to pictures").click()
-    expect(page.get_by_role("status")).to_contain_text("is due again")
+    expect(note(page)).to_contain_text("is due again")
     (delivery,) = store.lists.deliveries(hook="pictures")
     assert delivery.state is State.PENDING
+    expect(page.get_by_text("No dead letters.")).to_be_visible()  # on the same page
+    tabs.get_by_role("link", name="Deliveries").click()
     row = page.locator(f"#delivery-{delivery.id}")
     expect(row).to_contain_text("pending")
     end(store, State.DELIVERED, "250 OK this time")
@@ -101,10 +111,10 @@ def test_many_deliveries_are_redelivered_after_a_dry_run(
     page.goto(f"{url}/dashboard/dead")
     page.get_by_role("link", name="Redeliver many").click()
     page.get_by_role("button", name="Count").click()
-    expect(page.get_by_role("status")).to_contain_text("1 delivery will be due again")
+    expect(note(page)).to_contain_text("1 delivery will be due again")
     assert store.lists.deliveries(hook="pictures")[0].state is State.DEAD
     page.get_by_role("button", name="Redeliver 1").click()
-    expect(page.get_by_role("status")).to_contain_text("Redelivered: 1.")
+    expect(note(page)).to_contain_text("Redelivered: 1.")
     assert store.lists.deliveries(hook="pictures")[0].state is State.PENDING
 
 
@@ -163,7 +173,7 @@ def test_a_test_event_is_requested_and_shown_as_delivered(
         page.goto(f"{url}/dashboard/endpoints")
         card = page.locator("#hook-chat")
         page.get_by_role("button", name="Send a test event to chat").click()
-        expect(page.get_by_role("status")).to_contain_text("A worker will send a test event")
+        expect(note(page)).to_contain_text("A worker will send a test event")
         expect(card).to_contain_text("waiting for a worker. No worker is running. Start one.")
         expect(page.get_by_role("button", name="Send a test event to chat")).to_have_count(0)
         page.evaluate("window.sameDocument = true")
@@ -186,10 +196,10 @@ def test_a_test_event_is_requested_and_shown_as_delivered(
 def test_an_endpoint_is_paused_and_resumed(page: Page, url: str, store: SqliteStore) -> None:
     page.goto(f"{url}/dashboard/endpoints")
     page.get_by_role("button", name="Pause mail").click()
-    expect(page.get_by_role("status")).to_contain_text("mail is paused")
+    expect(note(page)).to_contain_text("mail is paused")
     assert store.endpoints.of("mail").circuit(now_ms()) is Circuit.PAUSED
     page.get_by_role("button", name="Resume mail").click()
-    expect(page.get_by_role("status")).to_contain_text("mail is resumed")
+    expect(note(page)).to_contain_text("mail is resumed")
 
 
 def test_a_paused_page_does_not_change(page: Page, url: str, store: SqliteStore) -> None:
@@ -198,7 +208,7 @@ def test_a_paused_page_does_not_change(page: Page, url: str, store: SqliteStore)
     page.clock.install()  # so that the test can advance the page's time
     page.goto(f"{url}/dashboard/tasks/t1")
     page.get_by_role("button", name="Live").click()
-    paused = page.get_by_role("button", name="Paused")
+    paused = page.get_by_role("button", name="Live", exact=True)
     expect(paused).to_have_attribute("aria-pressed", "false")
     receive(store, "processing")
     page.on("request", lambda sent: followed.append(sent.url) if "x-live" in sent.headers else None)
@@ -219,13 +229,70 @@ def test_open_details_and_keyboard_focus_survive_a_change(
     end(store, State.DEAD, "no")
     page.goto(f"{url}/dashboard/tasks/t1")
     page.locator("summary").last.click()
-    page.get_by_role("button", name="Redeliver to pictures").focus()
+    page.get_by_role("button", name=REDELIVER).focus()
     end(store, State.DELIVERED, "250 OK")  # the mail, which waited for the pictures
     store.inbox.quarantine(callback(b"{}", "t1", received_at=now_ms()), "not the protocol")
     expect(page.get_by_text("250 OK").first).to_be_visible()
     expect(page.locator("details.message")).to_have_count(3)
-    assert page.evaluate("document.activeElement.ariaLabel") == "Redeliver to pictures"
+    assert page.evaluate("document.activeElement.ariaLabel") == REDELIVER
     assert page.locator("details.message").last.get_attribute("open") is not None
+
+
+def test_scroll_positions_outlast_a_change(page: Page, url: str, store: SqliteStore) -> None:
+    for number in range(30):
+        store.inbox.create_task(Task(f"a{number}", "kling", Status.CREATED, number, number))
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{url}/dashboard/tasks")
+    page.locator("#task-a5").scroll_into_view_if_needed()
+    top = "document.getElementById('task-a5').getBoundingClientRect().top"
+    before = page.evaluate(top)
+    assert page.evaluate("scrollY") > 0
+    begin(store)
+    expect(page.locator("#task-t1")).to_have_count(1)
+    wait_until(lambda: abs(page.evaluate(top) - before) < 2)  # the browser has moved the page
+    page.goto(f"{url}/dashboard/")
+    page.locator("#day-table summary").click()
+    table = page.locator("#day-table .scroll")
+    table.evaluate("(region) => region.scrollTo(150, 0)")
+    page.locator("#providers").evaluate("(heading) => (heading.isSameElement = true)")
+    page.locator("#provider-kling a").focus()
+    receive(store, "processing")
+    receive(store, "failed")
+    expect(page.locator("#provider-kling [data-label=Failed]")).to_have_text("1")
+    assert table.evaluate("(region) => region.scrollLeft") == 150
+    assert page.evaluate("document.activeElement.textContent") == "kling"
+
+
+def test_focus_stays_near_an_element_that_disappears(
+    page: Page, url: str, store: SqliteStore
+) -> None:
+    begin(store)
+    receive(store, "succeed")
+    end(store, State.DEAD, "no")
+    (delivery,) = store.lists.deliveries(hook="pictures")
+    page.goto(f"{url}/dashboard/tasks/t1")
+    page.get_by_role("button", name=REDELIVER).focus()
+    store.outbox.redeliver(delivery.id, now_ms())
+    expect(page.get_by_role("button", name=REDELIVER)).to_have_count(0)
+    near = "document.activeElement.closest('[id]').id"
+    assert page.evaluate(near) == f"delivery-{delivery.id}"
+
+
+@pytest.mark.parametrize("path", ["", "tasks"])
+def test_new_problems_and_dead_letters_are_announced(
+    page: Page, url: str, store: SqliteStore, path: str
+) -> None:
+    store.activity.heartbeat("w", "worker", now_ms())
+    page.goto(f"{url}/dashboard/{path}")
+    announcement = page.locator("#announcement[role=status]")
+    expect(announcement).to_be_empty()
+    store.endpoints.pause("mail", now_ms())
+    expect(announcement).to_have_text("The hook mail is paused by an operator.")
+    begin(store)
+    receive(store, "succeed")
+    end(store, State.DEAD, "no")
+    expect(announcement).to_have_text("There is 1 dead letter.")
+    expect(page.get_by_role("link", name="Overview 2 problems")).to_be_visible()
 
 
 def test_a_missing_response_is_shown(visitor: Page, url: str) -> None:
@@ -236,10 +303,14 @@ def test_a_missing_response_is_shown(visitor: Page, url: str) -> None:
     visitor.goto(f"{url}/dashboard/tasks")
     visitor.route(f"{url}/dashboard/tasks", lambda route: route.fulfill(status=503, body=""))
     visitor.clock.fast_forward(MINUTE)
-    expect(visitor.get_by_role("button", name="No response")).to_be_visible()
+    connection = visitor.locator("#connection[role=status]")
+    expect(connection).to_contain_text("The server does not respond.")
+    expect(visitor.get_by_role("button", name="Live", exact=True)).to_be_visible()
     visitor.unroute(f"{url}/dashboard/tasks")
     visitor.clock.fast_forward(MINUTE)
-    expect(visitor.get_by_role("button", name="Live")).to_be_visible()
+    expect(connection).to_be_empty()
+    announcement = visitor.locator("#announcement[role=status]")
+    expect(announcement).to_have_text("The server responds again.")
 
 
 def test_the_first_tab_stop_skips_to_the_content(page: Page, url: str) -> None:
@@ -261,7 +332,7 @@ def test_everything_works_without_scripts(chromium: Browser, url: str, store: Sq
     page.get_by_role("button", name="Show").click()
     page.get_by_role("link", name="ORDER-7").click()
     page.get_by_role("button", name="Reconcile now").click()
-    expect(page.get_by_role("status")).to_contain_text("The poller will query the provider now")
+    expect(note(page)).to_contain_text("The poller will query the provider now")
     expect(page.get_by_role("button", name="Live")).to_have_count(0)
     assert store.queries.task("t1").deadline_at is not None
     context.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event as Signal
 
 import psycopg
@@ -13,12 +14,13 @@ from receiver.cli import tail
 from receiver.cli.tail import ActivityFollower
 from receiver.deliveries import Attempt, State
 from receiver.errors import NotTheProtocol, StoreUnavailable
+from receiver.events import Event, Source
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sql.activity import Activity, ActivityKind
 from receiver.stores.sql.transfer import Transfer
-from receiver.tasks import Status, Task
+from receiver.tasks import NEVER_REACHED, Status, Task
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -59,10 +61,26 @@ def test_each_kind_of_entry_describes_its_subject(store: Store) -> None:
     assert came.said.startswith("callback, ")
     moves = store.activity.newest(ActivityKind.MOVE)
     assert [move.outcome for move in moves] == ["succeeded", "created"]
-    assert moves[0].said == "rests on: token"
+    assert [move.said for move in moves] == ["rests on: token", ""]
     (tried,) = store.activity.newest(ActivityKind.ATTEMPT)
     assert (tried.outcome, tried.status, tried.hook) == ("failed", "succeeded", "mail")
     assert (tried.said, tried.key) == ("550 no", (1,))
+
+
+def test_an_action_of_our_own_is_not_attributed_to_the_provider(store: Store) -> None:
+    ingest = Ingest(store)
+    for name in ("a", "b"):
+        store.inbox.create_task(Task(name, "kling", Status.CREATED, NOW, NOW))
+    ingest.give_up("a", NOW)
+    never = Event("kling", "", Status.FAILED, NOW, reason=NEVER_REACHED)
+    ingest.record(replace(callback(b"", "b"), source=Source.CREATE), never)
+    moves = store.activity.newest(ActivityKind.MOVE)
+    assert [(move.outcome, move.said) for move in moves] == [
+        ("failed", ""),
+        ("given_up", ""),
+        ("created", ""),
+        ("created", ""),
+    ]
 
 
 def test_a_message_without_a_task_is_reported_with_its_problem(store: Store) -> None:

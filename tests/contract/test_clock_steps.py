@@ -45,7 +45,7 @@ def accept(store: Store, task_id: str = "task-1", *hooks: str, at: int = NOW) ->
 
 
 def claim(store: Store, now: int, limit: int = 9) -> list[Delivery]:
-    return store.outbox.claim("host:1:worker", now, now + LEASE, limit)
+    return list(store.outbox.claim("host:1:worker", now, now + LEASE, limit))
 
 
 def fail(store: Store, delivery: Delivery, now: int, delay: int) -> None:

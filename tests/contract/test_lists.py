@@ -122,6 +122,61 @@ def put(store: Store, times: list[int]) -> None:
         ingest.accept(callback(body(task_id=f"at-{number}"), f"t{number}", received_at=at))
 
 
+@pytest.mark.parametrize(
+    ("narrowed", "wanted"),
+    [
+        ({"provider_task_id": "at-b"}, ["b"]),
+        ({"provider_task_id": "same"}, ["f", "e"]),
+        ({"provider_task_id": "same", "provider": "appypie"}, ["f"]),
+        ({"provider_task_id": "same", "status": Status.SUCCEEDED}, []),
+        ({"provider_task_id": "at-b", "reference": "ORDER-8"}, []),
+        ({"provider_task_id": "at"}, []),
+    ],
+)
+def test_tasks_are_found_by_the_providers_id(
+    filled: Store, narrowed: dict[str, Any], wanted: list[str]
+) -> None:
+    one = Task("e", "kling", Status.SUBMITTED, NOW, NOW, provider_task_id="same")
+    filled.inbox.create_task(one)
+    filled.inbox.create_task(
+        replace(one, id="f", provider="appypie", provider_task_id=None, callback_task_id="same")
+    )
+    assert ids(listed(filled, "tasks", **narrowed)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "wanted"),
+    [
+        ({}, ["g", "f", "e"]),
+        ({"reference": "ORDER-7"}, ["g"]),
+        ({"provider": "appypie"}, ["f"]),
+        ({"account": "shop2"}, ["e"]),
+        ({"span": TimeRange(since=NOW + HOUR)}, ["g"]),
+    ],
+)
+def test_open_tasks_that_were_given_up_are_listed(
+    filled: Store, narrowed: dict[str, Any], wanted: list[str]
+) -> None:
+    ingest = Ingest(filled)
+    one = Task("e", "kling", Status.SUBMITTED, NOW, NOW, account="shop2")
+    for task in (
+        one,
+        Task("f", "appypie", Status.CREATED, NOW, NOW),
+        Task("g", "kling", Status.CREATED, NOW + HOUR, NOW, reference="ORDER-7"),
+        Task("h", "kling", Status.CREATED, NOW, NOW),
+    ):
+        filled.inbox.create_task(task)
+        ingest.give_up(task.id, NOW)
+    ingest.accept(callback(body(task_id="at-h"), "h"))  # a result that arrived after all
+    assert filled.queries.task("h").given_up_at == NOW
+
+    page = listed(filled, "tasks", limit=2, given_up=True, **narrowed)
+    assert ids(page) == wanted[:2]
+    if page.next is not None:
+        more = listed(filled, "tasks", before=page.next, given_up=True, **narrowed)
+        assert ids(more) == wanted[2:]
+
+
 MINUTE = 60_000
 UP_TO_NOW = [NOW + n * MINUTE for n in range(60)]
 CLOCKS = {
@@ -167,6 +222,7 @@ def test_text_that_cannot_be_stored_is_not_found(filled: Store, text: str) -> No
         DeliverySelection(status=text),
     ):
         assert filled.repair.redeliver_all(selection, NOW).changed == 0
+    assert ids(listed(filled, "tasks", provider_task_id=text)) == []
     with pytest.raises(NotFound):
         filled.queries.history(text)
     with pytest.raises(NotFound):

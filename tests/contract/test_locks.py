@@ -130,7 +130,7 @@ def claimed_deliveries(store: Store, count: int) -> list[Delivery]:
         Ingest(store, HOOKS).accept(callback(body(), f"task-{number:02}"))
     found = store.outbox.claim("w", NOW, SOON, count)
     assert len(found) == count
-    return found
+    return list(found)
 
 
 def settling(store: Store, delivery: Delivery, state: State = State.DEAD) -> Callable[[], bool]:

@@ -16,6 +16,7 @@ from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql.recording import QUERY_AGAIN_AFTER, WAIT_FOR_OUTPUTS
 from receiver.tasks import Outcome, Status, Task, Trust
+from tests.support.attempts import notice_source
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -57,7 +58,7 @@ def due(store: Store) -> dict[str, int | None]:
 
 def urls(store: Store, delivery: Delivery) -> list[str]:
     """Return the URLs of the current outputs of this delivery."""
-    stored = store.outbox.notice_source(delivery).callback
+    stored = notice_source(store, delivery).callback
     assert stored is not None
     return [media.url for media in providers.get("kling").parse(stored).media]
 
@@ -177,7 +178,7 @@ def test_a_late_response_calls_only_hooks_that_store_files_again(
     again = claim(store, SOON)
     assert list(again) == ["archive"]
     assert len(urls(store, again["archive"])) == 2
-    earlier = store.outbox.notice_source(again["archive"]).notice.made
+    earlier = notice_source(store, again["archive"]).notice.made
     assert [file.media_index for file in earlier] == ["0"]  # only the other one is missing
     deliver(store, again["archive"], SOON, "1")
     assert claim(store, SOON + 3_600_000) == {}

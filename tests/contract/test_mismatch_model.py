@@ -16,6 +16,7 @@ from receiver.stores.base import Store
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
+from tests.support.attempts import notice_source
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -82,7 +83,7 @@ def test_the_query_decides_the_final_status_whatever_came_before(
             history = store.queries.history("task-1")
             assert (history.task.status, history.task.trust) == (Status.SUCCEEDED, Trust.QUERIED)
             (delivery,) = [one for one in history.deliveries if one.status == "succeeded"]
-            delivered = store.outbox.notice_source(delivery).callback
+            delivered = notice_source(store, delivery).callback
             assert delivered is not None
             assert b"right.png" in delivered.body
             assert store.polling.next_deadline_at() is None

@@ -23,6 +23,7 @@ from receiver.stores.sql.metrics import MISMATCHES
 from receiver.stores.sql.rows import StoredCallback
 from receiver.stores.sql.transfer import Transfer
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust
+from tests.support.attempts import notice_source
 from tests.support.patience import PATIENCE
 from tests.support.samples import body, callback, subscription
 
@@ -105,7 +106,7 @@ def delivered(store: Store) -> list[tuple[str, str, str]]:
 def delivered_body(store: Store) -> bytes:
     """Return the body of the message to which a delivery of the task refers."""
     delivery = store.lists.deliveries(task_id="task-1")[0]
-    found = store.outbox.notice_source(delivery).callback
+    found = notice_source(store, delivery).callback
     assert found is not None
     return found.body
 
@@ -477,7 +478,7 @@ def test_a_wrong_success_before_the_create_response_is_flagged_and_corrected_by_
         ("slack", "succeeded", "pending"),
     ]
     assert b"a.png" in delivered_body(store)
-    notice = store.outbox.notice_source(store.lists.deliveries()[0]).notice
+    notice = notice_source(store, store.lists.deliveries()[0]).notice
     # a new id, so that an endpoint does not ignore it as a repetition
     assert notice.id == "task-1:succeeded:1"
     assert notice.as_json()["corrected"] is True
@@ -510,7 +511,7 @@ def test_a_file_of_the_wrong_task_is_hidden_but_can_still_be_erased(
         again, Attempt(again.attempts, NOW, NOW, "delivered", "ok"), State.DELIVERED, None, [right]
     )
     (mail,) = store.outbox.claim("w", NOW, NOW + MINUTE, 9)
-    notice = store.outbox.notice_source(mail).notice
+    notice = notice_source(store, mail).notice
     media = parsed(queried("succeed", changes=picture("a"))).media[0]
     assert notice.files == (right,)
     assert notice.file_of(media) == right

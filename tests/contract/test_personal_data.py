@@ -33,6 +33,7 @@ from receiver.stores.sql.idempotency import StoredResponse
 from receiver.stores.sql.transfer import TABLES, Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
+from tests.support.attempts import make_attempt
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -100,7 +101,8 @@ def _text(value: Any) -> str:
 
 def put_on_record(store: Store) -> None:
     """Record one ended task, with the name of a person in every column where it can occur."""
-    store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA))
+    task = Task("a", "kling", Status.CREATED, NOW, NOW, reference=ANNA, metadata={"for": ANNA})
+    store.inbox.create_task(task)
     store.inbox.keep_inputs("a", {"human": ANNA.encode()})
     store.inbox.quarantine(callback(ANNA.encode(), "a"), f"{ANNA} is not JSON")
     message = callback(body("failed", task_status_msg=ANNA), "a", headers={"X-Customer": ANNA})
@@ -380,7 +382,7 @@ def test_a_delivery_repeats_no_text_of_another_task(store: Store) -> None:
     deliver = DeliveryWorker(
         store, {"chat": Webhook("chat", {"url": "http://192.0.2.1", "secrets": [KEY]})}
     )
-    assert deliver.attempt(delivery) is State.DEAD
+    assert make_attempt(deliver, delivery) is State.DEAD
     (attempt,) = store.queries.history("b").attempts[delivery.id]
     assert "the hook is disabled" in attempt.answer
     assert ANNA not in attempt.answer

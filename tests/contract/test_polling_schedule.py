@@ -16,6 +16,7 @@ from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql.metrics import CALLBACKS_MISSED, CONFLICTS, REPAIRS, Counter
 from receiver.tasks import Outcome, Status, Task, Trust
+from tests.support.attempts import notice_source
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -112,7 +113,7 @@ def test_giving_up_is_reported_once_and_a_late_callback_is_still_recorded(store:
     assert (task.status, task.given_up_at, task.deadline_at) == (Status.PROCESSING, SOON, None)
     assert [(d.hook, d.status) for d in store.lists.deliveries()] == [("alarm", "given_up")]
     (delivery,) = store.outbox.claim("w", SOON, SOON + 1, 5)
-    assert store.outbox.notice_source(delivery).notice.as_json()["type"] == "task.given_up"
+    assert notice_source(store, delivery).notice.as_json()["type"] == "task.given_up"
     assert ingest.accept(callback(body())) is Outcome.RECORDED
     assert store.queries.task("task-1").status is Status.SUCCEEDED
 
@@ -169,7 +170,7 @@ def test_a_fresh_url_replaces_the_expired_one(store: Store) -> None:
     fresh = {"images": [{"index": 0, "url": "https://cdn.example/fresh.png"}]}
     assert ingest.accept(queried(body(task_result=fresh))) is Outcome.DUPLICATE
     (delivery,) = store.outbox.claim("w", SOON, SOON + 1, 5)
-    delivered = store.outbox.notice_source(delivery).callback
+    delivered = notice_source(store, delivery).callback
     assert delivered is not None
     assert b"fresh.png" in delivered.body
     assert store.queries.task("task-1").trust is Trust.QUERIED

@@ -6,6 +6,7 @@ stored, and until it is shown as JSON or is listed below as one that is not show
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -30,6 +31,7 @@ from receiver.stores.sql.rows import ALWAYS, StoredCallback
 from receiver.stores.sql.sessions import Allowance, Usage
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust
 from receiver.text.display import rfc3339
+from tests.support.attempts import notice_source
 from tests.support.filled_records import NOW, filled
 from tests.support.samples import subscription
 
@@ -142,7 +144,25 @@ def test_a_task_is_read_as_it_was_written(store: Store) -> None:
     with store.database.reading() as session:
         row = session.execute("select * from tasks").fetchone()
     for field in fields(task):
-        assert row[field.name] == getattr(task, field.name), field.name
+        stored, value = row[field.name], getattr(task, field.name)
+        assert (json.loads(stored) if field.name == "metadata" else stored) == value, field.name
+
+
+def test_a_task_of_an_older_database_has_no_metadata(lacking: Callable[..., Store]) -> None:
+    store = lacking("0019_metadata")
+    store.database.write(lambda session: session.execute(_OLD_TASK))
+    assert store.migrate() == ["0019_metadata"]
+    store.check_schema()
+    assert store.queries.task("old").metadata == {}
+
+
+@pytest.mark.parametrize("damaged", ["{", "[1]", "null", '"text"'])
+def test_damaged_metadata_are_read_as_none(store: Store, damaged: str) -> None:
+    store.inbox.create_task(Task("t", "kling", Status.CREATED, NOW, NOW, metadata={"a": 1}))
+    store.database.write(
+        lambda session: session.execute("update tasks set metadata = ?", (damaged,))
+    )
+    assert store.queries.task("t").metadata == {}
 
 
 def test_a_task_of_an_older_database_has_no_model(lacking: Callable[..., Store]) -> None:
@@ -242,7 +262,7 @@ def test_an_attempt_and_its_file_are_read_as_they_were_written(store: Store) -> 
     assert history.attempts == {delivery.id: (attempt,)}
     assert history.files == {delivery.id: (file,)}
     assert store.queries.picture(delivery.id, file.media_index) == file
-    source = store.outbox.notice_source(delivery)
+    source = notice_source(store, delivery)
     assert (source.notice.files, source.callback) == ((file,), message())
     assert source.notice.task == history.task
     (document,) = records.history_json(history)["deliveries"]

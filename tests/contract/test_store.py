@@ -21,6 +21,7 @@ from receiver.stores.sql.hook_queues import Candidate
 from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
+from tests.support.attempts import notice_source
 from tests.support.patience import PATIENCE
 from tests.support.samples import body, callback, subscription
 
@@ -367,7 +368,7 @@ def test_a_hook_waits_for_the_hook_named_by_after(store: Store) -> None:
     store.outbox.settle(again, ended(again), State.DELIVERED, None, [file])
     (second,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
-    assert store.outbox.notice_source(second).notice.files == (file,)
+    assert notice_source(store, second).notice.files == (file,)
 
 
 def test_files_of_a_failed_attempt_are_passed_to_waiting_hooks(store: Store) -> None:
@@ -380,7 +381,7 @@ def test_files_of_a_failed_attempt_are_passed_to_waiting_hooks(store: Store) -> 
     store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
     (second,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     assert second.hook == "mail"
-    assert store.outbox.notice_source(second).notice.files == (file,)
+    assert notice_source(store, second).notice.files == (file,)
     assert store.queries.history("task-1").files == {first.id: (file,)}
 
 
@@ -400,18 +401,18 @@ def test_a_hook_receives_its_own_files_since_the_last_redelivery(store: Store) -
     first, other = store.outbox.claim("w", LATER, LATER + 10_000, 10)
     file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
     store.outbox.settle(first, ended(first, "failed"), State.PENDING, LATER, [file])
-    assert store.outbox.notice_source(other).notice.made == ()  # of another hook
+    assert notice_source(store, other).notice.made == ()  # of another hook
     (again,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    assert store.outbox.notice_source(again).notice.made == (file,)
+    assert notice_source(store, again).notice.made == (file,)
     store.outbox.settle(again, ended(again, "failed"), State.DEAD, None)
     store.outbox.redeliver(first.id, LATER)
     (afresh,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    notice = store.outbox.notice_source(afresh).notice
+    notice = notice_source(store, afresh).notice
     assert (notice.files, notice.made) == ((file,), ())
     newer = replace(file, sha256="cd" * 32)
     store.outbox.settle(afresh, ended(afresh, "failed"), State.PENDING, LATER, [newer])
     (last,) = store.outbox.claim("w", LATER, LATER + 10_000, 10)
-    assert store.outbox.notice_source(last).notice.made == (newer,)
+    assert notice_source(store, last).notice.made == (newer,)
 
 
 def test_files_from_before_the_migration_are_kept_and_downloaded_again(
@@ -423,7 +424,7 @@ def test_files_from_before_the_migration_are_kept_and_downloaded_again(
     row = {"delivery": delivery.id, "media_index": "0", "url": "/data/0.png", "sha256": "ab" * 32}
     Transfer(store.database).load("files", [{**row, "size": 3, "content_type": "image/png"}])
     assert store.migrate() == ["0011_file_attempts"]
-    notice = store.outbox.notice_source(delivery).notice
+    notice = notice_source(store, delivery).notice
     assert notice.files == (File("0", "/data/0.png", "ab" * 32, 3, "image/png"),)
     assert notice.made == ()
 
@@ -468,7 +469,7 @@ def test_files_recorded_before_a_limited_wait_ends_are_in_the_notice(store: Stor
     later = NOW + 43_200_000
     store.outbox.settle(pictures, ended(pictures, "failed"), State.PENDING, later, [file])
     (mail,) = store.outbox.claim("w", NOW + WAIT, NOW + WAIT + 10_000, 10)
-    assert store.outbox.notice_source(mail).notice.files == (file,)
+    assert notice_source(store, mail).notice.files == (file,)
 
 
 @pytest.mark.parametrize(
@@ -552,7 +553,7 @@ def test_redelivering_an_unfinished_delivery_is_refused(store: Store, ingest: In
 def test_a_delivery_contains_its_task_and_callback(store: Store, ingest: Ingest) -> None:
     store.inbox.create_task(task(reference="ORDER-7"))
     ingest.accept(callback())
-    source = store.outbox.notice_source(claim_one(store))
+    source = notice_source(store, claim_one(store))
     assert source.notice.id == "task-1:succeeded"
     assert source.notice.task.reference == "ORDER-7"
     assert source.callback is not None

@@ -19,7 +19,7 @@ from receiver.maintenance.prune import prune
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from receiver.web.dashboard.overview import attention
+from receiver.web.dashboard.attention import attention
 from tests.support.samples import body, callback
 
 NOW = 1_765_519_851_000

@@ -21,6 +21,7 @@ from receiver.stores.sql.metrics import Backlog
 from receiver.stores.sql.repair import DeliverySelection
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
+from tests.support.attempts import current_notice
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -36,7 +37,7 @@ def succeed(store: Store, *tasks: str, hooks: tuple[str, ...] = ("mail",), at: i
 
 
 def claim(store: Store, limit: int = 10, now: int = LATER) -> list[Delivery]:
-    return store.outbox.claim("w", now, now + 10_000, limit)
+    return list(store.outbox.claim("w", now, now + 10_000, limit))
 
 
 def settle(store: Store, delivery: Delivery, state: State, at: int = NOW) -> None:
@@ -402,7 +403,7 @@ def test_a_pruned_event_cannot_be_delivered_again(store: Store) -> None:
     store.outbox.redeliver(store.lists.deliveries()[0].id, LATER)
     (delivery,) = claim(store)
     with pytest.raises(PermanentFailure, match="pruned"):
-        DeliveryWorker(store, {}).notice(delivery)
+        current_notice(DeliveryWorker(store, {}), delivery)
 
 
 @only_sqlite
@@ -513,7 +514,7 @@ def test_a_forgotten_task_has_no_notice(store: Store) -> None:
     (running,) = claim(store)
     store.erasures.close_task("a", LATER)
     with pytest.raises(PermanentFailure, match="forgotten"):
-        DeliveryWorker(store, {}).notice(running)
+        current_notice(DeliveryWorker(store, {}), running)
 
 
 @pytest.mark.parametrize("source", [Source.CALLBACK, Source.QUERY])

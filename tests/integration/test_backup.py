@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.errors import NotFound
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from tests.support.installation import ROOT
@@ -120,3 +122,96 @@ def test_the_command_prints_the_same(tmp_path: Path, store: SqliteStore) -> None
     assert (
         subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode != 0
     )
+
+
+SCRIPT = ROOT / "deploy/backup/backup"
+DAY = 24 * 3600
+needs_sqlite3 = pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 command")
+
+
+def backup(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the script of the nightly backup, as its unit does."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": f"sqlite:///{folder / 'receiver.db'}",
+        **settings,
+    }
+    return subprocess.run(
+        [str(SCRIPT)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def copies(folder: Path) -> list[Path]:
+    return sorted((folder / "backups").iterdir())
+
+
+@needs_sqlite3
+def test_the_nightly_copy_is_uploaded_and_restored(tmp_path: Path, store: SqliteStore) -> None:
+    (tmp_path / "bucket").mkdir()
+    accept(store, "task-1")
+    upload = f'cp "$BACKUP_FILE" {tmp_path}/bucket/"$BACKUP_NAME"'
+    done = backup(tmp_path, BACKUP_UPLOAD=upload)
+    assert done.returncode == 0, done.stderr
+    accept(store, "task-2")
+    (kept,) = copies(tmp_path)
+    assert done.stdout == f"backup: {kept}\n"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    (uploaded,) = (tmp_path / "bucket").iterdir()
+    assert re.fullmatch(r"receiver-\d{8}T\d{6}Z\.db", uploaded.name)
+    uploaded.rename(tmp_path / "backup.db")
+    with cut_off(tmp_path, store):
+        restore(tmp_path)
+    restored = SqliteStore(tmp_path / "receiver.db")
+    try:
+        assert restored.migrate() == []
+        assert restored.queries.history("task-1").callbacks
+        with pytest.raises(NotFound):
+            restored.queries.task("task-2")
+        accept(restored, "task-3")
+    finally:
+        restored.close()
+
+
+@needs_sqlite3
+def test_old_copies_are_deleted_only_after_a_complete_backup(
+    tmp_path: Path, store: SqliteStore
+) -> None:
+    accept(store, "task-1")
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for name, days in (("receiver-old.db", 15), ("receiver-new.db", 13), ("other.db", 99)):
+        (folder / name).touch()
+        at = (folder / name).stat().st_mtime - days * DAY
+        os.utime(folder / name, (at, at))
+    (folder / "receiver-broken.db.part").touch()  # of a backup that a power cut ended
+    failed = backup(tmp_path, BACKUP_UPLOAD="false")
+    assert failed.returncode != 0
+    assert (folder / "receiver-old.db").exists()
+    assert backup(tmp_path, BACKUP_DIR=str(folder)).returncode == 0
+    names = {path.name for path in copies(tmp_path)}
+    assert {"receiver-new.db", "other.db"} < names
+    assert not names & {"receiver-old.db", "receiver-broken.db.part"}
+
+
+@needs_sqlite3
+@pytest.mark.parametrize(
+    "url", ["postgresql://shop.example/receiver", "sqlite:///data/receiver.db", ""]
+)
+def test_another_database_is_refused(tmp_path: Path, url: str) -> None:
+    done = backup(tmp_path, DATABASE_URL=url)
+    assert done.returncode == 1
+    assert done.stderr == ("backup: DATABASE_URL names no SQLite database with an absolute path\n")
+
+
+@needs_sqlite3
+def test_a_missing_or_damaged_database_leaves_no_copy(tmp_path: Path) -> None:
+    assert backup(tmp_path).returncode != 0
+    assert not (tmp_path / "receiver.db").exists()
+    (tmp_path / "receiver.db").write_bytes(b"SQLite format 3\0" + bytes(9_000))
+    assert backup(tmp_path).returncode != 0
+    assert [path.name for path in copies(tmp_path) if path.suffix == ".db"] == []

@@ -25,7 +25,7 @@ from receiver.observability.metrics import DELIVERY_SECONDS, MetricBuffer, Sampl
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
-from receiver.web.dashboard.overview import attention
+from receiver.web.dashboard.attention import attention
 from receiver.web.health import CLOCK_WAS_SET
 from tests.support.applications import MakeApp
 from tests.support.machine import Machine

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.clean_venv import ROOT
-from tests.support.debian_packages import UnavailableError, environment, unpacked
+from tests.support.debian_packages import environment, unpacked
+from tests.support.fetch_cache import UnavailableError
 from tests.support.patience import PATIENCE
 
 PACKAGES = {"tests-tool": "tests-library", "tests-library": "", "tests-broken": "tests-missing"}

@@ -44,7 +44,7 @@ def store(
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.delivery.procrastinate.EVERY", "* * * * * *")
-    monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.procrastinate.FETCH_EVERY", 0.05)
 
 
 @pytest.fixture
@@ -161,6 +161,12 @@ def test_a_notification_is_sent_while_its_download_keeps_failing(
     assert history.attempts[mail.id][0].started_at >= received_at + wait_ms
 
 
+def started_workers(store: Store) -> int:
+    with store.database.reading() as session:
+        found = session.execute("select count(*) as workers from procrastinate_workers")
+        return int(found.fetchone()["workers"])
+
+
 def test_stopping_waits_for_running_attempts(store: Store, start: Start) -> None:
     entered, go = threading.Semaphore(0), threading.Event()
 
@@ -175,6 +181,8 @@ def test_stopping_waits_for_running_attempts(store: Store, start: Start) -> None
         running = start(send, concurrency=3)  # two of them for one hook
         for _ in range(2):
             assert entered.acquire(timeout=PATIENCE)
+        if isinstance(store, PostgresStore):  # attempts may begin before Procrastinate's workers
+            wait_until(lambda: started_workers(store) == 2)
         running.signal.set()
         if isinstance(store, PostgresStore):
             wait_until(lambda: stops() == 2)
@@ -201,6 +209,25 @@ def test_an_attempt_that_does_not_end_is_left_to_its_lease(store: Store, start: 
         assert store.lists.deliveries()[0].state is State.CLAIMED
     finally:
         go.set()
+
+
+def test_a_retry_is_made_when_it_is_due_without_looking_at_the_queue(
+    store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.delivery.procrastinate.EVERY", "0 0 1 1 * 0")  # no sweep
+    monkeypatch.setattr("receiver.delivery.procrastinate.FETCH_EVERY", 10 * PATIENCE)
+    monkeypatch.setattr("receiver.delivery.leases.LONGEST_NAP", 10 * PATIENCE)
+    answers: list[Done | Exception] = [TemporaryFailure("no"), TemporaryFailure("no"), Done("ok")]
+
+    def send(_: Notice) -> Done:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    Ingest(store, [subscription("mail")]).accept(callback())
+    start(send, policy=RetryPolicy(delays=(0.3, 0.3)))
+    wait_until(lambda: delivered(store) == 1)
 
 
 def test_an_endpoint_that_hangs_does_not_block_the_others(store: Store, start: Start) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from receiver.deliveries import Delivery, State
+from receiver.deliveries import State
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Circuit
 from receiver.events import Source
 from receiver.hooks.download import Download
 from receiver.ingest import Ingest
+from receiver.stores.sql.claims import ClaimedDelivery
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Trust
+from tests.support.attempts import current_notice, make_attempt
 from tests.support.hook_servers import Page, Site, picture
 from tests.support.samples import body, callback, subscription
 
@@ -49,9 +51,9 @@ class Shop:
 
     def attempt(self) -> State:
         """Make the next attempt of the download that is due."""
-        return self.deliver.attempt(self.claimed())
+        return make_attempt(self.deliver, self.claimed())
 
-    def claimed(self) -> Delivery:
+    def claimed(self) -> ClaimedDelivery:
         (delivery,) = self.store.outbox.claim("w", self.now, self.now + 10_000, 1)
         assert delivery.hook == "pictures"
         return delivery
@@ -104,7 +106,7 @@ def test_unusable_results_do_not_block_other_customers(shop: Shop, kind: str) ->
     shop.succeed("good", "/good")
     due = shop.store.outbox.claim("w", shop.now, shop.now + 10_000, 100)
     (good,) = (delivery for delivery in due if delivery.task_id == "good")
-    assert shop.deliver.attempt(good) is State.DELIVERED
+    assert make_attempt(shop.deliver, good) is State.DELIVERED
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
@@ -147,7 +149,7 @@ def test_the_email_lists_the_downloaded_files_although_the_download_is_dead(shop
     assert shop.paths_asked() == ["/good", *["/gone"] * 8]
     (mail,) = shop.store.outbox.claim("w", shop.now, shop.now + 10_000, 10)
     assert mail.hook == "mail"
-    notice = shop.deliver.notice(mail)
+    notice = current_notice(shop.deliver, mail)
     assert [notice.file_of(media) is not None for media in notice.media] == [True, False]
 
 

@@ -19,6 +19,7 @@ from receiver.maintenance.forget import forget
 from receiver.maintenance.prune import prune
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
+from tests.support.attempts import current_notice, make_attempt
 from tests.support.hook_servers import Page, Site, picture
 from tests.support.samples import body, callback, subscription
 
@@ -59,7 +60,7 @@ class Shop:
     def attempt(self) -> State:
         now = now_ms()
         (delivery,) = self.store.outbox.claim("w", now, now + 60_000, 1)
-        return self.deliver.attempt(delivery)
+        return make_attempt(self.deliver, delivery)
 
     def redeliver(self, task: str, content: bytes) -> State:
         self.site.pages[f"/{task}"] = Page(content)
@@ -126,7 +127,7 @@ def test_a_redelivery_of_another_type_leaves_no_unrecorded_file(shop: Shop) -> N
     urls = {file.url for files in shown.values() for file in files}
     assert {Path(url).name for url in urls} == {"0.png", "0.jpg", "0.webp"}
     (delivery,) = shop.store.lists.deliveries(task_id="task-1")
-    notice = shop.deliver.notice(delivery)
+    notice = current_notice(shop.deliver, delivery)
     assert [Path(file.url).name for file in notice.files] == ["0.webp"]  # hooks get the newest file
     assert shop.store.queries.pictures(["task-1"])["task-1"][0].has_thumbnail
     forget(shop.store, "task-1")  # also without the hooks file

@@ -20,6 +20,7 @@ from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connecting import AsyncConnection
+from receiver.stores.sql.outbox import Settlement
 from receiver.stores.sql.repair import DeliverySelection
 from tests.support.dispatching import Start, delivered, dispatchers
 from tests.support.patience import PATIENCE, wait_until
@@ -46,7 +47,7 @@ def store(fresh: Callable[[], str]) -> Iterator[Record]:
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "EVERY", "* * * * * *")
-    monkeypatch.setattr(dispatch, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(dispatch, "FETCH_EVERY", 0.05)
 
 
 @pytest.fixture
@@ -217,18 +218,7 @@ def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
     assert take(store, slots, 6) is not None
 
 
-def test_a_hook_with_a_free_slot_gets_jobs_for_its_oldest_deliveries(store: Record) -> None:
-    for number in range(3):
-        record(store, f"task-{number}")
-    lose_jobs(store)
-    assert store.jobs.announce_next("mail", now_ms(), 2)
-    assert list(jobs(store)) == [1, 2]
-    assert store.jobs.announce_next("mail", now_ms(), 2)
-    assert list(jobs(store)) == [1, 2]
-    assert not store.jobs.announce_next("slow", now_ms(), 2)
-
-
-def test_each_ended_attempt_gives_the_next_delivery_of_its_hook_a_job(
+def test_deliveries_whose_jobs_were_removed_are_attempted_when_their_hook_has_a_slot(
     store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most jobs are removed, because the hook has no slot for them; no sweep runs."""
@@ -243,7 +233,7 @@ def test_each_ended_attempt_gives_the_next_delivery_of_its_hook_a_job(
         record(store, f"task-{number}")
     start(send, concurrency=4)
     try:
-        wait_until(lambda: len(attempts_announced(store)) == 2)  # of running ones
+        wait_until(lambda: len(attempts_announced(store)) <= 2)  # of those that run
     finally:
         may_end.set()
     wait_until(lambda: delivered(store) == 20)
@@ -256,12 +246,20 @@ def test_the_sweep_skips_hooks_without_a_slot(store: Record) -> None:
     assert list(jobs(store)) == [2]
 
 
-def test_no_delivery_of_a_paused_hook_gets_a_job(store: Record) -> None:
-    record(store)
+def test_a_delivery_without_a_job_waits_while_its_hook_is_paused(
+    store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "EVERY", "0 0 1 1 * 0")
+    record(store, "task-1", "mail")
+    record(store, "task-2", "slow")
     store.endpoints.pause("mail", now_ms())
     lose_jobs(store)
-    assert not store.jobs.announce_next("mail", now_ms(), 2)
-    assert jobs(store) == {}
+    start(ok)
+    wait_until(lambda: delivered(store) == 1)
+    assert [found.hook for found in store.lists.deliveries(state=State.PENDING)] == ["mail"]
+    assert store.endpoints.resume("mail")
+    lose_jobs(store)
+    wait_until(lambda: delivered(store) == 2)
 
 
 def test_two_abandoned_deliveries_do_not_begin_together(store: Record) -> None:
@@ -341,6 +339,37 @@ def test_a_job_is_rescued_a_limited_number_of_times(store: Record) -> None:
     rescue(store)
     assert sql(store, "select id from procrastinate_jobs") == []
     assert store.jobs.announce_missing(now_ms()) == 1  # no delivery is lost with it
+
+
+def test_a_delivery_that_is_claimed_without_its_job_needs_none(store: Record) -> None:
+    """It is claimed in place of one that ended; a job that a worker fetched already remains."""
+    for number in range(4):
+        record(store, f"task-{number}")
+    first = claimed(store)
+    sql(store, "update procrastinate_jobs set status = 'doing' where id in (1, 2)")
+    now = now_ms()
+    ended = Settlement(first, Attempt(1, now, now, "delivered", ""), State.DELIVERED, None)
+    _, found = store.outbox.exchange([ended], "test", now, now + HOUR, 2)
+    assert [delivery.id for delivery in found] == [2, 3]
+    assert list(jobs(store)) == [4]
+    assert len(attempts_announced(store)) == 3
+    assert [one.id for one in store.outbox.claim("test", now, now + HOUR, 9)] == [4]
+    assert jobs(store) == {}
+
+
+def test_the_thread_of_a_job_continues_with_deliveries_without_jobs(
+    store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No sweep runs, and no other thread looks for them."""
+    monkeypatch.setattr(dispatch, "EVERY", "0 0 1 1 * 0")  # on New Year's Day
+    monkeypatch.setattr(dispatch.ProcrastinateDispatcher, "_begin_due", lambda *_: 0.01)
+    for number in range(12):
+        record(store, f"task-{number}", "mail", "slow")
+    sql(store, "delete from procrastinate_jobs where queueing_lock <> 'delivery 1'")
+    running = start(ok, concurrency=2)
+    wait_until(lambda: delivered(store) == 24)
+    running.stop()
+    assert attempts_announced(store) == []
 
 
 def test_finished_jobs_leave_no_rows(store: Record, start: Start) -> None:

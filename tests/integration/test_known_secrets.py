@@ -23,6 +23,7 @@ from receiver.tasks import Status, Task
 from receiver.text.display import hiding
 from receiver.web.dashboard.page_context import PageContext
 from tests.support.applications import MakeApp
+from tests.support.attempts import make_attempt
 from tests.support.samples import SECRET, body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -127,7 +128,7 @@ def test_neither_the_attempt_nor_the_alert_stores_the_url(
     Ingest(store, [subscription("mail")]).accept(callback(body("failed"), "task-2"))
     store.endpoints.resume("mail")
     (delivery,) = store.outbox.claim("w", NOW + 10_000, NOW + 20_000, 1)
-    DeliveryWorker(store, {"mail": Echoes()}, hide=hide).attempt(delivery)
+    make_attempt(DeliveryWorker(store, {"mail": Echoes()}, hide=hide), delivery)
     (attempt,) = store.queries.attempts([delivery])[delivery.id]
     assert "Max retries" in attempt.answer
     assert is_hidden(attempt.answer)

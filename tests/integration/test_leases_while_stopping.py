@@ -36,7 +36,7 @@ def store(
 def test_a_running_attempt_keeps_its_lease_while_the_worker_stops(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.procrastinate.FETCH_EVERY", 0.05)
     monkeypatch.setattr("receiver.delivery.attempt.UPKEEP_EVERY", 0.05)
     entered, go = threading.Event(), threading.Event()
     ends: set[int | None] = set()

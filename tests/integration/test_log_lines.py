@@ -22,6 +22,7 @@ from receiver.outgoing.retry import RetryPolicy
 from receiver.signing.callback_urls import mint
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import MakeApp
+from tests.support.attempts import make_attempt
 from tests.support.dispatching import working
 from tests.support.patience import wait_until
 from tests.support.samples import SECRET, body, callback, subscription
@@ -200,6 +201,6 @@ def test_the_lines_of_a_delivery_name_it_with_every_dispatcher(store: SqliteStor
     Ingest(store, [subscription("mail")]).accept(callback(body()))
     hook = Curious()
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1)
-    DeliveryWorker(store, {"mail": hook}).attempt(delivery)
+    make_attempt(DeliveryWorker(store, {"mail": hook}), delivery)
     assert (hook.context["delivery"], hook.context["task"]) == (delivery.id, "task-1")
     assert structlog.contextvars.get_contextvars() == {}

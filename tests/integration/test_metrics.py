@@ -25,6 +25,7 @@ from receiver.stores.sql.metrics import Metrics
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.applications import MakeApp
+from tests.support.attempts import make_attempt
 from tests.support.samples import SECRET, body, callback, subscription
 
 TOKEN = "a-token-for-the-tests"
@@ -211,7 +212,7 @@ def test_the_counts_of_the_worker_are_exported_by_the_web_process(
     deliver = DeliveryWorker(store, {"pictures": Hook(fails=1)}, policy, meter=meter, clock=clock)
     for _ in range(3):
         for delivery in store.outbox.claim("w", NOW + 600_000, NOW + 700_000, 9):
-            deliver.attempt(delivery)
+            make_attempt(deliver, delivery)
     meter.flush(store.metrics.add)
     found = scraped(client)
     for hook, outcome in (("pictures", "retry"), ("pictures", "delivered")):

@@ -55,7 +55,7 @@ def test_processes_that_share_servers_record_and_read_without_an_error(pooled: s
 def test_deliveries_are_made_without_notifications(
     pooled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.delivery.procrastinate.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("receiver.delivery.procrastinate.FETCH_EVERY", 0.05)
     with closing(PostgresStore(pooled)) as store, dispatchers(store) as start:
         start(lambda _: Done("ok"))
         for number in range(12):

@@ -133,12 +133,21 @@ def test_nginx_accepts_our_file() -> None:
         assert "[warn]" not in done.stderr
 
 
-def test_caddy_accepts_our_file() -> None:
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"PUBLIC_URL": "https://shop.example", "RECEIVER": "web-processes:8000"}],
+    ids=["as it is", "in compose.yaml"],
+)
+def test_caddy_accepts_our_file(variables: dict[str, str]) -> None:
     """The file is unchanged, because Caddy requests no certificate to read it."""
     with place("caddy") as server:
         file = server.write("Caddyfile", (ROOT / "deploy/Caddyfile").read_text())
-        done = server.run("validate", "--adapter", "caddyfile", "--config", file)
+        arguments = ("--adapter", "caddyfile", "--config", file)
+        done = server.run("validate", *arguments, **variables)
         assert done.returncode == 0, done.stderr
+        adapted = server.run("adapt", *arguments, **variables).stdout
+        for value in variables.values():
+            assert value.removeprefix("https://") in adapted
         assert "Valid configuration" in done.stdout + done.stderr
 
 

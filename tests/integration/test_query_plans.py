@@ -17,6 +17,7 @@ from receiver.stores.sql.repair import DeliverySelection
 from receiver.stores.sql.rows import ALWAYS, TimeRange
 from receiver.stores.sqlite import SqliteStore, readers, writer
 from receiver.tasks import Status, Task
+from tests.support.attempts import notice_source
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -65,7 +66,7 @@ def run_a_life(store: SqliteStore) -> None:
     store.outbox.next_due_at(NOW)
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 4)
     store.outbox.renew([delivery], NOW + 2)
-    store.outbox.notice_source(delivery)
+    notice_source(store, delivery)
     store.outbox.expired(NOW)
     failing = Endpoint("pictures", 1, NOW)
     attempt = Attempt(1, NOW, NOW, "delivered", "ok")

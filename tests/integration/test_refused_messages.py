@@ -15,6 +15,7 @@ from receiver.hooks.slack import Slack
 from receiver.hooks.webhook import Webhook
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
+from tests.support.attempts import make_attempt
 from tests.support.hook_servers import Page, Site
 from tests.support.samples import body, callback, subscription
 
@@ -72,7 +73,7 @@ def test_only_an_endpoint_that_cannot_answer_holds_up_other_messages(
         at, task = clock[0], f"task-{number}"
         Ingest(store, [subscription("chat")]).accept(callback(body(), task, received_at=at))
         for claimed in store.outbox.claim("w", at, at + HOUR, MESSAGES):
-            assert deliver.attempt(claimed) is State.PENDING
+            assert make_attempt(deliver, claimed) is State.PENDING
     assert store.endpoints.of("chat").circuit(clock[0]) is circuit
     (delivery,) = store.lists.deliveries(task_id=f"task-{MESSAGES - 1}")
     has_waited = store.queries.delivery(delivery.id).attempts == 0
@@ -80,4 +81,4 @@ def test_only_an_endpoint_that_cannot_answer_holds_up_other_messages(
     site.pages["/hook"] = Page(b"ok")
     clock[0] += HOUR
     for claimed in store.outbox.claim("w", clock[0], clock[0] + HOUR, 100):
-        assert deliver.attempt(claimed) is State.DELIVERED
+        assert make_attempt(deliver, claimed) is State.DELIVERED

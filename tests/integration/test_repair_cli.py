@@ -275,7 +275,7 @@ def test_an_unknown_hook_is_reported(store: SqliteStore) -> None:
 # -- rejections
 
 
-def test_refused_requests_are_shown(store: SqliteStore) -> None:
+def test_rejected_requests_are_listed(store: SqliteStore) -> None:
     assert run("rejections").stderr == "No request was rejected.\n"
     path = "/callbacks/kling/…/…"
     store.activity.add_rejections([Rejection(NOW, "203.0.113.9", "wrong token", "POST", path, 3)])

@@ -24,6 +24,7 @@ from receiver.errors import BodyTooLong, NotTheProtocol
 from receiver.ingest import Ingest
 from receiver.maintenance.copy import copy
 from receiver.maintenance.forget import forget
+from receiver.serializers.outputs import media_of
 from receiver.signing.callback_urls import mint
 from receiver.signing.standard_webhooks import sign
 from receiver.stores.base import Store
@@ -32,9 +33,9 @@ from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task, Trust
 from receiver.text.limits import MAX_BODY
-from receiver.web.dashboard.results import media_of
 from submitter.cli import tasks
 from tests.support.applications import MakeApp
+from tests.support.attempts import current_notice
 from tests.support.dashboard_visits import PASSWORD, log_in
 from tests.support.samples import SECRET, body, callback, subscription
 
@@ -139,7 +140,7 @@ def test_every_reader_of_a_body_decompresses_it(
 ) -> None:
     Ingest(store, [subscription("mail")]).accept(callback(PACKED, headers=GZIP))
     (delivery,) = store.outbox.claim("w", now_ms(), now_ms() + 10_000, 1)
-    (media,) = DeliveryWorker(store, {}).notice(delivery).media
+    (media,) = current_notice(DeliveryWorker(store, {}), delivery).media
     assert media.url == "https://cdn.example/0.png"
     assert media.url in str(tasks.task_document(store.queries.history("task-1")))
     assert media_of(store.lists.callbacks()[0].callback) == (media,)

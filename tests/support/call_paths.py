@@ -237,7 +237,7 @@ def measure(folder: Path) -> tuple[CallPath, ...]:
             "one webhook delivery",
             worker.usual(lambda thread: thread.startswith(ATTEMPTS)),
             worker.usual(lambda _: True),
-            file_limit=24,  # see docs/adr/0017-layout-of-the-receiver.md
+            file_limit=16,
             function_limit=85,
         ),
     )

@@ -6,22 +6,26 @@ or writes outside the cache, and no script of a package is run.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-IN_VENV = sys.prefix != sys.base_prefix
-CACHE = (Path(sys.prefix) if IN_VENV else Path.home() / ".cache/callback-receiver-tests") / "debian"
-# Seconds for one call; less than the `timeout` of pytest, which ends the test.
-WITHIN = 100.0
+from tests.support import fetch_cache
+from tests.support.fetch_cache import (
+    WITHIN,
+    UnavailableError,
+    failure,
+    locked,
+    raise_if_failed,
+    remember_failure,
+)
+
+CACHE = fetch_cache.CACHE / "debian"
 LISTS_LAST = 3600  # seconds; after that, apt-get fetches newer lists from the mirror
 UPDATE = "apt-get-update"  # the name under which its failure is remembered
 # A libc beside the loader of another version makes every program crash.
@@ -45,10 +49,6 @@ OPTIONS = {
 }
 
 
-class UnavailableError(Exception):
-    """The package is not available; the message gives the reason."""
-
-
 def unpacked(
     package: str, *, cache: Path = CACHE, options: Sequence[str] = (), within: float = WITHIN
 ) -> Path:
@@ -59,13 +59,13 @@ def unpacked(
     """
     folder = cache / package
     if not folder.is_dir():
-        _raise_if_failed(cache, package)
+        raise_if_failed(cache, package)
         if not shutil.which("apt-get") or not shutil.which("dpkg"):
             raise UnavailableError("it is not on the PATH, and there is no apt-get to fetch it")
         ends_at = time.monotonic() + within
-        with _locked(cache, ends_at):
+        with locked(cache, ends_at):
             if not folder.is_dir():
-                _raise_if_failed(cache, package)
+                raise_if_failed(cache, package)
                 _Apt(cache, options, ends_at).unpack(package, folder)
     return folder
 
@@ -109,9 +109,9 @@ class _Apt:
                 for archive in new.glob("*.deb"):
                     self._run("dpkg", "--extract", str(archive), str(new / "root"))
             except UnavailableError as error:
-                update = _failure(self._cache, UPDATE)
+                update = failure(self._cache, UPDATE)
                 reason = f"{error} (apt-get update: {update})" if update else str(error)
-                _remember(self._cache, package, reason)
+                remember_failure(self._cache, package, reason)
                 raise UnavailableError(reason) from error
             for path in (new / "root").rglob("*"):
                 if not path.is_symlink() and path.stat().st_mode & 0o6000:
@@ -122,14 +122,14 @@ class _Apt:
         """Fetch the lists if they are old. If a source fails, existing lists are used."""
         stamp = self._state / "updated"
         is_new = stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_LAST
-        if is_new or _failure(self._cache, UPDATE):
+        if is_new or failure(self._cache, UPDATE):
             return
         configuration = f"-c={self._state / 'apt.conf'}"
         try:
             self._run("apt-get", configuration, *self._options, "--error-on=any", "update")
             stamp.touch()
         except UnavailableError as error:
-            _remember(self._cache, UPDATE, str(error))
+            remember_failure(self._cache, UPDATE, str(error))
 
     def _missing(self, package: str) -> list[str]:
         install = ("install", "--simulate", "--no-install-recommends", package)
@@ -160,42 +160,3 @@ class _Apt:
             errors = re.findall(r"^E: (.+)", done.stderr, re.MULTILINE) or done.stderr.splitlines()
             raise UnavailableError(errors[0] if errors else f"{command[0]} failed")
         return done.stdout
-
-
-@contextmanager
-def _locked(cache: Path, ends_at: float) -> Iterator[None]:
-    """Hold the lock of the cache, which the kernel releases when the process ends."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > ends_at:
-                    raise UnavailableError("another process is still downloading") from None
-                time.sleep(0.1)
-        yield
-
-
-def _test_run() -> str:
-    """Return an id that all processes of one test run share."""
-    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"process {os.getpid()}"
-
-
-def _remember(cache: Path, what: str, reason: str) -> None:
-    (cache / f".failed-{what}").write_text(f"{_test_run()}\n{reason}")
-
-
-def _failure(cache: Path, what: str) -> str:
-    """Return the reason of an earlier failure in this test run, or an empty text."""
-    try:
-        test_run, reason = (cache / f".failed-{what}").read_text().split("\n", 1)
-    except (FileNotFoundError, ValueError):  # ValueError: another process is writing it
-        return ""
-    return reason if test_run == _test_run() else ""
-
-
-def _raise_if_failed(cache: Path, package: str) -> None:
-    if reason := _failure(cache, package):
-        raise UnavailableError(reason)

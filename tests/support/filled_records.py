@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
 from itertools import count
@@ -44,5 +45,7 @@ def _value(kind: Any, name: str, number: int, default: object) -> object:
         return f"\x00{name} {number}\xff".encode("latin-1")
     if kind is float:
         return number / 2
+    if get_origin(kind) is Mapping:
+        return {name: [number, "é"]}
     assert kind is str, f"no value for {name}, a field of the type {kind}"
     return f"{name} é {number}"

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import requests
 from receiver.deliveries import State
 from receiver.stores import open_store
 from sandbox.server import Sandbox
+from tests.support import processes
 from tests.support.env_files import NO_ENV_FILE
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
@@ -62,7 +62,7 @@ class Installation:
         self.url = f"http://127.0.0.1:{self.port}"
         database_url = database_url or f"sqlite:///{folder / 'receiver.db'}"
         self.store = open_store(database_url)
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, subprocess.Popen[bytes] | processes.ForkedProcess] = {}
         (folder / "hooks.toml").write_text(
             HOOKS.format(folder=folder, smtp_port=sandbox.smtp_port, url=sandbox.url)
         )
@@ -79,28 +79,12 @@ class Installation:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run one of our commands until it ends."""
-        return subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        return processes.run(command, self.environment)
 
     def start(self, name: str, *command: str) -> None:
         """Start one of our programs in a process group of its own."""
-        log = (self.folder / f"{name}.log").open("ab")
-        self.running[name] = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        log.close()
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.running[name] = processes.start(command, self.environment, log)
 
     def start_web(self, app: str = "wsgi:app", *more: str) -> None:
         self.start_web_at("web", self.port, app, *more)

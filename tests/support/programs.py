@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.support import debian_packages
-from tests.support.debian_packages import UnavailableError, unpacked
+from tests.support.debian_packages import unpacked
+from tests.support.fetch_cache import WITHIN, UnavailableError
 
 FETCHED_WITHIN = 900.0  # seconds for a package, outside of a test
 SYSTEM_PROGRAMS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on an ordinary user's PATH
@@ -40,6 +41,8 @@ SOURCES = {
         "rabbitmq-server",
         "usr/lib/rabbitmq/bin/rabbitmq-server",  # not the one in usr/sbin, which changes the user
     ),
+    "node": Source(("node", "nodejs"), "nodejs", "usr/bin/node"),
+    "php": Source(("php",), "php8.2-cli", "usr/bin/php8.2"),
     "chromium": Source(
         ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
         "chromium",
@@ -68,7 +71,7 @@ class Program:
         return replace(self, path=folder / self.path.relative_to(self.folder), folder=folder)
 
 
-def find(name: str, within: float = debian_packages.WITHIN) -> Program:
+def find(name: str, within: float = WITHIN) -> Program:
     """Return the program. Raises UnavailableError."""
     if path := _installed(name):
         return Program(Path(path))

@@ -35,7 +35,7 @@ def adapted_nginx(folder: Path, port: int, plain_port: int, upstream: int) -> st
 
 def adapted_caddyfile(folder: Path, port: int, plain_port: int, upstream: int) -> str:
     """Return deploy/Caddyfile for this machine, with a certificate, so that none is requested."""
-    text = (ROOT / "deploy/Caddyfile").read_text()
+    text = re.sub(r"\{\$\w+:(.*?)\}", r"\1", (ROOT / "deploy/Caddyfile").read_text())
     text = text.replace("127.0.0.1:8000", f"127.0.0.1:{upstream}")
     options = f"admin off\nauto_https disable_certs\nhttp_port {plain_port}\nhttps_port {port}\n"
     text = re.sub(r"^\{\n", f"{{\n{options}", text, count=1, flags=re.MULTILINE)

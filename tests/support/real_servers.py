@@ -62,12 +62,12 @@ class Place:
         homes = ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TMPDIR")
         return self.program.environment() | dict.fromkeys(homes, str(self.folder))
 
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run the program until it ends."""
+    def run(self, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the program, with `more` variables, until it ends by itself."""
         return subprocess.run(
             [self.program.path, *arguments],
             cwd=self.folder,
-            env=self.environment(),
+            env=self.environment() | more,
             capture_output=True,
             text=True,
             timeout=PATIENCE,

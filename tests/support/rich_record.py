@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -54,11 +55,16 @@ def picture(folder: Path, name: str = "0.png", colour: str = "#4a7bd0") -> File:
     """Write a real picture into this folder, as a download would."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (600, 800), colour).save(path)
-    small = io.BytesIO()
-    Image.new("RGB", (240, 320), colour).save(small, "JPEG")
-    size = path.stat().st_size
-    return File("0", str(path), "ab" * 32, size, "image/png", small.getvalue())
+    large, small = _encoded("PNG", 600, 800, colour), _encoded("JPEG", 240, 320, colour)
+    path.write_bytes(large)
+    return File("0", str(path), "ab" * 32, len(large), "image/png", small)
+
+
+@cache
+def _encoded(kind: str, width: int, height: int, colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, kind)
+    return file.getvalue()
 
 
 def settle(

@@ -11,7 +11,16 @@ import pytest
 
 from bench import __main__ as command
 from bench.report import report
-from bench.targets import CEILING, CEILING_OF_TWO, OF_BYTES, OF_TWO, US, US_OF_TWO
+from bench.targets import (
+    ATTEMPT,
+    CEILING,
+    CEILING_OF_TWO,
+    OF_BYTES,
+    OF_TWO,
+    POOLED,
+    US,
+    US_OF_TWO,
+)
 
 
 def cell(variant: str, per_second: list[float], p99_ms: list[float]) -> dict[str, Any]:
@@ -32,6 +41,23 @@ def lines_of(**found: Any) -> list[str]:
         **found,
     }
     return report(results).splitlines()
+
+
+def https_row(name: str, cpu_ms: list[float]) -> dict[str, Any]:
+    figures = {"per_second": [900], "p50_ms": [0.5], "p99_ms": [2.5]}
+    return {"name": name, "cpu_ms": cpu_ms, **figures}
+
+
+def test_an_https_attempt_is_compared_with_a_pooled_session_round_by_round() -> None:
+    workers = [{"database": "HTTPS, 4 slots", "per_second": [210, 190], "cpu_ms": [1.5, 1.7]}]
+    exchanges = [https_row(POOLED, [1, 2, 1]), https_row(ATTEMPT, [3, 3, 3])]
+    hook = {"p50_ms": 11.04, "p99_ms": 25.0}
+    lines = lines_of(https={"exchanges": exchanges, "workers": workers, "hook": hook})
+    what = "CPU of an HTTPS attempt ÷ a POST on a pooled requests session"
+    assert f"| {what} | ≤ 2.5 | 3 | not met |" in lines
+    assert f"| {ATTEMPT} | 3.00 | 0.50 | 2.50 | 900 |" in lines
+    assert "| HTTPS, 4 slots | 200 | 190 to 210 | 1.60 |" in lines
+    assert any("over HTTPS: p50 11.0 ms, p99 25.0 ms" in line for line in lines)
 
 
 def test_a_row_that_misses_its_target_refers_to_the_explanation() -> None:

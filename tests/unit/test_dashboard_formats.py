@@ -7,6 +7,7 @@ import re
 import pytest
 
 from receiver.stores.sql.metrics import SLOWEST
+from receiver.text.display import elapsed
 from receiver.web.dashboard import charts, formats
 from receiver.web.dashboard.charts import BarSeries, Quantiles
 from receiver.web.dashboard.formats import Formats
@@ -41,7 +42,7 @@ def test_input_is_read_in_the_configured_zone() -> None:
         (MINUTE, "1 min ago"),
         (59 * MINUTE, "59 min ago"),
         (47 * HOUR, "47 h ago"),
-        (72 * HOUR, "3 days ago"),
+        (72 * HOUR, "3 d ago"),
         (-1, "in less than 1 min"),
         (-5 * MINUTE, "in 5 min"),
     ],
@@ -56,12 +57,22 @@ def test_an_age_changes_at_most_once_a_minute(age: int, words: str) -> None:
         (0, "0.000 s"),
         (9_999, "9.999 s"),
         (10_000, "10.0 s"),
+        (59_999, "1 min 0 s"),
         (61_000, "1 min 1 s"),
         (2 * HOUR + 5 * MINUTE, "2 h 5 min"),
+        (97 * HOUR + MINUTE, "4 d 1 h"),
     ],
 )
 def test_a_short_duration_is_shown_in_milliseconds(ms: int, words: str) -> None:
-    assert formats.took(ms) == words
+    assert elapsed(ms) == words
+    assert formats.unbroken(words).replace("\N{NO-BREAK SPACE}", " ") == words
+
+
+def test_a_duration_breaks_only_between_its_parts() -> None:
+    assert formats.unbroken("2 h 5 min").split(" ") == [
+        "2\N{NO-BREAK SPACE}h",
+        "5\N{NO-BREAK SPACE}min",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
 import pytest
 
 from receiver.cli import main as receiver
+from receiver.config import settings
+from receiver.hooks.webhook import Webhook
 from submitter.cli import main as submitter
 from tests.support.patience import PATIENCE
 
@@ -70,9 +74,38 @@ def test_the_files_that_it_names_exist() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_exists(name: str) -> None:
-    known = (ROOT / ".env.example").read_text()
+    known = (ROOT / ".env.example").read_text() + (ROOT / "deploy/backup/backup.env").read_text()
     in_hooks = (ROOT / "docs" / "hooks.md").read_text() + (ROOT / "README.md").read_text()
     assert name in known or f"${{{name}}}" in in_hooks
+
+
+# Those of secrets that a person sets; the password of PostgreSQL is written to a file.
+RECIPE = r"python3 -c [\"'](import secrets; print\(secrets\.\w+\(\d+\)\))[\"']"
+RECIPES = sorted(set(re.findall(RECIPE, DOCS)))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("_", range(10))
+def test_a_secret_that_a_recipe_makes_is_accepted_everywhere(
+    recipe: str, _: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = io.StringIO()
+    with redirect_stdout(output):
+        exec(recipe, {})  # noqa: S102 - our own page
+    secret = output.getvalue().strip()
+    options = {"url": "https://shop.example/events", "secrets": [secret]}
+    Webhook("shop", options)
+    names = ("CALLBACK_SECRETS", "KLING_WEBHOOK_SECRETS", "API_TOKEN", "SECRET_KEY")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOOKS_FILE", raising=False)
+    for name in (*names, "DASHBOARD_PASSWORD"):
+        monkeypatch.setenv(name, secret)
+    assert secret in settings.load(creates_secret=False).secrets
+
+
+def test_there_are_recipes_for_secrets() -> None:
+    assert RECIPES == ["import secrets; print(secrets.token_hex(32))"]
+    assert sum(DOCS.count(recipe) for recipe in RECIPES) == 2
 
 
 def test_the_checks_find_something() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,17 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from receiver.config import values
 from receiver.processes import serve
 from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+BACKUP = DEPLOY / "backup"
+BACKUP_UNITS = sorted(path for path in BACKUP.iterdir() if path.suffix in (".service", ".timer"))
 PLACE = "/opt/callback-receiver"
 
 
-def unit(path: Path) -> RawConfigParser:
-    parser = RawConfigParser(strict=True)
+def unit(path: Path, *, strict: bool = True) -> RawConfigParser:
+    """Return the unit. If it is not strict, an option may be there several times."""
+    parser = RawConfigParser(strict=strict)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read_string(path.read_text())
     return parser
@@ -69,10 +74,14 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     program = tmp_path / ".venv" / "bin" / "python"
     program.parent.mkdir(parents=True)
     program.symlink_to(sys.executable)
-    for path in UNITS:
+    script = tmp_path / "deploy/backup/backup"
+    script.parent.mkdir(parents=True)
+    shutil.copy(BACKUP / "backup", script)
+    units = [tmp_path / path.name for path in (*UNITS, *BACKUP_UNITS)]
+    for path in (*UNITS, *BACKUP_UNITS):
         (tmp_path / path.name).write_text(path.read_text().replace(PLACE, str(tmp_path)))
     done = subprocess.run(
-        [str(shutil.which("systemd-analyze")), "verify", *map(str, tmp_path.glob("*.service"))],
+        [str(shutil.which("systemd-analyze")), "verify", *map(str, units)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -82,10 +91,22 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert (done.returncode, ours) == (0, [])
 
 
+def test_the_backup_is_as_restricted_as_the_service() -> None:
+    backup = dict(unit(BACKUP / "callback-receiver-backup.service", strict=False)["Service"])
+    service = dict(unit(DEPLOY / "systemd/callback-receiver.service")["Service"])
+    same = {"User", "Group", *(name for name in service if name[:4] in ("Prot", "Rest", "Priv"))}
+    same |= {"ReadWritePaths", "NoNewPrivileges", "SystemCallFilter"}
+    same -= {"Restart", "RestartSec"}
+    assert {name: backup[name] for name in same} == {name: service[name] for name in same}
+    assert backup["ExecStart"] == f"{PLACE}/deploy/backup/backup"
+    assert os.access(BACKUP / "backup", os.X_OK)
+    timer = unit(BACKUP / "callback-receiver-backup.timer")
+    assert timer["Timer"]["Persistent"] == "true"
+
+
 def test_proxies_forward_to_our_address() -> None:
-    bind = "127.0.0.1:8000"  # the default of receiver.web.gunicorn, without PORT
-    assert f'else "{bind}"' in (ROOT / "receiver/web/server/gunicorn.py").read_text()
-    assert f"reverse_proxy {bind} " in (DEPLOY / "Caddyfile").read_text()
+    bind = values.default_bind(None)  # without PORT
+    assert f"reverse_proxy {{$RECEIVER:{bind}}} " in (DEPLOY / "Caddyfile").read_text()
     assert set(re.findall(r"proxy_pass (\S+);", (DEPLOY / "nginx.conf").read_text())) == {
         f"http://{bind}"  # without a path, because nginx would normalise the path of the request
     }
@@ -94,7 +115,9 @@ def test_proxies_forward_to_our_address() -> None:
 def test_no_proxy_writes_paths_to_a_log() -> None:
     servers = (DEPLOY / "nginx.conf").read_text().split("server {")[1:]
     assert all("access_log off;" in server for server in servers)
-    options, site = (DEPLOY / "Caddyfile").read_text().split("\ncallbacks.example.com {\n")
+    options, site = (
+        (DEPLOY / "Caddyfile").read_text().split("\n{$PUBLIC_URL:callbacks.example.com} {\n")
+    )
     assert not re.search(r"^\s*log\b", site, re.MULTILINE)
     assert "\t\t\t\trequest delete\n" in options
 

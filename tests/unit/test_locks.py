@@ -18,6 +18,7 @@ from tests.support.installation import ROOT
 
 STORES = ROOT / "receiver" / "stores"
 COMMENT = re.compile(r"/\*|\*/|--")
+ANY_TYPE = "*/*"  # in an Accept header
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_no_string_elsewhere_begins_a_comment_of_sql(package: str) -> None:
         f"{path.relative_to(ROOT)}: {text}"
         for path in (ROOT / package).rglob("*.py")
         for text in _strings(path)
-        if "/*" in text
+        if "/*" in text and text != ANY_TYPE
     ] == []
 
 

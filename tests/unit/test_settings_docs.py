@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-import receiver.web.gunicorn  # libraries read variables at import; these are not settings
+# its libraries also read variables when they are imported, but these are not settings
+import receiver.web.gunicorn
 from receiver.config import env_example, settings
 from submitter.errors import ConfigurationError
 from submitter.providers import PROVIDERS

@@ -133,7 +133,7 @@ def test_a_key_of_24_bytes_or_more_is_accepted(length: int) -> None:
     assert key_of("whsec_" + base64.b64encode(b"k" * length).decode()) == b"k" * length
 
 
-def test_the_command_in_error_messages_makes_a_secret_that_is_accepted() -> None:
+def test_the_command_in_error_messages_creates_a_valid_secret() -> None:
     program, *words = shlex.split(MAKE_ONE)
     assert program == "receiver"
     made, other = (CliRunner().invoke(main, words).stdout.strip() for _ in range(2))

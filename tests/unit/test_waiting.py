@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[1]
 MODULES = sorted(str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py"))
 POLL = {  # modules that sleep between two checks of a condition
     "support/patience.py",
-    "support/debian_packages.py",  # with a shorter limit, after which tests are skipped
+    "support/fetch_cache.py",  # with a shorter limit, after which tests are skipped
     "support/flawed/receivers.py",  # runs in its own processes
 }
 SLEEPS = {"time.sleep", "asyncio.sleep", "gevent.sleep", "eventlet.sleep"}
@@ -26,12 +26,17 @@ SIMULATED = {"follow"}
 
 
 def name(node: ast.expr) -> str:
-    """Return a dotted name as it is written, or an empty string for other expressions."""
-    return ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+    """Return a dotted name as it is written, `?.name` for an attribute of another expression.
+
+    Other expressions have no name: an empty string.
+    """
+    if isinstance(node, ast.Attribute):
+        return f"{name(node.value) or '?'}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
-def calls(tree: ast.AST) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+def calls(nodes: Iterable[ast.AST]) -> list[ast.Call]:
+    return [node for node in nodes if isinstance(node, ast.Call)]
 
 
 def is_fixed(node: ast.expr) -> bool:
@@ -66,32 +71,33 @@ def sleeps(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
         return name(node.func) == "sleep"
     return isinstance(node, ast.Attribute) and (
-        node.attr == "wait_for_timeout" or ast.unparse(node) in SLEEPS
+        node.attr == "wait_for_timeout" or name(node) in SLEEPS
     )
 
 
 def faults(tree: ast.Module) -> Iterator[str]:
+    nodes = list(ast.walk(tree))
     allowed = {
         call.func
-        for call in calls(tree)
+        for call in calls(nodes)
         if name(call.func) == "asyncio.sleep" and not is_fixed(call.args[0])
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if sleeps(node) and node not in allowed:
             yield f"line {getattr(node, 'lineno', 0)} sleeps: use wait_until"
-    for call in calls(tree):
+    for call in calls(nodes):
         if name(call.func) == "pytest.mark.timeout":
             yield f"line {call.lineno} has its own limit: TEST_PATIENCE sets it for all tests"
         if any(map(is_fixed, limits(call))):
             yield f"line {call.lineno} waits for a fixed time: use PATIENCE"
     durations = {
         target.id
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Assign) and measures_time(node.value, STOPWATCHES)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assert):
             names = {part.id for part in ast.walk(node.test) if isinstance(part, ast.Name)}
             if measures_time(node.test) or names & durations:
@@ -105,7 +111,8 @@ def measures_time(asserted: ast.expr, clocks: Set[str] = frozenset(CLOCKS)) -> b
     """
     differences = (node for node in ast.walk(asserted) if isinstance(node, ast.BinOp))
     return any(
-        isinstance(node.op, ast.Sub) and clocks & {name(call.func) for call in calls(node)}
+        isinstance(node.op, ast.Sub)
+        and clocks & {name(call.func) for call in calls(ast.walk(node))}
         for node in differences
     )
 

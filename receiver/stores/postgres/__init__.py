@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from receiver.stores.base import Store
 from receiver.stores.postgres.database import PostgresDatabase
-from receiver.stores.postgres.jobs import Jobs
+from receiver.stores.postgres.jobs import AnnouncedOutbox, Jobs
 
 
 class PostgresStore(Store):
@@ -16,6 +16,7 @@ class PostgresStore(Store):
     def __init__(self, url: str) -> None:
         database = PostgresDatabase(url)
         super().__init__(database)
+        self.outbox = AnnouncedOutbox(database)
         self.jobs = Jobs(database)
 
 

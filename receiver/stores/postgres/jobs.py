@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from receiver.deliveries import Delivery
 from receiver.endpoints import Circuit, Endpoint
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, AsyncConnection
 from receiver.stores.postgres.database import PostgresDatabase
-from receiver.stores.sql import rows
+from receiver.stores.sql.claims import ClaimedDelivery, load_claims
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.endpoints import load_endpoint
 from receiver.stores.sql.hook_queues import ABANDONED, UNLIMITED, Admission, Candidate, load_queues
 from receiver.stores.sql.locks import Lock, locked
-from receiver.stores.sql.outbox import CLAIM
+from receiver.stores.sql.outbox import CLAIM, Outbox
 
 if TYPE_CHECKING:
     from procrastinate import App
@@ -29,6 +28,15 @@ CLOCKS_APART = 2_000  # ms
 RETRY_JOB_AFTER = 2_000  # ms; for deliveries without a slot: see `delivery/worker_slots.py`
 ANNOUNCED_AT_ONCE = 1_000  # deliveries of one hook; the next sweep announces more
 CONNECTIONS = 4  # of Procrastinate's own pool
+
+
+class AnnouncedOutbox(Outbox):
+    """The outbox whose deliveries have jobs."""
+
+    def _remove_jobs(self, session: Session, delivery_ids: Sequence[int]) -> None:
+        """Remove the jobs of deliveries that are claimed without them: they have nothing to do."""
+        names = [f"delivery {delivery_id}" for delivery_id in delivery_ids]
+        session.execute(_REMOVE_JOBS_OF.format(", ".join("?" * len(names))), names)
 
 
 class Jobs:
@@ -63,52 +71,31 @@ class Jobs:
         now: int,
         lease_until: int,
         admission: Admission = UNLIMITED,
-    ) -> Delivery | None:
+    ) -> ClaimedDelivery | None:
         """Claim this delivery, as `Outbox.claim` does; None if it cannot be attempted now.
 
         If its hook has no slot, all due jobs of the hook are removed, so that they do not delay
-        other hooks. The caller then announces the hook's next deliveries once it has a slot. If
-        None is returned, a later job, the sweep or the worker with the claim attempts the delivery.
+        other hooks. Workers claim these deliveries without jobs once they have a slot. If None is
+        returned, a later job, a claim without a job, or the worker with the claim attempts it.
         """
 
-        def work(session: Session) -> bool:
+        def work(session: Session) -> ClaimedDelivery | None:
             row = session.execute_locked(_DUE, (delivery_id, now + CLOCKS_APART)).fetchone()
             if row is None:
-                return False
+                return None
             hook = row["hook"]
             endpoint = load_endpoint(session, hook)
             if not _may_begin(session, endpoint, now):
-                return False
+                return None
             if not admission.has_slot(hook, timed_out=endpoint.timed_out):
                 session.execute(_REMOVE_JOBS, (hook, ANNOUNCED_AT_ONCE))
-                return False
+                return None
             abandoned = bool(row["abandoned"])
             if not admission.begin(Candidate(delivery_id, hook, endpoint.timed_out, abandoned)):
                 session.execute(_ANNOUNCE_LATER, (now + RETRY_JOB_AFTER, delivery_id))
-                return False
+                return None
             session.execute(CLAIM, (worker, lease_until, delivery_id))
-            return True
-
-        if not self._database.write(work):
-            return None
-        with self._database.reading() as session:
-            return rows.deliveries(session, "d.id = ?", [delivery_id])[0]
-
-    def announce_next(self, hook: str, now: int, limit: int) -> bool:
-        """Announce the hook's oldest due deliveries, up to `limit`, that have no job.
-
-        Returns False if none of the hook's deliveries can be attempted now.
-        """
-
-        def work(session: Session) -> bool:
-            count = sum(
-                queue.claimable_count(now, limit)
-                for queue in load_queues(session)
-                if queue.hook == hook
-            )
-            if count:
-                session.execute(_ANNOUNCE_DUE, (hook, now, count))
-            return count > 0
+            return load_claims(session, [delivery_id])[0]
 
         return self._database.write(work)
 
@@ -182,6 +169,12 @@ delete from procrastinate_jobs where id in (
   for update of job skip locked
 )
 """  # noqa: S608 - names of this project
+_REMOVE_JOBS_OF = """
+delete from procrastinate_jobs where id in (
+  select id from procrastinate_jobs where status = 'todo' and queueing_lock in ({})
+  order by id for update skip locked
+)
+"""
 _ANNOUNCE_EXPIRED = _JOB.format(
     queue=QUEUE,
     task=TASK,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
 
+from receiver.deliveries import GIVEN_UP
 from receiver.stores.sql.database import LAST, Component, Session
 from receiver.stores.sql.rows import Row, from_row
+from receiver.tasks import NEVER_REACHED
 
 Key = tuple[int, ...]
 
@@ -127,7 +129,8 @@ def _callback(row: Row) -> Activity:
 
 
 def _move(row: Row) -> Activity:
-    said = f"rests on: {row['trust']}" + (", corrected" if row["corrected"] else "")
+    said = f"rests on: {row['trust']}" if row["trust"] else ""
+    said += ", corrected" if row["corrected"] else ""
     return Activity(ActivityKind.MOVE, (row["id"],), *_about(row), row["status"], said=said)
 
 
@@ -147,12 +150,17 @@ from callbacks c left join tasks t on t.seq = c.task
 where c.id < ? order by c.id desc limit ?
 """
 
-_MOVES = """
-select tr.id, tr.recorded_at as at, tr.status, tr.trust, tr.corrected,
+# The trust is null for an action of our own, as in `receiver.deliveries.evidence`.
+_MOVES = f"""
+select tr.id, tr.recorded_at as at, tr.status, tr.corrected,
+  case when tr.status in ('created', '{GIVEN_UP}') or (
+    tr.status = 'failed' and t.reason = '{NEVER_REACHED}'
+    and t.provider_task_id is null and t.callback_task_id is null
+  ) then null else tr.trust end as trust,
   t.provider, t.id as task_id, t.account, t.reference
 from transitions tr join tasks t on t.seq = tr.task
 where tr.id < ? order by tr.id desc limit ?
-"""
+"""  # noqa: S608 - contains no input
 
 _ATTEMPTS = """
 select a.id, a.ended_at as at, a.outcome, a.answer, d.hook, tr.status,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from receiver.deliveries import Delivery
 from receiver.endpoints import Alert, AlertKind, Circuit, Endpoint
 from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.locks import Lock, locked
@@ -150,29 +149,33 @@ def load_endpoint(session: Session, hook: str, *, lock: bool = False) -> Endpoin
     return endpoint_of(found.fetchone(), hook)
 
 
-def apply(session: Session, delivery: Delivery, change: EndpointChange, now: int) -> None:
-    """Apply the change of an attempt to its endpoint, in the same transaction.
+def apply(session: Session, hook: str, changes: Sequence[tuple[int, EndpointChange, int]]) -> None:
+    """Apply the changes of attempts, in their order, to the endpoint of their hook.
 
-    A new text in `said` came from this delivery and belongs to its task. The name is locked as well
-    as the row, because there is no row before the first failure.
+    Each change comes with the id of its delivery, and the time. A new text in `said` came from this
+    delivery and belongs to its task. The name is locked as well as the row, because there is no row
+    before the first failure.
     """
-    hook = delivery.hook
     session.lock_name(f"endpoint {hook}")
     row = session.execute_locked(_SELECT_AND_LOCK, (hook,)).fetchone()
-    before = endpoint_of(row, hook)
+    stored = endpoint = endpoint_of(row, hook)
     task = None if row is None else row["said_task"]
-    after, kind = change(before)
-    if after == Endpoint(hook):
-        if after != before:
-            session.execute("delete from endpoints where hook = ?", (hook,))
-    elif after != before:
-        session.execute(_PUT, {**asdict(after), "timed_out": int(after.timed_out)})
-    if after.said and after.said != before.said:
-        task = session.execute(_TASK_OF, (delivery.id,)).fetchone()["task"]
+    for delivery_id, change, now in changes:
+        before = endpoint
+        endpoint, kind = change(before)
+        if endpoint.said and endpoint.said != before.said:
+            task = session.execute(_TASK_OF, (delivery_id,)).fetchone()["task"]
+        if kind is not None:
+            said = before.said if kind is AlertKind.RECOVERED else endpoint.said
+            session.execute(_INSERT_ALERT, (hook, kind, now, said, now, task))
+    if endpoint == stored:
+        return
+    if endpoint == Endpoint(hook):
+        session.execute("delete from endpoints where hook = ?", (hook,))
+        return
+    session.execute(_PUT, {**asdict(endpoint), "timed_out": int(endpoint.timed_out)})
+    if endpoint.said:
         session.execute("update endpoints set said_task = ? where hook = ?", (task, hook))
-    if kind is not None:
-        said = before.said if kind is AlertKind.RECOVERED else after.said
-        session.execute(_INSERT_ALERT, (hook, kind, now, said, now, task))
 
 
 def endpoint_of(row: Row | None, hook: str) -> Endpoint:

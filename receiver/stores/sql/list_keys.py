@@ -60,13 +60,29 @@ class ListKeys:
         created: TimeRange,
         before: int | None,
         limit: int,
+        *,
+        provider_task_id: str | None = None,
+        given_up: bool = False,
     ) -> Query:
-        """Return the statement for tasks with one of these statuses, or any without `statuses`."""
+        """Return the statement for tasks with one of these statuses, or any without `statuses`.
+
+        `provider_task_id` and `given_up` are further conditions; see `Lists.page_of_tasks`.
+        """
         equals = self._tasks_along(of_task, statuses)
-        rest = [self._aside(of_task, but=equals), rows.within("created_at", created)]
-        if statuses and not any("status" in equal for equal in equals):
+        is_short = provider_task_id is not None or (given_up and "reference" not in of_task)
+        rest = [
+            self._aside(of_task, but=[] if is_short else equals),
+            rows.within("created_at", created),
+        ]
+        if statuses and (is_short or not any("status" in equal for equal in equals)):
             rest.append(_among(self.database.unindexed("status"), statuses))
+        if given_up:
+            rest.append(_GIVEN_UP)
         keys = self._keys(_TASKS, created, before)
+        if provider_task_id is not None:
+            return self._sorted(_TASKS, keys, [self._at_provider(provider_task_id), *rest], limit)
+        if is_short:
+            return self._sorted(_TASKS, keys, rest, limit, "tasks_given_up")
         return self._walks(_TASKS, equals, keys, rest, limit)
 
     def callbacks(
@@ -156,6 +172,17 @@ class ListKeys:
             {"provider": provider, "status": str(status)}
             for provider, status in product(known, statuses or Status)
         ]
+
+    def _at_provider(self, provider_task_id: str) -> Query:
+        """Return a condition that leaves the tasks with this id at any provider."""
+        found = [
+            row["id"]
+            for provider in self._names(_PROVIDERS_OF_TASKS)
+            for row in self.session.execute(
+                _TASKS_BY_PROVIDER_ID, {"provider": provider, "id": provider_task_id}
+            )
+        ]
+        return _among(_TASKS.key, found)
 
     def _few_tasks(self, of_task: Mapping[str, object]) -> list[int] | None:
         """Return the keys of the tasks that match a filter; None if there are more than FEW."""
@@ -352,6 +379,15 @@ def _all(queries: Sequence[Query], limit: int) -> Query:
     values = [value for _, values in queries for value in values]
     return f"select id from ({found}) as walks order by id desc limit ?", [*values, limit]  # noqa: S608
 
+
+# A literal condition, because the index of these tasks is partial.
+_GIVEN_UP: Query = (" and given_up_at is not null", [])
+
+_TASKS_BY_PROVIDER_ID = """
+select seq as id from tasks where provider = :provider and provider_task_id = :id
+union
+select seq as id from tasks where provider = :provider and callback_task_id = :id
+"""
 
 _TASK_BY_ID = "select seq as id from tasks where id = ?"
 

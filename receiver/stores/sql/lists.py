@@ -76,15 +76,31 @@ class Lists(Component):
         provider: str | None = None,
         reference: str | None = None,
         account: str | None = None,
+        provider_task_id: str | None = None,
+        given_up: bool = False,
         created: TimeRange = ALWAYS,
     ) -> Page[Task]:
-        """Return a page of tasks. `status` is one status, or several alternatives."""
+        """Return a page of tasks. `status` is one status, or several alternatives.
+
+        `provider_task_id` is the provider's id in responses or callbacks. `given_up` replaces
+        `status`: only open tasks are returned on which the poller gave up.
+        """
         of_task = _given(provider=provider, reference=reference, account=account)
         statuses = (status,) if isinstance(status, Status) else status or ()
+        if given_up:
+            statuses = [one for one in Status if not one.is_terminal]
         some = () if set(statuses) == set(Status) else statuses  # all statuses need no condition
         with self._database.reading() as session:
             list_keys = ListKeys(session, self._database)
-            keys, values = list_keys.tasks(of_task, some, created, before, limit + 1)
+            keys, values = list_keys.tasks(
+                of_task,
+                some,
+                created,
+                before,
+                limit + 1,
+                provider_task_id=provider_task_id,
+                given_up=given_up,
+            )
             found = session.execute(_TASKS.format(keys=keys), values).fetchall()
         return _page(found, limit, "seq", partial(from_row, Task))
 

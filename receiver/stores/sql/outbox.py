@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.deliveries import Attempt, Delivery, File, Notice, State, Transition
+from receiver.deliveries import Attempt, Delivery, File, State
 from receiver.errors import NotFound
-from receiver.events import Callback
 from receiver.stores.sql import endpoints, rows
+from receiver.stores.sql.claims import ClaimedDelivery, load_claims
 from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.endpoints import EndpointChange
 from receiver.stores.sql.hook_queues import UNLIMITED, Admission, load_queues, select_claimable
-from receiver.stores.sql.rows import from_row
-from receiver.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeSource:
-    """The task of a delivery with its transition and files, and the message that reported it."""
+class Settlement:
+    """The end of the attempt that `delivery` was claimed for.
 
-    notice: Notice
-    callback: Callback | None
-    is_forgotten: bool = False  # nothing may be sent about the task
+    `state` is DELIVERED, DEAD, or PENDING with `due_at`. `files` are the files that the attempt
+    stored, even if it failed. `change` is applied to the hook's endpoint, and its alert is stored.
+    """
+
+    delivery: Delivery
+    attempt: Attempt
+    state: State
+    due_at: int | None
+    files: Sequence[File] = ()
+    change: EndpointChange | None = None
+
+    @property
+    def ended_at(self) -> int | None:
+        """When the delivery ended; None if it is due again."""
+        return None if self.state is State.PENDING else self.attempt.ended_at
 
 
 class Outbox(Component):
@@ -36,7 +47,7 @@ class Outbox(Component):
         lease_until: int,
         limit: int,
         admission: Admission = UNLIMITED,
-    ) -> list[Delivery]:
+    ) -> list[ClaimedDelivery]:
         """Claim and return up to `limit` due deliveries for which `admission` has a slot.
 
         Each claim begins an attempt. A trigger counts the deliveries by state.
@@ -45,18 +56,34 @@ class Outbox(Component):
         deliveries comes first, then the oldest delivery. Hooks that are paused or whose circuit is
         open are skipped; a half-open hook gets one delivery at a time.
         """
-        due_at = self.next_due_at(now)
-        if due_at is None or due_at > now or not self._any_may_begin(now, admission):
+        if not self._any_may_begin(now, admission):
             return []  # an idle worker only reads, so it does not sync the disk
+        return self.exchange((), worker, now, lease_until, limit, admission)[1]
 
-        def work(session: Session) -> list[int]:
-            ids = select_claimable(session, now, limit, admission)
-            claims = [(worker, lease_until, delivery) for delivery in ids]
-            session.executemany(CLAIM, claims)
-            return ids
+    def exchange(
+        self,
+        settlements: Sequence[Settlement],
+        worker: str,
+        now: int,
+        lease_until: int,
+        limit: int,
+        admission: Admission = UNLIMITED,
+    ) -> tuple[list[bool], list[ClaimedDelivery]]:
+        """Settle the attempts that ended, as `settle` does, and claim deliveries in their place.
 
-        claimed = self._database.write(work)
-        return self._deliveries(f"{rows.any_of('d.id', claimed)} order by d.id", claimed)
+        Returns what `settle` returns for each attempt, and what `claim` returns. A worker whose
+        slots are all busy needs one transaction for all attempts that ended since the last one.
+        """
+
+        def work(session: Session) -> tuple[list[bool], list[ClaimedDelivery]]:
+            are_settled = _settle(session, settlements)
+            ids = select_claimable(session, now, limit, admission) if limit else []
+            session.executemany(CLAIM, [(worker, lease_until, delivery) for delivery in ids])
+            if ids:
+                self._remove_jobs(session, ids)
+            return are_settled, load_claims(session, ids)
+
+        return self._database.write(work)
 
     def expired(self, now: int) -> list[Delivery]:
         """Return the claimed deliveries whose lease has expired: their worker died or stalled."""
@@ -76,63 +103,14 @@ class Outbox(Component):
         files: Sequence[File] = (),
         change: EndpointChange | None = None,
     ) -> bool:
-        """End the attempt that `delivery` was claimed for.
+        """End the attempt that `delivery` was claimed for; see `Settlement`.
 
-        `state` is DELIVERED, DEAD, or PENDING with `due_at`. `files` are the files that the attempt
-        stored, even if it failed. When a delivery ends, those that wait for it become due. `change`
-        is applied to the hook's endpoint, and its alert is stored. Returns False and writes nothing
+        When a delivery ends, those that wait for it become due. Returns False and writes nothing
         if the claim was lost. Triggers count the deliveries by state, and in PostgreSQL announce
         those that become due to the job queue.
         """
-
-        def work(session: Session) -> bool:
-            ended_at = None if state is State.PENDING else attempt.ended_at
-            values = {
-                "state": state,
-                "due_at": due_at,
-                "ended_at": ended_at,
-                "id": delivery.id,
-                "attempts": delivery.attempts,
-                "outcome": attempt.outcome,
-                "now": attempt.ended_at,
-            }
-            if not session.execute(_SETTLE, values).rowcount:
-                return False
-            if change is not None:
-                endpoints.apply(session, delivery, change, attempt.ended_at)
-            session.execute(_INSERT_ATTEMPT, (delivery.id, *rows.values_of_attempt(attempt)))
-            for file in files:
-                url = (attempt.number, delivery.id, file.media_index, file.url)
-                session.execute(_HIDE_EARLIER_FILE, url)
-            stored = [(delivery.id, attempt.number, *rows.values_of_file(file)) for file in files]
-            session.executemany(_UPSERT_FILE, stored)
-            if ended_at is not None:
-                session.execute(RELEASE_WAITING, (ended_at, delivery.id, ended_at))
-            return True
-
-        return self._database.write(work)
-
-    def notice_source(self, delivery: Delivery) -> NoticeSource:
-        """Return the rows from which the notice of a delivery is built. Raises NotFound."""
-        with self._database.reading() as session:
-            task = session.execute(_TASK, (delivery.task_id,)).fetchone()
-            if task is None:
-                raise NotFound(f"no task {delivery.task_id}")
-            row = session.execute(_TRANSITION_OF, (delivery.id,)).fetchone()
-            files = session.execute(_FILES_OF_TRANSITION, (row["id"],)).fetchall()
-            callback = session.execute(_CALLBACK, (row["callback"],)).fetchone()
-        notice = Notice(
-            from_row(Task, task),
-            from_row(Transition, row),
-            files=tuple(from_row(File, file) for file in files),
-            made=tuple(
-                from_row(File, file)
-                for file in files
-                if file["delivery"] == delivery.id and file["attempt"] > delivery.retries_from
-            ),
-        )
-        source = None if callback is None else rows.callback(callback).callback
-        return NoticeSource(notice, source, is_forgotten=row["closed_at"] is not None)
+        settlement = Settlement(delivery, attempt, state, due_at, files, change)
+        return self._database.write(lambda session: _settle(session, [settlement]))[0]
 
     def redeliver(self, delivery_id: int, now: int) -> None:
         """Make a delivery that has ended due again, with all its retries.
@@ -167,9 +145,55 @@ class Outbox(Component):
                 if queue.claimable_count(now, 1)
             )
 
+    def _remove_jobs(self, session: Session, delivery_ids: Sequence[int]) -> None:
+        """Remove the jobs that announce deliveries. Does nothing without a job queue."""
+
     def _deliveries(self, where: str, values: Sequence[Any]) -> list[Delivery]:
         with self._database.reading() as session:
             return rows.deliveries(session, where, values)
+
+
+def _settle(session: Session, settlements: Sequence[Settlement]) -> list[bool]:
+    """End these attempts; see `Outbox.settle`.
+
+    PostgreSQL answers the statements of all attempts in one round trip, because no result is read
+    before all of them are sent.
+    """
+    results = [
+        session.execute(
+            _SETTLE,
+            {
+                "state": settlement.state,
+                "due_at": settlement.due_at,
+                "ended_at": settlement.ended_at,
+                "id": settlement.delivery.id,
+                "attempts": settlement.delivery.attempts,
+                "outcome": settlement.attempt.outcome,
+                "now": settlement.attempt.ended_at,
+            },
+        )
+        for settlement in settlements
+    ]
+    are_settled = [bool(result.fetchall()) for result in results]
+    settled = [one for one, is_settled in zip(settlements, are_settled, strict=True) if is_settled]
+    changes = defaultdict(list)
+    for one in settled:
+        if one.change is not None:
+            change = (one.delivery.id, one.change, one.attempt.ended_at)
+            changes[one.delivery.hook].append(change)
+    for hook in sorted(changes):  # every process locks them in the same order: no deadlocks
+        endpoints.apply(session, hook, changes[hook])
+    attempts = [(one.delivery.id, *rows.values_of_attempt(one.attempt)) for one in settled]
+    session.executemany(_INSERT_ATTEMPT, attempts)
+    for one in settled:
+        delivery, number = one.delivery.id, one.attempt.number
+        for file in one.files:
+            session.execute(_HIDE_EARLIER_FILE, (number, delivery, file.media_index, file.url))
+        stored = [(delivery, number, *rows.values_of_file(file)) for file in one.files]
+        session.executemany(_UPSERT_FILE, stored)
+    ended = [(one.ended_at, one.delivery.id, one.ended_at) for one in settled if one.ended_at]
+    session.executemany(RELEASE_WAITING, ended)
+    return are_settled
 
 
 # A claimed delivery whose lease has expired is not claimed again before its attempt has ended as
@@ -187,6 +211,7 @@ _SETTLE = """
 update deliveries set state = :state, due_at = :due_at, ended_at = :ended_at, worker = null
 where id = :id and attempts = :attempts and state = 'claimed'
   and (:outcome <> 'abandoned' or due_at <= :now)
+returning id
 """
 
 _INSERT_ATTEMPT = """
@@ -231,19 +256,4 @@ where id = ? and state in ('delivered', 'dead') and not exists (
   select 1 from transitions tr join forgotten on forgotten.task = tr.task
   where tr.id = deliveries.transition
 )
-"""
-
-_TASK = "select * from tasks where id = ?"
-_CALLBACK = f"{rows.SELECT_CALLBACKS} where c.id = ?"
-_TRANSITION_OF = """
-select tr.*, forgotten.closed_at
-from transitions tr join deliveries d on d.transition = tr.id
-left join forgotten on forgotten.task = tr.task
-where d.id = ?
-"""
-
-_FILES_OF_TRANSITION = """
-select f.* from files f join deliveries d on d.id = f.delivery
-where d.transition = ? and substr(f.media_index, 1, 9) <> 'replaced '
-order by f.delivery, f.media_index
 """

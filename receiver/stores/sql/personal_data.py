@@ -58,7 +58,11 @@ TABLES: Mapping[str, PersonalTable] = {
         "seq id provider account provider_task_id callback_task_id id_source status trust cost"
         " cost_unit model conflict created_at updated_at expects_callback asked deadline_at"
         " given_up_at mismatched_at",
-        {"reference": Column(kept_because=_FOR_LISTS), "reason": Column()},
+        {
+            "reference": Column(kept_because=_FOR_LISTS),
+            "reason": Column(),
+            "metadata": Column(),
+        },
         of_task="seq = :task",
     ),
     "callbacks": PersonalTable(

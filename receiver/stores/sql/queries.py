@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from receiver.deliveries import Attempt, Delivery, File, Transition
 from receiver.errors import NotFound
-from receiver.events import Callback
+from receiver.events import Callback, Source
 from receiver.stores.sql import rows
 from receiver.stores.sql.database import Component
 from receiver.stores.sql.rows import StoredCallback, TimeRange, from_row
@@ -25,6 +25,13 @@ class TaskHistory:
     attempts: dict[int, tuple[Attempt, ...]]  # by delivery id
     files: dict[int, tuple[File, ...]]  # by delivery id
     forgotten_at: int | None = None
+
+    @property
+    def messages(self) -> tuple[StoredCallback, ...]:
+        """The messages of the provider, without our own note that it could not be reached."""
+        if not self.task.was_never_sent:
+            return self.callbacks
+        return tuple(one for one in self.callbacks if one.callback.source is not Source.CREATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,11 @@ class Queries(Component):
             found.setdefault(row["task_id"], []).append(row["name"])
         return found
 
+    def forgotten(self, task_ids: Sequence[str]) -> set[str]:
+        """Return which of these tasks were forgotten."""
+        sql = _FORGOTTEN_OF.format(where=rows.any_of("tasks.id", task_ids))
+        return {row["id"] for row in self._rows(sql, task_ids)}
+
     def charges(
         self,
         created: TimeRange,
@@ -197,6 +209,10 @@ where substr(id, 1, ?) = ? or substr(id, length(id) + 1 - ?) = ? order by seq de
 
 _FORGOTTEN = """
 select closed_at from forgotten join tasks on tasks.seq = forgotten.task where tasks.id = ?
+"""
+
+_FORGOTTEN_OF = """
+select tasks.id from forgotten join tasks on tasks.seq = forgotten.task where {where}
 """
 
 _TRANSITIONS_OF_TASK = """

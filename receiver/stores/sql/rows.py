@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cache
 from operator import attrgetter, itemgetter
 from types import NoneType
-from typing import Any, Protocol, TypeVar, get_args, get_type_hints
+from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from receiver.deliveries import Attempt, Delivery, File
 from receiver.events import Callback, Source
@@ -18,6 +18,7 @@ from receiver.tasks import IdSource, Outcome, Task, Trust, is_problem_of
 from receiver.text import display
 
 T = TypeVar("T")
+Conversion = tuple[int, Callable[[Any], Any]]
 
 
 class Row(Protocol):
@@ -55,28 +56,47 @@ ALWAYS = TimeRange()
 
 
 @cache
-def _reading(kind: type) -> tuple[Callable[[Row], Sequence[Any]], list[tuple[int, type]]]:
+def _reading(kind: type) -> tuple[Callable[[Row], Sequence[Any]], list[Conversion]]:
     """Return a function that reads the fields of a dataclass from a row, and their conversions.
 
     A conversion is the position of a field and its type, if the database stores another type.
+    Keyword-only fields are no columns.
     """
-    types = get_type_hints(kind)
-    conversions = []
+    hints = get_type_hints(kind)
+    types = {one.name: hints[one.name] for one in fields(kind) if not one.kw_only}
+    conversions: list[Conversion] = []
     for position, hint in enumerate(types.values()):
+        if get_origin(hint) is Mapping:
+            conversions.append((position, _object))
+            continue
         alternatives = [one for one in get_args(hint) or (hint,) if one is not NoneType]
         if len(alternatives) == 1 and issubclass(alternatives[0], (bool, bytes, StrEnum)):
             conversions.append((position, alternatives[0]))
     return itemgetter(*types), conversions
 
 
-def from_row(kind: type[T], row: Row) -> T:
-    """Return a dataclass whose fields have the names of the row's columns."""
+def from_row(kind: type[T], row: Row, **more: Any) -> T:
+    """Return a dataclass whose fields have the names of the row's columns.
+
+    `more` has the values of its keyword-only fields.
+    """
     values_in, conversions = _reading(kind)  # type: ignore[arg-type]
     values = list(values_in(row))
     for position, convert in conversions:
         if values[position] is not None:
             values[position] = convert(values[position])
-    return kind(*values)
+        elif convert is _object:
+            values[position] = {}
+    return kind(*values, **more)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Return the JSON object in a column; an empty one if it is damaged."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 TASK_COLUMNS = tuple(field.name for field in fields(Task))  # all but `seq`, the row key
@@ -102,6 +122,8 @@ def _column_value(value: object) -> object:
     """Return a value as both drivers store it."""
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":")) if value else None
     return str(value) if isinstance(value, StrEnum) else value
 
 
@@ -114,7 +136,10 @@ def callback(row: Row) -> StoredCallback:
             task_id=row["task_id"],
             body=bytes(row["body"]),
             received_at=row["received_at"],
-            headers=_headers(row["headers"]),
+            headers={
+                display.storable(name): display.storable(str(value))
+                for name, value in _object(row["headers"]).items()
+            },
             source=Source(row["source"]),
             trust=Trust(row["trust"]),
         ),
@@ -122,17 +147,6 @@ def callback(row: Row) -> StoredCallback:
         repeats=row["repeats"],
         problem=row["problem"],
     )
-
-
-def _headers(text: str) -> dict[str, str]:
-    """Return the headers of a message; none if they are damaged."""
-    try:
-        headers = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(headers, dict):
-        return {}
-    return {display.storable(name): display.storable(str(text)) for name, text in headers.items()}
 
 
 def grouped(kind: type[T], found: Iterable[Row]) -> dict[int, tuple[T, ...]]:

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flask import Blueprint, flash, g, redirect, url_for
+from flask import Blueprint, flash, g, url_for
 from werkzeug.wrappers import Response
 
-from receiver.deliveries import Subscription
+from receiver.deliveries import Attempt, Subscription
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import NotFound
-from receiver.stores.sql.endpoints import HookTest
+from receiver.stores.base import Store
+from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
+from receiver.web.dashboard.deliveries import ENDED
 from receiver.web.dashboard.page_context import PageContext
-from receiver.web.dashboard.responses import page
+from receiver.web.dashboard.responses import back, page
 from receiver.web.health import is_worker_seen
+
+NEWEST = 10  # deliveries of a hook in each state, among which its last attempt is looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,26 @@ class EndpointRow:
     subscription: Subscription | None
     counts: Mapping[str, int]
     newest_test: HookTest | None
+    last_attempt: Attempt | None  # of the newest deliveries
+
+    @property
+    def state(self) -> str:
+        """The state of the circuit breaker, or how the last attempt ended if it is closed."""
+        if self.circuit is not Circuit.CLOSED:
+            return self.circuit.value
+        if self.endpoint.failures:
+            return "failing"
+        last, test = self.last_attempt, self.newest_test
+        tested_at = None if test is None else test.ended_at
+        if (
+            test is not None
+            and tested_at is not None
+            and (last is None or tested_at > last.ended_at)
+        ):
+            return "working" if test.outcome is HookTestOutcome.DELIVERED else "test failed"
+        if last is None:
+            return "not used yet"
+        return "working" if last.outcome == "delivered" else "last attempt failed"
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -44,24 +68,25 @@ def install(routes: Blueprint, context: PageContext) -> None:
     @routes.post("/endpoints/<hook>/pause")
     def pause(hook: str) -> Response:
         store.endpoints.pause(_known(context, hook), g.now)
-        return _done(f"{hook} is paused. Its deliveries wait, and use no attempts.")
+        return _done(hook, f"{hook} is paused. Its deliveries wait, and use no attempts.")
 
     @routes.post("/endpoints/<hook>/resume")
     def resume(hook: str) -> Response:
         is_resumed = store.endpoints.resume(_known(context, hook), g.now)
         unchanged = f"Nothing was done: {hook} was not paused, disabled or failing."
-        return _done(f"{hook} is resumed." if is_resumed else unchanged)
+        return _done(hook, f"{hook} is resumed." if is_resumed else unchanged)
 
     @routes.post("/endpoints/<hook>/test")
     def request_test(hook: str) -> Response:
         is_new = store.endpoints.request_test(hook, _subscription(context, hook).test_status, g.now)
         unchanged = f"Nothing was done: a test event to {hook} is already waiting."
-        return _done(f"A worker will send a test event to {hook}." if is_new else unchanged)
+        will_be_sent = f"A worker will send a test event to {hook}."
+        return _done(hook, will_be_sent if is_new else unchanged)
 
 
-def _done(text: str) -> Response:
+def _done(hook: str, text: str) -> Response:
     flash(text)
-    return redirect(url_for("dashboard.endpoints"), 303)
+    return back(url_for("dashboard.endpoints"), f"hook-{hook}")
 
 
 def _subscription(context: PageContext, hook: str) -> Subscription:
@@ -89,6 +114,17 @@ def _rows(context: PageContext, now: int) -> list[EndpointRow]:
             subscriptions.get(hook),
             context.delivery_counts(hook),
             tests.get(hook),
+            _last_attempt(context.store, hook),
         )
         for hook in context.known_hooks()
     ]
+
+
+def _last_attempt(store: Store, hook: str) -> Attempt | None:
+    """Return the last attempt at one of the newest deliveries to a hook; None without any."""
+    deliveries = store.lists.deliveries(hook=hook, limit=NEWEST)
+    for state in ENDED:
+        deliveries += store.lists.deliveries(hook=hook, state=state, limit=NEWEST)
+    attempts = store.queries.attempts(deliveries)
+    last = (of_delivery[-1] for of_delivery in attempts.values())
+    return max(last, key=lambda attempt: attempt.ended_at, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -60,20 +61,25 @@ def ago(instant: int, now: int) -> str:
     return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
 
 
+def until(instant: int, now: int) -> str:
+    """Return such as `in 2 h`, or `now` if the instant has passed."""
+    return ago(instant, now) if instant > now else "now"
+
+
 def span(seconds: float) -> str:
-    """Return a duration in its largest unit, such as `3 min`."""
+    """Return a duration in its largest unit, such as `3 min`, with the units of `elapsed`."""
     if seconds < MINUTE:
         return f"{int(seconds)} s"
     if seconds < HOUR:
         return f"{int(seconds // MINUTE)} min"
     if seconds < 2 * DAY:
         return f"{int(seconds // HOUR)} h"
-    return f"{int(seconds // DAY)} days"
+    return f"{int(seconds // DAY)} d"
 
 
-def took(ms: int) -> str:
-    """Return a duration in the notation of `receiver tasks show`."""
-    return display.elapsed(ms)
+def unbroken(duration: str) -> str:
+    """Return a duration that breaks into lines only between its parts."""
+    return re.sub(r"(?<=\d) (?=[a-z])", "\N{NO-BREAK SPACE}", duration)
 
 
 def size(count: int) -> str:

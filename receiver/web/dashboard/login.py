@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-import re
 import secrets
 import time
 from typing import Any
@@ -23,12 +22,11 @@ from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.stores.base import Store
 from receiver.web.attempt_limiter import AttemptLimiter
-from receiver.web.dashboard.responses import is_update, page
+from receiver.web.dashboard.responses import OWN_PATH, is_update, page
 from receiver.web.request_lifecycle import SESSION_LIFETIME
 
 BURST, PER_SECOND = 10, 0.1  # attempts of one network: first at any rate, then one in ten seconds
 PUBLIC_ENDPOINTS = ("dashboard.login", "dashboard.try_password", "dashboard.static")
-_OWN_PATH = re.compile(r"/dashboard/[!-\[\]-~]*")  # no backslash
 log = structlog.get_logger()
 
 
@@ -151,5 +149,5 @@ def _login_again(problem: str, status: int) -> Response:
 def _next_page() -> str:
     """Return the path to open after the login: the requested one if it is a page of ours."""
     path = request.values.get("next", "")
-    is_own_page = _OWN_PATH.fullmatch(path) and not path.startswith("/dashboard/log")
+    is_own_page = OWN_PATH.fullmatch(path) and not path.startswith("/dashboard/log")
     return path if is_own_page else url_for("dashboard.overview")

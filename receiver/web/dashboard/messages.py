@@ -11,6 +11,7 @@ from flask import Blueprint, request
 
 from receiver.providers.fields import cleaned, is_deep
 from receiver.stores.sql.rows import StoredCallback
+from receiver.tasks import Outcome
 from receiver.web import cursors
 from receiver.web.dashboard.page_context import PageContext, row_before
 from receiver.web.dashboard.responses import page
@@ -19,6 +20,14 @@ MAX_INDENTED_LEVELS = 20  # real messages have four
 MAX_CHARACTERS = 20_000  # characters; more would only make the page slow
 QUARANTINE_PAGE_SIZE = 20  # messages; each is shown in full
 REJECTIONS = 50  # requests
+EXPLANATIONS = {
+    Outcome.DUPLICATE: "The task already had this status, so nothing changed.",
+    Outcome.STALE: "The task already had a later status, so nothing changed.",
+    Outcome.CONFLICT: "It contradicts the final status on record, and changed nothing.",
+    Outcome.CONFIRMING: "It counts only after a query has confirmed it.",
+    Outcome.MISMATCH: "It names another provider task than the one on record, and changed nothing.",
+    Outcome.QUARANTINED: "It could not be interpreted. After an update that can, replay it.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,11 @@ class Message:
     headers: list[tuple[str, str]]
     text: str
     is_cut: bool
+
+    @property
+    def explanation(self) -> str:
+        """The meaning of its outcome; empty if it changed the status of its task."""
+        return EXPLANATIONS.get(self.stored.outcome, "")
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -42,6 +56,9 @@ def install(routes: Blueprint, context: PageContext) -> None:
             "quarantine",
             here="quarantine",
             messages=[message(row, context.hide) for row in stored.rows],
+            tasks=context.store.queries.tasks_by_id(
+                sorted({row.callback.task_id for row in stored.rows if row.callback.task_id})
+            ),
             following=cursors.encode("quarantine", stored.next),
             rejections=context.store.activity.rejections(REJECTIONS),
         )

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, g
 
-from receiver.deliveries import State
-from receiver.endpoints import Circuit
-from receiver.processes import current_hooks
-from receiver.processes.clock_watch import recent_step
 from receiver.stores.base import Store
 from receiver.stores.sql import metrics
 from receiver.stores.sql.queries import Picture
 from receiver.tasks import Status, Task
-from receiver.text.display import redacted, rfc3339
 from receiver.web.dashboard import charts
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import page
+from receiver.web.dashboard.results import thumbnail_of
 from receiver.web.dashboard.tasks import OPEN
-from receiver.web.health import is_worker_seen
 
 HOURS = 24
 MAX_PICTURES = 6
-CIRCUITS = {
-    Circuit.OPEN: "keeps failing, so nothing is sent to it for a while",
-    Circuit.HALF_OPEN: "kept failing, and is being tested",
-    Circuit.PAUSED: "is paused by an operator",
-    Circuit.DISABLED: "is disabled, because its endpoint is gone",
-}
-CORRECTED = "retries, leases and deadlines were moved with it; check the time synchronisation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +34,6 @@ class ProviderRow:
     given_up: int
     missed: int
     last_callback_at: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """A problem that needs an operator, and the page that helps."""
-
-    text: str
-    endpoint: str
-    link: str
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -75,7 +54,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             overdue_counted=metrics.OVERDUE_COUNTED,
             backlog_age=None if oldest is None else (g.now - oldest) / 1000,
             due=backlog.due,
-            attention=list(attention(store, context.hooks, g.now, context.hide)),
+            held=backlog.held,
             day=_day(context, store.metrics.hours(g.now // metrics.HOUR - HOURS + 1)),
             newest=_newest_pictures(store),
         )
@@ -118,58 +97,13 @@ def _total(rows: Sequence[ProviderRow]) -> ProviderRow:
     )
 
 
-def attention(
-    store: Store, hooks: Sequence[str], now: int, hide: Callable[[str], str] = redacted
-) -> Iterator[Attention]:
-    """Yield the problems that need an operator. `hooks` are the names in the hooks file."""
-    if not is_worker_seen(store, now):
-        text = (
-            "No worker is running: callbacks are recorded, but nothing is delivered. "
-            "Start receiver serve, or receiver worker."
-        )
-        yield Attention(text, "deliveries", "Deliveries")
-    rejected = current_hooks.processes_by_problem(current_hooks.rejections(store, now))
-    for problem, processes in rejected.items():
-        text = (
-            f"The hooks file was rejected by {processes}; the previous one is used: "
-            f"{hide(problem)}. Correct it, and send SIGHUP again."
-        )
-        yield Attention(text, "endpoints", "Endpoints")
-    unfinished = store.erasures.unfinished()
-    if unfinished is not None:
-        text = (
-            f"Data erased since {rfc3339(unfinished.since)} is still in the database's files: "
-            f"{unfinished.held_by}. A worker finishes the erasure once that reader ends."
-        )
-        yield Attention(text, "overview", "Overview")
-    if step := recent_step(store, now):
-        yield Attention(f"{step.text.capitalize()}: {CORRECTED}.", "deliveries", "Deliveries")
-    for endpoint in store.endpoints.all():
-        circuit = endpoint.circuit(now)
-        if circuit is not Circuit.CLOSED:
-            text = f"The hook {endpoint.hook} {CIRCUITS[circuit]}."
-            yield Attention(text, "endpoints", "Endpoints")
-    counts = store.metrics.delivery_counts()
-    for hook, number in metrics.without_hook(counts, hooks).items():
-        wait = "1 delivery waits" if number == 1 else f"{number} deliveries wait"
-        text = f"{wait}, because the hook {hook} is not in the hooks file."
-        yield Attention(text, "endpoints", "Endpoints")
-    dead = sum(one.value for one in counts if one.state == State.DEAD)
-    if dead:
-        text = "There is 1 dead letter." if dead == 1 else f"There are {dead} dead letters."
-        yield Attention(text, "dead", "Dead letters")
-
-
 def _newest_pictures(store: Store) -> list[tuple[Task, Picture]]:
     """Return the newest results that have a thumbnail."""
     newest = store.lists.page_of_tasks(
         status=(Status.SUCCEEDED,), before=None, limit=2 * MAX_PICTURES
     )
     pictures = store.queries.pictures([task.id for task in newest.rows])
-    candidates = [
-        (task, next((one for one in pictures.get(task.id, ()) if one.has_thumbnail), None))
-        for task in newest.rows
-    ]
+    candidates = [(task, thumbnail_of(pictures.get(task.id, ()))) for task in newest.rows]
     return [(task, picture) for task, picture in candidates if picture][:MAX_PICTURES]
 
 

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from flask import Blueprint, make_response, send_file
+from flask import Blueprint, make_response
 from werkzeug.wrappers import Response
 
-from receiver.deliveries import File
 from receiver.errors import NotFound
+from receiver.stores.sql.queries import Picture
+from receiver.web import stored_files
 from receiver.web.api import ROW
 from receiver.web.dashboard.page_context import PageContext
+from receiver.web.stored_files import CACHE_CONTROL, SHOWABLE
 
-# Types of files in which browsers run no scripts.
-SHOWABLE = frozenset(
-    {
-        "image/jpeg",
-        "image/png",
-        "image/webp",
-        "image/gif",
-        "video/mp4",
-        "video/webm",
-        "video/quicktime",
-        "audio/mpeg",
-        "audio/wav",
-    }
-)
-CACHE_CONTROL = "private, max-age=3600"
-# A browser displays a picture in a page that it generates, with styles of its own.
-FILE_POLICY = (
-    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
-)
+MAX_SHOWN = 20_000_000  # bytes; of a larger picture, pages show the thumbnail
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -49,21 +31,19 @@ def install(routes: Blueprint, context: PageContext) -> None:
     @routes.get(f"/files/<{ROW}:delivery>/<index>")
     def file(delivery: int, index: str) -> Response:
         picture = context.store.queries.picture(delivery, index)
-        path = _local_path(picture)
-        if path is None:
-            raise NotFound(f"this file is not on this machine: it is at {picture.url}")
-        is_showable = picture.content_type in SHOWABLE
-        response = send_file(
-            path,
-            mimetype=picture.content_type if is_showable else "application/octet-stream",
-            as_attachment=not is_showable,
-            download_name=path.name,
-            conditional=True,
-            etag=picture.sha256,
-        )
-        response.headers["Cache-Control"] = CACHE_CONTROL
-        response.headers["Content-Security-Policy"] = FILE_POLICY
-        return response
+        return stored_files.serve(picture)
+
+
+def is_shown(picture: Picture) -> bool:
+    """Return whether a page may show the whole picture instead of its thumbnail."""
+    file = picture.file
+    is_picture = file.content_type in SHOWABLE and file.content_type.startswith("image/")
+    return is_picture and file.size <= MAX_SHOWN and is_here(picture)
+
+
+def is_here(picture: Picture) -> bool:
+    """Return whether the file can be opened on this machine."""
+    return stored_files.is_here(picture.file)
 
 
 def _jpeg(image: bytes | None, problem: str) -> Response:
@@ -71,13 +51,3 @@ def _jpeg(image: bytes | None, problem: str) -> Response:
     if image is None:
         raise NotFound(problem)
     return make_response(image, {"Content-Type": "image/jpeg", "Cache-Control": CACHE_CONTROL})
-
-
-def _local_path(file: File) -> Path | None:
-    """Return the path of a downloaded file if it is on this machine and has the recorded size."""
-    path = Path(file.url)
-    try:
-        is_complete = path.is_absolute() and path.is_file() and path.stat().st_size == file.size
-    except (OSError, ValueError):
-        return None
-    return path if is_complete else None

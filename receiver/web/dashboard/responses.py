@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
@@ -16,7 +18,9 @@ from werkzeug.wrappers import Response
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.errors import NotFound, StoreUnavailable
+from receiver.text import display
 from receiver.web.dashboard import formats
+from receiver.web.dashboard.attention import Attention, attention
 from receiver.web.dashboard.page_context import PageContext
 
 POLICY = (
@@ -32,6 +36,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+OWN_PATH = re.compile(r"/dashboard/[!-\[\]-~]*")  # no backslash
 UNKNOWN_PAGE = "This page does not exist."
 STALE_FORM = "Nothing was done, because the form belongs to another session. Retry on this page."
 UNAVAILABLE = "The record cannot be read at the moment. Retry soon."
@@ -54,11 +59,21 @@ def to_dashboard() -> Response:
     return redirect(url_for("dashboard.overview"))
 
 
-def back_to(task_id: str | None = None) -> Response:
-    """Redirect to the page on which the button was pressed."""
-    if request.form.get("back") == "deliveries" or task_id is None:
-        return redirect(url_for("dashboard.deliveries"), 303)
-    return redirect(url_for("dashboard.task", task_id=task_id), 303)
+def back(default: str, anchor: str | None = None) -> Response:
+    """Redirect to the page and filter from which the form was sent, or else to `default`.
+
+    `anchor` is the id of an element on that page.
+    """
+    path = request.form.get("back", "")
+    page_path = path if OWN_PATH.fullmatch(path) and "#" not in path else default
+    return redirect(f"{page_path}#{quote(anchor)}" if anchor else page_path, 303)
+
+
+def this_page() -> str:
+    """Return the path and query of the page, for the `back` field of its forms."""
+    path = quote(request.path, safe="/:@")
+    query = request.query_string.decode("ascii", "ignore")
+    return f"{path}?{query}" if query else path
 
 
 def problem(title: str, text: str | None, status: int) -> Response:
@@ -91,6 +106,13 @@ def _install_variables(routes: Blueprint, context: PageContext) -> None:
     def read_clock() -> None:
         g.now = now_ms()
 
+    def problems() -> list[Attention]:
+        if "problems" not in g:
+            found = attention(context.store, context.hooks, g.now, context.hide)
+            g.problems = list(found)
+        problems: list[Attention] = g.problems
+        return problems
+
     @routes.context_processor
     def variables() -> dict[str, Any]:
         return {
@@ -101,13 +123,16 @@ def _install_variables(routes: Blueprint, context: PageContext) -> None:
             "zone": context.formats.name,
             "ago": lambda instant: formats.ago(instant, g.now),
             "span": formats.span,
-            "took": formats.took,
+            "until": lambda instant: formats.until(instant, g.now),
+            "elapsed": lambda ms: formats.unbroken(display.elapsed(ms)),
             "size": formats.size,
             "number": formats.number,
             "written": formats.written,
             "hide": context.hide,
             "hooks_in_file": context.hooks,
             "dead_letters": lambda: context.delivery_counts()[State.DEAD],
+            "problems": problems,
+            "this_page": this_page,
         }
 
 

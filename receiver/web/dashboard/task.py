@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from flask import Blueprint, flash, g, request
+from flask import Blueprint, flash, g, request, url_for
 from werkzeug.wrappers import Response
 
-from receiver.deliveries import Delivery, State
+from receiver.deliveries import Delivery, State, evidence
 from receiver.errors import NotAMismatch, NotFound, RequestRefused
+from receiver.serializers.outputs import media_of, results
 from receiver.stores.sql.queries import TaskHistory
-from receiver.tasks import Outcome, Status
+from receiver.tasks import Outcome
 from receiver.web.api import ROW
 from receiver.web.dashboard.messages import message
 from receiver.web.dashboard.page_context import PageContext
-from receiver.web.dashboard.responses import back_to, page
-from receiver.web.dashboard.results import media_of, results
+from receiver.web.dashboard.pictures import is_here, is_shown
+from receiver.web.dashboard.responses import back, page
+from receiver.web.dashboard.waiting import WaitReasons
 
 GOOD, BAD, PLAIN, NEXT = "good", "bad", "plain", "next"
 MAX_ANSWER = 300  # characters
@@ -30,19 +32,20 @@ _ORDER = {"message": 0, "move": 1, "attempt": 2}  # of entries in the same milli
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One line of the timeline. Times are in milliseconds; `gap` is the time since the last line.
+    """One line of the timeline. Times are in milliseconds; `since_creation` is that of the task.
 
-    `anchor` is the id of the element on the page that has the details.
+    `anchor` is the id of the element on the page that has the details. `at` is None for a step
+    whose time is unknown.
     """
 
-    at: int
+    at: int | None
     kind: str  # message, move, attempt, next
     title: str
     detail: str = ""
     tone: str = PLAIN
     duration: int | None = None  # of an attempt
     anchor: str | None = None
-    gap: int | None = None
+    since_creation: int | None = None
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -53,18 +56,22 @@ def install(routes: Blueprint, context: PageContext) -> None:
     def task(task_id: str) -> str:
         history = store.queries.history(task_id)
         last_message = store.queries.results([task_id]).get(task_id)
+        pictures = store.queries.pictures([task_id]).get(task_id, [])
+        found = results(media_of(last_message), pictures)
+        reasons = WaitReasons.of(store, context.hooks, g.now)
         return page(
             "task",
             here="tasks",
             task=history.task,
             history=history,
             lines=timeline(history, context.hide),
-            steps=next_steps(history),
-            results=results(
-                media_of(last_message), store.queries.pictures([task_id]).get(task_id, [])
-            ),
+            steps=next_steps(history, reasons),
+            waits={delivery.id: reasons.wait(delivery) for delivery in history.deliveries},
+            results=found,
+            shown_whole={one.index for one in found if one.picture and is_shown(one.picture)},
+            openable={one.index for one in found if one.picture and is_here(one.picture)},
             inputs=store.queries.names_of_inputs([task_id]).get(task_id, ()),
-            messages=[message(stored, context.hide) for stored in history.callbacks],
+            messages=[message(stored, context.hide) for stored in history.messages],
             can_be_queried=_can_be_queried(history),
         )
 
@@ -72,11 +79,11 @@ def install(routes: Blueprint, context: PageContext) -> None:
     def query(task_id: str) -> Response:
         """Make the task due for a query, which the poller makes."""
         if not _can_be_queried(store.queries.history(task_id)):
-            flash("Nothing was done: the provider is no longer queried about this task.")
-            return back_to(task_id)
+            flash("Nothing was done: only an open task is reconciled, and this one has ended.")
+            return back(page_of(task_id))
         store.polling.query_at(task_id, g.now)
         flash("The poller will query the provider now. The response appears on this page.")
-        return back_to(task_id)
+        return back(page_of(task_id))
 
     @routes.post(f"/callbacks/<{ROW}:callback_id>/replay")
     def replay(callback_id: int) -> Response:
@@ -91,43 +98,49 @@ def install(routes: Blueprint, context: PageContext) -> None:
             flash(f"Message {callback_id} can still not be interpreted: {problem}")
         except (NotFound, NotAMismatch) as error:
             flash(f"Nothing was done: {error}.")
-        return back_to(task_id)
+        default = page_of(task_id) if task_id else url_for("dashboard.quarantine")
+        return back(default, f"callback-{callback_id}")
 
     @routes.post(f"/deliveries/<{ROW}:delivery_id>/redeliver")
     def redeliver(delivery_id: int) -> Response:
         delivery = store.queries.delivery(delivery_id)
         if delivery.state not in (State.DELIVERED, State.DEAD):
             flash(f"Nothing was done: delivery {delivery_id} has not ended ({delivery.state}).")
-            return back_to(delivery.task_id)
+            return back(page_of(delivery.task_id), f"delivery-{delivery_id}")
         try:
             store.outbox.redeliver(delivery_id, g.now)
             flash(f"Delivery {delivery_id} to {delivery.hook} is due again.")
         except NotFound as error:
             flash(f"Nothing was done: {error}.")
-        return back_to(delivery.task_id)
+        return back(page_of(delivery.task_id), f"delivery-{delivery_id}")
+
+
+def page_of(task_id: str) -> str:
+    """Return the path of the task's page."""
+    return url_for("dashboard.task", task_id=task_id)
 
 
 def timeline(history: TaskHistory, hide: Callable[[str], str]) -> list[TimelineEntry]:
     """Return the events of the task in order. `hide` removes secrets from text of others."""
     entries = [*_moves(history), *_messages(history, hide), *_attempts(history, hide)]
-    entries.sort(key=lambda entry: (entry.at, _ORDER[entry.kind]))
+    entries.sort(key=lambda entry: (entry.at or 0, _ORDER[entry.kind]))
     lines: list[TimelineEntry] = []
     for entry in entries:
         if lines and (joined := _joined(lines[-1], entry)):
             lines[-1] = joined
         else:
-            gap = entry.at - lines[-1].at if lines else None
-            lines.append(replace(entry, gap=gap))
+            since_creation = (entry.at or 0) - history.task.created_at if lines else None
+            lines.append(replace(entry, since_creation=since_creation))
     return lines
 
 
-def next_steps(history: TaskHistory) -> list[TimelineEntry]:
-    """Return scheduled events: attempts, ends of leases, and the next query."""
-    steps = [step for delivery in history.deliveries if (step := _next_step(delivery))]
+def next_steps(history: TaskHistory, reasons: WaitReasons) -> list[TimelineEntry]:
+    """Return what is expected: attempts, ends of leases, and the next query."""
+    steps = [step for delivery in history.deliveries if (step := _next_step(delivery, reasons))]
     deadline_at = history.task.deadline_at
     if deadline_at is not None:
-        steps.append(TimelineEntry(deadline_at, "next", "The provider is queried", tone=NEXT))
-    return sorted(steps, key=lambda step: step.at)
+        steps.append(TimelineEntry(deadline_at, "next", "Query to the provider", tone=NEXT))
+    return sorted(steps, key=lambda step: (step.at is None, step.at or 0))
 
 
 def _joined(message: TimelineEntry, move: TimelineEntry) -> TimelineEntry | None:
@@ -136,34 +149,33 @@ def _joined(message: TimelineEntry, move: TimelineEntry) -> TimelineEntry | None
     if not is_cause or move.kind != "move" or message.at != move.at:
         return None
     detail = f"{message.title}, {move.detail}" if move.detail else message.title
-    return replace(move, detail=detail, anchor=message.anchor, gap=message.gap)
+    anchor, since_creation = message.anchor, message.since_creation
+    return replace(move, detail=detail, anchor=anchor, since_creation=since_creation)
 
 
-def _next_step(delivery: Delivery) -> TimelineEntry | None:
-    if delivery.due_at is None:
+def _next_step(delivery: Delivery, reasons: WaitReasons) -> TimelineEntry | None:
+    wait = reasons.wait(delivery)
+    if wait is None:
         return None
-    if delivery.state is State.CLAIMED:
-        title = f"{delivery.hook}: attempt {delivery.attempts} is running"
-        detail = "its lease expires"
-    elif delivery.state is State.PENDING:
-        title, detail = f"{delivery.hook}: attempt {delivery.attempts + 1} is due", ""
-    else:
-        return None
-    anchor = f"delivery-{delivery.id}"
-    return TimelineEntry(delivery.due_at, "next", title, detail, NEXT, anchor=anchor)
+    is_running = delivery.state is State.CLAIMED
+    number = delivery.attempts if is_running else delivery.attempts + 1
+    detail = "until its lease expires" if is_running else wait.cause
+    title, anchor = f"{delivery.hook}: attempt {number}", f"delivery-{delivery.id}"
+    return TimelineEntry(wait.at, "next", title, detail, NEXT, anchor=anchor)
 
 
 def _moves(history: TaskHistory) -> Iterator[TimelineEntry]:
     for move in history.transitions:
         tone = {"succeeded": GOOD, "failed": BAD, "given_up": BAD}.get(move.status, PLAIN)
-        trust = "" if move.status == "created" else f"trust: {move.trust}"
-        detail = f"{trust}, corrected" if move.corrected else trust
+        trust = evidence(history.task, move)
+        detail = f"trust: {trust}" if trust else ""
+        detail += ", corrected" if move.corrected else ""
         title = move.status.replace("_", " ").capitalize()
         yield TimelineEntry(move.recorded_at, "move", title, detail, tone)
 
 
 def _messages(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[TimelineEntry]:
-    for stored in history.callbacks:
+    for stored in history.messages:
         repeats = f", received {stored.repeats + 1} times" if stored.repeats else ""
         problem = f": {hide(stored.problem)[:MAX_ANSWER]}" if stored.problem else ""
         is_bad = stored.outcome in (Outcome.CONFLICT, Outcome.MISMATCH, Outcome.QUARANTINED)
@@ -192,7 +204,5 @@ def _attempts(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Time
 
 
 def _can_be_queried(history: TaskHistory) -> bool:
-    """Return whether a response of the provider could change the task."""
-    is_final = history.task.status in (Status.SUCCEEDED, Status.FAILED)
-    is_certain = is_final and history.task.trust == "queried" and not history.task.conflict
-    return history.forgotten_at is None and not is_certain
+    """Return whether the task is open. Queries that settle a conflict are made automatically."""
+    return history.forgotten_at is None and not history.task.status.is_terminal

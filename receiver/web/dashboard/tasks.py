@@ -11,13 +11,15 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from receiver import providers
-from receiver.errors import NotFound
-from receiver.signing.callback_urls import TASK_ID
-from receiver.stores.base import Store
-from receiver.stores.sql.rows import TimeRange
 from receiver.tasks import Status
 from receiver.web import cursors
-from receiver.web.dashboard.page_context import PAGE_SIZE, PageContext
+from receiver.web.dashboard.page_context import (
+    PAGE_SIZE,
+    TIME_CHOICES,
+    PageContext,
+    provider_in,
+    reference_in,
+)
 from receiver.web.dashboard.responses import page
 from receiver.web.dashboard.results import task_rows
 
@@ -27,8 +29,6 @@ STATUS_CHOICES: Mapping[str, tuple[Status, ...]] = {
     "open": OPEN,
     **{status.value: (status,) for status in Status},
 }
-CREATED_CHOICES = {"": "Any time", "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days"}
-MAX_REFERENCE = 1_000  # characters
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -41,7 +41,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             filters = _filters(context, request.args, g.now)
         except ValueError as error:
             return make_response(_page(query, problem=str(error)), 400)
-        if task_id := _task_id(context.store, filters["reference"]):
+        if task_id := context.task_id(filters["reference"]):
             return redirect(url_for("dashboard.task", task_id=task_id))
         found = context.store.lists.page_of_tasks(**filters, limit=PAGE_SIZE)
         following = cursors.encode("tasks", found.next)
@@ -53,40 +53,21 @@ def _filters(context: PageContext, query: MultiDict[str, str], now: int) -> dict
 
     Raises ValueError with the problem.
     """
-    status, provider = query.get("status", "").strip(), query.get("provider", "").strip()
+    status = query.get("status", "").strip()
     if status not in STATUS_CHOICES:
         raise ValueError(f"Status: “{status[:40]}” is unknown.")
-    if provider and provider not in providers.PROVIDERS:
-        raise ValueError(f"Provider: “{provider[:40]}” is unknown.")
     try:
         cursor = query.get("before", "")
         before = cursors.decode("tasks", cursor) if cursor else None
     except ValidationError:
         raise ValueError("This page of the list does not exist. Start at the first one.") from None
-    reference = query.get("q", "").strip().replace("\0", "")[:MAX_REFERENCE]
-    since = context.instant("From", query.get("since") or query.get("within"), now)
-    until = context.instant("To", query.get("until"), now)
     return {
         "status": STATUS_CHOICES[status],
-        "provider": provider or None,
-        "reference": reference or None,
-        "created": TimeRange(since=since, until=until),
+        "provider": provider_in(query),
+        "reference": reference_in(query),
+        "created": context.times(query, now),
         "before": before,
     }
-
-
-def _task_id(store: Store, text: str | None) -> str | None:
-    """Return the id of the task whose own id, or id at a provider, is the text."""
-    if text is None or not TASK_ID.fullmatch(text):
-        return None
-    if store.queries.tasks_by_id([text]):
-        return text
-    for provider in providers.PROVIDERS:
-        try:
-            return store.queries.task_by_provider_id(provider, text).id
-        except NotFound:
-            continue
-    return None
 
 
 def _page(query: Mapping[str, str], **values: Any) -> str:
@@ -98,7 +79,7 @@ def _page(query: Mapping[str, str], **values: Any) -> str:
         filters=in_form,
         statuses=list(STATUS_CHOICES),
         providers=sorted(providers.PROVIDERS),
-        created_choices=CREATED_CHOICES,
+        time_choices=TIME_CHOICES,
         is_gallery=query.get("view") == "gallery",
         **values,
     )

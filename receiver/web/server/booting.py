@@ -9,11 +9,15 @@ with a status after which the arbiter starts another one.
 from __future__ import annotations
 
 import mmap
+import sys
 import time
 from collections.abc import Callable
 
+import structlog
+
 SLOTS = 256  # at least the number of workers; a worker uses the slot of its age
 FAILED = 1
+SETTINGS = "receiver.web.server.gunicorn"  # the module, which `--config` imports
 UNDECIDED_FOR = 30.0  # seconds; less than gunicorn's timeout
 DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before another worker is started
 
@@ -63,6 +67,17 @@ def must_stop_everything(
         pause(0.1)
         waited += 0.1
     return not boots.any_booted
+
+
+def report_missing_settings() -> None:
+    """Log a warning in the first worker of a gunicorn that does not use our settings."""
+    arbiter = sys.modules.get("gunicorn.arbiter")
+    is_first = arbiter is not None and not arbiter.Arbiter.WORKERS  # the arbiter's, at the fork
+    if is_first and SETTINGS not in sys.modules:
+        structlog.get_logger().warning(
+            "gunicorn runs without the settings of this project, and so without its limits and its"
+            " worker class; start it with --config python:receiver.web.gunicorn"
+        )
 
 
 boots = BootRecord()

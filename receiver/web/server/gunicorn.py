@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from receiver.config import env_file, settings, table, values
@@ -68,7 +67,7 @@ loglevel = "info"  # the listening address, and which processes start and stop
 control_socket_disable = True
 
 # A heartbeat file on a slow disk can look like a stuck worker.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
 
 
 def on_starting(server: Any) -> None:

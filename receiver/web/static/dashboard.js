@@ -7,6 +7,8 @@
   if (!button || !regions().length) return;
 
   const every = 1000 * Math.min(...regions().map((region) => Number(region.dataset.every)));
+  const connection = document.getElementById("connection");
+  const announcement = document.getElementById("announcement");
   let etag = null;
   let failures = 0;
   let timer = null;
@@ -20,6 +22,7 @@
   async function update() {
     const headers = { "X-Live": "1" };
     if (etag) headers["If-None-Match"] = etag;
+    const before = failures;
     try {
       const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
       if (response.status === 401 || response.type === "opaqueredirect") return location.reload();
@@ -32,62 +35,112 @@
     } catch {
       failures += 1;
     }
-    showState();
+    showConnection(before);
     schedule(every * Math.min(2 ** failures, 16));
   }
 
   function show(page) {
+    const known = problems(document);
     let isAllShown = true;
     for (const region of regions()) {
       const name = region.dataset.live;
       const next = page.querySelector(`[data-live="${CSS.escape(name)}"]`);
-      if (!next || isSame(region, next)) continue;
-      if (isInUse(region)) isAllShown = false;
+      if (!next) continue;
+      if (isSelected(region)) isAllShown = false;
       else replace(region, next);
     }
     if (!isAllShown) etag = null; // so that the next response contains the skipped regions
     document.title = page.title || document.title;
+    const news = [...problems(document)].filter(([key, { count }]) => !known.has(key) || count > known.get(key).count);
+    if (news.length) announcement.textContent = news.map(([, { text }]) => text).join(" ");
   }
 
-  // Form tokens differ in every response, and users open and close details.
-  function isSame(region, next) {
-    const plain = (element) => {
-      const copy = element.cloneNode(true);
-      for (const field of copy.querySelectorAll("input[name=csrf_token]")) field.remove();
-      for (const part of copy.querySelectorAll("details")) part.removeAttribute("open");
-      return copy.innerHTML;
-    };
-    return plain(region) === plain(next);
-  }
+  // The problems by key. The count of a problem grows, for example with each dead letter.
+  const problems = (page) =>
+    new Map(
+      [...page.querySelectorAll("#problems li")].map((item) => [
+        item.dataset.key,
+        { count: Number(item.dataset.count), text: item.textContent },
+      ]),
+    );
 
-  // A region with selected text is not replaced.
-  function isInUse(region) {
+  // A region with selected text is not changed.
+  function isSelected(region) {
     const selection = getSelection();
     return !selection.isCollapsed && region.contains(selection.anchorNode);
   }
 
+  // Changes the region in place, so that focus, scroll positions, pictures and open details stay.
+  // If the focused element disappears, the next element around it gets the focus.
   function replace(region, next) {
-    const open = new Set([...region.querySelectorAll("details[open][id]")].map((part) => part.id));
-    const focused = region.contains(document.activeElement) ? path(region, document.activeElement) : null;
-    region.replaceChildren(...document.importNode(next, true).childNodes);
-    for (const part of region.querySelectorAll("details[id]")) part.open = open.has(part.id);
-    if (focused) find(region, focused)?.focus({ preventScroll: true });
+    const around = [];
+    for (let one = document.activeElement; one && region.contains(one); one = one.parentElement) around.push(one);
+    changeChildren(region, next);
+    if (!around.length || around.includes(document.activeElement)) return;
+    const left = around.find((one) => one.isConnected);
+    if (left.tabIndex < 0) left.tabIndex = -1;
+    left.focus({ preventScroll: true });
   }
 
-  // Identifies an element among those with the same tag: by its label, its link, or its text.
-  const nameOf = (element) =>
-    element.getAttribute("aria-label") || element.getAttribute("href") || element.textContent.trim();
-  const path = (region, element) => ({ tag: element.tagName, name: nameOf(element), of: element.closest("[id]")?.id });
-  const find = (region, wanted) =>
-    [...region.querySelectorAll(wanted.tag)].find(
-      (element) => nameOf(element) === wanted.name && element.closest("[id]")?.id === wanted.of,
-    );
+  function change(node, next) {
+    if (node.nodeType !== Node.ELEMENT_NODE) {
+      if (node.data !== next.data) node.data = next.data;
+      return;
+    }
+    const isUsers = (name) => name === "tabindex" || (name === "open" && node.tagName === "DETAILS");
+    for (const { name } of [...node.attributes]) {
+      if (!next.hasAttribute(name) && !isUsers(name)) node.removeAttribute(name);
+    }
+    for (const { name, value } of next.attributes) {
+      if (node.getAttribute(name) !== value && !isUsers(name)) node.setAttribute(name, value);
+    }
+    changeChildren(node, next);
+  }
 
-  function showState() {
+  function changeChildren(node, next) {
+    let at = node.firstChild;
+    for (const child of next.childNodes) {
+      const match = findMatch(at, child);
+      if (!match) {
+        node.insertBefore(document.importNode(child, true), at);
+        continue;
+      }
+      at = removeUpTo(at, match);
+      change(match, child);
+      at = match.nextSibling;
+    }
+    removeUpTo(at, null);
+  }
+
+  // Elements match by id; those without an id by their tag, and texts by their position.
+  function findMatch(at, child) {
+    const isMatch = (node) => node.nodeName === child.nodeName && (node.id || "") === (child.id || "");
+    if (child.nodeType !== Node.ELEMENT_NODE) return at && isMatch(at) ? at : null;
+    for (let node = at; node; node = node.nextSibling) {
+      if (isMatch(node)) return node;
+      if (!child.id && node.id) return null;
+    }
+    return null;
+  }
+
+  function removeUpTo(at, end) {
+    while (at !== end) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
+    return end;
+  }
+
+  function showConnection(before) {
+    button.classList.toggle("lost", failures > 0);
+    if (failures && !before) connection.textContent = "The server does not respond. This page is not up to date.";
+    else if (!failures && before) connection.textContent = "";
+    if (!failures && before) announcement.textContent = "The server responds again.";
+  }
+
+  function showSwitch() {
     button.setAttribute("aria-pressed", String(isOn));
-    button.classList.toggle("lost", isOn && failures > 0);
-    button.textContent = !isOn ? "Paused" : failures ? "No response" : "Live";
-    button.title = isOn ? "This page updates by itself. Press to pause." : "Updates are paused. Press to resume.";
   }
 
   button.hidden = false;
@@ -95,11 +148,13 @@
     isOn = !isOn;
     sessionStorage.setItem("live", isOn ? "on" : "off");
     failures = 0;
-    showState();
+    connection.textContent = "";
+    button.classList.remove("lost");
+    showSwitch();
     schedule(0);
   });
   document.addEventListener("visibilitychange", () => schedule(0));
-  showState();
+  showSwitch();
   schedule(every);
 })();
 

@@ -359,8 +359,9 @@ def test_lists_are_paginated(browser: FlaskClient, store: SqliteStore) -> None:
 def test_thumbnails_and_pictures_are_served_from_our_host(
     browser: FlaskClient, rich: Rich, tmp_path: Path
 ) -> None:
+    listed = browser.get("/dashboard/tasks").text
+    thumbnail = re.search(r'src="(/dashboard/thumbnails/[^"]+)"', listed)
     text = browser.get(f"/dashboard/tasks/{rich.succeeded}").text
-    thumbnail = re.search(r'src="(/dashboard/thumbnails/[^"]+)"', text)
     whole = re.search(r'href="(/dashboard/files/[^"]+)"', text)
     assert thumbnail
     assert whole
@@ -369,7 +370,13 @@ def test_thumbnails_and_pictures_are_served_from_our_host(
     lies_at = tmp_path / "pictures" / rich.succeeded / "0.png"
     assert (answer.mimetype, answer.data) == ("image/png", lies_at.read_bytes())
     answer.close()
+    shown = re.search(r'<img src="([^"]+)" alt="Output 1 of ORDER-0; opens the file"', text)
+    assert shown
+    assert shown[1] == whole[1]  # the whole picture, not its thumbnail
     lies_at.unlink()
+    without_file = browser.get(f"/dashboard/tasks/{rich.succeeded}").text
+    assert f'<img src="{thumbnail[1]}" alt="Output 1 of ORDER-0"' in without_file
+    assert whole[1] not in without_file
     gone = browser.get(whole[1])
     assert gone.status_code == 404
     assert "is not on this machine" in gone.text

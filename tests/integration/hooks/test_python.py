@@ -22,6 +22,7 @@ from receiver.hooks.python import Python
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from tests.support import hook_servers
+from tests.support.attempts import make_attempt
 from tests.support.hook_servers import notice
 from tests.support.samples import callback, subscription
 
@@ -95,7 +96,7 @@ def test_a_function_that_exits_ends_only_its_attempt() -> None:
 def test_any_other_exception_is_stored_with_its_traceback(store: SqliteStore) -> None:
     Ingest(store, [subscription("shop")]).accept(callback())
     (delivery,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
-    DeliveryWorker(store, {"shop": hook("breaks")}).run(delivery)
+    make_attempt(DeliveryWorker(store, {"shop": hook("breaks")}), delivery)
     assert store.lists.deliveries()[0].state is State.PENDING
     (attempt,) = store.queries.history("task-1").attempts[delivery.id]
     assert "in breaks" in attempt.answer
@@ -123,7 +124,7 @@ def test_a_timeout_of_the_function_is_recognised(
     (delivery,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_001_000, 1)
     hook_servers.refusals.append(error)
     shop = Python("shop", {"call": "tests.support.hook_servers:on_event"})
-    DeliveryWorker(store, {"shop": shop}).run(delivery)
+    make_attempt(DeliveryWorker(store, {"shop": shop}), delivery)
     assert store.endpoints.of("shop").failures == 1
     assert store.endpoints.of("shop").timed_out is timed_out
 

@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from PIL import Image
 
 from sandbox.server import Behaviour, Sandbox
 from tests.support.patience import PATIENCE
-from tests.support.sandbox_client import TRY_ON, Kling, Moves
+from tests.support.sandbox_client import TRY_ON, Kling, Moves, wait_for
 
 MONTH = 30 * 24 * 3600
 
@@ -212,6 +213,85 @@ def test_an_unknown_path_gets_the_frameworks_response_without_a_code(kling: Klin
     document = answer.json()
     assert list(document) == ["timestamp", "status", "error", "message", "path"]
     assert (document["status"], document["path"]) == (404, "/v1/image/generation")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/videos/text2video"),
+        ("GET", "/v1/videos/image2video/1"),
+        ("POST", "/v1/images/editing/expand"),
+        ("GET", "/account/costs?start_time=1&end_time=2"),
+    ],
+)
+def test_a_documented_call_that_the_sandbox_does_not_support_is_1202(
+    kling: Kling, method: str, path: str
+) -> None:
+    answer = kling.call(method, path, json={})
+    assert code(answer) == (404, 1202)
+    expected = f"the sandbox does not support {method} {path.partition('?')[0]}"
+    assert answer.json()["message"] == expected
+
+
+def test_a_path_outside_of_every_api_answers_the_framework_but_a_page_in_a_browser(
+    kling: Kling,
+) -> None:
+    assert kling.call("GET", "/v2/anything").json()["path"] == "/v2/anything"
+    answer = kling.call("GET", "/v2/anything", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (answer.status_code, answer.headers["Content-Type"][:9]) == (404, "text/html")
+
+
+GENERATION = "/v1/images/generations"
+
+
+def test_images_are_generated_apart_from_try_ons(kling: Kling) -> None:
+    body = {"model_name": "kling-v2", "prompt": "A red coat", "n": 3}
+    created = kling.call("POST", GENERATION, json=body).json()["data"]
+    task_id = created["task_id"]
+    assert kling.call("GET", f"{TRY_ON}/{task_id}").json()["code"] == 1203
+    assert kling.call("GET", TRY_ON).json()["data"] == []
+
+    def ended() -> Any:
+        data = kling.call("GET", f"{GENERATION}/{task_id}").json()["data"]
+        return data if data["task_status"] == "succeed" else None
+
+    images = wait_for(ended)["task_result"]["images"]
+    assert [image["index"] for image in images] == [0, 1, 2]
+    assert len({image["url"] for image in images}) == 3
+    for image in images:
+        assert kling.session.get(image["url"]).headers["Content-Type"] == "image/png"
+    assert [row["task_id"] for row in kling.call("GET", GENERATION).json()["data"]] == [task_id]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"prompt": None}, 1201),
+        ({"prompt": "x" * 2_501}, 1201),
+        ({"n": 0}, 1201),
+        ({"n": True}, 1201),
+        ({"image": "not a picture"}, 1201),
+        ({"model_name": "kolors-virtual-try-on-v1"}, 1203),
+    ],
+)
+def test_a_wrong_generation_is_refused(kling: Kling, fields: dict[str, Any], expected: int) -> None:
+    body = {"prompt": "A red coat", **fields}
+    assert kling.call("POST", GENERATION, json=body).json()["code"] == expected
+
+
+def test_a_picture_on_another_private_host_is_fetched_only_with_allow_private(
+    sandbox: Sandbox, session: requests.Session
+) -> None:
+    picture = f"{sandbox.url}/_sandbox/images/person.jpg"
+    with Sandbox(behaviour=Behaviour(allow_private=True)) as other:
+        assert Kling(other.url, session).create(human_image=picture).json()["code"] == 0
+    with Sandbox() as other:
+        refusal = Kling(other.url, session).create(human_image=picture).json()
+    assert refusal["code"] == 1201
+    assert refusal["message"] == (
+        "human_image could not be fetched: its host has no public address; start the sandbox "
+        "with `sandbox serve --allow-private` to fetch it"
+    )
 
 
 def test_a_request_above_32_mb_is_cut_off(kling: Kling) -> None:

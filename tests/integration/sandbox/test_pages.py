@@ -80,7 +80,7 @@ def test_slack_responds_and_stores_the_message(sandbox: Sandbox, session: reques
     assert sandbox.slack_messages()[0].as_json() == message
     page = get(sandbox, session, "/_sandbox/slack").text
     assert HOSTILE not in page
-    assert "<h3>&lt;script&gt;" in page
+    assert "<h2>&lt;script&gt;" in page
 
 
 ODD_BLOCKS: list[dict[str, Any]] = [

@@ -18,7 +18,11 @@ from tests.support.sandbox_client import INPUTS, Moves, Sink, wait_for
 
 MODELLIX = {"Authorization": f"Bearer {modellix.API_KEY}"}
 APPYPIE = {"Ocp-Apim-Subscription-Key": appypie.SUBSCRIPTION_KEY}
-PATHS = ["/api/v1/image-to-image/kling/{}/async", "/api/v1/kling/{}/async"]
+PATHS = [
+    "/api/v1/image-to-image/kling/{}/async",
+    "/api/v1/kling/{}/async",
+    "/api/v1/kling/{}",
+]
 SECRET = "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u"
 MODEL = "kolors-virtual-try-on-v1-5"
 CREATE = "/kling-ai-vton/v1/getVirtualTryOnTask"
@@ -30,7 +34,7 @@ def answers(call: Callable[[], int], status: int) -> bool:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_modellix_accepts_both_spellings_and_states_its_limit(
+def test_modellix_accepts_each_create_path_and_states_its_limit(
     sandbox: Sandbox, session: requests.Session, path: str
 ) -> None:
     session.headers.update(MODELLIX)
@@ -79,6 +83,31 @@ def test_modellix_refuses_in_its_own_format(
     answer = session.post(sandbox.url + path, json=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (status, status)
     assert says in answer.json()["message"]
+
+
+def test_modellix_answers_the_other_calls_of_its_command_line(
+    sandbox: Sandbox, session: requests.Session
+) -> None:
+    def get(path: str, headers: dict[str, str]) -> tuple[int, Any]:
+        answer = session.get(f"{sandbox.url}/api/v1/{path}", headers=headers)
+        return answer.status_code, answer.json()
+
+    envelope = {"code": 0, "message": "success"}
+    valid, invalid = ({**envelope, "data": {"is_valid": is_valid}} for is_valid in (True, False))
+    assert get("apikey/validate", MODELLIX) == (200, valid)
+    assert get("apikey/validate", {"Authorization": "Bearer wrong"}) == (200, invalid)
+    status, balance = get("team/balance", MODELLIX)
+    assert (status, balance["code"], type(balance["data"]["balance"])) == (200, 0, float)
+    status, listed = get("models", MODELLIX)
+    assert status == 200
+    assert listed["models"] == listed["data"]["models"]
+    slugs = [model["slug"] for model in listed["models"]]
+    assert slugs == ["kling/kolors-virtual-try-on-v1", f"kling/{MODEL}"]
+    status, described = get(f"models/{slugs[1]}", MODELLIX)
+    assert (status, described["data"]) == (200, listed["models"][1])
+    assert get("models/kling/nothing", MODELLIX)[0] == 404
+    for path in ("team/balance", "models", f"models/{slugs[1]}"):
+        assert get(path, {})[0] == 401
 
 
 def test_modellix_limits_requests_a_minute(session: requests.Session) -> None:
@@ -161,7 +190,16 @@ def test_the_size_stated_by_modellix_is_that_of_the_picture(
 @pytest.mark.parametrize(
     ("method", "path", "status", "says"),
     [
-        ("GET", "/api/v1/models", 404, {"code": 404, "message": "Not Found: GET /api/v1/models"}),
+        ("GET", "/api/v1/nothing", 404, {"code": 404, "message": "Not Found: GET /api/v1/nothing"}),
+        (
+            "POST",
+            "/api/v1/text-to-image/alibaba/qwen-image-plus/async",
+            404,
+            {
+                "code": 404,
+                "message": "Not Found: POST /api/v1/text-to-image/alibaba/qwen-image-plus/async",
+            },
+        ),
         (
             "DELETE",
             "/api/v1/tasks/1",
@@ -170,6 +208,7 @@ def test_the_size_stated_by_modellix_is_that_of_the_picture(
         ),
         ("GET", CREATE, 405, {"error": "Method Not Allowed"}),
         ("POST", "/kling-ai-vton/v1/nothing", 404, {"error": "Not Found"}),
+        ("POST", "/lumalabs-ai-polling/v1/nothing", 404, {"error": "Not Found"}),
     ],
 )
 def test_an_unknown_route_is_answered_in_the_providers_format(
@@ -192,6 +231,24 @@ def test_appypie_answers_in_klings_envelope(sandbox: Sandbox, session: requests.
     done = wait_for(ended)
     assert done["task_status"] == "succeed"
     assert session.get(done["task_result"]["images"][0]["url"]).ok
+
+
+def test_a_call_that_only_the_header_shows_to_be_appypies_gets_its_error(
+    sandbox: Sandbox, session: requests.Session
+) -> None:
+    answer = session.post(f"{sandbox.url}/flux-ai/v1/getTask", json={}, headers=APPYPIE)
+    assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+
+
+def test_appypie_accepts_the_names_of_its_table_and_its_documented_polling_url(
+    sandbox: Sandbox, session: requests.Session
+) -> None:
+    session.headers.update(APPYPIE)
+    body = {"human_image": INPUTS["human_image"], "image_tail": INPUTS["cloth_image"]}
+    created = session.post(sandbox.url + CREATE, json=body).json()["data"]
+    asked = {"task_id": created["task_id"]}
+    polled = session.post(f"{sandbox.url}/lumalabs-ai-polling/v1/getStatus", json=asked).json()
+    assert polled["data"]["task_id"] == created["task_id"]
 
 
 def test_an_unknown_task_of_appypie_looks_failed_and_has_no_envelope(
@@ -229,7 +286,9 @@ def test_appypie_sends_unsigned_callbacks_in_klings_legacy_dialect(
         ({}, INPUTS, 401, "missing"),
         ({"Ocp-Apim-Subscription-Key": "x"}, INPUTS, 403, "invalid"),
         (APPYPIE, {}, 400, "human_image is required"),
-        (APPYPIE, {**INPUTS, "image_tail": "x"}, 400, "image_tail is not a parameter"),
+        (APPYPIE, {**INPUTS, "model_name": "x"}, 400, "model_name is not a parameter"),
+        (APPYPIE, {**INPUTS, "cloth_image": None}, 400, "cloth_image is required"),
+        (APPYPIE, {**INPUTS, "cloth_image": "", "image_tail": "x"}, 400, "image_tail is neither"),
         (APPYPIE, {**INPUTS, "callback_url": "ftp://a"}, 400, "callback_url"),
         (APPYPIE, {**INPUTS, "callback_url": "http://["}, 400, "callback_url"),
         (APPYPIE, {**INPUTS, "callback_url": 7}, 400, "callback_url must be a string"),

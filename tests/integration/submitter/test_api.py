@@ -188,6 +188,8 @@ def test_two_garments_are_merged_into_one_picture(client: FlaskClient, server: S
         ({"reference": "a\u202eb", "human": "x"}, ["human", "reference"]),
         ({"model": "x" * 201}, ["model"]),
         ({"account": ""}, ["account"]),
+        ({"metadata": [1]}, ["metadata"]),
+        ({"metadata": {"a": "x" * 4_089}}, ["metadata"]),
         ({"colour": "red"}, ["colour"]),
     ],
 )
@@ -246,6 +248,45 @@ def test_no_body_causes_a_500(client: FlaskClient, server: Scripted, document: A
     content = {"data": raw(document), "content_type": "application/json"}
     answer = client.post("/api/tasks", headers=AUTH, **content)
     assert answer.status_code in (201, 400, 422)
+
+
+def test_metadata_are_recorded_and_returned(
+    client: FlaskClient, server: Scripted, store: Store
+) -> None:
+    server.will(server.task())
+    own = {"cart": 7, "lines": [{"sku": "ä"}], "gift": None}
+    first, again = post(client, "k", metadata=own), post(client, "k", metadata=own)
+    assert first.get_json()["metadata"] == again.get_json()["metadata"] == own
+    assert first.get_json()["media"] == []
+    (task,) = store.lists.tasks()
+    assert task.metadata == own
+    assert post(client, "k", metadata={}).status_code == 409  # another body
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ("human_image could not be fetched: HTTP 404", "human"),
+        ("Invalid value for cloth_image: download failed", "cloth"),
+    ],
+)
+def test_a_picture_that_the_provider_cannot_fetch_is_named(
+    client: FlaskClient, server: Scripted, store: Store, message: str, field: str
+) -> None:
+    server.will(server.say({"code": 1201, "message": message, "request_id": "r"}, 400))
+    first, again = post(client, "k"), post(client, "k")
+    assert (first.status_code, faults(first)) == (422, [field])
+    assert message in first.get_json()["errors"][0]["detail"]
+    (task,) = store.lists.tasks()
+    assert (first.get_json()["code"], first.get_json()["task"]) == (1201, task.id)
+    assert task.status is Status.FAILED
+    assert (again.status_code, again.data, creates(server)) == (422, first.data, 1)
+
+
+def test_only_a_wrong_input_is_a_fault_of_a_picture(client: FlaskClient, server: Scripted) -> None:
+    said = {"code": 1102, "message": "no balance to process human_image", "request_id": "r"}
+    server.will(server.say(said, 429))
+    assert post(client).status_code == 502
 
 
 def test_a_refusal_has_the_providers_code_and_our_task_id(

@@ -205,7 +205,7 @@ def test_a_row_that_is_bad_is_listed_once(run: Run, server: Scripted) -> None:
         assert len([line for line in lines if f" {reference}: " in line]) == 1, lines
 
 
-def test_a_refusal_is_told_and_the_rest_goes_on_and_a_second_run_tries_it_again(
+def test_a_refused_row_is_reported_and_retried_by_a_second_run(
     run: Run, server: Scripted, store: Store
 ) -> None:
     server.will(server.payload("error-1201.json", 400), numbered(server))

@@ -12,9 +12,13 @@ import pytest
 from PIL import Image
 
 import submitter
+from receiver.clock import now_ms
+from receiver.deliveries import Attempt, File, State
 from receiver.stores import Store
+from receiver.tasks import Task
 from submitter import AlreadySubmitted, InputError, NeverReached, SubmitterError, submit
 from submitter.follow import Follower
+from tests.support.patience import PATIENCE
 from tests.support.scripted_provider import TOKEN, Asked, Scripted
 
 
@@ -41,7 +45,7 @@ def test_the_example_of_the_documentation_works(
     server.will(server.task(), server.task(), server.task("succeed"))
     parser = doctest.DocTestParser()
     example = parser.get_doctest(submit.__doc__ or "", {}, "submit", None, None)
-    assert len(example.examples) == 6
+    assert len(example.examples) == 7
     failed, _ = doctest.DocTestRunner().run(example)
     assert failed == 0
     models = [asked.json["model_name"] for asked in server.asked if asked.method == "POST"]
@@ -85,6 +89,35 @@ def test_accounts_have_their_own_keys(
     asked: Asked = server.asked[0]
     assert asked.headers["Authorization"] == "Bearer the-key-of-shop2"
     assert store.queries.task(task.id).account == "shop2"
+
+
+def test_the_task_has_the_files_that_were_downloaded(
+    server: Scripted, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hooks.toml").write_text('[[hook]]\nname = "p"\ntype = "download"\nto = "data"\n')
+
+    def download(_: Store, hooks: frozenset[str], __: Task, timeout: float) -> None:
+        assert (hooks, 0 < timeout <= 10) == (frozenset({"p"}), True)
+        (delivery,) = store.outbox.claim("w", now_ms() + 1, now_ms() + 10_000, 1)
+        file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+        attempt = Attempt(1, now_ms(), now_ms(), "delivered", "")
+        store.outbox.settle(delivery, attempt, State.DELIVERED, None, [file])
+
+    monkeypatch.setattr(submitter, "Follower", partial(Follower, query_every=0.02))
+    monkeypatch.setattr(submitter, "wait_for_downloads", download)
+    server.will(server.task(), server.task("succeed"))
+    task = submit("kling", "person.jpg", "shirt.png", wait=PATIENCE)
+    assert [(media.index, media.url) for media in task.media] == [
+        ("0", "https://cdn.example/a.png")
+    ]
+    assert [(file.media_index, file.url) for file in task.files] == [("0", "/data/0.png")]
+    assert isinstance(task, Task)
+
+
+def test_without_waiting_the_task_has_no_outputs_yet(server: Scripted) -> None:
+    server.will(server.task())
+    task = submit("kling", "person.jpg", "shirt.png")
+    assert (task.media, task.files) == ((), ())
 
 
 def test_waiting_ends_in_time_and_the_task_continues(server: Scripted) -> None:

@@ -28,6 +28,7 @@ from submitter.errors import (
 )
 from submitter.queries import GIVE_UP_AGE
 from submitter.reconcile import LEASE_MS, Reconciler
+from tests.support.attempts import notice_source
 from tests.support.machine import Machine
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
@@ -345,7 +346,7 @@ def test_a_result_that_no_longer_exists_gets_a_fresh_url(scene: Scene) -> None:
     assert scene.reconciler.query_overdue() == {"unchanged": 1}
     assert scene.store.polling.next_deadline_at() is None
     (delivery,) = scene.store.outbox.claim("w", SOON, SOON + 1, 5)
-    stored = scene.store.outbox.notice_source(delivery).callback
+    stored = notice_source(scene.store, delivery).callback
     assert stored is not None
     assert b"fresh.png" in stored.body
 
@@ -394,7 +395,7 @@ def test_a_lost_output_is_fetched_by_one_query(scene: Scene) -> None:
     assert scene.reconciler.query_overdue() == {"unchanged": 1}
     assert scene.reconciler.query_overdue() == {}  # nothing is left to query
     (delivery,) = scene.store.outbox.claim("w", SOON, SOON + 1, 5)
-    stored = scene.store.outbox.notice_source(delivery).callback
+    stored = notice_source(scene.store, delivery).callback
     assert stored is not None
     assert b"1.png" in stored.body
 

@@ -28,7 +28,7 @@ if os.environ["DATABASE_URL"].startswith("postgresql"):
     from receiver.delivery import procrastinate
 
     procrastinate.EVERY, procrastinate.STALLED_AFTER = "* * * * * *", 2  # each second
-    procrastinate.BEATS_EVERY, procrastinate.LOOK_EVERY = 0.5, 0.1
+    procrastinate.BEATS_EVERY, procrastinate.FETCH_EVERY = 0.5, 0.1
 reconcile.LEASE_MS = 5_000  # ms
 most = int(os.environ.get("ATTEMPTS", "100"))
 RetryPolicy.__init__.__defaults__ = ((0.3,) * (most - 1), 0.9)  # delays and jitter

@@ -26,6 +26,7 @@ from receiver.pictures.thumbnails import PREVIEW_BYTES, PREVIEW_SIDE
 from tests.support.hook_servers import notice, picture
 from tests.support.picture_files import chunk, with_chunks
 
+PARTS = ("html", "head", "meta", "title", "body", "main")
 PICTURE = Media("image", "https://cdn.example/0.png?a=1&b=2", expires_at=1_768_111_850_000)
 SENDER = mime_message.address("Shop <shop@shop.example>")
 TO = [mime_message.address("team@shop.example")]
@@ -406,7 +407,7 @@ def test_text_from_outside_becomes_neither_a_header_nor_a_tag(
     assert read["To"] == "team@shop.example"
     tags = Tags()
     tags.feed(part(read, "html"))
-    assert tags.found <= {"html", "body", "table", "tr", "td", "h1", "a", "img"}
+    assert tags.found <= {*PARTS, "table", "tr", "td", "h1", "a", "img"}
 
 
 def test_a_message_is_ascii_when_it_is_sent() -> None:
@@ -444,3 +445,12 @@ def test_valid_addresses_are_accepted(text: str) -> None:
 def test_invalid_addresses_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an address"):
         mime_message.address(text)
+
+
+def test_the_html_names_its_language_and_title_and_its_pictures() -> None:
+    file = File("0", "/nowhere/0.png", "ab" * 32, 10, "image/png", b"\xff\xd8")
+    told = notice(media=(PICTURE,), reference="ORDER-7").with_files((file,))
+    html = part(compose(told), "html")
+    assert '<html lang="en"><head>' in html
+    assert "<title>ORDER-7 succeeded</title>" in html
+    assert 'alt="The result of ORDER-7"' in html

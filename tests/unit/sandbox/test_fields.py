@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from sandbox.providers import request_fields
+from sandbox.providers.input_pictures import PictureSource
 from sandbox.providers.request_fields import FieldError
 
-OWN_URL = "http://127.0.0.1:8900"
+SOURCE = PictureSource("http://127.0.0.1:8900")
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -18,7 +19,7 @@ def test_a_missing_field_and_an_empty_one_are_the_same(value: Any) -> None:
     assert request_fields.web_address(body, "callback_url") is None
     assert request_fields.web_address({}, "callback_url") is None
     with pytest.raises(FieldError, match="human_image is required"):
-        request_fields.picture({"human_image": value}, "human_image", OWN_URL)
+        request_fields.picture({"human_image": value}, "human_image", SOURCE)
 
 
 @pytest.mark.parametrize("url", ["http://x.example", "https://x.example:8443/a?b=c"])
@@ -38,11 +39,9 @@ def test_anything_but_a_web_address_is_refused(url: str) -> None:
 @pytest.mark.parametrize("value", [7, True, [], {}])
 def test_another_type_is_refused(value: Any) -> None:
     with pytest.raises(FieldError, match="cloth_image must be a string"):
-        request_fields.picture({"cloth_image": value}, "cloth_image", OWN_URL)
+        request_fields.picture({"cloth_image": value}, "cloth_image", SOURCE)
 
 
 def test_the_error_of_a_picture_is_passed_on() -> None:
     with pytest.raises(FieldError, match="human_image must be raw Base64"):
-        request_fields.picture(
-            {"human_image": "data:image/png;base64,AA=="}, "human_image", OWN_URL
-        )
+        request_fields.picture({"human_image": "data:image/png;base64,AA=="}, "human_image", SOURCE)

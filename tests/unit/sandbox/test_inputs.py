@@ -10,16 +10,16 @@ from collections.abc import Callable
 import pytest
 
 from sandbox.providers import input_pictures
-from sandbox.providers.input_pictures import InputError
+from sandbox.providers.input_pictures import GARMENT, PERSON, InputError, PictureSource
 
 PNG = b"\x89PNG\r\n\x1a\n"
-OWN_URL = "http://127.0.0.1:8900"
+SOURCE = PictureSource("http://127.0.0.1:8900")
 Make = Callable[..., bytes]
 
 
 def refusal(value: str) -> str:
     with pytest.raises(InputError) as refused:
-        input_pictures.read(value, OWN_URL)
+        SOURCE.read(value, PERSON)
     return str(refused.value)
 
 
@@ -35,7 +35,7 @@ def encoded(content: bytes) -> str:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_picture_of_the_smallest_size_is_accepted(make_picture: Make, kind: str) -> None:
     content = make_picture(300, 300, kind)
-    assert input_pictures.read(encoded(content), OWN_URL) == content
+    assert SOURCE.read(encoded(content), PERSON) == content
 
 
 @pytest.mark.parametrize("size", [(299, 300), (300, 299)])
@@ -81,10 +81,34 @@ def test_a_decompression_bomb_is_refused_without_decoding(side: int) -> None:
         "https://127.0.0.1:8900/x.png",
     ],
 )
-def test_a_private_address_is_never_fetched(url: str) -> None:
-    assert "InvalidIPAddress" in refusal(url)
+def test_a_private_address_is_fetched_only_with_the_option(url: str) -> None:
+    assert refusal(url) == (
+        "could not be fetched: its host has no public address; start the sandbox with "
+        "`sandbox serve --allow-private` to fetch it"
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/model.jpg",
+        "http://www.example.org/a/person.png?x=1",
+        "https://shop.example:8443/person",
+        "https://p1-kling.klingai.com/kcdn/cdn-kcdn112452/kling-qa-test/tryon-human.webp",
+        "https://pub-582b7213209642b9b995c96c95a30381.r2.dev/vt_top.jpeg",
+        "https://storage.googleapis.com/imagesai.appypie.com/testing/00034_00.jpg",
+    ],
+)
+def test_the_sandbox_has_a_picture_for_each_sample_of_the_vendors(url: str) -> None:
+    assert SOURCE.read(url, PERSON) == input_pictures.sample(PERSON)
+    assert SOURCE.read(url, GARMENT) == input_pictures.sample(GARMENT)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "http://127.0.0.1:99999999/"])
 def test_a_broken_url_is_refused(url: str) -> None:
-    assert "could not be fetched" in refusal(url)
+    assert refusal(url) == "could not be fetched: its URL is invalid"
+
+
+@pytest.mark.parametrize("url", ["http://notexample.invalid/", "http://example.com.invalid/"])
+def test_a_host_that_does_not_exist_is_refused_without_a_class_name(url: str) -> None:
+    assert refusal(url) == "could not be fetched: its host cannot be reached"

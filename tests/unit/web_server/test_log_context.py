@@ -20,6 +20,7 @@ from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.web.server.callback_app import CommitNotifier
+from tests.support.attempts import make_attempt
 from tests.support.patience import wait_until
 from tests.support.samples import callback, subscription
 from tests.support.scripted_connection import Client, ScriptedServer
@@ -168,7 +169,7 @@ def test_values_bound_by_a_hook_are_not_in_the_lines_of_the_next_delivery(
         Ingest(store, [subscription("mail")]).accept(callback(task_id=task))
     deliver = DeliveryWorker(store, {"mail": hook})
     for delivery in store.outbox.claim("w", 1_765_519_851_000, 1_765_519_861_000, 2):
-        deliver.attempt(delivery)
+        make_attempt(deliver, delivery)
     assert [context["task"] for context in hook.before] == ["task-1", "task-2"]
     assert all("customer" not in context for context in hook.before)
     assert get_contextvars() == {}

@@ -1,0 +1,120 @@
+"""Checks how accessible a page in a browser is: with axe-core, and where axe-core cannot see."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Page, ViewportSize
+
+Scheme = Literal["light", "dark"]
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+NARROW: ViewportSize = {"width": 320, "height": 640}
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+COLOUR_RULES = ["color-contrast", "link-in-text-block"]
+OPTIONS = {"resultTypes": ["violations"], "preload": False}
+ALL_RULES = {**OPTIONS, "runOnly": TAGS}
+# Every rule runs at both widths and in both modes, and those about colours in every combination.
+RUNS: tuple[tuple[ViewportSize, Scheme, dict[str, Any]], ...] = (
+    (WIDE, "light", ALL_RULES),
+    (WIDE, "dark", {**OPTIONS, "runOnly": COLOUR_RULES}),
+    (PHONE, "dark", ALL_RULES),
+    (PHONE, "light", {**OPTIONS, "runOnly": COLOUR_RULES}),
+)
+# Constructed style sheets are not subject to the page's Content-Security-Policy.
+ADD_STYLE = """
+(css) => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(css);
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+}
+"""
+# WCAG 2.2, success criterion 1.4.12
+TEXT_SPACING = """
+* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; }
+p { margin-bottom: 2em !important; }
+"""
+# What is wider than the window, or cut off by an element around it. Elements that people can
+# scroll are excluded, and those that only screen readers use.
+OVERFLOWING = """
+() => {
+  const found = [];
+  if (document.documentElement.scrollWidth > innerWidth) found.push("the page");
+  const isHidden = (element) => element.closest(".hidden, [hidden], .skip, .stack thead");
+  for (const element of document.body.querySelectorAll("*")) {
+    if (isHidden(element) || element.closest("svg")) continue;
+    const style = getComputedStyle(element);
+    const isCut = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0;
+    const start = element.outerHTML.slice(0, 99);
+    if (isCut && ["hidden", "clip"].includes(style.overflowX)) found.push(`cut: ${start}`);
+    const box = element.getBoundingClientRect();
+    const scrolls = element.parentElement?.closest(".scroll, pre");
+    if (!scrolls && box.width && (box.right > innerWidth + 1 || box.left < -1)) {
+      found.push(`from ${box.left} to ${box.right}: ${start}`);
+    }
+  }
+  return found;
+}
+"""
+# Both sizes are read in one step, because a page may update itself.
+FIXED_TEXTS = """
+() => {
+  const texts = [...document.body.querySelectorAll("*")].filter((element) =>
+    [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()) &&
+    !["TITLE", "DESC", "OPTION"].includes(element.tagName.toUpperCase()));
+  const size = (element) => parseFloat(getComputedStyle(element).fontSize);
+  const before = texts.map(size);
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync("html { font-size: 200%; }");
+  document.adoptedStyleSheets = [sheet];
+  const fixed = texts.filter((text, index) => Math.abs(size(text) - 2 * before[index]) > 0.2);
+  document.adoptedStyleSheets = [];
+  return fixed.map((element) => element.outerHTML.slice(0, 80));
+}
+"""
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe-core finds against WCAG 2.2 AA and best practices.
+
+    It checks the page at both widths and in both modes.
+    """
+    page.evaluate(AXE_SCRIPT)
+    found = []
+    for size, scheme, options in RUNS:
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=scheme)
+        result: dict[str, Any] = page.evaluate("(options) => axe.run(document, options)", options)
+        found += [
+            f"{size['width']} {scheme} {rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
+            for rule in result["violations"]
+            for node in rule["nodes"]
+        ]
+    return found
+
+
+def open_details(page: Page) -> None:
+    """Open all collapsed details of the page."""
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+
+
+def overflowing(page: Page) -> list[str]:
+    """Return what is wider than the window, or cut off."""
+    found: list[str] = page.evaluate(OVERFLOWING)
+    return found
+
+
+def fixed_texts(page: Page) -> list[str]:
+    """Return the texts whose size does not double with the browser's font size."""
+    found: list[str] = page.evaluate(FIXED_TEXTS)
+    return found
+
+
+def repeated_names(page: Page) -> list[str]:
+    """Return the accessible names that several buttons of the page have."""
+    names = [
+        button.get_attribute("aria-label") or button.inner_text()
+        for button in page.get_by_role("button").all()
+    ]
+    return sorted({name for name in names if names.count(name) > 1})
