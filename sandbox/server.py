@@ -48,7 +48,7 @@ class Behaviour:
     webhook_secret: str | None = None  # signs Kling's callbacks
     requests_a_minute: int = 100  # Modellix's rate limit of each key
     persistence: Persistence = field(default_factory=Persistence)
-    allow_private: bool = False  # fetch input pictures from private addresses too
+    allow_private: bool = False  # also fetch input pictures from private addresses
     url: str | None = None  # at which clients reach the sandbox, unless it is the address it binds
     # Percentages by scenario, for tasks without one of their own.
     chaos: dict[str, float] | None = None

@@ -75,7 +75,7 @@ class TaskWithOutputs(Task):
 
 
 def with_outputs(store: Store, task: Task) -> TaskWithOutputs:
-    """Return the task with what is on record about its outputs. Raises StoreError."""
+    """Return the task with the recorded data of its outputs. Raises StoreError."""
     history = store.queries.history(task.id)
     values = {field.name: getattr(history.task, field.name) for field in fields(Task)}
     files = {file.media_index: file for file in reversed(files_of_history(history))}

@@ -38,7 +38,7 @@ CREATED_WITHIN = 900_000
 LOOK_UP_AFTER = 2.0  # seconds, in which the provider can store a task that it accepted
 RECENT = 86_400_000  # ms
 ALL = 1_000_000  # tasks of one reference
-# How the reason of a task starts that the provider did not accept; see also NEVER_REACHED.
+# The beginning of the reason of a task that the provider did not accept; see NEVER_REACHED too.
 REFUSED = "refused: "
 
 

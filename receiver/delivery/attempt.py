@@ -82,7 +82,7 @@ class ReadyDelivery:
 
 @dataclass(slots=True)
 class EndedAttempt:
-    """An attempt that has ended, and what became of it once `is_settled` is set."""
+    """An attempt that has ended, and its result once `is_settled` is set."""
 
     settlement: Settlement
     notice: Notice | None  # None: the hook was not called
@@ -169,7 +169,7 @@ class DeliveryWorker:
         return ready
 
     def notice(self, delivery: ClaimedDelivery, events: dict[int | None, Event]) -> Notice:
-        """Return what the hook receives. Raises PermanentFailure.
+        """Return the hook's notice. Raises PermanentFailure.
 
         `events` are the messages that were parsed already, by row key; it is added to.
         """
@@ -422,7 +422,7 @@ class DeliveryWorker:
 
 
 def _claim_of(delivery: Delivery) -> tuple[int, int]:
-    """Return what identifies a claim: each one of a delivery has its own number of attempts."""
+    """Return the key of a claim, because each claim of a delivery has its own attempt number."""
     return delivery.id, delivery.attempts
 
 

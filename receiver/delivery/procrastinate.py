@@ -35,7 +35,7 @@ from receiver.stores.postgres.jobs import QUEUE, TASK
 UPKEEP = "upkeep"  # the queue of sweeps and rescues, which no backlog of deliveries delays
 EVERY = "* * * * * */5"  # the last field is seconds
 FETCH_EVERY = 1.0  # seconds between polls of the queue; a notification wakes a worker much sooner
-LONGEST_NAP = 1.0  # seconds between two looks for deliveries that are due without a job
+LONGEST_NAP = 1.0  # seconds between two searches for deliveries that are due and have no job
 BUSY_NAP = 0.1  # seconds, while attempts run: another slot may be free for a hook
 BEATS_EVERY = 2.5  # seconds between Procrastinate's heartbeats
 STALLED_AFTER = 12.5  # seconds without a heartbeat; our lease has expired by then
@@ -160,7 +160,7 @@ class ProcrastinateDispatcher:
             app.periodic_registry.periodic_tasks[name, ""] = StepProofTask(task, EVERY, "", {})
 
     def _attempt(self, delivery_id: int, stop: Signal) -> None:
-        """Run one job, on a thread: do what the row of the delivery requires now.
+        """Run one job on a thread; the row of the delivery decides what is done.
 
         Afterwards, the thread attempts the deliveries that are claimed for the same slot.
         """

@@ -1,4 +1,4 @@
-"""SMTP sessions with a total deadline, and what the replies of a server mean for a delivery.
+"""SMTP sessions with a total deadline, and the meaning of server replies for a delivery.
 
 Threads that send e-mails to one server use the same connection, one after the other. It is closed
 when no thread is waiting for it.

@@ -120,7 +120,7 @@ class Deadline:
         self.release()
 
     def release(self) -> bool:
-        """Stop watching the connections; return whether they were left alone until now."""
+        """Stop watching the connections; return whether none has been shut down."""
         with self._lock:
             for copy in self._watched:
                 copy.close()

@@ -37,7 +37,7 @@ POLL_EVERY = 0.05  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ApiReply:
-    """What is stored for a key: a task (201), or the provider's rejection (422 or 502)."""
+    """The reply stored for a key: a task (201), or the provider's rejection (422 or 502)."""
 
     status: int
     document: dict[str, Any]

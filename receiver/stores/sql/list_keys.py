@@ -174,7 +174,7 @@ class ListKeys:
         ]
 
     def _at_provider(self, provider_task_id: str) -> Query:
-        """Return a condition that leaves the tasks with this id at any provider."""
+        """Return a condition that selects the tasks with this id at any provider."""
         found = [
             row["id"]
             for provider in self._names(_PROVIDERS_OF_TASKS)

@@ -33,7 +33,7 @@ class Settlement:
 
     @property
     def ended_at(self) -> int | None:
-        """When the delivery ended; None if it is due again."""
+        """The time at which the delivery ended; None if it is due again."""
         return None if self.state is State.PENDING else self.attempt.ended_at
 
 
@@ -181,7 +181,7 @@ def _settle(session: Session, settlements: Sequence[Settlement]) -> list[bool]:
         if one.change is not None:
             change = (one.delivery.id, one.change, one.attempt.ended_at)
             changes[one.delivery.hook].append(change)
-    for hook in sorted(changes):  # every process locks them in the same order: no deadlocks
+    for hook in sorted(changes):  # all processes lock them in the same order
         endpoints.apply(session, hook, changes[hook])
     attempts = [(one.delivery.id, *rows.values_of_attempt(one.attempt)) for one in settled]
     session.executemany(_INSERT_ATTEMPT, attempts)

@@ -62,7 +62,7 @@ def ago(instant: int, now: int) -> str:
 
 
 def until(instant: int, now: int) -> str:
-    """Return such as `in 2 h`, or `now` if the instant has passed."""
+    """Return a text such as `in 2 h`, or `now` if the instant has passed."""
     return ago(instant, now) if instant > now else "now"
 
 

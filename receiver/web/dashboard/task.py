@@ -135,7 +135,7 @@ def timeline(history: TaskHistory, hide: Callable[[str], str]) -> list[TimelineE
 
 
 def next_steps(history: TaskHistory, reasons: WaitReasons) -> list[TimelineEntry]:
-    """Return what is expected: attempts, ends of leases, and the next query."""
+    """Return expected events: attempts, ends of leases, and the next query."""
     steps = [step for delivery in history.deliveries if (step := _next_step(delivery, reasons))]
     deadline_at = history.task.deadline_at
     if deadline_at is not None:
