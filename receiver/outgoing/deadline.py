@@ -120,7 +120,7 @@ class Deadline:
         self.release()
 
     def release(self) -> bool:
-        """Stop watching the connections; return whether none has been shut down."""
+        """Stop watching the connections; return False if the deadline has passed."""
         with self._lock:
             for copy in self._watched:
                 copy.close()
