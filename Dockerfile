@@ -9,7 +9,7 @@ COPY receiver receiver
 COPY submitter submitter
 COPY sandbox sandbox
 
-# The code is root's: the processes can change nothing but /data.
+# The code belongs to root, so the processes can change only /data.
 RUN useradd --uid 10001 --create-home receiver && install -d -o receiver -g receiver -m 750 /data
 USER 10001
 VOLUME /data
@@ -21,7 +21,7 @@ ENV PYTHONUNBUFFERED=1 \
     PORT=8000
 EXPOSE 8000
 
-# Alive, not ready: to restart it because the disk is full would help nobody.
+# Checks liveness, not readiness: a restart does not help if the disk is full.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s \
   CMD python -c "import os, urllib.request as r; r.urlopen('http://127.0.0.1:%s/healthz' % os.environ['PORT'], timeout=8)"
 

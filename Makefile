@@ -26,7 +26,7 @@ help:
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make lock   compile requirements*.txt from pyproject.toml (EXTRAS=\"postgres s3 apprise\" adds those)"
 
-# A database is used only if it is named on this command line: the demo must not meet a real record.
+# A database is used only if it is named on this command line, so that the demo never uses a real record.
 DEMO := $(BIN)/python -m sandbox demo $(if $(KEEP),--keep)
 ifeq ($(DATABASE),postgres)
 demo: $(VENV)/.dev
@@ -45,7 +45,7 @@ run: $(VENV)/.runtime
 	@$(BIN)/python -m receiver migrate
 	@exec $(BIN)/python -m receiver serve $(if $(BIND),--bind '$(BIND)')
 
-# The tests run in several processes, since most of them wait most of the time.
+# The tests run in several processes, because most of them spend most of their time waiting.
 PYTEST := $(if $(BUSY),$(BIN)/python -m tests.support.busy $(BUSY) )$(BIN)/python -m pytest -n auto
 test: $(VENV)/.dev servers browser
 	@$(PYTEST) $(ARGS)
@@ -104,7 +104,7 @@ $(VENV)/bin/python:
 	@echo "make: building $(VENV) (once)"
 	@$(PYTHON) -m venv $(VENV)
 
-# The project itself is installed too, so that `receiver`, `submitter` and `sandbox` are commands.
+# The project itself is also installed, so that `receiver`, `submitter` and `sandbox` are commands.
 $(VENV)/.runtime: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@echo "make: installing the locked packages of requirements.txt, and this project"
 	@$(PIP) install --require-hashes -r requirements.txt

@@ -1,4 +1,4 @@
-"""Measures this project's speed beside that of others: `make bench`. See bench/README.md."""
+"""Compares this project's speed with that of others: `make bench`. See bench/README.md."""
 
 from pathlib import Path
 

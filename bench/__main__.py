@@ -26,9 +26,9 @@ def main() -> int:
     size = _size(given)
     WORK.mkdir(exist_ok=True)
     say(
-        "installing what is missing"
+        "installing missing programs"
         if not given.smoke
-        else "a smoke test: its figures mean nothing"
+        else "a smoke test: its figures are meaningless"
     )
     peers = Peers() if given.smoke else install()
     by_wrk = has_wrk() and not given.smoke

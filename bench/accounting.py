@@ -330,7 +330,7 @@ def account(key: str, database: str, rounds: int, place: Path) -> Row:
             parts = [1] * rounds if fault is power_is_cut else [rounds]
             for part in parts:
                 _measure(row, fault, part, Path(tempfile.mkdtemp(dir=place)), server)
-    except Exception as error:  # noqa: BLE001 - what was counted before must not be lost
+    except Exception as error:  # noqa: BLE001 - earlier counts must not be lost
         row.why_not = f"not measured: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return row
 

@@ -1,4 +1,4 @@
--- What wrk sends: the callbacks of try-on tasks, each task three times, from a file of tasks.
+-- The requests that wrk sends: the callbacks of try-on tasks, each task three times, from a file of tasks.
 --
 -- The file: a line for each status with its body ("@" stands for the task's id), an empty line,
 -- then "<task> <token>" lines. Each thread takes its own share of the tasks. The three callbacks

@@ -1,4 +1,4 @@
-"""Describes the machine of the measurement, without which the figures mean nothing."""
+"""Describes the machine of the measurement, without which the figures are meaningless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The variants we compare with: the ceiling, hand-written receivers and our peers."""
+"""The variants for comparison: the ceiling, hand-written receivers and our peers."""
 
 from __future__ import annotations
 

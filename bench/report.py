@@ -102,10 +102,10 @@ def _faults(row: dict[str, Any]) -> str:
     names = {
         "refused": "not 200",
         "broken": "connections broken",
-        "lost": "answered and not on record",
+        "lost": "answered but not on record",
     }
     told = [f"{row[key]} {text}" for key, text in names.items() if row[key]]
-    return ", ".join([*told, *(["tasks came again"] if row["repeated"] else [])]) or "none"
+    return ", ".join([*told, *(["tasks were repeated"] if row["repeated"] else [])]) or "none"
 
 
 def _small_ones(results: Results) -> Iterator[str]:
@@ -203,7 +203,7 @@ def _import(found: dict[str, list[float]]) -> str:
     spread = f"{min(found['wall_s']):.3f} to {max(found['wall_s']):.3f}"
     return (
         f"**Import of the web process**, without `submitter.api`: {wall:.3f} s "
-        f"({spread}), of it CPU {cpu:.3f} s; {len(found['wall_s'])} times"
+        f"({spread}), of which CPU {cpu:.3f} s; {len(found['wall_s'])} times"
     )
 
 
@@ -211,8 +211,8 @@ def _memory(found: dict[str, Any]) -> str:
     lines = [[f"{taken:,}", f"{mb:.1f}"] for taken, mb in _doublings(found["series"])]
     short = ""
     if found["callbacks"] < found["wanted"]:
-        short = f" (time was up before {found['wanted']:,})"
-    title = f"**Memory of one web process after so many callbacks**{short}\n\n"
+        short = f" (the time limit was reached before {found['wanted']:,})"
+    title = f"**Memory of one web process by number of callbacks**{short}\n\n"
     return title + table(("callbacks", "MB"), lines)
 
 
@@ -260,7 +260,7 @@ def _targets(results: Results) -> str:
         for one in found
     ]
     why = [f"{number}. {limit}" for number, limit in enumerate(limits, 1)]
-    heading = ["What prevents the targets that are not met:"] if why else []
+    heading = ["The reasons for targets that are not met:"] if why else []
     told = table(("", "target", "here", "verdict"), lines)
     return "\n\n".join([TARGETS, told, *heading, "\n".join(why)]).strip()
 

@@ -122,7 +122,7 @@ def _run(row: Series, server: Running, plan: Plan, place: Path, *, counts: bool)
 
 
 def _kept_since(server: Running, before: int, load: Load) -> int:
-    """Return the number of recorded events, after a moment for unfinished work."""
+    """Return the number of recorded events, after unfinished work has had time to end."""
     assert server.kept is not None
     until = time.monotonic() + 5
     while (kept := server.kept() - before) < load.requests - load.refused:

@@ -4,9 +4,9 @@
 
 It prints the tables of the section "Sizing"; with --write it updates the page.
 
-Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. CPU time is
-what the kernel counted for each kind of process; it depends less on other load than a rate does.
-All variants run in turn, for several rounds; the tables show medians.
+Real processes on loopback: gunicorn as in production, a worker, PostgreSQL with fsync. CPU times
+are those that the kernel counted for each kind of process; they depend less on other load than
+rates do. All variants run in turn, for several rounds; the tables show medians.
 """
 
 from __future__ import annotations

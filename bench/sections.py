@@ -68,7 +68,7 @@ def run(size: Size, peers: Peers, place: Path, results: Results) -> None:
         say(f"measuring: {name}")
         try:
             results[name] = SECTIONS[name](size, peers, place, results)
-        except Exception as error:  # noqa: BLE001 - what was measured before must not be lost
+        except Exception as error:  # noqa: BLE001 - earlier results must not be lost
             results["problems"][name] = f"{type(error).__name__}: {error}"
             say(f"{name}: {type(error).__name__}: {error}")
 

@@ -19,7 +19,7 @@ NAME = re.compile(rb"\r\nwebhook-id: *([^\r]+)", re.IGNORECASE)
 
 
 class Sink:
-    """`came`: the identity of each message and the time (perf_counter) of its first bytes."""
+    """`came`: the identity of each message, and the time (perf_counter) of its first bytes."""
 
     def __init__(self) -> None:
         self.port = 0

@@ -1,3 +1,3 @@
-"""The system of record: takes callbacks, keeps tasks, delivers hooks."""
+"""The system of record: accepts callbacks, stores tasks, and delivers events to hooks."""
 
 __version__ = "0.1.0"

@@ -16,7 +16,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Containers may have a time namespace of their own, in which the time since boot differs.
 TIME_NAMESPACE = Path("/proc/self/ns/time")
 
-_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # includes a suspended machine
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # includes suspended time
 _server_offset: int | None = None  # ms between `elapsed_ms` and the clock of the database server
 
 

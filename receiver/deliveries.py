@@ -27,7 +27,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Which events a hook receives: all that the web process reads from the hooks file."""
+    """The events that a hook receives; the web process reads nothing else from the hooks file."""
 
     hook: str
     on: frozenset[str]  # our names of the statuses
@@ -77,11 +77,11 @@ class Delivery:
     ended_at: int | None = None
 
     def lacks_hook(self, hooks: Collection[str]) -> bool:
-        """Return whether it waits because `hooks`, those of the hooks file, lack its hook."""
+        """Return whether it waits because its hook is not in `hooks`, those of the hooks file."""
         return self.state is State.PENDING and self.hook not in hooks
 
     def is_waiting(self, now: int) -> bool:
-        """Return whether it still waits for the delivery of the hook named by `after`."""
+        """Return whether it is still waiting for the delivery of the hook named by `after`."""
         if self.after is None or self.state is not State.PENDING:
             return False
         return self.due_at is None or (self.attempts == self.retries_from and now < self.due_at)
@@ -145,7 +145,7 @@ class Notice:
     files: tuple[File, ...] = ()  # stored by any hook
     made: tuple[File, ...] = ()  # stored by this hook in attempts since the last redelivery
     is_test: bool = False  # whether this is a test event, without a transition
-    zone: tzinfo = UTC  # for the times that people read; the JSON uses UTC
+    zone: tzinfo = UTC  # the time zone of times that people read; the JSON uses UTC
 
     @property
     def id(self) -> str:

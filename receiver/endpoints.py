@@ -23,16 +23,16 @@ class Circuit(StrEnum):
     OPEN = "open"  # no delivery is attempted until `retry_at`
     HALF_OPEN = "half-open"  # one probe at a time, until one succeeds (closed) or fails (open)
     PAUSED = "paused"  # by the operator; left by `resume`
-    DISABLED = "disabled"  # e.g. after 410 Gone: deliveries become dead letters, until `resume`
+    DISABLED = "disabled"  # such as after 410: deliveries become dead letters until `resume`
 
     @property
     def label(self) -> str:
-        """The word that people see, who may take "closed" for the opposite."""
+        """The word that people see, because "closed" is easily misunderstood."""
         return "healthy" if self is Circuit.CLOSED else self.value
 
 
 class EndpointHealth(StrEnum):
-    """What an attempt shows about its endpoint."""
+    """The health of an endpoint, according to one attempt."""
 
     WORKS = "works"  # it responded, even if it refused this one delivery
     FAILS = "fails"  # it did not respond, or responded that it is not available now
@@ -40,7 +40,7 @@ class EndpointHealth(StrEnum):
 
 
 class AlertKind(StrEnum):
-    """The changes of an endpoint that people are notified of."""
+    """The changes of an endpoint that cause an alert."""
 
     PAUSED = "paused"
     RECOVERED = "recovered"
@@ -108,7 +108,7 @@ class Alert:
 class Breaker:
     """Decides when a circuit opens, and for how long.
 
-    It stays closed after a single failure, and during a restart of the endpoint of some seconds.
+    It stays closed after a single failure, and while the endpoint restarts within a few seconds.
     """
 
     failures: int = 5  # in a row

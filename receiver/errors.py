@@ -105,7 +105,7 @@ class StoreUnreachable(StoreUnavailable):
 
 
 class SchemaMismatch(StoreError):
-    """The schema of the database is not that of this code; the message says what to run."""
+    """The schema of the database does not match this code; the message names the remedy."""
 
 
 class CopyFailed(CallbackReceiverError):
@@ -131,8 +131,8 @@ class NotAMismatch(CallbackReceiverError):
 class DeliveryFailure(CallbackReceiverError):
     """A hook failed; the message is stored with the attempt.
 
-    `files` are the `receiver.deliveries.File`s that the hook made before it failed. `timed_out` is
-    true if an endpoint did not answer within the hook's deadline.
+    `files` are the `receiver.deliveries.File`s that the hook stored before it failed. `timed_out`
+    is true if an endpoint did not answer within the hook's deadline.
     """
 
     files: tuple[Any, ...] = ()

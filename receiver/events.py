@@ -18,7 +18,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 class Source(StrEnum):
-    """Where a message of a provider came from."""
+    """The source of a provider's message."""
 
     CALLBACK = "callback"  # a request of the provider
     CREATE = "create"  # the response to our create request
@@ -96,4 +96,4 @@ class Event:
     cost_unit: str | None = None  # "units" of the provider, or a currency
     unknown: Mapping[str, Any] = field(default_factory=dict)  # keys that are not in the schema
     dropped: tuple[str, ...] = ()  # fields that were invalid, each with what was expected
-    lost_outputs: tuple[str, ...] = ()  # those of `dropped` because of which an output is missing
+    lost_outputs: tuple[str, ...] = ()  # those in `dropped` that left an output out

@@ -1,4 +1,4 @@
-"""The only way into the record: parses and records callbacks and the responses to queries."""
+"""Parses and records callbacks and the responses to queries; nothing else records messages."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def _first_query(usual: int, settings: Settings) -> int:
     return usual if most is None else min(usual, round(1000 * most))
 
 
-# What has to be confirmed by a query before a final status counts.
+# The final statuses that count only after a query has confirmed them.
 UNCONFIRMED: dict[Confirm, tuple[Trust, ...]] = {
     Confirm.NEVER: (),
     Confirm.UNSIGNED: (Trust.TOKEN,),

@@ -1,4 +1,4 @@
-"""Tasks, and the rules by which their status changes; pure."""
+"""Tasks, and the rules for changes of their status; pure."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def may_move(current: Status, to: Status) -> bool:
 
 
 def may_correct(current: Status, current_trust: Trust, to: Status, trust: Trust) -> bool:
-    """Return whether a message may replace the recorded final status by the other one.
+    """Return whether a message may replace the recorded final status with the other one.
 
     Only the response to a query may, and only if the recorded status has less evidence.
     """

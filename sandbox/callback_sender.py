@@ -1,6 +1,4 @@
-"""Sends callbacks: in order for each task, repeated until a 2xx, and tasks do not wait for each
-other.
-"""
+"""Sends callbacks: in order for each task, repeated until a 2xx, without waits between tasks."""
 
 from __future__ import annotations
 
@@ -31,9 +29,9 @@ RESPONSE_KEPT = 200  # characters
 
 @dataclass(frozen=True)
 class Persistence:
-    """How often a callback is sent again.
+    """The retries of a callback.
 
-    The figures are our choice; the providers document none.
+    The providers document no figures, so we chose them.
     """
 
     retries: int = 5
@@ -175,9 +173,7 @@ def _post(callback: OutgoingCallback, timeout: float) -> requests.Response:
 
 
 def _send_with_fault(callback: OutgoingCallback, timeout: float) -> str:
-    """Send it with the fault that it asks for, without waiting for a response; return a
-    description.
-    """
+    """Send the callback with its fault, without waiting for a response; return a description."""
     parts = urlsplit(callback.url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout)

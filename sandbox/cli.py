@@ -1,4 +1,4 @@
-"""The `sandbox` command: serve a sandbox, print its settings, fire callbacks, run the demo."""
+"""The `sandbox` command: serve a sandbox, print its settings, send callbacks, run the demo."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
 from sandbox.trigger import PROVIDERS, Range, TriggerError, TriggerOptions, triggerable
 
-LONGEST_SUMMARY = 1000  # characters; more than any has, so that click truncates none
+LONGEST_SUMMARY = 1000  # characters; longer than any summary, so that click truncates none
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
 ANSWER_WITHIN = 30.0  # seconds; a port without a sandbox refuses immediately
@@ -86,7 +86,7 @@ class SandboxCommands(click.Group):
 )
 @click.version_option(__version__)
 def main() -> None:
-    """Local stand-ins for all providers, a mail server and Slack."""
+    """Simulate all providers, a mail server and Slack on this machine."""
 
 
 @main.command()
@@ -103,7 +103,7 @@ def main() -> None:
     "--max-running",
     type=click.IntRange(min=1),
     default=20,
-    help="Maximum number of tasks that run at the same time, for each provider.",
+    help="Maximum number of tasks that each provider runs at the same time.",
 )
 @click.option(
     "--callback-retries",
@@ -224,7 +224,7 @@ def trigger(
     linger: float,
     as_json: bool,
 ) -> None:
-    """Fire the callbacks of a scenario at any receiver.
+    """Send the callbacks of a scenario to any receiver.
 
     The URL of the result picture works while the command runs. The exit status is 0 if every
     callback that should be acknowledged was.

@@ -29,7 +29,7 @@ class Components:
     mailbox: Mailbox
     slack: SlackInbox
     modellix_limit: RateLimit
-    allow_private: bool = False  # fetch input pictures from private addresses too
+    allow_private: bool = False  # also fetch input pictures from private addresses
     stopping: threading.Event = field(default_factory=threading.Event)
 
 

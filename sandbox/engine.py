@@ -162,7 +162,7 @@ class Engine:
     def submit(self, order: CreateRequest) -> Task:
         """Create the task; raise TooManyRunningError or ExternalIdTakenError."""
         with self._lock:
-            task = self._admit(order)  # first: a refused request creates no task
+            task = self._admit(order)  # checked first, because a refused request creates no task
         self.on_create(task.scenario)
         self._send_callback(task)
         self._scheduler.after(self._pace, lambda: self._process(task))

@@ -1,4 +1,4 @@
-"""Records every attempt at a callback and its response; tests read what was acknowledged."""
+"""Records every attempt at a callback and its response, which tests compare with the record."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Ledger:
         self._numbers = itertools.count(1)
 
     def opened(self, callback: OutgoingCallback, attempt: int) -> LedgerEntry:
-        """Record that the callback is sent now; return the entry's number."""
+        """Record that an attempt begins; return the entry's number."""
         entry = LedgerEntry(
             number=next(self._numbers),
             provider=callback.provider,

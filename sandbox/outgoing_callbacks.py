@@ -1,4 +1,4 @@
-"""A callback as it is sent, and the way in which it is sent."""
+"""A callback as it is sent, and how it is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sign = Callable[[str, int, bytes], Mapping[str, str]]
 
 
 class Transmission(Enum):
-    """How a callback is transmitted."""
+    """The way in which a callback is transmitted."""
 
     WHOLE = auto()
     BROKEN_OFF = auto()  # the connection is closed before the announced length was sent
@@ -27,7 +27,7 @@ class OutgoingCallback:
     """One callback of a task.
 
     `delay`: number of paces before it is queued for its task. `held`: it is queued right after the
-    final callback, in reverse order. Without `insisted` it is sent once, whatever the response is.
+    final callback, in reverse order. Without `insisted`, it is sent once, whatever the response is.
     """
 
     provider: str

@@ -44,7 +44,7 @@ class RateLimit:
         return {f"X-RateLimit-{name}": str(value) for name, value in values.items()}
 
     def _now(self) -> float:
-        """Forget what is older than a minute."""
+        """Remove requests that are older than a minute."""
         now = self._clock()
         while self._taken and self._taken[0] <= now - A_MINUTE:
             self._taken.popleft()

@@ -37,7 +37,7 @@ REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S10
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the providers behave. `pace`: seconds between two status changes of a task.
+    """The behaviour of the providers. `pace`: seconds between two status changes of a task.
 
     Raises SecretError for a webhook secret that cannot be used.
     """
@@ -48,7 +48,7 @@ class Behaviour:
     webhook_secret: str | None = None  # signs Kling's callbacks
     requests_a_minute: int = 100  # Modellix's rate limit of each key
     persistence: Persistence = field(default_factory=Persistence)
-    allow_private: bool = False  # fetch input pictures from private addresses too
+    allow_private: bool = False  # also fetch input pictures from private addresses
     url: str | None = None  # at which clients reach the sandbox, unless it is the address it binds
     # Percentages by scenario, for tasks without one of their own.
     chaos: dict[str, float] | None = None

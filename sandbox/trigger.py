@@ -1,4 +1,4 @@
-"""Fires the callbacks of one scenario at any receiver: a temporary sandbox runs one task."""
+"""Sends the callbacks of one scenario to any receiver: a temporary sandbox runs one task."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MODEL = "kolors-virtual-try-on-v1"
 
 
 class TriggerError(ValueError):
-    """The callbacks cannot be fired. The message gives the reason."""
+    """The callbacks cannot be sent. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class TriggerOptions:
-    """Which callbacks to fire, and where to."""
+    """The callbacks to send, and their target."""
 
     scenario: str
     url: str
@@ -117,7 +117,7 @@ class Range:
 
 
 def triggerable() -> list[str]:
-    """Return the scenarios that can be fired."""
+    """Return the scenarios that can be triggered."""
     return [
         one.name
         for one in SCENARIOS.values()

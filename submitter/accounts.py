@@ -41,7 +41,7 @@ def _account(setting: str, provider: str, keys: Iterable[str]) -> str | None:
 def problems(environment: Mapping[str, str]) -> list[str]:
     """Return one line for each wrong setting of an account.
 
-    A provider without any key is not used, so that its keys may be missing.
+    A provider without any key is not used, so its keys may be missing.
     """
     used = accounts_with_keys(environment)
     lines: dict[str, None] = {}

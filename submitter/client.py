@@ -72,7 +72,7 @@ class Answer:
 
 
 class Persistence(Protocol):
-    """A policy for retrying requests that a provider rejects for now."""
+    """A policy for retrying requests that a provider rejects temporarily."""
 
     def persist(self, call: Callable[[], T]) -> T:
         """Call until it succeeds, and return the result. Raises the last TryLater."""
@@ -208,9 +208,9 @@ class Client:
         if not deadline.has_connected or isinstance(cause, ssl.SSLCertVerificationError):
             return NeverReached(
                 f"{server} was never reached: {_reason(cause)}; nothing was sent. Check the "
-                "network and the base URL, then try again"
+                "network and the base URL, then retry"
             )
-        advice = "; try again later" if if_lost is TryLater else ""
+        advice = "; retry later" if if_lost is TryLater else ""
         return if_lost(f"{server} sent no complete response: {_reason(cause)}{advice}")
 
 
@@ -220,13 +220,13 @@ def _content(chunks: Iterable[bytes], deadline: Deadline, max_bytes: int) -> byt
         content += chunk
         if len(content) > max_bytes:
             raise OSError(0, f"the response is larger than {max_bytes} bytes")
-    if deadline.passed:  # an expired deadline closes the connection, which looks like the end
+    if deadline.passed:  # an expired deadline looks like the end
         raise TimeoutError
     return bytes(content)
 
 
 def _cause(error: BaseException, deadline: Deadline) -> BaseException:
-    """Return the innermost informative error, which is one of the system or of OpenSSL."""
+    """Return the innermost informative error, from the operating system or OpenSSL."""
     if deadline.passed or (isinstance(error, TimeoutError) and not error.strerror):
         return TimeoutError(0, f"no answer within {deadline.seconds:g} s")
     link: BaseException | None = error
@@ -238,7 +238,7 @@ def _cause(error: BaseException, deadline: Deadline) -> BaseException:
 
 
 def _reason(cause: BaseException) -> str:
-    """Return a text that discloses no URL or header, as the texts of other errors do."""
+    """Return a text without URLs and headers, which the texts of other errors contain."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its TLS certificate is not trusted ({cause.verify_message})"
     if isinstance(cause, OSError) and cause.strerror:

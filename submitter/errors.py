@@ -8,7 +8,7 @@ SubmitterError
     ├── WrongInput           rejected: the request is at fault, so a retry cannot succeed
     │   └── NotFoundAtProvider   the provider has no such task
     ├── WrongAccount         rejected: the keys, balance, permissions or address are at fault
-    ├── TryLater             rejected for now; `retry_after` is the wait that was requested
+    ├── TryLater rejected temporarily; `retry_after` is the requested wait
     ├── OutcomeUnknown       a create that may have been accepted: never repeat it blindly
     ├── NeverReached         nothing was sent, so the request is safe to repeat
     └── UnexpectedAnswer     the response does not follow the provider's protocol
@@ -95,7 +95,7 @@ class WrongAccount(ProviderError):
 
 
 class TryLater(ProviderError):
-    """The provider rejected the request for now.
+    """The provider rejected the request temporarily.
 
     `retry_after` is in seconds; it is None if the provider did not specify a wait.
     """

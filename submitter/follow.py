@@ -75,7 +75,7 @@ class TaskWithOutputs(Task):
 
 
 def with_outputs(store: Store, task: Task) -> TaskWithOutputs:
-    """Return the task with what is on record about its outputs. Raises StoreError."""
+    """Return the task with the recorded data of its outputs. Raises StoreError."""
     history = store.queries.history(task.id)
     values = {field.name: getattr(history.task, field.name) for field in fields(Task)}
     files = {file.media_index: file for file in reversed(files_of_history(history))}
@@ -84,7 +84,7 @@ def with_outputs(store: Store, task: Task) -> TaskWithOutputs:
 
 
 def _needs_query(task: Task) -> bool:
-    """Return whether no callback is expected, or the callback is late."""
+    """Return whether no callback is expected, or the expected one is late."""
     is_late = task.deadline_at is not None and now_ms() >= task.deadline_at
     return not task.expects_callback or is_late
 
@@ -98,7 +98,7 @@ def wait_for_downloads(
 ) -> None:
     """Wait until the deliveries of the task to these hooks have ended, or `timeout` seconds.
 
-    A worker has to perform them: without one, they remain pending.
+    Without a running worker, they remain pending.
     """
     ends_at = clock() + timeout
     while download_hooks and clock() < ends_at:

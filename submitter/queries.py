@@ -18,7 +18,7 @@ from submitter.client import Answer
 from submitter.errors import NotFoundAtProvider, UnexpectedAnswer, WrongInput
 from submitter.providers import Provider
 
-GIVE_UP_AGE = 86_400.0  # seconds; a task that is still open after a day will not end any more
+GIVE_UP_AGE = 86_400.0  # seconds; a task that is still open after a day is not expected to end
 LONGEST_WAIT = 3_600.0  # seconds between two queries
 DEFAULT_DEADLINE = 90.0  # seconds for a callback, before any duration has been measured
 # Useful in support cases, and free of secrets, unlike cookies.
@@ -26,7 +26,7 @@ STORED_HEADERS = ("Content-Type", "Date", "X-Request-Id")
 
 
 def query(ingest: Ingest, adapter: Provider, task: Task) -> Outcome:
-    """Query the provider once and record its response durably; return what the record made of it.
+    """Query the provider once and record its response durably; return the outcome.
 
     Raises ProviderError (NotFoundAtProvider if the provider has no such task) and
     StoreUnavailable.
@@ -47,7 +47,7 @@ def _fetch(adapter: Provider, task: Task) -> Answer:
     """Return the provider's response to a query of the task.
 
     An id that was only learnt from a callback may belong to another task, so it is tried after our
-    own id, which tasks that others created do not have.
+    own id. Tasks that other programs created do not have our id.
     """
     provider_task_id = task.id_at_provider
     is_reliable = task.id_source is not IdSource.CALLBACK
@@ -84,7 +84,7 @@ def callback_of(
 
 @dataclass(frozen=True, slots=True)
 class QuerySchedule:
-    """When the tasks of one provider are queried. All durations are in seconds.
+    """The schedule of queries for the tasks of one provider. All durations are in seconds.
 
     A task with callbacks is queried only when its callback is late. Other tasks are queried from
     the time at which they have usually ended, and often around that time.

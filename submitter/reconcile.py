@@ -29,7 +29,7 @@ from submitter.providers import Provider, open_provider
 from submitter.queries import pause_key, query, schedule_for
 
 CONCURRENCY = 4  # queries
-LEASE_MS = 120_000  # how long a claimed task is ours: longer than any query takes
+LEASE_MS = 120_000  # the duration of a claim: longer than any query takes
 LONGEST_SLEEP = 1.0  # seconds
 HEARTBEAT_EVERY = 10.0  # seconds
 MISSING_KEYS_WAIT = 300.0  # seconds
@@ -40,7 +40,7 @@ OpenAdapter = Callable[[str, str], Provider]
 
 @dataclass
 class Reconciler:
-    """Queries overdue tasks concurrently. Several pollers never query the same task at a time."""
+    """Queries overdue tasks concurrently. Two pollers never query the same task concurrently."""
 
     ingest: Ingest
     open_adapter: OpenAdapter = open_provider
@@ -75,7 +75,7 @@ class Reconciler:
                 self.ingest.meter.store_failed()
                 stop.wait(1)
         self.flush_metrics()
-        with suppress(StoreUnavailable):  # has been logged above
+        with suppress(StoreUnavailable):  # logged above
             reports.report(None)
 
     def reload(self) -> None:
@@ -91,7 +91,7 @@ class Reconciler:
         log.info(RELOADED, hooks=self.ingest.hooks)
 
     def flush_metrics(self) -> None:
-        """Store the metrics that were counted; log a warning if that fails."""
+        """Store the metrics; log a warning if that fails."""
         try:
             self.ingest.meter.flush(self.ingest.store.metrics.add)
         except StoreUnavailable as error:
@@ -114,7 +114,7 @@ class Reconciler:
 
     def _reconcile(self, task: Task) -> str:
         """Query one task and schedule its next query; return the result as a word."""
-        # In a context of its own, so that what is bound stays out of other log lines.
+        # In a context of its own, so that bound values do not appear in other log lines.
         result = copy_context().run(self._query_and_schedule, task)
         self.ingest.meter.count(QUESTIONS, task.provider, result.replace(" ", "_"))
         return result

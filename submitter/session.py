@@ -1,4 +1,4 @@
-"""Opens what a command needs: the settings, the store and the adapter of a provider account."""
+"""Opens a command's resources: the settings, the store and the adapter of a provider account."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class AccountSettings:
     def base_url(self, default: str) -> str:
         """Return `…_BASE_URL` of the account or the provider, without a slash at its end."""
         read = partial(_read_url, example=default)
-        # A wrong value is not displayed: it may contain a password.
+        # A wrong value is not displayed, because it may contain a password.
         setting = Setting(name="BASE_URL", read=read, default=default, summary="", is_secret=True)
         return self.value(setting, is_shared=True)
 

@@ -1,7 +1,7 @@
 """Creates a task in two phases: it is recorded first and then sent, so it is never paid for twice.
 
-After any failure the recorded status tells what happened: `created` means that the task may exist
-at the provider, and every other status is certain.
+After any failure, the recorded status shows the outcome: `created` means that the task may exist at
+the provider, and every other status is certain.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from submitter.providers.base import TryOn
 from submitter.queries import callback_of, query, schedule_for
 from submitter.settings import DEFAULT_ACCOUNT
 
-# ms; longer than any create takes, including the wait of a batch for a free slot.
+# ms; longer than any create request takes, including a batch's wait for a free slot.
 CREATED_WITHIN = 900_000
 LOOK_UP_AFTER = 2.0  # seconds, in which the provider can store a task that it accepted
 RECENT = 86_400_000  # ms
 ALL = 1_000_000  # tasks of one reference
-# How the reason of a task starts that the provider did not accept; see also NEVER_REACHED.
+# The beginning of the reason of a task that the provider did not accept; see NEVER_REACHED too.
 REFUSED = "refused: "
 
 
 def was_not_accepted(task: Task) -> bool:
-    """Return whether the record proves that the provider did not accept, and charge for, it."""
+    """Return whether the record proves that the provider neither accepted nor charged the task."""
     return (
         task.status is Status.FAILED
         and not task.id_at_provider
@@ -215,7 +215,7 @@ class TaskCreator:
     def _look_up(self, task: Task, unknown: OutcomeUnknown) -> Task:
         """Return the task if a query finds it at the provider. Otherwise raise OutcomeUnknown."""
         finding, advice = self._query(task)
-        with suppress(StoreError):  # the first problem is reported, which is the one to solve
+        with suppress(StoreError):  # the first problem is the one to solve, so it is reported
             recorded = self.ingest.store.queries.task(task.id)
             # The status may also have been changed by a callback, which proves the same.
             if recorded.status is not Status.CREATED:
@@ -227,7 +227,7 @@ class TaskCreator:
         raise unknown.about(task.id) from None
 
     def _query(self, task: Task) -> tuple[str, str]:
-        """Query the provider; return the finding and an advice, both as text."""
+        """Query the provider; return the finding and some advice, both as text."""
         if not self.adapter.finds_by_our_id:
             return self._without_query(task)
         advice = f"Check it later with: submitter status {task.id}"
@@ -237,7 +237,7 @@ class TaskCreator:
         except NotFoundAtProvider:
             return "the provider has no such task yet", advice
         except (ProviderError, StoreError) as error:
-            return f"the query for the task failed too ({error})", advice
+            return f"the query for the task also failed ({error})", advice
         return f"the query for the task changed nothing ({outcome})", advice
 
     def _without_query(self, task: Task) -> tuple[str, str]:

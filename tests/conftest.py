@@ -59,7 +59,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Hundreds of sandboxes make a result of the same two pictures, which takes 0.1 s of CPU time.
 try_on_picture.dress = lru_cache(maxsize=8)(try_on_picture.dress)
 
-PROCESSES_PER_CORE = 3  # most tests wait most of the time
+PROCESSES_PER_CORE = 3  # most tests spend most of their time waiting
 # Modules whose tests share something expensive, with the name of the group.
 TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
@@ -89,7 +89,7 @@ TOGETHER = {
 }
 # Tests that take so little time that passing them to a process one by one would matter.
 QUICK = ("tests/unit/", "tests/contract/")
-SERVER = "postgres_url"  # the key under which pytest-xdist passes it to its processes
+SERVER = "postgres_url"  # the key under which pytest-xdist passes the URL to its processes
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 # pytest-timeout ends a test that hangs. It reads this variable after the conftest.py files.
 os.environ.setdefault("PYTEST_TIMEOUT", f"{5 * PATIENCE:g}")

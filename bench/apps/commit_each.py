@@ -5,11 +5,11 @@ from typing import Any
 from receiver.stores.sqlite.writer import SqliteWriter
 from wsgi import app
 
-settle_together = SqliteWriter._settle  # noqa: SLF001 - nobody else has to change it
+settle_together = SqliteWriter._settle  # noqa: SLF001 - only the bench changes it
 
 
 def settle_one_by_one(writer: SqliteWriter, batch: list[Any]) -> None:
-    if not batch:  # all writes were withdrawn
+    if not batch:  # all writes were cancelled
         settle_together(writer, [])
     for write in batch:
         settle_together(writer, [write])

@@ -1,4 +1,4 @@
-"""What every Python peer does with a callback: check the token, parse, insert, commit.
+"""Handles a callback as every Python peer does: check the token, parse, insert, commit.
 
 Uses only the standard library, because the peers have their own environments.
 """

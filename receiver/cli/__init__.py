@@ -43,7 +43,7 @@ COMMANDS = ImportedCommands(
     migrate=Imported("receiver.cli.migrate:migrate", "Bring the database up to this release."),
     prune=Imported(
         "receiver.cli.retention:prune",
-        "Erase the payloads of tasks that ended longer ago than this, and free the space.",
+        "Erase the payloads of old tasks that have ended, and free the space.",
     ),
     redeliver=Imported(
         "receiver.cli.repair:redeliver",
@@ -52,7 +52,7 @@ COMMANDS = ImportedCommands(
     ),
     rejections=Imported(
         "receiver.cli.lists:rejections",
-        "List the requests that were rejected, newest first, if callbacks do not arrive.",
+        "List rejected requests, newest first, to find out why callbacks do not arrive.",
     ),
     replay=Imported(
         "receiver.cli.repair:replay",

@@ -21,8 +21,8 @@ from receiver.text.display import hiding_values
 def settings_and_store() -> tuple[Settings, Store]:
     """Return the settings and the store, which is closed when the running command ends.
 
-    Known secrets are hidden in the output from now on. Raises SettingsError; StoreError, also if
-    the database has another schema than this code.
+    Known secrets are hidden in the output from now on. Raises SettingsError, and StoreError, also
+    if the schema of the database does not match this code.
     """
     chosen = settings.load(creates_secret=False)
     opened = _opened(chosen)

@@ -19,8 +19,8 @@ def doctor(ctx: click.Context, send: bool, as_json: bool) -> None:
     """Check settings, clock, disk, database and hooks, and whether callbacks arrive.
 
     Each check prints a line: ok, warning or failed, and what to do. The exit status is 1 if a check
-    failed. To check PUBLIC_URL, a POST is sent through it, which the receiver answers but does not
-    record.
+    failed. To check PUBLIC_URL, a POST request is sent to it, which the receiver answers but does
+    not record.
     """
     findings = []
     for finding in checkup.examine(send=send):

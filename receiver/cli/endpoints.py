@@ -19,7 +19,7 @@ from receiver.serializers import records
 from receiver.stores import Store
 from receiver.text.display import counted, plain
 
-# By the word that people see, and by that of the JSON output.
+# By the word that people see, and by the word in the JSON output.
 CIRCUITS = {circuit.label: circuit for circuit in Circuit} | {Circuit.CLOSED.value: Circuit.CLOSED}
 
 

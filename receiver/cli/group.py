@@ -33,7 +33,7 @@ class Commands(Program):
 
 
 def complain(lines: Iterable[str]) -> None:
-    """Print each line on standard error, after the name of the program."""
+    """Print each line on standard error, prefixed with the name of the program."""
     for line in lines:
         for text in f"receiver: {plain_lines(line)}".split("\n"):
             click.echo(terminal.fitting(text, sys.stderr), err=True)

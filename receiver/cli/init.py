@@ -18,8 +18,8 @@ from receiver.signing import standard_webhooks
 
 HOOKS = Path("hooks.toml")
 SANDBOX_ANSWERS_WITHIN = 60  # seconds
-PUBLIC_URL = "http://127.0.0.1:8000"  # at which a sandbox on this machine reaches the receiver
-SANDBOX_URL = "SANDBOX_SLACK_URL"  # one of its settings, which begins with its address
+PUBLIC_URL = "http://127.0.0.1:8000"  # at which a local sandbox reaches the receiver
+SANDBOX_URL = "SANDBOX_SLACK_URL"  # one of the sandbox's settings, which begins with its address
 NEXT = """\
 Next steps:
   1. Edit .env: set the key of your provider, and PUBLIC_URL.
@@ -44,7 +44,7 @@ The password of the dashboard is DASHBOARD_PASSWORD in .env."""
 def init(sandbox: bool) -> None:
     """Write .env, with generated secrets, and hooks.toml into the working directory.
 
-    A file that exists is never changed, so that it is safe to run this again.
+    An existing file is never changed, so it is safe to run this again.
     """
     given = _of_sandbox() if sandbox else {}
     env = env_example.text(given | _generated())
@@ -73,7 +73,7 @@ def _generated() -> dict[str, str]:
 
 
 def _of_sandbox() -> dict[str, str]:
-    """Return the settings of the sandbox: of the one that runs, or else with its usual ports."""
+    """Return the settings of the running sandbox, or else those for its usual ports."""
     done = subprocess.run(
         [sys.executable, "-m", "sandbox", "env"],
         capture_output=True,

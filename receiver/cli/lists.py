@@ -1,4 +1,4 @@
-"""The commands that list what is recorded, and the one that prints a callback URL."""
+"""The commands that list records, and the one that prints a callback URL."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def deliveries(as_json: bool, **selection: Any) -> None:
 
 
 def _selected(record: Store, selection: dict[str, Any]) -> Lists:
-    """Return the lists; replace what `--task` names by the complete id."""
+    """Return the lists; replace the value of `--task` with the complete id."""
     if selection["task_id"] is not None:
         selection["task_id"] = find_task(record, selection["task_id"]).id
     return record.lists
@@ -91,7 +91,7 @@ def _selected(record: Store, selection: dict[str, Any]) -> Lists:
 @limit
 @as_json
 def rejections(limit: int, as_json: bool) -> None:
-    """List the requests that were rejected, newest first, if callbacks do not arrive.
+    """List rejected requests, newest first, to find out why callbacks do not arrive.
 
     The newest 1,000 are kept. A wrong token is shown as "…".
     """
@@ -101,7 +101,7 @@ def rejections(limit: int, as_json: bool) -> None:
 
 @click.command()
 @click.option("--provider", required=True, type=click.Choice(sorted(PROVIDERS)))
-@click.option("--reference", help="Your own name of the task, such as an order number.")
+@click.option("--reference", help="Your name for the task, such as an order number.")
 @click.option(
     "--account", default="default", show_default=True, help="The account at the provider."
 )

@@ -36,12 +36,12 @@ class Parsed(click.ParamType[int]):
 
 # Seconds, written as `90s`, `12h`, `30d` or the like.
 DURATION = Parsed("DURATION", durations.parse)
-# Milliseconds UTC, written in RFC 3339 or as a duration before now.
+# Milliseconds UTC, given in RFC 3339 or as a duration before now.
 INSTANT = Parsed("INSTANT", lambda text: durations.moment(text, now_ms()))
 
 
 class OneOf(click.Choice[str]):
-    """One of the values of an enumeration, or of some members; the command receives the member."""
+    """A choice of the members of an enumeration, or of some; the command receives the member."""
 
     def __init__(self, kind: type[StrEnum], *members: StrEnum) -> None:
         super().__init__([member.value for member in members or kind])
@@ -55,16 +55,20 @@ class OneOf(click.Choice[str]):
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 task_option = click.option(
-    "--task", "task_id", metavar="TASK", help="Its id, the beginning or end of it, or a reference."
+    "--task", "task_id", metavar="TASK", help="An id, its unique beginning or end, or a reference."
 )
-dry_run = click.option("--dry-run", is_flag=True, help="Only print how many.")
+dry_run = click.option("--dry-run", is_flag=True, help="Only print the number.")
 limit = click.option(
-    "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="The most rows."
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Rows per page.",
 )
 
 
 def since(event: str) -> Decorator:
-    """Return the option `--since`; `event` is what happened at or after it, such as "Created"."""
+    """Return the option `--since`; `event` is the event that it limits, such as "Created"."""
     return click.option("--since", type=INSTANT, help=f"{event} at or after: 2d, or {EXAMPLE}.")
 
 
@@ -87,7 +91,7 @@ def list_of(event: str, span: str) -> Decorator:
         options = (
             click.option("--provider", type=click.Choice(sorted(PROVIDERS))),
             click.option("--account", help="The account at the provider, such as default."),
-            click.option("--reference", help="Your own name of the task, such as an order number."),
+            click.option("--reference", help="Your name for the task, such as an order number."),
             since(event),
             until(event),
             limit,
@@ -109,7 +113,7 @@ def list_of(event: str, span: str) -> Decorator:
 
 
 def hook_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of hooks that begin like this; none if the hooks file is wrong."""
+    """Return the names of hooks with this prefix; none if the hooks file is invalid."""
     try:
         entries = hooks_file.load(settings.hooks_path().path, status_for, PROVIDERS)
     except SettingsError:

@@ -30,11 +30,11 @@ ENDED = OneOf(State, State.DEAD, State.DELIVERED)
 @click.option(
     "--hook",
     shell_complete=hook_names,
-    help="Deliveries to this hook; with --since also create those that it never had.",
+    help="Deliveries to this hook; with --since, missing ones are also created.",
 )
-@click.option("--state", type=ENDED, help="Their state. [default: dead]")
-@click.option("--provider", help="Deliveries about tasks of this provider.")
-@click.option("--status", help="Deliveries about this status.")
+@click.option("--state", type=ENDED, help="Deliveries in this state. [default: dead]")
+@click.option("--provider", help="Deliveries for tasks of this provider.")
+@click.option("--status", help="Deliveries that report this status.")
 @task_option
 @since("The status was recorded")
 @until("The status was recorded")
@@ -85,7 +85,7 @@ def redeliver(deliveries: tuple[int, ...], dry_run: bool, as_json: bool, **optio
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Only print the outcome of each callback if it were the only one.",
+    help="Only print the outcome that each callback would have on its own.",
 )
 def replay(
     callback: int | None, accept: bool, quarantined: bool, since: int | None, dry_run: bool

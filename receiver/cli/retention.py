@@ -25,10 +25,12 @@ MOST_AT_ONCE = 10_000  # tasks of one reference
 
 
 @click.command()
-@click.option("--older-than", type=DURATION, help="Such as 30d. [default: RETENTION]")
+@click.option(
+    "--older-than", type=DURATION, help="The minimum age, such as 30d. [default: RETENTION]"
+)
 @click.option("--dead-letters", is_flag=True, help="Include tasks with a dead letter.")
 def prune(older_than: int | None, dead_letters: bool) -> None:
-    """Erase the payloads of tasks that ended longer ago than this, and free the space.
+    """Erase the payloads of old tasks that have ended, and free the space.
 
     Bodies, headers, responses, reasons and thumbnails are erased. Tasks, their statuses and
     deliveries stay, so that a repeated old callback is still recognised. Tasks with an unfinished
@@ -58,7 +60,7 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
                 more(step.callbacks)
         except NotErased as error:  # raised at the end: all other steps are done
             unfinished = error
-    pictures = f"; {counted(inputs, 'thumbnail')} of what was sent" if inputs else ""
+    pictures = f"; {counted(inputs, 'thumbnail')} of input pictures" if inputs else ""
     click.echo(f"prune: erased {counted(callbacks, 'message')}, {size / 1e6:.1f} MB{pictures}")
     if unfinished:
         raise unfinished
@@ -103,7 +105,7 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
 
 
 def _complete(record: Store, task: str) -> str:
-    """Return the id if a task has exactly this one. Raises NotFound."""
+    """Return the id if a task has exactly this id. Raises NotFound."""
     try:
         return record.queries.task(task).id
     except NotFound as error:
@@ -111,9 +113,9 @@ def _complete(record: Store, task: str) -> str:
 
 
 def _keepers(chosen: Settings) -> list[KeepsFiles]:
-    """Return the hooks that store files, because they may have files that are not on record.
+    """Return the hooks that store files, which may have files that are not on record.
 
-    Raises SettingsError if the hooks file is wrong, because files could be left behind unnoticed.
+    Raises SettingsError if the hooks file is invalid, because files could be left behind unnoticed.
     """
     entries = [entry for entry in hook_entries(chosen) if hooks.stores_files(entry.type)]
     return hooks.keepers(hooks.build_all(entries, os.environ).values())

@@ -1,8 +1,8 @@
-"""Prints one block when `receiver serve` has started: addresses, what is enabled, and the hooks.
+"""Prints one block when `receiver serve` has started: addresses, features and hooks.
 
 In a log of JSON lines, it is one line.
 
-`receiver serve` runs this module as a process of its own, because the check whether callbacks can
+`receiver serve` runs this module as a separate process, because checking whether callbacks can
 arrive may take seconds.
 """
 
@@ -40,7 +40,7 @@ from receiver.text.display import hiding_values
 
 Address = tuple[str, int] | str  # a host and a port, or the path of a socket
 LOOK_EVERY = 0.1  # seconds
-ANSWERS_WITHIN = 30.0  # seconds; a server that accepts connections but speaks TLS never does
+ANSWERS_WITHIN = 30.0  # seconds; a server that speaks TLS accepts connections, but never answers
 # The address at which this machine reaches a server that listens on all addresses.
 REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
 NAME_WIDTH = 12  # characters
@@ -90,7 +90,7 @@ def configured_bind() -> str:
 def wait_until_served(address: Address) -> None:
     """Return when the web process accepts connections, and has answered a request, if possible."""
     if isinstance(address, tuple) and address[1] == 0:
-        return  # only the log says which port it is
+        return  # only the log shows the port
     while not _accepts(address):
         time.sleep(LOOK_EVERY)
     until = time.monotonic() + ANSWERS_WITHIN

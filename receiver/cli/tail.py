@@ -24,7 +24,7 @@ IDLE = 5.0  # seconds
 
 
 class ActivityFollower:
-    """Reads every row of the record once; `past` has the latest ones when it begins."""
+    """Reads every row of the record once; `past` initially has the latest rows."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -61,7 +61,7 @@ class ActivityFollower:
     "--only",
     type=OneOf(ActivityKind),
     multiple=True,
-    help="Show only this kind; can be given several times.",
+    help="Show only this kind of line; can be given several times.",
 )
 @task_option
 @click.option("--hook", shell_complete=hook_names, help="Only attempts to deliver to this hook.")
@@ -80,8 +80,8 @@ class ActivityFollower:
 def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None) -> None:
     """Follow callbacks, status changes and attempts as they happen, until Ctrl-C.
 
-    With --json, each line is a JSON document. A byte-identical repeat of a callback is only counted
-    on record and is not shown.
+    With --json, each line is a JSON document. A byte-identical repeat of a callback is only
+    counted, and is not shown.
     """
     record = store()
     if filters["task_id"] is not None:

@@ -52,7 +52,7 @@ def worker() -> None:
         concurrency=chosen.worker_concurrency,
     )
     watch = ClockWatch(record, meter)
-    with suppress(StoreUnavailable):  # logged at the next look
+    with suppress(StoreUnavailable):  # a failure is logged at the next check
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reload_at_hangup(loaded.reload, stop)

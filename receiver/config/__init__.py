@@ -1,1 +1,1 @@
-"""The settings and the hooks file: how they are read and checked, and which secrets they hold."""
+"""Reads and checks the settings and the hooks file, and collects their secrets."""

@@ -11,7 +11,7 @@ REMEDY = "use one like 90s, 15m, 12h, 30d or 8w"
 
 
 def parse(text: str) -> int:
-    """Return the seconds of a duration. Raises ValueError, which says how to write one."""
+    """Return the seconds of a duration. Raises ValueError, which shows the format."""
     found = re.fullmatch(r"\s*([0-9]{1,9})\s*([smhdw])\s*", text)
     seconds = int(found[1]) * SECONDS[found[2]] if found else 0
     if not 0 < seconds <= LONGEST:
@@ -22,12 +22,12 @@ def parse(text: str) -> int:
 def moment(text: str, now: int) -> int:
     """Return an instant that is given in RFC 3339, or as a duration before `now`.
 
-    Both instants are integer milliseconds UTC. Raises ValueError, which says how to write one.
+    Both instants are integer milliseconds UTC. Raises ValueError, which shows the format.
     """
     try:
         return now - parse(text) * 1000
     except ValueError:
-        pass  # then it is no duration
+        pass  # not a duration
     try:
         found = datetime.fromisoformat(text)
         aware = found if found.tzinfo else found.replace(tzinfo=UTC)

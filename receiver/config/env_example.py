@@ -13,16 +13,17 @@ from receiver.environment import Setting
 
 HEADER = """\
 # The settings of all programs. `receiver` and `submitter` read them from the environment, and from
-# the file .env in the working directory; a variable that is set in the environment has precedence.
-# An empty setting is unset. Instead of NAME=value, NAME_FILE=/run/secrets/name names a file with
-# the value, and has precedence; this does not apply to WEB_CONCURRENCY, PORT and GUNICORN_CMD_ARGS.
+# the file .env in the working directory; a variable that is set in the environment takes
+# precedence. An empty setting is unset. Instead of NAME=value, NAME_FILE=/run/secrets/name names a
+# file with the value, and takes precedence; this does not apply to WEB_CONCURRENCY, PORT and
+# GUNICORN_CMD_ARGS.
 """
 WIDTH = 100  # characters
 _ASSIGNMENT = re.compile(r"(?:# )?([A-Z][A-Z0-9_]*)=")
 
 
 def text(values: Mapping[str, str] | None = None) -> str:
-    """Return a file with every setting; those in `values` are set, also ones that have no setting.
+    """Return a file with every setting. Names in `values` are set, even if they are not declared.
 
     A setting with a default is set to it, and any other is a comment.
     """

@@ -23,7 +23,7 @@ LONGEST = 1_000_000  # bytes
 
 
 def load(path: Path | None = None) -> None:
-    """Add the variables of the file to the environment; those that are set already stay.
+    """Add the variables of the file to the environment; variables that are already set stay.
 
     The file is `path`, or the one that RECEIVER_ENV_FILE names, or `.env`, which may be missing.
     Raises SettingsError with a line for each problem, without the text of the file.
@@ -52,7 +52,7 @@ def _text(file: Path) -> str:
 
 
 def _problems(file: Path, link: os.stat_result, found: os.stat_result) -> Iterator[str]:
-    """Yield why the file cannot be trusted. `link` is the status of a symbolic link to it."""
+    """Yield reasons not to trust the file. `link` is the status of a symbolic link to it."""
     user = os.geteuid()
     if not stat.S_ISREG(found.st_mode):
         yield f"{file}: it is not a regular file"
@@ -93,5 +93,5 @@ def _line(original: Original) -> int:
 
 
 def _is_replaced(name: str, before: frozenset[str]) -> bool:
-    """Return whether the environment has the value of a `NAME_FILE`, which would outrank it."""
+    """Return whether the environment sets NAME for a `NAME_FILE`, which would outrank it."""
     return name.endswith("_FILE") and name.removesuffix("_FILE") in before and name != "HOOKS_FILE"

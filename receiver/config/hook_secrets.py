@@ -39,7 +39,7 @@ def secrets(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> frozens
 
 @dataclass(slots=True)
 class Secrets:
-    """Replaces `${NAME}` by the environment's values; collects secrets, and what is missing."""
+    """Replaces `${NAME}` with values from the environment; collects secrets and missing names."""
 
     environ: Mapping[str, str]
     problems: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Reads hooks.toml, which says which hook receives which events; reports all problems together.
+"""Reads hooks.toml, which defines the hooks and their events; reports all problems together.
 
 This module does not import the hook types, so that the web process can use it. The `options` of an
 entry are checked when the hook is built.
@@ -88,8 +88,8 @@ def parse(
     """Return the hooks of the file, in its order.
 
     `spelling` gives our status for a provider's spelling of one. `providers`, if given, are the
-    only names that `providers = […]` may hold. Raises SettingsError with a line for each mistake,
-    each of which names the file.
+    only names that `providers = […]` may contain. Raises SettingsError with a line for each
+    mistake, each of which names the file.
     """
     try:
         tables = _tables(text)
@@ -102,7 +102,7 @@ def lines(messages: Any, key: str = "") -> Iterator[str]:
     """Yield marshmallow's messages as lines `key: problem`."""
     if isinstance(messages, Mapping):
         for part, below in messages.items():
-            # The message names an item, so that its number is omitted, and also whether the name or
+            # The message names the item, so its number is omitted, and so is whether the name or
             # the value in a table is wrong.
             is_named = isinstance(part, int) or (key and part in ("key", "value"))
             yield from lines(below, key if is_named else f"{key}.{part}".lstrip("."))
@@ -159,7 +159,7 @@ class _Wait(fields.Field[float]):
         except (TypeError, ValueError):
             pass  # the error below describes the format
         raise ValidationError(
-            'is not a duration; use one like "90s" or "2m"; after = "" waits for nothing'
+            'is not a duration; use one like "90s" or "2m"; after = "" does not wait'
         )
 
 
@@ -206,7 +206,7 @@ def _tables(text: str) -> Sequence[Table]:
 
 
 def _translated(table: Table, spelling: Spelling) -> Table:
-    """Return the table with our status in `on` for each status in a provider's spelling."""
+    """Return the table with each status in `on` replaced by our name for it."""
     statuses = table.get("on")
     if not isinstance(statuses, list):
         return table
@@ -315,5 +315,5 @@ def _cycles(entries: Sequence[HookEntry]) -> Iterator[str]:
             yield (
                 f'hook "{start}": after: waits for itself'
                 + "".join(f' through "{other}"' for other in cycle[1:])
-                + '; after = "" waits for nothing'
+                + '; after = "" does not wait'
             )

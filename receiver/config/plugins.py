@@ -37,7 +37,7 @@ class Plugin:
         """Return the object that the entry point names. Raises SettingsError."""
         try:
             return self.entry_point.load()
-        except (Exception, SystemExit) as error:  # whatever the package does when it is imported
+        except (Exception, SystemExit) as error:  # the package may raise anything
             raise self.error(f"cannot be loaded: {type(error).__name__}: {error}") from error
 
     def error(self, problem: str) -> SettingsError:

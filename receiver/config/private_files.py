@@ -1,7 +1,8 @@
 """Files and directories that only their owner may read, whatever the umask.
 
-The database, its lock files and the callback secret hold personal data and secrets. A directory
-that exists already belongs to the operator and is never changed; `receiver doctor` warns about it.
+The database, its lock files and the callback secret hold personal data and secrets. An existing
+directory belongs to the operator and is never changed; `receiver doctor` warns about its
+permissions.
 """
 
 from __future__ import annotations

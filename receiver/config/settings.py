@@ -25,10 +25,10 @@ class Settings:
     """The values of the settings, named as in the environment; `table` describes them."""
 
     database_url: str
-    callback_secrets: tuple[str, ...]  # empty until one is created, see `with_secret`
+    callback_secrets: tuple[str, ...]  # empty until a secret is created; see `with_secret`
     public_url: str | None = None
     hooks_file: Path = Path("hooks.toml")
-    needs_hooks_file: bool = False  # HOOKS_FILE is set, so that the file must exist
+    needs_hooks_file: bool = False  # HOOKS_FILE is set, so the file must exist
     confirm: Confirm = Confirm.NEVER
     reconcile_after: float | None = None  # seconds
     webhook_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by provider
@@ -76,7 +76,7 @@ class Settings:
 
 
 def load(*, creates_secret: bool = True) -> Settings:
-    """Return the settings, including those that only other processes use, if all can be used.
+    """Return the settings, including those that only other processes use, if all are valid.
 
     Without CALLBACK_SECRETS, the secret next to the SQLite file is used. If there is none, it is
     created; with `creates_secret` False nothing is created, and `callback_secrets` is empty.
@@ -109,7 +109,7 @@ def log_format() -> str:
 
 
 def hooks_path() -> HooksPath:
-    """Return where the hooks file is, which is needed even if other settings are wrong."""
+    """Return the path of the hooks file, which is needed even if other settings are wrong."""
     path = Environment().value(table.HOOKS_FILE)
     return HooksPath(path, must_exist=True) if path else HooksPath()
 
@@ -128,8 +128,9 @@ def own_secret(database_url: str, *, creates: bool = True) -> tuple[str, ...]:
     """Return the secret in the file next to the SQLite file, which only its owner may read.
 
     If there is none, it is created; with `creates` False, the result is empty instead. Several
-    processes may start concurrently: the file appears with its contents, and the first one counts.
-    With PostgreSQL each machine would create a secret of its own, so that one must be set.
+    processes may start concurrently: the file appears together with its contents, and the first
+    file counts. With PostgreSQL, each machine would create a secret of its own, so the setting is
+    required.
 
     Raises SettingsError.
     """
@@ -155,7 +156,7 @@ def own_secret(database_url: str, *, creates: bool = True) -> tuple[str, ...]:
 
 def _create_secret(path: Path) -> None:
     private_files.create_folder(path.parent)
-    # If another process was first, its secret counts.
+    # If another process created the file first, its secret counts.
     private_files.create_with(path, secrets.token_urlsafe(32))
 
 

@@ -21,7 +21,7 @@ SHORTEST_PASSWORD = 8  # characters; a failed login delays the next one
 
 
 class Confirm(StrEnum):
-    """Which final statuses count only after the provider has confirmed them in a query."""
+    """The final statuses that count only after the provider has confirmed them in a query."""
 
     NEVER = "never"
     UNSIGNED = "unsigned"  # those of callbacks without the provider's signature

@@ -40,7 +40,7 @@ def database_url(text: str) -> str:
     if text.startswith("sqlite:///") and text not in ("sqlite:///", "sqlite:///:memory:"):
         return text
     if not is_postgres(text):
-        scheme = text.partition(":")[0]  # the rest may contain a password
+        scheme = text.partition(":")[0]  # the rest of the URL may contain a password
         kind = f" ({scheme})" if re.fullmatch(r"[a-z0-9+]{1,20}", scheme) else ""
         raise ValueError(
             f"is not the URL of a supported database{kind}; use sqlite:///data/receiver.db "
@@ -62,7 +62,7 @@ def hooks_file(text: str) -> Path:
     path = Path(text)
     try:
         exists, is_readable = path.exists(), os.access(path, os.R_OK) and not path.is_dir()
-    except (OSError, ValueError):  # no file can have this path
+    except (OSError, ValueError):  # a path that no file can have
         exists = is_readable = False
     if not exists:
         raise ValueError(
@@ -104,7 +104,7 @@ def gunicorn_arguments(text: str) -> str:
     """Return the text if gunicorn accepts it as command-line options."""
     try:
         from gunicorn.config import Config  # noqa: PLC0415 - rarely set
-    except ValueError:  # from WEB_CONCURRENCY, which is reported by itself
+    except ValueError:  # from WEB_CONCURRENCY, whose errors are reported separately
         return text
     config = Config()
     parser = config.parser()

@@ -1,1 +1,1 @@
-"""What the commands of all programs use: tables, JSON, progress and shell completion."""
+"""Shared by the commands of all programs: tables, JSON, progress and shell completion."""

@@ -1,4 +1,4 @@
-"""Finds the task that a person names: by an id, by the beginning or end of our id, or a reference.
+"""Finds a task by an id, by the beginning or end of our id, or by a reference.
 
 Commands that erase data do not use it, because they accept only complete ids and references.
 """
@@ -10,9 +10,9 @@ from receiver.stores import Store
 from receiver.tasks import Task
 from receiver.text.display import counted, one_line, rfc3339
 
-ELLIPSIS = "…"  # with which an abbreviated id in a table begins
+ELLIPSIS = "…"  # the first character of an abbreviated id in a table
 MOST_LISTED = 10
-LONGEST_NAME = 100  # characters of it that an error shows
+LONGEST_NAME = 100  # characters of the name that an error shows
 
 
 def find_task(store: Store, name: str) -> Task:

@@ -21,8 +21,8 @@ from receiver.text import display
 COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
 GAP, INDENT = 2, 4  # characters, in tables that are wider than the terminal
 Row = TypeVar("Row")
-ID_KEPT = 10  # characters at the end of an id; they are random, and so are unique
-LONGEST_CELL = 200  # characters of text from outside; `--json` shows all of it
+ID_KEPT = 10  # characters at the end of an id, which are random and therefore unique
+LONGEST_CELL = 200  # characters of text from outside; `--json` shows the whole text
 
 
 class _Filter:
@@ -32,7 +32,7 @@ class _Filter:
 
 
 def hide_secrets(hide: Callable[[str], str]) -> None:
-    """From now on, hide the known secrets in all output with this function."""
+    """Pass all output through this function from now on, to hide known secrets."""
     _Filter.hide = staticmethod(hide)
 
 
@@ -58,7 +58,7 @@ def show_rows(
 ) -> None:
     """Print the rows as a JSON list, or else with `show`.
 
-    If there is a `cursor`, print on standard error how to get the next page.
+    If there is a `cursor`, print on standard error the option for the next page.
     """
     if is_json:
         as_json([to_json(row) for row in rows])
@@ -88,7 +88,7 @@ def progress(description: str) -> Iterator[Callable[[int], None]]:
 
 
 def show_finding(finding: Finding) -> None:
-    """Print the verdict of a check, what was found, and what to do."""
+    """Print the verdict of a check, the result, and what to do."""
     verdict = click.style(f"{finding.verdict:<8}", fg=COLOURS[finding.verdict])
     todo = f"; {finding.todo}" if finding.todo else ""
     text = plain(f"{finding.check:<12} {finding.said}{todo}")
@@ -105,9 +105,9 @@ def show_table(
 ) -> None:
     """Print a table on a terminal, else a line of tab-separated values for each row.
 
-    The first line has the names of the columns. On a terminal, those in `numbers` are aligned on
-    the right, and those in `ids` are abbreviated if the table does not fit otherwise. None is an
-    empty cell. If there are no rows, print `if_empty`, in a pipe on standard error.
+    The first line has the names of the columns. On a terminal, columns in `numbers` are
+    right-aligned, and those in `ids` are abbreviated if the table does not fit otherwise. None is
+    an empty cell. If there are no rows, print `if_empty`; in a pipe, print it on standard error.
     """
     cells = [[plain("" if cell is None else str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
@@ -191,5 +191,5 @@ def plain(text: str | None) -> str:
 
 def cut(text: str | None) -> str:
     """Return text from outside as `plain` does, shortened for a table."""
-    shown = plain(text)  # before it is shortened: only a whole secret is recognised
+    shown = plain(text)  # before the text is shortened, because only a whole secret is recognised
     return shown if len(shown) <= LONGEST_CELL else f"{shown[:LONGEST_CELL]}…"

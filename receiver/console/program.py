@@ -13,7 +13,7 @@ from receiver.console.imported_commands import summary
 
 HELP_OPTIONS = ("-h", "--help")
 ENV_FILE = "receiver.env_file"  # the key under which the option is passed to `Program`
-LONGEST_SUMMARY = 1000  # characters; more than any has, so that click truncates none
+LONGEST_SUMMARY = 1000  # characters; longer than any summary, so that click truncates none
 
 
 class SummarizedGroup(click.Group):

@@ -1,4 +1,4 @@
-"""Prints what is recorded: tables, and the timeline of a task."""
+"""Prints records: tables, and the timeline of a task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ Moment = tuple[int, str, str]  # the instant (ms UTC), what happened, and detail
 def _show(
     rows: Iterable[Row], if_empty: str, columns: Mapping[str, Callable[[Row], object]]
 ) -> None:
-    """Print a table. `columns` has the function that returns the cell of a row, by column name."""
+    """Print a table.
+
+    `columns` maps the name of a column to a function that returns a row's cell.
+    """
     cells = [[cell(row) for cell in columns.values()] for row in rows]
     show_table(tuple(columns), cells, if_empty, ids=("task",))
 
@@ -119,7 +122,7 @@ def show_endpoints(endpoints: Iterable[Endpoint], now: int) -> None:
 
 
 def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
-    """Print the hooks, each with the problems because of which it cannot be used."""
+    """Print the hooks, each with the problems that make it unusable."""
     rows = (
         (
             entry.name,
@@ -136,7 +139,7 @@ def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
 
 
 def _condition(subscription: Subscription) -> str:
-    """Return the providers and the pattern of references to which the hook is limited."""
+    """Return the providers, and the pattern of references, that the hook is limited to."""
     match = [] if subscription.match == "*" else [subscription.match]
     return " ".join([*sorted(subscription.providers), *match])
 
@@ -177,7 +180,7 @@ def show_activity_header() -> None:
 
 
 def show_timeline(history: TaskHistory) -> None:
-    """Print what happened to one task, in order, with the seconds since its creation."""
+    """Print the timeline of one task in order, with the seconds since its creation."""
     task = history.task
     print_line(f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
     if task.model is not None:

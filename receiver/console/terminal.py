@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import TextIO
 
-GLUE = "\0"  # instead of a space at which no line is broken
+GLUE = "\0"  # replaces a space at which a line must not be broken
 UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|min|h|d|bytes?|[kMG]B)\b)")
 
 
@@ -29,9 +29,9 @@ def not_utf8(arguments: Sequence[str]) -> str | None:
 def fitting(text: str, stream: TextIO, before: int = 0, indent: int = 2) -> str:
     """Return the text; if the stream is a terminal, broken between words to fit its width.
 
-    `before` is the width of what precedes the text, and `indent` that of the lines after the first.
-    A number stays with its unit, and a text with a program in quotes is not broken, because it
-    could not be pasted otherwise.
+    `before` is the width of the text before it, and `indent` the indentation of all lines but the
+    first. A number stays with its unit, and a text with a program in quotes is not broken, because
+    it could not be pasted otherwise.
     """
     if not stream.isatty() or " -c " in text:
         return text
@@ -68,7 +68,7 @@ def output(complain: Callable[[Iterable[str]], None], leave: Callable[[], None])
 
 
 def _discard_output() -> None:
-    """Discard what is left in the buffer, because Python would report it as an error at exit."""
+    """Discard the rest of the buffer, which Python would report as an error at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

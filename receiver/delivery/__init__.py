@@ -1,1 +1,1 @@
-"""Everything between a due delivery and its result."""
+"""Makes deliveries: from a due delivery to its recorded outcome."""

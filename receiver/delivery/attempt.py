@@ -1,4 +1,4 @@
-"""The way out: claim a delivery, call its hook, and record the outcome.
+"""Claims deliveries, calls their hooks, and records the outcomes.
 
 A dispatcher decides when slots begin to work. `DeliveryWorker` does the rest: `claim` takes due
 deliveries for a limited time (a lease), with everything that their attempts need, and `run` makes
@@ -56,7 +56,7 @@ from receiver.stores.sql.claims import ClaimedDelivery, NoticeSource
 from receiver.stores.sql.outbox import Settlement
 from receiver.text.display import redacted, storable
 
-LEASE = 10_000  # ms; after a worker has died, its deliveries wait that long
+LEASE = 10_000  # ms; the deliveries of a worker that died wait for this time
 UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases
 SEEN_EVERY = 10.0  # seconds between two heartbeats
 DRAIN = 25.0  # seconds for running attempts to end; hosts kill a process 30 s after SIGTERM
@@ -82,7 +82,7 @@ class ReadyDelivery:
 
 @dataclass(slots=True)
 class EndedAttempt:
-    """An attempt that has ended, and what became of it once `is_settled` is set."""
+    """An attempt that has ended, and its result once `is_settled` is set."""
 
     settlement: Settlement
     notice: Notice | None  # None: the hook was not called
@@ -105,7 +105,7 @@ class DeliveryWorker:
     chance: Callable[[], float] = random.random
     hide: Callable[[str], str] = redacted  # removes secrets from the text of responses and errors
     meter: MetricBuffer = field(default_factory=MetricBuffer)
-    zone: tzinfo = UTC  # for the times that people read
+    zone: tzinfo = UTC  # the time zone of times that people read
     concurrency: int = 4
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
@@ -169,13 +169,13 @@ class DeliveryWorker:
         return ready
 
     def notice(self, delivery: ClaimedDelivery, events: dict[int | None, Event]) -> Notice:
-        """Return what the hook receives. Raises PermanentFailure.
+        """Return the hook's notice. Raises PermanentFailure.
 
         `events` are the messages that were parsed already, by row key; it is added to.
         """
         source = delivery.source
         if source.is_forgotten:
-            raise PermanentFailure("the task was forgotten: nothing is sent about it any more")
+            raise PermanentFailure("the task was forgotten, so nothing is sent about it")
         return replace(source.notice, media=self._media(source, events), zone=self.zone)
 
     def _media(self, source: NoticeSource, events: dict[int | None, Event]) -> tuple[Media, ...]:
@@ -186,7 +186,7 @@ class DeliveryWorker:
         if callback is None or callback.source is Source.CREATE:
             return ()
         if not callback.body:
-            raise PermanentFailure("the provider's message was pruned: there is nothing to send")
+            raise PermanentFailure("the provider's message was pruned, so there is nothing to send")
         try:
             event = events[source.message_id] = providers.parse(callback)
         except RequestRefused as error:
@@ -283,7 +283,7 @@ class DeliveryWorker:
         return ended.settlement.state
 
     def upkeep(self) -> None:
-        """Renew the leases of claimed deliveries; send a heartbeat now and then.
+        """Renew the leases of claimed deliveries; regularly record a heartbeat.
 
         Call it every UPKEEP_EVERY seconds. Raises StoreUnavailable.
         """
@@ -374,7 +374,7 @@ class DeliveryWorker:
 
     def _unexpected(self, error: Exception) -> DeliveryFailure:
         log.error("a hook broke", exc_info=error)
-        # The end of a traceback names the error, so the beginning is cut off.
+        # The error is at the end of a traceback, so the beginning is cut off.
         text = self.hide("".join(traceback.format_exception(error)))
         return failures.unexpected(error, text[-ANSWER_KEPT:])
 
@@ -392,7 +392,7 @@ class DeliveryWorker:
     ) -> EndedAttempt:
         """Return the outcome of an attempt. Without a `notice`, the hook was not called."""
         ended_at = self.clock()
-        answer = self.hide(storable(done.answer))[:ANSWER_KEPT]  # it may repeat what was sent
+        answer = self.hide(storable(done.answer))[:ANSWER_KEPT]  # it may repeat the request
         attempt = Attempt(delivery.attempts, started_at, ended_at, outcome, answer)
         due_at = None if retry_in is None else ended_at + round(retry_in * 1000)
         change = None
@@ -415,14 +415,14 @@ class DeliveryWorker:
             self.meter.count(metrics.DOWNLOADS, hook, by=len(files))
             size = sum(file.size for file in files)
             self.meter.count(metrics.DOWNLOAD_BYTES, hook, by=size)
-        # The time since a transition means nothing for a delivery that was made due again.
+        # For a redelivery, the time since the transition is meaningless.
         if state is State.DELIVERED and notice is not None and not delivery.retries_from:
             seconds = (self.clock() - notice.transition.recorded_at) / 1000
             self.meter.observe(metrics.DELIVERY_SECONDS, seconds, delivery.hook)
 
 
 def _claim_of(delivery: Delivery) -> tuple[int, int]:
-    """Return what identifies a claim: each one of a delivery has its own number of attempts."""
+    """Return the key of a claim, because each claim of a delivery has its own attempt number."""
     return delivery.id, delivery.attempts
 
 

@@ -1,4 +1,4 @@
-"""What a worker does besides deliveries: each chore runs periodically, on its own thread."""
+"""The periodic chores of a worker besides deliveries, each on its own thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from receiver.hooks.base import Alerting, Hook
 from receiver.stores.base import Store
 from receiver.stores.sql.metrics import without_hook
 
-AGAIN_AFTER = 60_000  # ms until an alert that reached nobody is sent again, for up to a day
+AGAIN_AFTER = 60_000  # ms until an alert that no hook could send is retried, for up to a day
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ def run_chores(chores: Sequence[Chore], stop: Signal) -> Iterator[None]:
 def _repeat(chore: Chore, stop: Signal) -> None:
     while not stop.is_set():
         try:
-            copy_context().run(chore.run)  # values that it binds appear in no later log line
+            copy_context().run(chore.run)  # log values bound by the chore end with it
         except StoreUnavailable as error:
             if not stop.is_set():  # otherwise the worker has already closed the store
                 log.error("the record is unavailable", chore=chore.name, error=str(error))
@@ -54,7 +54,7 @@ def _repeat(chore: Chore, stop: Signal) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AlertSender:
-    """Notifies people of each change of an endpoint once, by the hooks with `alerts = true`.
+    """Sends one alert for each change of an endpoint, through the hooks with `alerts = true`.
 
     `hooks` are pairs of a name and a hook.
     """
@@ -64,7 +64,7 @@ class AlertSender:
     clock: Callable[[], int] = now_ms
 
     def send(self) -> None:
-        """Send every alert that is due, by all hooks but the one that it is about.
+        """Send every due alert through all hooks except the one that it is about.
 
         Raises StoreUnavailable.
         """
@@ -73,7 +73,7 @@ class AlertSender:
             log.warning("endpoint", hook=alert.hook, alert=alert.kind, said=alert.said)
             others = [(name, hook) for name, hook in self.hooks if name != alert.hook]
             results = [self._is_sent(name, hook, alert) for name, hook in others]
-            if True in results or None not in results:  # one has sent it, or none ever can
+            if True in results or None not in results:  # a hook has sent it, or no hook ever can
                 self.store.endpoints.alert_sent(alert.id)
 
     def _is_sent(self, name: str, hook: Alerting, alert: Alert) -> bool | None:
@@ -94,7 +94,7 @@ class MissingHooks:
         self._logged: frozenset[str] = frozenset()
 
     def log(self) -> None:
-        """Log a warning if other hooks are missing than the last time. Raises StoreUnavailable."""
+        """Log a warning if the set of missing hooks has changed. Raises StoreUnavailable."""
         missing = without_hook(self._store.metrics.delivery_counts(), self._loaded)
         if missing and frozenset(missing) != self._logged:
             log.warning("deliveries wait for hooks that are not in the hooks file", hooks=missing)

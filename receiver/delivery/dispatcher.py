@@ -1,4 +1,4 @@
-"""The contract of the dispatchers, and which of them runs the deliveries of a store."""
+"""The contract of dispatchers, and the choice of the one for a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from receiver.delivery.leases import LeaseDispatcher
 
 
 class Dispatcher(Protocol):
-    """Decides which delivery a worker runs, and when: several at a time, each in one worker."""
+    """Decides which deliveries a worker runs, and when; each runs in only one worker."""
 
     def run(self, stop: Signal) -> bool:
         """Run deliveries until `stop` is set, then wait for the running attempts.

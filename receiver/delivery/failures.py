@@ -1,4 +1,4 @@
-"""What a failed attempt means for its endpoint and for the retries of its delivery."""
+"""Decides how a failed attempt affects its endpoint and the retries of its delivery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirect
 
 
 def endpoint_health(failure: DeliveryFailure) -> EndpointHealth | None:
-    """Return what the failure means for the circuit breaker; None if it has no effect.
+    """Return the health of the endpoint after this failure; None if the failure has no effect.
 
     An endpoint that refuses one delivery permanently has answered, so it works. If an attempt made
     some of its files, the endpoint counts neither as working nor as failing.
@@ -48,7 +48,7 @@ def unexpected(error: Exception, text: str) -> DeliveryFailure:
 
 def hook_disabled(endpoint: Endpoint) -> PermanentFailure:
     """Return the failure of an attempt whose hook is disabled."""
-    # What follows a colon may concern another task.
+    # The text after a colon may concern another task.
     reason = endpoint.said.partition(": ")[0][:SAID_REPEATED]
     return PermanentFailure(
         f"nothing was sent: the hook is disabled, because {reason}; "
@@ -59,9 +59,9 @@ def hook_disabled(endpoint: Endpoint) -> PermanentFailure:
 def counted_attempts(store: Store, delivery: Delivery, outcome: str) -> int:
     """Return how many attempts count towards the retry limit, including the one that now ends.
 
-    An abandoned attempt is no evidence against its delivery, because another delivery may have
-    killed the worker; several in a row are. So after a failed attempt only failed attempts count,
-    and after an abandoned one only the abandoned attempts directly before it.
+    A single abandoned attempt is no evidence against its delivery, because another delivery may
+    have killed the worker, but several in a row are. After a failed attempt, therefore, only failed
+    attempts count; after an abandoned one, only the abandoned attempts directly before it.
     """
     total = delivery.attempts - delivery.retries_from
     try:

@@ -1,4 +1,4 @@
-"""Test events: marked as such, and sent through a hook without a delivery.
+"""Sends test events through a hook, marked as such and without a delivery.
 
 A test event is sent even while the circuit of its hook is open, and it does not affect the circuit.
 """
@@ -30,7 +30,7 @@ from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
 from receiver.tasks import Status, Task, Trust, new_task_id
 from receiver.text.display import redacted, storable
 
-LEASE = 10_000  # ms; after a worker has died, its test events wait that long
+LEASE = 10_000  # ms; the test events of a worker that died wait for this time
 REFERENCE = "TEST"
 REASON = "this is a test event; no task failed"
 UNKNOWN_HOOK = (
@@ -115,7 +115,7 @@ class HookTestSender:
     _sending: dict[str, _Sending] = field(default_factory=dict)  # by hook
 
     def round(self) -> None:
-        """Record what has ended, renew the leases of the rest, and send what was requested.
+        """Record ended test events, renew the leases of the others, and send requested ones.
 
         Call it every few seconds, from one thread. Raises StoreUnavailable.
         """

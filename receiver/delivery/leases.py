@@ -47,7 +47,7 @@ class LeaseDispatcher:
             self._store.database.wait_for_commit(self._nap(), stop)
 
     def _nap(self) -> float:
-        """Return for how many seconds there is nothing to do, unless something is committed."""
+        """Return the seconds until there is something to do, unless a commit comes first."""
         # An attempt frees its slot only after the commit that wakes this thread.
         longest = min(LONGEST_NAP, BUSY_NAP) if self._worker.is_busy else LONGEST_NAP
         return self._worker.seconds_until_due(longest)

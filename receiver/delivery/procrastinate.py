@@ -1,6 +1,6 @@
 """A dispatcher based on Procrastinate: any number of worker machines on one PostgreSQL.
 
-A job contains only the id of a delivery. The delivery's row states what has to be done, and its
+A job contains only the id of a delivery. The delivery's row states the required work, and its
 `due_at` is the only retry schedule. The sweep announces a delivery whose job was lost, and a second
 job for the same delivery finds nothing to do. The job of a worker that died is given to another
 worker, and counts as an attempt.
@@ -35,10 +35,10 @@ from receiver.stores.postgres.jobs import QUEUE, TASK
 UPKEEP = "upkeep"  # the queue of sweeps and rescues, which no backlog of deliveries delays
 EVERY = "* * * * * */5"  # the last field is seconds
 FETCH_EVERY = 1.0  # seconds between polls of the queue; a notification wakes a worker much sooner
-LONGEST_NAP = 1.0  # seconds between two looks for deliveries that are due without a job
+LONGEST_NAP = 1.0  # seconds between two searches for deliveries that are due and have no job
 BUSY_NAP = 0.1  # seconds, while attempts run: another slot may be free for a hook
 BEATS_EVERY = 2.5  # seconds between Procrastinate's heartbeats
-STALLED_AFTER = 12.5  # seconds without a heartbeat; by then our lease has expired, too
+STALLED_AFTER = 12.5  # seconds without a heartbeat; our lease has expired by then
 RESCUES = 10  # of one job; if its delivery is still due after that, the sweep announces it again
 MADE_UP_FOR = 10.0  # seconds; older sweeps and rescues that were missed are skipped
 DRAIN_POLL = 0.05  # seconds between two checks whether the running attempts have ended
@@ -160,7 +160,7 @@ class ProcrastinateDispatcher:
             app.periodic_registry.periodic_tasks[name, ""] = StepProofTask(task, EVERY, "", {})
 
     def _attempt(self, delivery_id: int, stop: Signal) -> None:
-        """Run one job, on a thread: do what the row of the delivery requires now.
+        """Run one job on a thread; the row of the delivery decides what is done.
 
         Afterwards, the thread attempts the deliveries that are claimed for the same slot.
         """
@@ -219,7 +219,7 @@ class _Ticks:
 
 
 class StepProofTask(PeriodicTask[..., Any, ...]):
-    """A periodic job that continues on schedule after the clock was set."""
+    """A periodic job that stays on schedule when the clock is set."""
 
     @cached_property
     def croniter(self) -> Any:
@@ -229,7 +229,7 @@ class StepProofTask(PeriodicTask[..., Any, ...]):
 async def rescue(app: procrastinate.App) -> None:
     """Give the jobs of dead workers to other workers.
 
-    That cannot repeat forever: each attempt is recorded before its hook is called, and after the
+    This cannot repeat forever: each attempt is recorded before its hook is called, and after the
     last attempt the delivery is dead, whatever happens to its jobs.
     """
     jobs = app.job_manager

@@ -7,7 +7,7 @@ deliveries of that hook, no hook may occupy every slot (see docs/adr/0014-worker
 - A hook without a running attempt may use any free slot.
 - A hook whose last attempt timed out may use one slot.
 - A hook that delivered something in the last 5 seconds may use all slots but one.
-- Any other hook may begin another attempt while it has fewer running attempts than slots are free.
+- Any other hook may begin another attempt while its running attempts are fewer than the free slots.
 
 A delivery whose last attempt was abandoned may have killed its worker. Such deliveries begin one
 after another, so that one of them cannot interrupt the attempts of the others again.
@@ -84,7 +84,7 @@ class WorkerSlots:
             )
 
     def begin(self, candidate: Candidate) -> bool:
-        """Reserve a slot for this delivery until `end`; False if there is none for it."""
+        """Reserve a slot for this delivery until `end`; return False if none is available."""
         with self._lock:
             if (
                 candidate.id in self._running

@@ -1,4 +1,4 @@
-"""Runs all checks, in an order in which each one has what it needs, and checks the hooks itself."""
+"""Runs all checks, each after the checks that it depends on, and checks the hooks itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CORRECT = "correct the hooks file"
 
 
 def examine(*, send: bool) -> Iterator[Finding]:
-    """Yield the finding of every check as soon as it is finished; raise nothing."""
+    """Yield the finding of each check as soon as it is finished; never raise."""
     try:
         chosen = settings.load(creates_secret=False)
     except SettingsError as error:
@@ -132,7 +132,7 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
 
 
 def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
-    """Report the circuit breaker of a hook whose options can be used."""
+    """Report the circuit breaker of a hook whose options are valid."""
     endpoint = _recorded(store, lambda store: store.endpoints.of(entry.name))
     circuit = Circuit.CLOSED if endpoint is None else endpoint.circuit(now_ms())
     if endpoint is None or (circuit is Circuit.CLOSED and not endpoint.failures):

@@ -32,9 +32,9 @@ def check(database: Path) -> Iterator[Finding]:
     if (mode := _mode(folder)) & private_files.OTHERS:
         problem = (
             f"every user of this machine can open the directory {folder} (mode {mode:04o}); "
-            "it was left unchanged, because it existed before"
+            "it existed before, so its mode was not changed"
         )
-        remedy = f"if it is only for the receiver: chmod 700 {folder}"
+        remedy = f"if only the receiver uses it: chmod 700 {folder}"
         found.append(warning(PERMISSIONS, problem, remedy))
     yield from found or [ok(PERMISSIONS, f"only the owner can read the database in {folder}")]
 
@@ -49,7 +49,7 @@ def free_space(folder: Path) -> Finding:
 
 
 def write(folder: Path) -> Finding:
-    """Check whether files can be written, and how long it takes to store them durably."""
+    """Check whether files can be written, and how long a sync takes."""
     try:
         seconds = _sync(folder)
     except OSError as error:
@@ -72,7 +72,7 @@ def _sync(folder: Path) -> float:
 
 
 def _open_files(database: Path) -> Iterator[Finding]:
-    """Yield a warning for each of our files that others than its owner can read or write."""
+    """Yield a warning for each of our files that users other than its owner can read or write."""
     for file in private_files.database_files(database):
         mode = _mode(file) if file.is_file() else 0
         if mode & GROUP_AND_OTHERS:

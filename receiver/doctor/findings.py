@@ -10,7 +10,7 @@ class Verdict(StrEnum):
     """The result of a check in one word."""
 
     OK = "ok"
-    WARNING = "warning"  # it works, or could not be checked; an operator should look at it
+    WARNING = "warning"  # works, or could not be checked; an operator should look at it
     FAILED = "failed"  # something will not work
 
 

@@ -1,7 +1,7 @@
 """Checks whether callbacks arrive: sends one through PUBLIC_URL, and reports where it failed.
 
-The request comes from this machine, so that a problem which only other networks have, such as a
-firewall or a different DNS, is not detected.
+The request comes from this machine, so a problem that only other networks have, such as a firewall
+or different DNS records, is not detected.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check(settings: Settings, store: Store | None) -> Finding:
             CHECK, problem, "set it to the address at which providers reach this machine"
         )
     if not settings.callback_secrets:
-        problem = "there is no callback secret yet, so that no callback URL can be checked"
+        problem = "there is no callback secret yet, so no callback URL can be checked"
         return warning(CHECK, problem, "run: receiver migrate")
     nonce = secrets.token_hex(8)
     url = callback_urls.callback_url(
@@ -141,9 +141,9 @@ def _check_response(response: Response, url: str, nonce: str, store: Store | Non
 
 
 def _rejected(response: Response, answered: str, nonce: str, store: Store | None) -> Unreachable:
-    """Return why a receiver rejected the request; ours has stored what it received."""
+    """Return why a receiver rejected the request; our own has stored the rejection."""
     if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Unreachable("the limit", f"{answered}: too many rejections", "retry in some minutes")
+        return Unreachable("the limit", f"{answered}: too many rejections", "retry in a minute")
     if response.status != HTTPStatus.NOT_FOUND:
         return Unreachable("the receiver", answered, "see receiver rejections, and the log of web")
     rejection = _stored_rejection(nonce, store)
@@ -155,12 +155,12 @@ def _rejected(response: Response, answered: str, nonce: str, store: Store | None
         todo = "give web and this command the same CALLBACK_SECRETS"
         return Unreachable("the token", f"{answered}: {rejection.reason}", todo)
     todo = "let the proxy pass the path unchanged, or add to PUBLIC_URL the part that it removes"
-    problem = f"{answered}: the receiver was asked for {rejection.path}"
+    problem = f"{answered}: the receiver received the path {rejection.path}"
     return Unreachable("the path", problem, todo)
 
 
 def _stored_rejection(nonce: str, store: Store | None) -> Rejection | None:
-    """Return what our receiver stored about this request, if it rejected it."""
+    """Return the rejection that our receiver stored for this request, if there is one."""
     ends_at = time.monotonic() + NOTED_WITHIN
     while store is not None and time.monotonic() < ends_at:
         try:
@@ -176,10 +176,10 @@ def _stored_rejection(nonce: str, store: Store | None) -> Rejection | None:
 def _success(public_url: str, address: str, seconds: float) -> Finding:
     text = f"pong through {http.origin(public_url)} after {seconds * 1000:.0f} ms"
     if not is_public(ipaddress.ip_address(address.partition("%")[0])):
-        problem = f"{text}, but {address} is not public, so that providers cannot reach it"
+        problem = f"{text}, but {address} is not public, so providers cannot reach it"
         return warning(CHECK, problem, "use a public address, unless you only use the sandbox")
     if public_url.startswith("http:"):
-        problem = f"{text}, but unencrypted: other machines on the way can read the tokens"
+        problem = f"{text}, but unencrypted: the tokens can be read in transit"
         return warning(CHECK, problem, "put a TLS proxy in front, and write https in PUBLIC_URL")
     return ok(CHECK, text)
 

@@ -19,7 +19,7 @@ CHECK = "database"
 CLOCK = "clock"
 CLOCKS_APART = 2  # seconds
 SYNCHRONISE = "synchronise every machine's clock: timedatectl set-ntp true"
-# Kind of process: what is missing without it, and how it is started.
+# By kind of process: the consequence if none runs, and the command that starts it.
 EXPECTED = {
     "worker": ("nothing is delivered", "receiver worker"),
     "poller": ("the results of missing callbacks are not fetched", "submitter reconcile --forever"),

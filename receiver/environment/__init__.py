@@ -1,4 +1,4 @@
-"""Settings as declared values: what each is called, how its text is read, and its documentation."""
+"""Declared settings: the name, the reader, the default and the documentation of each."""
 
 from receiver.environment.setting import Environment, Setting
 

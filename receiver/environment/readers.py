@@ -1,7 +1,7 @@
 """Readers of settings: each returns the value of a text.
 
-They raise ValueError with the rest of a sentence that begins with the value: what is wrong with it,
-and what to use instead. The text itself may be a secret, so that no reader repeats it.
+They raise ValueError with the rest of a sentence that begins with the value: the problem, and what
+to use instead. The text itself may be a secret, so no reader repeats it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def choice(of: Callable[[str], T], choices: Collection[str]) -> Callable[[str], 
 
 
 def switch(text: str) -> bool:
-    """Return whether the text means on."""
+    """Return whether the text means "on"."""
     if text.lower() not in ON + OFF:
         raise ValueError("is neither on nor off; use 1 or 0")
     return text.lower() in ON

@@ -1,7 +1,7 @@
 """Sends title, text and pictures through one of apprise's services. Needs apprise, an extra.
 
-apprise makes its requests itself. They are kept from internal addresses by `public_only`, and
-follow no redirects. The deadline ends only our waiting, not the request.
+apprise makes its requests itself. `public_only` refuses internal addresses, and redirects are not
+followed. The deadline ends only our waiting, not the request.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from receiver.outgoing.socket_guard import public_only
 from receiver.text.display import one_line
 
 INSTALL = "apprise is not installed: pip install 'apprise>=2.2'"
-# These act on this machine, not on the network. Use hooks of type command for that.
+# These services act on this machine, not on the network; hooks of type command do that.
 LOCAL = frozenset({"dbus", "exec", "file", "glib", "gnome", "kde", "macosx", "qt", "syslog"})
 MAX_OUTPUTS = 10  # of one task
 STATUS = re.compile(r"\berror=([0-9]{3})\b")  # as apprise's plugins log a response
-# Services for programs, which get the exact text.
+# Services that programs read get the exact text.
 EXACT = frozenset({"amqp", "amqps", "form", "forms", "json", "jsons", "mqtt", "mqtts"})
 EXACT |= {"apprise", "apprises", "xml", "xmls"}
 # Services that render Markdown in messages that apprise sends as plain text.
@@ -65,7 +65,7 @@ class AppriseOptions(Options):
 
 
 class Apprise:
-    """Sends notifications to one service. It has no idempotency keys: the text names the task.
+    """Sends notifications to one service. There are no idempotency keys; the text names the task.
 
     Text from outside, such as a reference or a reason, is escaped as the service requires, and its
     mentions and links are disabled.
@@ -163,7 +163,7 @@ class Apprise:
 
 
 def open_service(url: str) -> Any:
-    """Return apprise's object for this URL. Raises SettingsError, without the URL, a secret."""
+    """Return apprise's object for this URL. Raises SettingsError without the URL, a secret."""
     try:
         import apprise  # noqa: PLC0415 - an extra; without it the other hooks work
     except ImportError:
@@ -176,7 +176,7 @@ def open_service(url: str) -> Any:
     asset = apprise.AppriseAsset(http_redirects=False, plugin_paths=[])
     service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if service is None:
-        raise SettingsError(["url: is not one of apprise's URLs; see its list of services"])
+        raise SettingsError(["url: is not one of apprise's URLs; see apprise's list of services"])
     return service
 
 
@@ -205,7 +205,7 @@ def _allow_no_mentions(discord: Any) -> None:
 
 
 def _concerns_message(log: str) -> bool:
-    """Return whether the service refused this message: every status in the log says so."""
+    """Return whether the service refused this message, according to every status in the log."""
     statuses = {int(status) for status in STATUS.findall(log)}
     return bool(statuses) and all(
         400 <= status < 500 and status not in http.TEMPORARY_STATUSES for status in statuses

@@ -57,10 +57,10 @@ class Alerting(Protocol):
 
 @runtime_checkable
 class NeedsTestPicture(Protocol):
-    """A hook that fetches results from a provider, so that a test must supply a picture."""
+    """A hook that fetches results from a provider, so a test must supply a picture."""
 
     def send_test(self, notice: Notice, picture: Path) -> Done:
-        """Handle the picture like a result, and undo that. Raises DeliveryFailure."""
+        """Handle the picture like a result, and then remove it. Raises DeliveryFailure."""
         ...
 
 
@@ -71,7 +71,7 @@ class KeepsFiles(Protocol):
     name: str
 
     def remove_files(self, task: Task) -> int:
-        """Remove everything that attempts for this task left; return the number of results.
+        """Remove all files that attempts for this task left; return the number of results.
 
         Includes partial files of attempts that were killed, and empty directories that belong to
         this task alone. Raises OSError.
@@ -79,7 +79,7 @@ class KeepsFiles(Protocol):
         ...
 
     def tidy(self, task: Task) -> None:
-        """Remove what failed attempts left: stale partial files, and empty directories."""
+        """Remove stale partial files and empty directories that failed attempts left."""
         ...
 
 
@@ -87,7 +87,7 @@ class HookType(Protocol):
     """Builds a hook from its entry in the hooks file; usually the class of the hook."""
 
     def __call__(self, name: str, options: Mapping[str, Any]) -> Hook:
-        """Return a hook with these values of the type's own keys. Secrets are already filled in.
+        """Return a hook with these values of the type's own keys, in which `${NAME}` is replaced.
 
         Raises SettingsError with a line for every wrong key.
         """

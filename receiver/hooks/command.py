@@ -134,7 +134,7 @@ class Command:
 
 
 def _read(child: subprocess.Popen[bytes], end: float) -> bytes:
-    """Return the first `MAX_OUTPUT` bytes that the command prints before it ends, or `end`.
+    """Return the first `MAX_OUTPUT` bytes that the command prints before it ends, or before `end`.
 
     Processes that it started may keep its output open; they are not waited for.
     """
@@ -169,6 +169,6 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _end_with_worker() -> None:
-    """On Linux, let the kernel kill the command when the worker dies, because it is retried."""
+    """On Linux, let the kernel kill the command when the worker dies; the delivery is retried."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -15,8 +15,8 @@ from receiver.pictures.file_types import DECODED, HEAD, PARTLY_DECODED, FileType
 from receiver.pictures.memory import TooMuchMemory
 from receiver.text.display import one_line, redacted
 
-MAX_PIXELS = 64_000_000  # 8000 by 8000; a shop has no use for a larger picture
-MIN_BYTES = 64  # every video and sound is longer, and every picture whose format is not decoded
+MAX_PIXELS = 64_000_000  # 8000 by 8000; larger pictures are not expected
+MIN_BYTES = 64  # videos, sound files and pictures that are not decoded are longer
 # Kinds of output that are never text. Adapters use "output" for an unknown kind.
 BINARY_KINDS = frozenset({"image", "video", "audio", "output"})
 MAX_PARTLY_DECODED = 100_000_000  # bytes; Pillow may read the whole file into memory
@@ -82,7 +82,7 @@ def _check_binary(head: bytes, kind: str) -> None:
     """Raise ContentFailure if the file is text."""
     text = text_in(head)
     if text:
-        quoted = redacted(one_line(text))[:QUOTED]  # a secret is recognised only as a whole
+        quoted = redacted(one_line(text))[:QUOTED]  # only a whole secret is recognised
         raise ContentFailure(
             f"the result is a page of text ({_format(text)}), not the {kind}: {quoted}"
         )

@@ -51,7 +51,7 @@ def _check_path(template: str) -> None:
     if "\\" in template or any(part.strip() in ("", ".", "..") for part in parts):
         raise ValidationError('is not a path below "to"; leave out "..", "\\" and a leading "/"')
     if "task" not in found:
-        raise ValidationError("has no {task}: two tasks would overwrite each other's files")
+        raise ValidationError("lacks {task}, so two tasks could overwrite each other's files")
 
 
 def _check_endpoint(value: str) -> None:
@@ -155,7 +155,7 @@ class Download:
                 type_, thumbnail = content.inspect(draft, media.kind)
             except (ContentFailure, http.UrlRefused, http.TooManyRedirects) as failure:
                 raise ResultGone(str(failure), getattr(failure, "retry_after", None)) from failure
-            if not is_complete and thumbnail is None:  # an incomplete picture has none
+            if not is_complete and thumbnail is None:  # an incomplete picture has no thumbnail
                 raise ResultGone(
                     f"the result URL answered {PARTIAL}, and the file may be incomplete"
                 )

@@ -160,7 +160,8 @@ def _numbered(name: str, number: int) -> str:
 def _with_number(name: NamePattern, task: Task) -> NamePattern:
     """Return the pattern with an optional number before the extension, as `_numbered` adds it.
 
-    Directly after the id of the task there is none, because a number could be part of another id.
+    Directly after the id of the task, no number is accepted, because it could be part of another
+    id.
     """
     for at in reversed(range(len(name.parts))):
         part = name.parts[at]

@@ -1,4 +1,4 @@
-"""Where downloaded files are stored: a folder, an S3 bucket, or anything that fsspec can write to.
+"""Stores downloaded files in a folder, in an S3 bucket, or in any other place fsspec supports.
 
 A file appears under its name only when it is complete.
 """

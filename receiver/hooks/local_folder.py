@@ -38,7 +38,7 @@ class LocalFolder:
             yield path
         finally:
             path.unlink(missing_ok=True)
-            _remove_empty_parents(final, created.__contains__)  # none is empty after a success
+            _remove_empty_parents(final, created.__contains__)  # none is empty after success
 
     def put(self, draft: Path, name: str) -> str:
         final = self._root / name
@@ -70,7 +70,7 @@ class LocalFolder:
         self._remove_empty(levels, paths)
 
     def _levels(self, paths: TaskPaths) -> list[list[Path]]:
-        """Return the directories on the way to files of the task, level by level from the root."""
+        """Return the directories that lead to files of the task, level by level from the root."""
         levels = [[self._root] if self._root.is_dir() else []]
         for name, _ in paths.levels[:-1]:
             below = (path for folder in levels[-1] for path in folder.glob(name.pattern))
@@ -136,7 +136,7 @@ def _remove_if_stale(file: Path) -> None:
 
 
 def _remove_empty_parents(path: Path, may_remove: Callable[[Path], bool]) -> None:
-    """Remove the directories above the path, up to the first that is not empty or may not go."""
+    """Remove the directories above the path, up to the first that is not empty or must stay."""
     for folder in path.parents:
         if not may_remove(folder):
             return
@@ -144,7 +144,7 @@ def _remove_empty_parents(path: Path, may_remove: Callable[[Path], bool]) -> Non
             folder.rmdir()
         except FileNotFoundError:
             continue
-        except OSError:  # not empty, or not ours to remove
+        except OSError:  # not empty, or this user may not remove it
             return
 
 

@@ -185,7 +185,7 @@ def _outputs(notice: Notice, identity: str) -> list[Output]:
 
 
 def _read(file: File) -> bytes:
-    """Return the content; empty if the file is missing or too large, or cannot be read here."""
+    """Return the content; empty if the file is missing, too large or not readable here."""
     if file.size > MAX_READ:
         return b""
     try:

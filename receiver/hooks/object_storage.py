@@ -54,10 +54,10 @@ HINTS = {
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
     "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
-    "SlowDown": "the service asks for fewer requests",
+    "SlowDown": "the service limits the rate of requests; retry later",
 }
 # These errors concern one file. All others can be corrected without losing a file, so they are
-# retried: meanwhile the hook is paused, and people are notified.
+# retried; meanwhile the hook is paused, and an alert is sent.
 PERMANENT = {
     "EntityTooLarge": "the file is larger than the service accepts; lower max_bytes",
     "KeyTooLongError": 'the name of the file is longer than the service accepts; shorten "to" or '
@@ -67,7 +67,7 @@ PERMANENT = {
 
 @dataclass(frozen=True, slots=True)
 class FileLocation:
-    """Where a file is. As text, it is `s3://bucket/key`, followed by the endpoint unless AWS's."""
+    """The location of a file. As text: `s3://bucket/key`, and the endpoint unless it is AWS's."""
 
     bucket: str
     key: str
@@ -106,7 +106,7 @@ def is_bucket_url(url: str) -> bool:
 
 
 def put(draft: Path, location: FileLocation, within: float) -> None:
-    """Store the file within so many seconds, unless the same content is already stored there.
+    """Store the file within this many seconds, unless the same content is already stored there.
 
     S3 shows an object only when it is complete, so a crash leaves nothing visible.
     """
@@ -163,7 +163,7 @@ def file_system(endpoint_url: str | None) -> Any:
 def _is_stored(service: Any, location: FileLocation, sha256: str, size: int, within: float) -> bool:
     """Return whether an earlier attempt stored this content.
 
-    If the credentials do not allow the question, storing the file reports why.
+    If the credentials do not allow this check, storing the file reports the reason.
     """
     try:
         found = service.call_s3("head_object", **location.parameters, timeout=within)

@@ -183,7 +183,8 @@ def escaped(text: str, limit: int) -> str:
 
 
 def _length(text: str) -> int:
-    # Slack does not document what it counts. There are never fewer UTF-16 units than characters.
+    # Slack does not document how it counts characters. There are never fewer UTF-16 units than
+    # characters.
     return len(text.encode("utf-16-le")) // 2
 
 

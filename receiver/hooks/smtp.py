@@ -1,4 +1,4 @@
-"""SMTP sessions with a total deadline, and what the replies of a server mean for a delivery.
+"""SMTP sessions with a total deadline, and the meaning of server replies for a delivery.
 
 Threads that send e-mails to one server use the same connection, one after the other. It is closed
 when no thread is waiting for it.
@@ -24,7 +24,7 @@ from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.tls import system_context
 
 MAX_EMAILS = 50  # on one connection; many servers accept no more than 100
-MAX_REPLY = 64 * 1024  # bytes of one reply of the server
+MAX_REPLY = 64 * 1024  # the maximum size of a server's reply, in bytes
 QUOTED = 200  # characters of a reply
 # A login is missing, wrong or too weak; an operator can correct each of them.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
@@ -67,14 +67,14 @@ class SmtpSession(smtplib.SMTP):
         self._clock = clock
         self.data_reply = ""
         self.emails = 0
-        # Without a name, smtplib would ask the DNS for one, which could take long.
+        # Without a name, smtplib would look one up in the DNS, which could take long.
         super().__init__(host, port, local_hostname="localhost", timeout=clock.remaining())
         name = socket.gethostname()
         self.local_hostname = name if "." in name else _address_literal(self._own_address)
 
     @property
     def max_size(self) -> float:
-        """The size in bytes of the largest e-mail that the server accepts, as it announced it."""
+        """The size limit for e-mails that the server announced, in bytes."""
         announced = self.esmtp_features.get("size", "").strip()
         return int(announced) or math.inf if re.fullmatch(r"[0-9]{1,18}", announced) else math.inf
 

@@ -36,7 +36,7 @@ class WebhookOptions(Options):
     secrets = fields.List(
         fields.String(validate=_check_secret),
         required=True,
-        validate=validate.Length(1, 2, error="give one secret, or two while they rotate"),
+        validate=validate.Length(1, 2, error="give one secret, or two during a rotation"),
     )
     deadline = seconds(15)
     allow_private = fields.Boolean(load_default=False)

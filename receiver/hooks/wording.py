@@ -1,4 +1,4 @@
-"""What notifications say about an event: the same title and facts in every service."""
+"""The title and the facts of a notification, the same in every service."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def title(notice: Notice) -> str:
 
 
 def name(notice: Notice) -> str:
-    """Return what people call the task: its reference, or its id if it has none."""
+    """Return the name of the task for people: its reference, or its id if it has none."""
     return one_line(notice.task.reference or "") or notice.task.id
 
 

@@ -1,1 +1,1 @@
-"""Erases, copies and repairs what is on record."""
+"""Erases, copies and repairs the record."""

@@ -29,8 +29,8 @@ def copy(source_url: str, target_url: str) -> Iterator[Progress]:
     """Copy every table, then compare all rows; yield the progress.
 
     The source must have the schema of this release, and nothing may write to it during the copy.
-    The target is migrated. It must be empty, or contain what an interrupted copy of this source has
-    left, which is then completed. Raises CopyFailed, StoreError.
+    The target is migrated. It must be empty, or contain the rows of an interrupted copy of this
+    source, which is then completed. Raises CopyFailed, StoreError.
     """
     with closing(open_store(source_url)) as source, closing(open_store(target_url)) as target:
         source.check_schema()

@@ -27,7 +27,7 @@ def finish(store: Store, subject: str, *, within: float = READERS_END_WITHIN) ->
     while not store.database.finish_erasure():
         if time.monotonic() > until:
             break
-        time.sleep(0.5)  # each try may delay writers by 50 ms
+        time.sleep(0.5)  # each attempt may delay writers by 50 ms
     else:
         return
     unfinished = store.erasures.unfinished()

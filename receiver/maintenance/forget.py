@@ -31,7 +31,7 @@ def forget(
 
     Files are found by their rows, and in the places where `hooks` store the files of this task.
     From the beginning, nothing more is stored, queried or sent about the task. Safe to repeat: the
-    next run erases what a failed run left. Raises NotFound, NotErased, StoreUnavailable.
+    next run completes a failed one. Raises NotFound, NotErased, StoreUnavailable.
     """
     left = _when_quiet(store, task_id, patience)
     task = store.queries.task(task_id)
@@ -44,7 +44,7 @@ def forget(
 
 
 def _when_quiet(store: Store, task_id: str, patience: float) -> Erasure:
-    """Wait for the running attempts of the task; return what is left to erase."""
+    """Wait for the running attempts of the task; return the state of its erasure."""
     until = time.monotonic() + patience
     left = store.erasures.close_task(task_id, now_ms())
     while left.under_way:

@@ -81,7 +81,7 @@ def _texts(store: Store, of: TextKind, older_than: int, *, dead_too: bool) -> in
 
 
 def _tidy(store: Store, tasks: Sequence[str], hooks: Sequence[KeepsFiles]) -> None:
-    """Let the hooks remove what failed attempts for these tasks left."""
+    """Let the hooks remove the remains of failed attempts for these tasks."""
     for task_id in tasks if hooks else ():
         try:
             task = store.queries.task(task_id)

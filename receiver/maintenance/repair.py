@@ -71,7 +71,7 @@ class ReplayResult:
 def replay(ingest: Ingest, since: int, *, dry_run: bool) -> Iterator[ReplayResult]:
     """Replay each quarantined callback that was received at `since` or later, oldest first.
 
-    For example, after an update that accepts more. A callback that cannot be parsed stays
+    This is useful after an update that can interpret more. A callback that cannot be parsed stays
     unchanged, and the others are still replayed. Raises StoreError.
     """
     after = 0

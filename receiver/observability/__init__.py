@@ -1,1 +1,1 @@
-"""Logs, metrics, and the watch over the clock."""
+"""Logs and metrics."""

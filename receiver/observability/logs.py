@@ -54,7 +54,7 @@ class LossyLogger:
             except (OSError, ValueError):  # not a file of the system, as in some tests
                 descriptor = None
             try:
-                # Wait until the pipe, socket or terminal has space. A file always has.
+                # Wait until the pipe, socket or terminal has space. A file always has space.
                 space = select.poll()
                 if descriptor is not None:
                     space.register(descriptor, select.POLLOUT)
@@ -79,14 +79,14 @@ class LossyLogger:
     fatal = failure = err = error = critical = exception = write
 
 
-# A pipe with space takes this many bytes at once without waiting. A character has up to 4 bytes.
+# A pipe with space accepts this many bytes without waiting. A character has up to 4 bytes.
 _SAFE_PIECE = select.PIPE_BUF // 4
 
 
 def _piece_size(text: str, descriptor: int | None) -> int:
-    """Return how many characters to write at once.
+    """Return how many characters to write in one call.
 
-    A file gets all of them: otherwise lines of another process could come between the pieces.
+    A file gets all of them; otherwise, lines of another process could be interleaved.
     """
     if descriptor is None or stat.S_ISREG(os.fstat(descriptor).st_mode):
         return len(text)
@@ -112,7 +112,7 @@ def _second(seconds: int) -> str:
 
 
 STDERR = LossyLogger()
-# Every line contains what is bound to the context: the request, the task, the delivery.
+# Every line contains the values bound to the context: the request, the task, the delivery.
 _COMMON: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
@@ -124,7 +124,7 @@ _PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list o
 def configure(hide: Callable[[str], str] = display.redacted, form: str = AUTO) -> None:
     """Send every log line of this process to standard error, in one of FORMS.
 
-    `hide` removes secrets from the rendered line, so that it finds them in any value.
+    `hide` removes secrets from the rendered line, and so from every value.
     """
     _PROCESSORS[:] = [*_COMMON, *_rendering(hide, form, end="\n")]
     structlog.configure(

@@ -1,8 +1,8 @@
 """The metrics by name, and the buffer in which a process accumulates them.
 
-`/metrics` serves all of them, and docs/metrics.md describes them. A metric is either stored as rows
-that only grow, whichever process counts, or read from the record when `/metrics` is requested.
-Every label has few values: a value that strangers can choose never becomes a label.
+`/metrics` serves all of them, and docs/metrics.md describes them. A metric is either stored in rows
+to which every process adds, or read from the record when `/metrics` is requested. Every label has
+few values: a value that a stranger can choose never becomes a label.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from threading import Lock
 from receiver.errors import StoreError
 
 PREFIX = "callback_receiver_"
-UNKNOWN = "unknown"  # a hook that is not in the hooks file; a status that was not understood
+UNKNOWN = "unknown"  # for a hook missing from the hooks file, or a status that was not understood
 SUM, BEYOND = "sum", "+Inf"  # instead of a bucket's upper bound
 FLUSH_INTERVAL = 5.0  # seconds between two flushes of a buffer
 
@@ -64,7 +64,7 @@ Save = Callable[[Sequence[Sample], Sequence[Sample]], None]
 class MetricBuffer:
     """Accumulates metrics in memory, to be flushed every 5 seconds, so that counting is cheap.
 
-    Thread-safe. What was counted since the last flush is lost if the process is killed.
+    Thread-safe. If the process is killed, counts since the last flush are lost.
     """
 
     def __init__(self, process: str = "other") -> None:
@@ -105,7 +105,7 @@ class MetricBuffer:
         self.count(STORE_ERRORS, self._process)
 
     def flush(self, save: Save) -> None:
-        """Save what was counted. Raises StoreError; then nothing is lost."""
+        """Store the counts. Raises StoreError; the counts are then kept."""
         with self._lock:
             added, self._added = self._added, defaultdict(float)
             newest, self._newest = self._newest, {}
@@ -176,7 +176,7 @@ QUESTIONS = _counter(
 )
 ATTEMPTS = _counter(
     "delivery_attempts",
-    "Attempts at deliveries: delivered, due again (retry), or abandoned (dead).",
+    "Attempts at deliveries: delivered, due again (retry), or no longer retried (dead).",
     ("hook", "outcome"),
 )
 DELIVERY_SECONDS = _histogram(
@@ -198,16 +198,16 @@ CLOCK_STEPS = _counter(
     ("direction",),
 )
 
-# Counted in the commit that they concern, by the names that the counters have on record.
+# Counted in the commit of the counted event, by the names of the counters in the database.
 COUNTED: Mapping[str, MetricDefinition] = {
     metric.name: metric
     for metric in (
         _counter(
-            "repairs", "Transitions that a query brought instead of a callback.", ("provider",)
+            "repairs", "Transitions recorded from a query instead of a callback.", ("provider",)
         ),
         _counter(
             "callbacks_missed",
-            "Final statuses that a query brought although a callback was expected.",
+            "Final statuses recorded from a query although a callback was expected.",
             ("provider",),
         ),
         _counter(
@@ -222,7 +222,7 @@ COUNTED: Mapping[str, MetricDefinition] = {
 }
 
 # Read from the record.
-TASKS_OPEN = _gauge("tasks_open", "Tasks without a final status.", ("provider",))
+TASKS_OPEN = _gauge("tasks_open", "Tasks neither ended nor given up on.", ("provider",))
 TASKS_AWAITED = _gauge(
     "tasks_awaiting_callback", "Open tasks whose provider was given a callback URL.", ("provider",)
 )

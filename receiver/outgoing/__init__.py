@@ -1,7 +1,7 @@
 """Every request to a URL from outside goes through this package, which refuses unsafe ones.
 
-`receiver.outgoing.http` has the functions; they are also available here, and imported when used,
-because `requests` takes long to import.
+`receiver.outgoing.http` has the functions; they are also available here, and imported on first use,
+because importing `requests` is slow.
 """
 
 from __future__ import annotations

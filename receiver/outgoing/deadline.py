@@ -1,4 +1,4 @@
-"""A total deadline for network operations, however slowly the other side sends.
+"""A total deadline for network operations, however slowly the peer sends.
 
 A socket's timeout starts again with every read, and a name lookup has no timeout at all.
 """
@@ -99,7 +99,7 @@ class Deadline:
     """`with Deadline(10) as deadline:` limits everything in the block to 10 seconds in total.
 
     After that, every connection that is watched is shut down, so that a read from it returns an
-    error or the end of the stream. Check `passed` before you trust either.
+    error or the end of the stream. Check `passed` before you rely on the data.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -120,7 +120,7 @@ class Deadline:
         self.release()
 
     def release(self) -> bool:
-        """Stop watching the connections; return whether they were left alone until now."""
+        """Stop watching the connections; return False if the deadline has passed."""
         with self._lock:
             for copy in self._watched:
                 copy.close()

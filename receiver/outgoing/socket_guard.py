@@ -56,7 +56,10 @@ def _audit(event: str, args: tuple[Any, ...], events: Collection[str] = EVENTS) 
 
 
 def _is_allowed(address: Any) -> bool:
-    """Names are refused, too: a library that resolves a name then connects to an address."""
+    """Return whether this is a public IP address.
+
+    A host name is not: libraries resolve it first.
+    """
     try:
         return is_public(ipaddress.ip_address(address[0]))
     except (ValueError, TypeError, IndexError):

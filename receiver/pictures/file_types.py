@@ -35,7 +35,7 @@ AVI, AAC = FileType("avi", "video/x-msvideo"), FileType("aac", "audio/aac")
 OGG, OGV = FileType("ogg", "audio/ogg"), FileType("ogv", "video/ogg")
 PDF = FileType("pdf", "application/pdf")
 
-# Pillow's names of the formats that it reads. It reads all variants only of the first ones.
+# Pillow's names for the formats that it reads; it reads all variants of only the first few.
 DECODED = {JPEG: "JPEG", PNG: "PNG", WEBP: "WEBP", GIF: "GIF"}
 PARTLY_DECODED = {AVIF: "AVIF", BMP: "BMP", TIFF: "TIFF", JP2: "JPEG2000"}
 

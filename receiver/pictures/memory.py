@@ -1,8 +1,8 @@
 """Limits the memory that a process uses to decode pictures.
 
-A picture file of some hundred kB may have 64 million pixels. Its decoder may need as many as 24
-bytes for each of them. So the memory is estimated before a picture is decoded, and pictures whose
-estimates together exceed the limit are decoded one after another.
+A picture file of a few hundred kB may have 64 million pixels, and its decoder may need up to 24
+bytes for each of them. The memory is therefore estimated before a picture is decoded, and pictures
+whose estimates together exceed the limit are decoded one after another.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class MemoryLimit:
     def __init__(self, most: int = MAX_MEMORY) -> None:
         self.most = most
         self._used = 0
-        self._turn = threading.Lock()  # lets no small picture overtake a large one
+        self._turn = threading.Lock()  # prevents small pictures from overtaking a large one
         self._released = threading.Condition()
 
     @contextmanager

@@ -36,7 +36,7 @@ Span = tuple[int, int]  # part of a file: its first byte, and the byte after its
 
 
 class BrokenPicture(ValueError):
-    """The picture is incomplete or damaged; the message says what is wrong with it."""
+    """The picture is incomplete or damaged; the message describes the damage."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ def orientation(exif: bytes) -> int:
             tag, _, _, value = struct.unpack_from(f"{order}HHIH", body, place)
             if tag == ORIENTATION:
                 return int(value)
-    except struct.error:  # the data end too early
+    except struct.error:  # the data ends too early
         pass
     return 1
 

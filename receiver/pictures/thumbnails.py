@@ -44,7 +44,7 @@ SCALABLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})  # 8 bits per channel, 
 
 
 def reason(error: BaseException) -> str:
-    """Return in one line what is wrong with a picture that raised one of BROKEN."""
+    """Return one line about the damage of a picture that raised one of BROKEN."""
     if isinstance(error, UnidentifiedImageError):  # its text contains a memory address
         return "its header cannot be read"
     text = " ".join(str(error).split())[:MAX_REASON]

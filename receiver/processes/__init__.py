@@ -1,1 +1,1 @@
-"""What long-running processes share: start, shutdown, the current hooks, and clock steps."""
+"""Shared by long-running processes: start, shutdown, the current hooks, and clock steps."""

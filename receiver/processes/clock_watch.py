@@ -127,7 +127,7 @@ class ClockWatch:
         elif (self._known is None or change >= LEAST_STEP) and self._store.clocks.clock_step(
             self._boot, offset, now
         ):
-            self._suspected = offset  # another machine has to notice the step, too
+            self._suspected = offset  # another machine also has to notice the step
             return None
         self._known, self._suspected = offset, None
         self._refresh_at = elapsed + REFRESH_EVERY

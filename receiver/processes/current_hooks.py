@@ -2,9 +2,9 @@
 
 A process reads the hooks file again only on SIGHUP.
 
-A file that is being saved may be incomplete. So a process that replaces one that died does not read
-the file either: `receiver serve` passes its text to the processes that it starts, and a gunicorn
-worker inherits the text from the arbiter.
+A file that is being saved may be incomplete. Therefore, a process that replaces one that died does
+not read the file either: `receiver serve` passes its text to the processes that it starts, and a
+gunicorn worker inherits the text from the arbiter.
 """
 
 from __future__ import annotations
@@ -98,14 +98,14 @@ class CurrentHooks:
 
 
 class ProblemReports:
-    """Records why a process rejected the hooks file, so that other processes can show it."""
+    """Records why a process rejected the hooks file, for other processes to show."""
 
     def __init__(self, store: Store, name: str, kind: str) -> None:
         self._store, self._name, self._kind = store, name, kind
         self._reported: str | None = None
 
     def report(self, problem: str | None) -> None:
-        """Record the problem, or that there is none, if it has changed.
+        """Record the problem, or its absence, if it has changed.
 
         Raises StoreUnavailable; then the next call tries again.
         """

@@ -165,7 +165,7 @@ class _Supervisor:
         """Start the process; return False to give up."""
         try:
             process.start(self._current)
-        except (OSError, subprocess.SubprocessError) as error:  # such as no memory
+        except (OSError, subprocess.SubprocessError) as error:  # such as a lack of memory
             return self._note_death(process, f"it could not be started: {error}")
         return True
 
@@ -222,10 +222,11 @@ def supervise(
     1, so that the host restarts everything. At SIGHUP all processes read the hooks file again, if
     `check` accepts its entries.
 
-    The processes share our output. Each has its own process group, so that Ctrl-C reaches it only
-    as SIGTERM, after which it finishes its work. `report` is a command that ends by itself.
+    The processes share this process's output. Each has its own process group, so that Ctrl-C
+    reaches it only as SIGTERM, after which it finishes its work. `report` is a command that is run
+    once and ends by itself.
     """
-    received: list[int] = []  # a handler may append, but setting an event there could deadlock
+    received: list[int] = []  # a handler may append to it; setting an event could deadlock
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     for number in (*STOPPING, signal.SIGHUP):
         signal.signal(number, lambda number, _: received.append(number))

@@ -31,7 +31,7 @@ DAY = 24 * HOUR
 
 
 class Verification(Protocol):
-    """How the callbacks of one provider prove who sent them.
+    """Verifies that callbacks were sent by one provider.
 
     `headers` have names in lower case. The methods make no requests and read no files: keys that
     the provider publishes, such as a JWKS, are the value of `setting`.
@@ -40,9 +40,9 @@ class Verification(Protocol):
     # The secrets or public keys as the operator sets them. Its `read` returns a tuple of strings,
     # whose format only this class knows; an empty tuple means that nothing can be verified.
     setting: Setting[tuple[str, ...]]
-    # Whether a proof covers every byte of the body. A secret that the provider sends back in a
-    # header does not: its callbacks are as trustworthy as those with a valid token in the URL, and
-    # need that token as well.
+    # Whether a proof covers every byte of the body. A secret that the provider repeats in a header
+    # does not: such callbacks are only as trustworthy as those with a valid token in the URL, and
+    # require that token as well.
     covers_body: bool
     # Whether the provider signs every callback, so that one without a signature is rejected.
     is_mandatory: bool
@@ -76,13 +76,13 @@ class ReferenceClock:
 
 
 class Provider(Protocol):
-    """A provider adapter on the way in: verifies the provider's messages and parses them.
+    """A provider adapter of the receiver: verifies the provider's messages and parses them.
 
-    Adapters inherit the values that are given here.
+    Adapters inherit the default values below.
     """
 
     name: str  # an identifier in lower case: in URLs, options, and names of settings
-    has_callbacks: bool  # without, results are only fetched by queries
+    has_callbacks: bool  # if False, results are only fetched by queries
     # Whether callbacks use the same task id as the response to the create request. If this is not
     # documented, set it to False: the two kinds of ids are then stored separately, never compared.
     shares_ids: bool

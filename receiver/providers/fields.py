@@ -79,7 +79,10 @@ def decode(body: bytes) -> dict[str, Any]:
 
 
 def is_deep(document: object, levels: int) -> bool:
-    """Return whether the document is nested more deeply. Not recursive: depth needs no stack."""
+    """Return whether the document has more nesting levels.
+
+    Not recursive, so depth needs no stack.
+    """
     level: list[Any] = [document] if isinstance(document, (dict, list)) else []
     for _ in range(levels):
         inner = [part.values() if isinstance(part, dict) else part for part in level]

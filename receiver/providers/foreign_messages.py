@@ -22,7 +22,7 @@ _NEW = _NEW_ALONE | {"id", "status", "message"}
 _ENVELOPE = frozenset({"code", "message", "request_id", "data"})
 KLING_KEYS = (_LEGACY | _NEW) - {"id"}  # without `id`: its format can show another provider
 _AMBIGUOUS_KEYS = KLING_KEYS | _ENVELOPE | {"error"}  # do not identify the sender
-MIN_KEYS = 2  # of another provider that a message must have
+MIN_KEYS = 2  # keys of a provider that a message has to contain
 
 
 def _any(_: object) -> bool:
@@ -46,12 +46,12 @@ def _array(value: object) -> bool:
 
 
 def _urls(value: object) -> bool:
-    """Return whether it is a list of URLs; Kling's `outputs` are objects."""
+    """Return whether the value is a list of URLs; Kling's `outputs` are objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _matching(pattern: re.Pattern[str]) -> Check:
-    """Check for the provider's id format; Kling's ids are 18 digits, or 22 letters and digits."""
+    """Return a check for an id format; Kling's ids have 18 digits, or 22 letters and digits."""
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
@@ -218,7 +218,7 @@ def _is_surely_kling(document: Mapping[str, Any]) -> bool:
 
 
 def _is_failure_of_fashn(document: Mapping[str, Any]) -> bool:
-    """Return whether it is a FASHN failure, which looks like a short message of Kling's."""
+    """Return whether the message is a FASHN failure, which looks like a short one of Kling's."""
     error = document.get("error")
     return (
         isinstance(error, dict)

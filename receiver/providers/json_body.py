@@ -46,7 +46,7 @@ def decode_strictly(body: bytes) -> dict[str, Any]:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = json_object(pairs)
     for key in repeated(document):
-        raise ValueError(f"the key {key[:MAX_KEY]!r} stands twice")
+        raise ValueError(f"the key {key[:MAX_KEY]!r} is repeated")
     return document
 
 

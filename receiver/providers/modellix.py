@@ -104,7 +104,7 @@ class Modellix(Provider):
 
 
 def _reason(data: Mapping[str, Any]) -> str:
-    """Return why the task failed. The field is not documented: several are tried."""
+    """Return why the task failed. The field is not documented, so several are tried."""
     keys = ("error", "message", "error_message", "reason")
     reasons = (text(data.get(key)) for key in keys)
     error = data.get("error")

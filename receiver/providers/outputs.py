@@ -15,7 +15,7 @@ from receiver.events import Media
 from receiver.providers.fields import RepeatedKeys, amount, cleaned, instant
 
 MAX_OUTPUTS = 256  # of one task; real ones have at most nine
-MAX_INDEX = 64  # characters; it becomes part of file names
+MAX_INDEX = 64  # characters; the index is part of file names
 # The kind of an output, the keys of its URL, its position, its place, and its fields.
 Output = tuple[str, Sequence[str], int, str, Mapping[str, Any]]
 _DECIMAL = re.compile(r"[0-9]{1,17}")
@@ -24,7 +24,7 @@ _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,9}")
 
 @dataclass(eq=False)
 class LostOutputs(list[str]):
-    """Collects the fields without which an output is missing, and adds each to `dropped` too."""
+    """Collects unusable fields that leave an output out, and also adds each to `dropped`."""
 
     dropped: list[str]
 

@@ -30,7 +30,7 @@ class Registry(Mapping[str, T]):
         members: Collection[str],
         make: Callable[[Any], T],
     ) -> None:
-        """`members`: what an adapter must have. `make` returns the adapter of a class."""
+        """`members`: the required attributes. `make` returns the adapter of a class."""
         self._group = group
         self._built_in = built_in
         self._members = members
@@ -69,7 +69,7 @@ class Registry(Mapping[str, T]):
         loaded = plugin.load()
         try:
             adapter = self._make(loaded)
-        except Exception as error:  # whatever the package does
+        except Exception as error:  # the package may raise anything
             raise plugin.error(f"cannot be created: {type(error).__name__}: {error}") from error
         absent = sorted(name for name in self._members if not hasattr(adapter, name))
         if absent:

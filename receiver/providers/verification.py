@@ -20,7 +20,7 @@ class StandardWebhooks(Verification):
             read=read_secrets,
             default=(),
             summary=summary,
-            details="They are comma-separated; there are two while they are rotated.",
+            details="They are comma-separated; give two during a rotation.",
             example="whsec_…",
             is_secret=True,
         )

@@ -1,4 +1,4 @@
-"""The outputs of tasks: what their messages and the files of download hooks state about them."""
+"""The outputs of tasks, from their messages and from the files of download hooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.stores.base import Store
 from receiver.stores.sql.queries import Picture, TaskHistory
 from receiver.tasks import Outcome, Status, Task
 
-REPLACED = "replaced "  # how the index of a file begins that a later attempt replaced
+REPLACED = "replaced "  # the prefix of the index of a file that a later attempt replaced
 COUNTED = (Outcome.RECORDED, Outcome.DUPLICATE)
 
 
@@ -30,7 +30,7 @@ class Result:
 
     @property
     def expires_at(self) -> int | None:
-        """When an output that was not downloaded expires, if that is known."""
+        """The time at which an output that was not downloaded expires, if known."""
         if self.picture is not None or self.media is None:
             return None
         return self.media.expires_at
@@ -60,7 +60,7 @@ def media_of_history(history: TaskHistory) -> tuple[Media, ...]:
     """Return the outputs in the latest message that has the status of the task."""
     for stored in reversed(history.callbacks):
         if stored.outcome in COUNTED and stored.callback.body:
-            with suppress(RequestRefused):  # an earlier version could parse it
+            with suppress(RequestRefused):  # only an earlier version could parse it
                 event = providers.parse(stored.callback)
                 if event.status is history.task.status and event.media:
                     return event.media
@@ -68,7 +68,7 @@ def media_of_history(history: TaskHistory) -> tuple[Media, ...]:
 
 
 def files_of_history(history: TaskHistory) -> tuple[File, ...]:
-    """Return the files that were downloaded for the present status of the task."""
+    """Return the files that were downloaded for the current status of the task."""
     deliveries = [d.id for d in history.deliveries if d.status == history.task.status]
     files = [file for delivery in deliveries for file in history.files.get(delivery, ())]
     return tuple(file for file in files if not file.media_index.startswith(REPLACED))

@@ -183,7 +183,7 @@ class OutcomeDocument(Document):
 
 
 class RedeliveryDocument(Document):
-    """How many deliveries were made due again or created. If not `done`, repeat the request."""
+    """The numbers of deliveries made due again or created. Unless `done`, repeat the request."""
 
     redelivered = _number()
     created = _number()
@@ -209,7 +209,7 @@ class ReadyDocument(AliveDocument):
 
 
 class FaultDocument(Document):
-    """What is wrong with one field."""
+    """The problem of one field."""
 
     field = _text()
     detail = _text()

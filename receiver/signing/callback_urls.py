@@ -1,4 +1,4 @@
-"""Mints and checks the token in a callback URL.
+"""Creates and checks the token in a callback URL.
 
 `mint` requires only the secret, so code that calls a provider directly can create callback URLs
 without the receiver.
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-DOCTOR = "doctor"  # instead of a provider, in the URL of the self-test of `receiver doctor`
+DOCTOR = "doctor"  # takes the place of the provider in the URL that `receiver doctor` tests
 # Task ids are part of paths, file names and Message-IDs, so they need no escaping.
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 

@@ -23,9 +23,9 @@ class Store:
     """The record in one database, which is opened when the first method is called.
 
     Every method of a component is one transaction, which is durable when the method returns. Every
-    method may raise StoreUnavailable; the transaction may have been committed nevertheless, and the
-    method can safely be called again: unique keys prevent duplicates, and a single statement
-    claims a row.
+    method may raise StoreUnavailable. The transaction may have been committed nevertheless, but the
+    method can safely be called again, because unique keys prevent duplicates, and a single
+    statement claims a row.
     """
 
     has_job_queue = False  # whether workers get deliveries from jobs; see `postgres.jobs.Jobs`

@@ -45,7 +45,7 @@ class Write(Future[T], Generic[Connection, T]):
         return is_cancelled
 
     def begin(self) -> bool:
-        """Return False if the work was cancelled; otherwise, it cannot be cancelled any more."""
+        """Return False if the work was cancelled; otherwise, it can no longer be cancelled."""
         if self.cancelled():
             return False
         return self.running() or self.set_running_or_notify_cancel()
@@ -90,7 +90,7 @@ class GroupCommit(Generic[Connection]):
     def submit(
         self, work: Callable[[Connection], T], about: str = "", *, start: bool = True
     ) -> Write[Connection, T]:
-        """Queue work for the next transaction. The future's result is what the work returned.
+        """Queue work for the next transaction. The future's result is the return value of the work.
 
         `about` is the id of the task whose rows the work changes; PostgreSQL needs it. With
         `start=False`, the caller has to call `start` or `start_and_wait` after submitting a group.

@@ -1,6 +1,6 @@
 """Makes any text safe to log, store and show: without secrets, and displayable everywhere; pure.
 
-Removing secrets here is a second line of defence. Every function takes time proportional to the
+Removing secrets here is a second safeguard. Every function takes time proportional to the
 length of the text, for any text: see docs/adr/0015-linear-expressions.md.
 """
 
@@ -41,7 +41,7 @@ _UP_TO_THE_TOKEN = "|".join(
         rf"{_SLASH}{{3,}}",
     )
 )
-# Each rule hides what it matches, except for its group.
+# Each rule hides the matched text, except for its group.
 _RULES = [
     rf"(callbacks(?:{_UP_TO_THE_TOKEN})){_END}+",  # a callback URL; `<token>` stays readable
     rf"(\?)[\w.\-%\[\]]+={_END}*",  # a query: signatures of result URLs
@@ -52,7 +52,7 @@ _RULES = [
     rf"(\b(?:{_SCHEME})[ +]+)(?:{_C}{{8}}|{_C}{{0,7}}{HIDDEN})(?:{_C}|{HIDDEN})*",
 ]
 _SECRET = re.compile("|".join(_RULES))
-# Without one of these, no rule can match. So most lines are processed quickly.
+# Without one of these, no rule can match, so most lines are processed quickly.
 _MARKS = ("?", "://", "slack", "whsec_", "earer", "EARER", "asic", "ASIC")
 _PATH_HINT = re.compile(r"callbacks(?!/<)")
 _DOTTED = re.compile(r"[A-Za-z0-9_\-.]+")
@@ -62,7 +62,7 @@ _TOKEN = re.compile(rf"(?<!{_B}){_B}{{43}}(?!{_B})")
 # A capital in a token has 21 of its characters after it, or as many before. Capitals are rare.
 _TOKEN_HINT = re.compile(rf"[A-Z](?:{_B}{{21}}|(?<={_B}{{22}}))")
 _SHORTEST, _LONGEST = 8, 256  # characters of a secret
-# What some formats write in another way.
+# Characters that some formats escape.
 _NOT_PLAIN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9_.~-]")
 _HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?::[0-9]{1,5})?")
 _WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
@@ -100,8 +100,8 @@ def plain(text: str | None) -> str:
 def one_line(text: str, limit: int | None = None, *, is_cut: bool = False) -> str:
     """Return the text on one line, without unprintable characters and repeated spaces.
 
-    So it cannot break a line, a header or an encoding. A text of more than `limit` characters is
-    redacted and shortened; see `shortened`, also for `is_cut`.
+    The result cannot break a line, a header or an encoding. A text of more than `limit` characters
+    is redacted and shortened; see `shortened`, also for `is_cut`.
     """
     line = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(line.split())
@@ -209,7 +209,7 @@ class SecretFilter:
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Hide these values, too."""
+        """Also hide these values."""
         self._secrets = self._secrets.union(secrets)
         spellings = {
             part: sorted(_spellings(part), key=len, reverse=True)
@@ -264,7 +264,7 @@ def _parts(secret: str) -> Iterator[str]:
 
 
 def _spellings(value: str) -> set[str]:
-    """Return the ways in which a text may contain this value."""
+    """Return the forms in which a text may contain this value."""
     found = {value, unquote(value)}
     found |= {one.replace("/", "\\/") for one in found}
     found |= {json.dumps(one)[1:-1] for one in found} | {html.escape(one) for one in found}
@@ -302,10 +302,10 @@ def shortened(text: str, most: int, *, is_cut: bool = False) -> str:
 
 
 def redacted_path(path: str) -> str:
-    """Return the path of a request without secrets, so that people can see what it was for.
+    """Return the path of a request without secrets, so that people can see its purpose.
 
-    Unusual parts are replaced by `…`. So is everything after `callbacks`, a provider and a task,
-    because it is probably a token.
+    Unusual parts are replaced by `…`, and so is everything after `callbacks`, a provider and a
+    task, because it is probably a token.
     """
     parts = path.split("?", maxsplit=1)[0].split("/")[1 : _MOST_SEGMENTS + 2]
     at = parts.index("callbacks") if "callbacks" in parts else len(parts)

@@ -1,6 +1,6 @@
 """All limits on requests: sizes, numbers and times.
 
-`README.md`, `deploy/nginx.conf` and `deploy/Caddyfile` state some of them as well, and
+`docs/`, `deploy/nginx.conf` and `deploy/Caddyfile` state some of them as well, and
 `tests/unit/test_request_limits.py` compares them with these.
 """
 
@@ -42,6 +42,6 @@ MAX_THREADS = 16  # for requests that Flask handles
 WORKER_TIMEOUT = 60  # seconds without a heartbeat, after which gunicorn replaces the process
 SHUTDOWN_TIMEOUT = 25  # seconds for current requests; hosts kill a process 30 s after SIGTERM
 
-# Rejected requests of one sender: this many at once, and then this many per second.
+# Rejected requests of one sender: this many in a burst, and then this many per second.
 MAX_REJECTED_AT_ONCE = 60  # as many as one misconfigured task causes in a day
 MAX_REJECTED_PER_SECOND = 1.0

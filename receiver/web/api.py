@@ -77,7 +77,7 @@ class _Moment(fields.Field[int]):
 
 
 class _PageQuery(Schema):
-    """The query parameters of all lists."""
+    """The query parameters that all lists have."""
 
     limit = fields.Integer(load_default=DEFAULT_ROWS, validate=validate.Range(1, MAX_ROWS))
 
@@ -114,7 +114,7 @@ class Filter(Schema):
     """Selects deliveries that were delivered or are dead."""
 
     class Meta:
-        unknown = RAISE  # marshmallow's default; the OpenAPI document states it only if it is here
+        unknown = RAISE  # marshmallow's default, repeated for the OpenAPI document
 
     state = fields.String(validate=validate.OneOf(REPAIRABLE), load_default=State.DEAD.value)
     hook = fields.String(validate=validate.Length(1, 200))
@@ -282,6 +282,9 @@ def _document() -> dict[str, Any]:
 
 
 def first_steps(steps: Iterator[RepairStep]) -> tuple[int, bool]:
-    """Make STEPS steps at most. Return how many deliveries they changed, and if that was all."""
+    """Make at most STEPS steps.
+
+    Return the number of changed deliveries, and whether all are done.
+    """
     done = list(islice(steps, STEPS))
     return sum(step.changed for step in done), not done or done[-1].next is None

@@ -18,7 +18,7 @@ from receiver.stores.sql.sessions import SLOTS, Allowance, Usage
 from receiver.text import limits
 from receiver.web.debounce import Debouncer
 
-MAX_SENDERS = 10_000  # in memory; the one that was inactive longest is dropped first
+MAX_SENDERS = 10_000  # senders in memory; the one that was inactive longest is dropped first
 MAX_MERGED = 200  # senders in one merge; any others are only counted in this process
 MERGE_INTERVAL = 1.0  # seconds, at least, between two merges, and between two reads
 RETRY_INTERVAL = 10.0  # seconds without a read after a read that failed
@@ -40,8 +40,8 @@ class AttemptLimiter:
 
     With a `store`, `merge` runs on its own thread, at most once per second, and only after
     attempts. `wait` never writes, and reads the store at most once per second. While the store is
-    unavailable, each process counts alone, and what it counted is merged later. `key` makes the
-    digests of networks unpredictable. `now`: seconds of the monotonic clock.
+    unavailable, each process counts alone, and its counts are merged later. `key` makes the digests
+    of networks unpredictable. `now`: seconds of the monotonic clock.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class AttemptLimiter:
     ) -> None:
         self._allowance, self._max_senders = Allowance(kind, burst, per_second), max_senders
         self._store, self._key = store, hashlib.sha256(key.encode()).digest()
-        self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()  # used, as of
+        self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()  # used, and the time
         self._unmerged: dict[str, tuple[float, float]] = {}
         self._lock = Lock()
         self._store_access = Lock()  # held during a merge or a read
@@ -64,7 +64,7 @@ class AttemptLimiter:
         self._is_merge_failing = False
 
     def wait(self, address: str, now: float) -> float | None:
-        """Count one attempt. Returns the seconds to wait if none is left, and then counts nothing.
+        """Count one attempt. If none is left, count nothing and return the seconds to wait.
 
         Returns None if the attempt is within the limit.
         """
@@ -113,7 +113,7 @@ class AttemptLimiter:
             self._debouncer.close()
 
     def _read(self, now: float) -> None:
-        """Read the attempts that other processes counted, unless that was done a moment ago."""
+        """Read the attempts counted by other processes, unless they were just read."""
         if self._store is None or now < self._read_again_at:
             return
         if not self._store_access.acquire(blocking=False):
@@ -163,7 +163,7 @@ class AttemptLimiter:
 
 
 def network(address: str) -> str:
-    """Return what counts as one sender: an IPv4 address, or the /64 network of an IPv6 address.
+    """Return the key of one sender: an IPv4 address, or the /64 network of an IPv6 address.
 
     A provider usually assigns a whole /64 network to one customer.
     """

@@ -119,7 +119,8 @@ def blueprint(ingest: Ingest, settings: Settings) -> Blueprint:
         secrets = settings.callback_secrets
         if not callback_urls.check(secrets, callback_urls.DOCTOR, nonce, token):
             raise UnknownCallbackUrl(
-                "wrong token: it matches none of CALLBACK_SECRETS for the doctor", "wrong_token"
+                "wrong token from receiver doctor: it matches none of CALLBACK_SECRETS",
+                "wrong_token",
             )
         check_size(_body(), dict(request.headers))
         return Response("pong", mimetype="text/plain")

@@ -21,7 +21,7 @@ from receiver.stores.base import Store
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.metrics import Counter
 
-CHECK_INTERVAL = 1.0  # seconds, at least, between two commits that probes cause
+CHECK_INTERVAL = 1.0  # minimum seconds between two commits that probes cause
 CLOCK_WAS_SET = "the clock was set, and schedules are not corrected yet"
 
 
@@ -53,7 +53,7 @@ class Readiness:
     def check(self) -> None:
         """Raise NotReady if the last check failed."""
         with self._lock:
-            # After a failure of this process, a success is not current any more.
+            # After a failure of this process, an earlier success is no longer current.
             is_outdated = self._error is None and self._failures != self._meter.store_failures
             if is_outdated or self._clock() - self._checked_at >= CHECK_INTERVAL:
                 self._failures, self._error = self._meter.store_failures, None
@@ -92,8 +92,8 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
         """Report that a write was committed within the last second; if not, the response is a 503.
 
         The other members require the API token. Without a worker, the service is still ready,
-        because callbacks can be stored. If the clock was set, it is also ready, and the response
-        has a member `clock` until the schedules are corrected.
+        because callbacks can be stored. If the clock was set, the service is also ready, and the
+        response has a member `clock` until the schedules are corrected.
         """
         readiness.check()
         clock = watch.uncorrected()

@@ -23,8 +23,8 @@ log = structlog.get_logger()
 def install(store: Store) -> None:
     """Report regularly, on a background thread, until this worker process ends.
 
-    The arbiter has read the file, and starts new worker processes at the next SIGHUP. So the worker
-    processes report in its name, and those with a valid hooks file withdraw the report.
+    The arbiter has read the file, and starts new worker processes at the next SIGHUP. The worker
+    processes therefore report on its behalf, and those with a valid hooks file withdraw the report.
     """
     current = current_hooks.in_use()
     if current is None:

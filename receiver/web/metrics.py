@@ -1,7 +1,7 @@
-"""`GET /metrics`: what all processes counted and the state of the record, for Prometheus.
+"""`GET /metrics`: the counts of all processes and the state of the record, for Prometheus.
 
-Every web process serves the rows to which all processes flush their counts. So a counter never
-decreases, and the worker and the poller need no port.
+Every web process serves the rows to which all processes flush their counts. Therefore, a counter
+never decreases, and the worker and the poller need no port.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def blueprint(ingest: Ingest) -> Blueprint:
     name = name_of_this_process()
 
     def is_writable() -> bool:
-        """Flush this process's metrics and write a heartbeat; return whether that worked."""
+        """Flush this process's metrics and record a heartbeat; return whether both succeeded."""
         try:
             meter.flush(store.metrics.add)
             store.activity.heartbeat(name, "web", now_ms())

@@ -1,4 +1,4 @@
-"""The WSGI middleware: normalizes callback paths, and deals with bodies that nothing has read."""
+"""The WSGI middleware: normalizes callback paths, and handles unread request bodies."""
 
 from __future__ import annotations
 
@@ -135,12 +135,12 @@ class _Body:
 
 
 def _linger(connection: Any) -> None:
-    """After the response, discard what the client still sends.
+    """After the response, discard the data that the client still sends.
 
     Closing the connection immediately could destroy the response in transit.
     """
     until = time.monotonic() + limits.CLOSE_TIMEOUT
-    with suppress(OSError):  # the client has closed the connection, or the time is over
+    with suppress(OSError):  # the client has closed the connection, or the time is up
         connection.shutdown(socket.SHUT_WR)
         while (remaining := until - time.monotonic()) > 0:
             connection.settimeout(remaining)

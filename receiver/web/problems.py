@@ -27,15 +27,15 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
 MEDIA_TYPE = "application/problem+json"
 NOTHING_HERE = "Nothing is served at this address."
 NOT_STORED = "The callback could not be stored; send it again later."
-UNAVAILABLE = "The record is unavailable; try again later."
+UNAVAILABLE = "The record is unavailable; retry later."
 INTERNAL_ERROR = "Internal error; the log of the web process has the details."
 
 
 def register(error: type[Exception], status: HTTPStatus) -> None:
-    """Answer this error with this status. For packages that add routes of their own.
+    """Answer this error with this status. Used by packages that add routes of their own.
 
-    Call this before `create_app`. An error may have `retry_after` (seconds), and `members`: what
-    its document contains besides title, status and detail.
+    Call this before `create_app`. An error may have `retry_after` (seconds), and `members`, which
+    are added to its document besides title, status and detail.
     """
     _STATUS[error] = status
 

@@ -21,16 +21,16 @@ from receiver.web.debounce import Debouncer
 from receiver.web.problems import problem
 
 MAX_KINDS = 200  # kinds of rejections between two writes; any others are counted together
-WRITE_INTERVAL = 1.0  # seconds, at least, between two writes
+WRITE_INTERVAL = 1.0  # minimum seconds between two writes
 MAX_ATTEMPTS = 3
 MAX_REASON = 300  # characters
 OTHERS = "more rejected requests than are recorded one by one"
-TOO_MANY = "Too many requests from your address were rejected; try again later."
+TOO_MANY = "Too many requests from your address were rejected; retry later."
 log = structlog.get_logger()
 
 
 class Rejections:
-    """Collects rejected requests, counts equal ones, and passes them to `write` from time to time.
+    """Collects rejected requests, counts equal ones, and regularly passes them to `write`.
 
     Between two writes, at least `interval` seconds pass.
     """
@@ -72,7 +72,7 @@ class Rejections:
             limiter.close()
 
     def flush(self) -> None:
-        """Write what was collected. After MAX_ATTEMPTS failures, it is discarded."""
+        """Write the collected rejections. After MAX_ATTEMPTS failures, they are discarded."""
         with self._lock:
             rejections, self._counted = list(self._counted.values()), {}
         for attempt in range(1, MAX_ATTEMPTS + 1) if rejections else ():

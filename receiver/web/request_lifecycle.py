@@ -1,7 +1,7 @@
-"""What happens before and after every request: its id, API token, session, counters and log line.
+"""Surrounds every request: assigns an id, checks the API token, counts, and logs one line.
 
-Paths contain tokens, so a log line names the route instead. Every line that a request causes has
-the id of the request, which is also in the `X-Request-Id` header of the response.
+Paths contain tokens, so a log line names the route instead. Every log line of a request has its id,
+which is also in the `X-Request-Id` header of the response.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class RequestReport:
         write_line("request", method=method, route=route, status=status, ms=ms)
 
     def close(self) -> None:
-        """Stop flushing what was counted."""
+        """Stop flushing the counts."""
         self._flush.close()
 
 
@@ -97,7 +97,7 @@ def install(
     @app.before_request
     def begin() -> Response | None:
         g.started = time.perf_counter()
-        clear_contextvars()  # the thread served another request before
+        clear_contextvars()  # the thread may have served another request before
         g.request_id = request_id(request.headers.get(REQUEST_ID), is_behind_proxy=is_behind_proxy)
         bind_contextvars(request_id=g.request_id)
         if not request.path.startswith(CHECKED_PATHS):

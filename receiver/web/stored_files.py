@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 from receiver.deliveries import File
 from receiver.errors import NotFound
 
-# Types in which a browser runs no scripts.
+# Types of files in which browsers run no scripts.
 SHOWABLE = frozenset(
     {
         "image/jpeg",
@@ -36,7 +36,7 @@ CACHE_CONTROL = "private, max-age=3600"
 
 
 def serve(file: File) -> Response:
-    """Return the content of a file on record, or the part that the request asks for.
+    """Return the content of a file on record, or the requested part of it.
 
     Raises NotFound if the file is not on this machine, and RequestedRangeNotSatisfiable.
     """

@@ -1,4 +1,4 @@
-"""The main job, from submission to delivered hooks, run with real processes on this machine."""
+"""The demo: from submission to delivered hooks, with real processes on this machine."""
 
 from sandbox.demo.main_job import tell
 from sandbox.demo.progress_deadline import StepError

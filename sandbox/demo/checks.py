@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expected:
-    """How a task of the demo ends. Without callbacks, the receiver queries the provider."""
+    """The expected end of a task. Without callbacks, the receiver queries the provider."""
 
     provider: str
     status: str
@@ -49,7 +49,7 @@ def check(
 
 
 def missing(record: ReceiverCommands, expected: dict[str, Expected]) -> list[str]:
-    """Return a line for each step that the record does not show yet, and which process does it."""
+    """Return a line for each step that the record does not show yet, with the process for it."""
     lines = []
     for reference, task in expected.items():
         row = next((row for row in record.tasks if row.reference == reference), None)
@@ -57,7 +57,7 @@ def missing(record: ReceiverCommands, expected: dict[str, Expected]) -> list[str
             lines.append(f"{reference}: not created yet (`submitter submit` creates it)")
         elif row.status != task.status:
             source = "callbacks to the web process" if task.calls_back else "queries by the poller"
-            lines.append(f"{reference}: its status is {row.status} ({source} report the next one)")
+            lines.append(f"{reference}: its status is {row.status} (waiting for {source})")
         else:
             lines += [
                 f"{reference}: its delivery to the hook {delivery.hook!r} is {delivery.state}"
@@ -73,7 +73,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def keep(sandbox: Sandbox, folder: Path) -> None:
-    """Write mails and Slack messages into `folder`: their pages end with the sandbox."""
+    """Write mails and Slack messages into `folder`, because their pages end with the sandbox."""
     for mail in sandbox.mails():
         (folder / f"mail-{mail.number}.eml").write_bytes(mail.raw)
     for message in sandbox.slack_messages():
@@ -94,9 +94,9 @@ def _check_acknowledged(
     seen = {row.status for row in sandbox.ledger.acknowledged() if row.task_id in ids}
     missing = [status for status in statuses if status not in seen]
     if missing:
-        raise StepError(f"callbacks of {reference}: {', '.join(missing)} was not acknowledged")
+        raise StepError(f"callbacks of {reference}: not acknowledged: {', '.join(missing)}")
     if seen and not statuses:
-        raise StepError(f"callbacks of {reference}: its provider has none, but some came")
+        raise StepError(f"callbacks of {reference}: its provider has none, but some arrived")
 
 
 def _check_deliveries(record: ReceiverCommands) -> None:

@@ -1,4 +1,4 @@
-"""Runs the main job from submission to delivered hooks, and checks that every step was seen."""
+"""Runs the demo from submission to delivered hooks, and checks that every step was seen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-# The deadline of the demo decides when to give up, so the sandbox itself does not.
+# Only the deadline of the demo ends the wait, so the sandbox has no limit of its own.
 BEHAVIOUR = Behaviour(pace=0.7, persistence=Persistence(retries=1_000, timeout=120.0))
 ANSWER_WITHIN = 30.0  # seconds for one request to /readyz; it is repeated
 EXPECTED = {

@@ -57,7 +57,7 @@ class ReceiverCommands:
 
 
 def read(commands: Commands) -> ReceiverCommands:
-    # In this order no delivery is seen before the transition that caused it.
+    # In this order, no delivery is seen before the transition that caused it.
     deliveries = _rows(commands.run("receiver", "deliveries", "--json"), "deliveries")
     tasks = _rows(commands.run("receiver", "tasks", "--json"), "tasks")
     try:

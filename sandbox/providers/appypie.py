@@ -86,7 +86,7 @@ def _body() -> dict[str, Any]:
 
 
 def _order(body: dict[str, Any]) -> CreateRequest:
-    # The gateway does not document what it does with unknown keys; rejecting them shows mistakes.
+    # The handling of unknown keys is not documented; rejecting them reveals mistakes.
     for field in sorted(body.keys() - set(KNOWN)):
         raise ApiError(400, f"{field} is not a parameter.")
     garment = next((field for field in GARMENTS if body.get(field)), GARMENTS[0])

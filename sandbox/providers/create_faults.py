@@ -1,4 +1,4 @@
-"""Loses or replaces the response to a create request, if the task's scenario asks for it."""
+"""Loses or replaces the response to a create request, if the task's scenario requires it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def accepted(order: CreateRequest) -> Task:
 
 
 def spoilt(response: Response) -> Response:
-    """Return the response with the fault that the scenario of the task just created asks for."""
+    """Return the response with the fault in the scenario of the task that was just created."""
     task: Task | None = g.get("created")
     fault = task.scenario.answer if task else None
     if fault is AnswerFault.ERROR:

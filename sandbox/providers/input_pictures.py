@@ -54,7 +54,7 @@ class PictureSource:
     """Reads input pictures. `own_url`: the URL of the sandbox, which is always fetched."""
 
     own_url: str
-    allow_private: bool = False  # fetch from private and loopback addresses too
+    allow_private: bool = False  # also fetch from private and loopback addresses
 
     def read(self, value: str, sample_name: str) -> bytes:
         """Return the picture in `value` (raw Base64 or a URL).
@@ -99,7 +99,7 @@ class PictureSource:
 
 
 def source() -> PictureSource:
-    """Return the one of the sandbox that serves the current request."""
+    """Return the reader of the sandbox that serves the current request."""
     return PictureSource(components().url, components().allow_private)
 
 

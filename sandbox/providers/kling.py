@@ -94,7 +94,7 @@ def _try_on(body: dict[str, Any]) -> tuple[bytes, bytes, int]:
 
 
 def _generation(body: dict[str, Any]) -> tuple[bytes, bytes, int]:
-    """Return the pictures to combine: the sandbox draws nothing from a prompt.
+    """Return the pictures to combine, because the sandbox draws nothing from a prompt.
 
     The person is the reference `image`, if there is one; otherwise both are the sandbox's samples.
     """

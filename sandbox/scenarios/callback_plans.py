@@ -1,4 +1,4 @@
-"""Plans: each turns one callback into the callbacks that are really sent."""
+"""Plans: each turns one callback into the callbacks that are actually sent."""
 
 from __future__ import annotations
 

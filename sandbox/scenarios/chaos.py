@@ -11,7 +11,7 @@ ALL = "all"
 
 
 class Chaos:
-    """Draws scenarios by percentage; the rest of 100 succeeds.
+    """Draws scenarios by percentage; all other tasks succeed.
 
     The same seed gives the same sequence.
     """

@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 
 class ResultFault(Enum):
-    """What the URL of a result returns."""
+    """The response of a result's URL."""
 
     EXPIRED = auto()  # 403, like CloudFront and Aliyun for an expired signature
     EXPIRED_400 = auto()  # like Google Cloud Storage
@@ -58,7 +58,7 @@ _HEALED_BY_A_QUERY = frozenset(
 
 
 class AnswerFault(Enum):
-    """What the caller of a create request gets although the task runs (except for BUSY)."""
+    """The response to a create request whose task runs nevertheless (except for BUSY)."""
 
     BUSY = auto()  # refused: too many running tasks
     ERROR = auto()  # the provider's gateway returns 502
@@ -66,7 +66,7 @@ class AnswerFault(Enum):
 
 
 class MailFault(Enum):
-    """Why the mail server rejects the next e-mail until a smaller version is sent."""
+    """The reason why the mail server rejects the next e-mail until a smaller version is sent."""
 
     # announced in the response to EHLO; a preview is within the limit, the result is not
     SIZE_LIMIT = auto()
@@ -74,6 +74,6 @@ class MailFault(Enum):
 
 
 class SlackFault(Enum):
-    """Why Slack rejects the next message until another version is sent."""
+    """The reason why Slack rejects the next message until another version is sent."""
 
     BLOCKS = auto()  # `invalid_blocks`, as for a WebP or a picture that it cannot fetch

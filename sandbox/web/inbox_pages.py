@@ -1,4 +1,4 @@
-"""The pages of the two inboxes. Content of messages is shown so that it cannot run scripts."""
+"""The pages of the two inboxes. Scripts in messages are not executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serves something other than the picture at the URL of a result, if the scenario asks for it."""
+"""Serves something other than the picture at a result's URL, if the scenario requires it."""
 
 from __future__ import annotations
 

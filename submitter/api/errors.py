@@ -10,7 +10,7 @@ ApiError
 ├── RejectedByProvider       the provider did not accept the task
 │   └── RejectedPicture      because of a picture, such as a URL that it cannot fetch
 ├── CreateOutcomeUnknown     the task may have been accepted and paid for
-├── EarlierOutcomeUnknown    the same of an earlier request with this key; nothing was sent now
+├── EarlierOutcomeUnknown the same, for an earlier request with this key; nothing was sent now
 └── TaskAlreadyRecorded      another request has recorded the task of the key
 """
 

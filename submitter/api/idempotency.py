@@ -37,7 +37,7 @@ POLL_EVERY = 0.05  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ApiReply:
-    """What is stored for a key: a task (201), or the provider's rejection (422 or 502)."""
+    """The reply stored for a key: a task (201), or the provider's rejection (422 or 502)."""
 
     status: int
     document: dict[str, Any]
@@ -60,9 +60,9 @@ class IdempotencyKeys:
     def reply(
         self, key: str, digest: bytes, create: Callable[[IdempotencyRecord], ApiReply]
     ) -> tuple[ApiReply, bool]:
-        """Return the reply of `create`, or the stored reply to the same request, and which.
+        """Return a reply, either that of `create` or the stored one, and whether it was stored.
 
-        The boolean is True for a stored reply. `create` receives the claim and ends it. Raises
+        `create` receives the claim and ends it. Raises
         what `create` raises, KeyReused, KeyInUse, and EarlierOutcomeUnknown.
         """
         ends_at = time.monotonic() + self.wait_seconds
@@ -78,7 +78,7 @@ class IdempotencyKeys:
                 try:
                     return create(claim), False
                 except TaskAlreadyRecorded:
-                    pass  # by a request that took over the claim: its reply will be stored
+                    pass  # another request took over the claim, and its reply will be stored
             if time.monotonic() >= ends_at:
                 raise KeyInUse(
                     "the first request with this key is still in progress", retry_after=5

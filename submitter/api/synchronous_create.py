@@ -45,11 +45,11 @@ from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import Provider, open_provider
 from submitter.task_creation import TaskCreator
 
-CONCURRENCY = 2  # creates of one process
-# Seconds since the request was read. The time between a create and a query is for looking up a
-# task whose create got no response.
+CONCURRENCY = 2  # create requests of one process
+# Seconds since the request was read. After a create request without a response, the rest of the
+# time is for looking up its task.
 FETCHED_WITHIN, CREATED_WITHIN, QUERIED_WITHIN, ANSWERED_WITHIN = 6.0, 14.0, 18.0, 20.0
-RETRY_WITHOUT_KEYS = 60.0  # seconds; the operator has to set them first
+RETRY_WITHOUT_KEYS = 60.0  # seconds; the operator has to set the keys first
 
 log = structlog.get_logger()
 OpenAdapter = Callable[[str, str, Persistence], Provider]

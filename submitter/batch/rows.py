@@ -1,4 +1,4 @@
-"""Reads a batch file: CSV with a header, or JSONL. Invalid rows are reported beside the others."""
+"""Reads a batch file: CSV with a header, or JSONL. Invalid rows are returned separately."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ from submitter.session import Session
 from submitter.task_creation import TaskCreator, submitted_before
 from submitter.text import readable
 
-# After this many the provider has a problem, and each further row may be paid for.
+# After this many unknown outcomes in a row, the provider has a problem, and each further row may be
+# charged.
 MAX_UNKNOWN_IN_A_ROW = 3
 
 
@@ -69,7 +70,7 @@ class AccountBatch:
     creator: TaskCreator
     backoff: SharedBackoff
     stop: threading.Event
-    folder: Path  # at which relative paths of pictures start
+    folder: Path  # the start of relative paths of pictures
     _stopped_by: str | None = None
     _unknown_in_a_row: int = 0
 

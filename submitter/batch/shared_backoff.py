@@ -1,4 +1,4 @@
-"""Pauses all creates of one account while its provider rejects them for now.
+"""Pauses all create requests of one account while its provider rejects them temporarily.
 
 Other accounts are unaffected.
 """
@@ -20,7 +20,7 @@ T = TypeVar("T")
 # A try-on occupies a slot of the account for about 20 s, so one of a few slots becomes free every
 # few seconds. Kling requires a first delay of at least 1 s, whatever the jitter.
 DELAYS = (1.2, 2.5, 5.0, 10.0)  # seconds; the last one is repeated
-MAX_SECONDS = 600.0  # without an accepted create; then all of them fail
+MAX_SECONDS = 600.0  # seconds without an accepted create request, after which all of them fail
 
 
 @dataclass
@@ -28,7 +28,7 @@ class SharedBackoff:
     """A Persistence that the threads of one account share.
 
     Rejected creates queue up, and only the first of them is retried, so that one request, not one
-    per thread, finds out whether a slot is free.
+    per thread, checks whether a slot is free.
     """
 
     stop: threading.Event
@@ -41,7 +41,7 @@ class SharedBackoff:
     _has_given_up: bool = False
 
     def wait(self) -> None:
-        """Wait until the pause of the account ends, or until everything is to stop."""
+        """Wait until the pause of the account ends, or until the batch is stopped."""
         while (left := self._paused_until - self.clock()) > 0 and not self.stop.wait(left):
             pass
 

@@ -96,8 +96,8 @@ def lines(text: str) -> list[str]:
 def rows(text: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str] | InputError]]:
     """Yield the first line and the cells of each row of the CSV, including the header.
 
-    The separator is the one that a first line `sep=;` names, or else the one with which the header
-    contains most of these columns. A row that is not valid CSV yields an error.
+    The separator is the one named in a first line such as `sep=;`, or else the one with which the
+    header has most of these columns. A row that is not valid CSV yields an error.
     """
     all_lines = lines(text)
     at = next((number for number, line in enumerate(all_lines) if line.strip()), 0)

@@ -42,7 +42,7 @@ def _encoding(_: click.Context, __: click.Parameter, name: str | None) -> str | 
     default=5,
     show_default=True,
     metavar="N",
-    help="The number of rows to submit at the same time for each account.",
+    help="The number of rows to submit concurrently for each account.",
 )
 @click.option(
     "--encoding",

@@ -23,7 +23,7 @@ from submitter.errors import (
 from submitter.providers import DEFAULT_PROVIDER, PROVIDERS, Provider, open_provider
 from submitter.settings import DEFAULT_ACCOUNT
 
-# No provider has a task with this id: its response shows whether it accepts the keys.
+# No provider has a task with this id, but the response shows whether the keys are accepted.
 NO_TASK = "callback-receiver-doctor"
 
 
@@ -35,7 +35,7 @@ NO_TASK = "callback-receiver-doctor"
 @as_json
 @click.pass_context
 def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_json: bool) -> None:
-    """Check whether each provider accepts our keys, and the clock; nothing is created or paid.
+    """Check the clock, and whether each provider accepts our keys; nothing is created or charged.
 
     Each check is one line: ok, warning or failed, and what to do. The exit status is 1 if a check
     failed. `receiver doctor` checks everything else.

@@ -1,4 +1,4 @@
-"""What the commands share: the group that reports errors, common options and output."""
+"""Shared by the commands: the group that reports errors, common options and output."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
     default=300,
     show_default=True,
     metavar="SECONDS",
-    help="The longest time to wait.",
+    help="The maximum time to wait.",
 )
 @as_json
 @click.pass_context
@@ -134,7 +134,7 @@ def _warn_of_earlier(store: Store, reference: str | None) -> None:
 def status(task: str, as_json: bool) -> None:
     """Show a task; query the provider first if it has not ended.
 
-    TASK is our id, its beginning or end if no other id has it, the provider's id, or a reference.
+    TASK is our id, a unique beginning or end of it, the provider's id, or a reference.
     """
     with open_session() as session:
         found = find_task(session.store, task)

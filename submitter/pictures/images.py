@@ -63,7 +63,7 @@ def fetch(field: str, url: str, allow_private: bool = False, within: float = FET
                 return b"".join(incoming.chunks)
             problem = f"{http.origin(url)}: HTTP {incoming.status}"
     except DeliveryFailure as failure:
-        problem = str(failure).split(";", maxsplit=1)[0]  # the rest is advice for hooks
+        problem = str(failure).split(";", maxsplit=1)[0]  # the rest is for hooks
     raise InputError(
         field, f"the picture cannot be fetched ({problem}); save it and give the path of the file"
     )

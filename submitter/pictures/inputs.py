@@ -1,4 +1,4 @@
-"""The inputs of a try-on: checked before anything is sent, and stored as thumbnails if wanted."""
+"""The inputs of a try-on: checked before anything is sent, and optionally stored as thumbnails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meaning of responses that is the same at every provider: which error a response is."""
+"""Maps responses to errors, in the ways that are the same at every provider."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Vendor:
         """
         facts = {"http_status": answer.status, "body": answer.body, **facts}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            advice = f"{message}; too many requests or running tasks: try again later"
+            advice = f"{message}; too many requests or running tasks: retry later"
             return TryLater(advice, retry_after=answer.retry_after, **facts)
         if status == HTTPStatus.NOT_FOUND and call is Call.FETCH:
             return NotFoundAtProvider(f"{message}; {self.name} has no task with this id", **facts)
@@ -70,7 +70,7 @@ class Vendor:
     def document_of(self, answer: Answer, call: Call) -> tuple[int, dict[str, Any]]:
         """Return the code and the document of a response.
 
-        Raises the error that a body means which is not a JSON object with one `code`.
+        For a body that is not a JSON object with one `code`, raises the corresponding error.
         """
         try:
             document = decode(answer.body)
@@ -97,11 +97,11 @@ class Vendor:
         return UnexpectedAnswer(f"{message}; check {self.address}", **facts)
 
     def server_error(self, answer: Answer, call: Call, message: str, **facts: Any) -> ProviderError:
-        """Return the error for a failure of the provider, after which a create may be accepted."""
+        """Return the error for a provider's failure, which an accepted create may precede."""
         facts = {"http_status": answer.status, "body": answer.body, **facts}
         if call is Call.CREATE:
             return OutcomeUnknown(message, **facts)
-        return TryLater(f"{message}; try again later", retry_after=answer.retry_after, **facts)
+        return TryLater(f"{message}; retry later", retry_after=answer.retry_after, **facts)
 
     def other_task(self, answer: Answer, task_id: str) -> UnexpectedAnswer:
         """Return the error for a response about another task than the one that was queried."""

@@ -78,7 +78,7 @@ class AppyPie(Provider):
 
 
 def _data_of(answer: Answer, call: Call) -> Any:
-    """Return like `kling_envelope.data_of`; also interpret responses without the envelope."""
+    """Return the data, as `kling_envelope.data_of` does, also of responses without the envelope."""
     try:
         document = decode(answer.body)
     except RequestRefused:
@@ -89,7 +89,7 @@ def _data_of(answer: Answer, call: Call) -> Any:
 
 
 def _check_without_envelope(document: Mapping[str, Any], answer: Answer, call: Call) -> None:
-    """Raise the error that a response without the envelope means, if it is a known one."""
+    """Raise the error for a response without the envelope, if it is a known one."""
     error = readable(document.get("error"))
     if error or answer.status in GATEWAY_STATUSES:
         text = error or readable(document.get("message")) or "no message"

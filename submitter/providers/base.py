@@ -49,7 +49,7 @@ class PictureForm(Enum):
 
 
 def is_url(given: str) -> bool:
-    """Return whether the text is meant as a URL. Base64 and paths do not start like one."""
+    """Return whether the text is meant as a URL; Base64 and paths do not start like a URL."""
     return "://" in given[:32]
 
 
@@ -107,13 +107,13 @@ class Page:
 
 
 class Provider(Protocol):
-    """A provider adapter on the way out: one account, safe to use from several threads.
+    """A provider adapter of the submitter: one account, safe to use from several threads.
 
     The methods return the body as received, because it is parsed and recorded like a callback. All
     of them may raise NeverReached, WrongAccount, UnexpectedAnswer, and TryLater after the retries
     that are safe.
 
-    Adapters inherit the values that are given here.
+    Adapters inherit the default values below.
     """
 
     name: str  # the same as that of the receiver's adapter
@@ -123,8 +123,8 @@ class Provider(Protocol):
     # The names of the pictures in its create request, and ours; its error messages use them.
     picture_fields: Mapping[str, str] = MappingProxyType({})
     usual_seconds: int  # from the creation of a task to its end
-    callback_place: CallbackPlace | None = None  # None: it has no callbacks
-    finds_by_our_id: bool = False  # without, a create request with a lost response stays unknown
+    callback_place: CallbackPlace | None = None  # None: the provider has no callbacks
+    finds_by_our_id: bool = False  # if False, a create request without a response stays unknown
     default_model: str | None = None  # None: the provider has no choice of models
     combining: frozenset[str] = frozenset()  # models that accept two garments in one picture
     base_url: str  # of this account

@@ -43,7 +43,7 @@ MAX_LIST = 4 * MEGABYTE  # 500 tasks with URLs of up to 1 kB each
 # Of the signed tokens:
 VALID_FOR = 1800  # seconds
 VALID_BEFORE = 5  # seconds, in case Kling's clock is behind ours
-# A create request can take minutes, so that a token is renewed long before it expires.
+# A create request can take minutes, so a token is renewed long before it expires.
 RENEW_WHEN_LEFT = 300  # seconds
 
 
@@ -92,7 +92,7 @@ class SignedTokens:
 
     def renewed(self, rejected: str, now: int) -> str | None:
         with self._lock:
-            if self._token == rejected:  # otherwise another thread has renewed it
+            if self._token == rejected:  # otherwise, another thread has renewed it
                 self._sign(now)
             return self._token
 
@@ -214,7 +214,7 @@ def _check_range(field: str, value: int, maximum: int) -> None:
 
 
 def _listed(task: dict[str, Any]) -> ListedTask:
-    """Return a task of the list. Lenient, so that one odd task does not hide the others."""
+    """Return a task of the list. Lenient, so that one malformed task does not hide the others."""
     provider_task_id, external = kling_envelope.ids(task)
     status = readable(task.get("task_status"))
     created_at = task.get("created_at")

@@ -29,13 +29,13 @@ REJECTIONS: dict[int, tuple[type[ProviderError], str]] = {
     1102: (WrongAccount, "the resource pack is used up or expired: buy one in {name}'s console"),
     1103: (WrongAccount, "the account has no right to this model or endpoint"),
     1200: (WrongInput, "correct the request"),
-    1201: (WrongInput, "correct what the message names"),
+    1201: (WrongInput, "correct the problem that the message names"),
     1202: (WrongInput, "this endpoint does not support the request; check {address}"),
     1203: (WrongInput, "check --model"),
     1300: (WrongInput, "the input violates the platform's policy: use other pictures"),
     1301: (WrongInput, "the input violates the content-safety policy: use other pictures"),
-    1302: (TryLater, "too many requests; try again later"),
-    1303: (TryLater, "too many tasks are running; try again when some have ended"),
+    1302: (TryLater, "too many requests; retry later"),
+    1303: (TryLater, "too many tasks are running; retry when some have ended"),
     1304: (
         WrongAccount,
         "this machine's address is not on the account's whitelist in {name}'s console",
@@ -43,13 +43,13 @@ REJECTIONS: dict[int, tuple[type[ProviderError], str]] = {
 }
 SERVER_ERROR = frozenset({5000, 5001, 5002})  # internal, maintenance, timeout
 TOKEN_NOT_VALID_NOW = frozenset({1003, 1004})  # too early, expired
-# Kling's response to an unknown id is not documented. Our request is well formed, so that each of
-# these codes can only mean the id.
+# Kling's response to an unknown id is not documented. Our request is well formed, so each of these
+# codes can only refer to the id.
 NO_SUCH_TASK = frozenset({1201, 1203})
 
 
 def data_of(vendor: Vendor, answer: Answer, call: Call) -> Any:
-    """Return the data of a successful response; raise the error that any other one means.
+    """Return the data of a successful response; for any other one, raise the corresponding error.
 
     The `code` decides, whatever the HTTP status is.
     """

@@ -48,7 +48,7 @@ class Modellix(Provider):
         create_path = settings.path("CREATE_PATH", CREATE_PATH, holding="{model}")
         key = settings.needed_secret("API_KEY")
         settings.check()
-        # A create request is charged, and cannot be looked up afterwards: it is sent once only.
+        # A create request is charged and cannot be looked up afterwards, so it is sent only once.
         return cls(Client(base_url, patient=patient or ONCE), key, create_path)
 
     def create(self, order: TryOn) -> Answer:
@@ -81,7 +81,7 @@ class Modellix(Provider):
 
 
 def _data_of(answer: Answer, call: Call) -> Any:
-    """Return the `data` of a successful response; raise the error that any other one means.
+    """Return the `data` of a successful response; for any other one, raise the corresponding error.
 
     Modellix's error codes are HTTP statuses.
     """

@@ -17,7 +17,7 @@ from tests.support.patience import PATIENCE
 OF_THE_PROJECT = ("receiver", "submitter", "sandbox", "tests", "docs")
 OF_MANY_TESTS = 3 * PATIENCE  # seconds
 FILES = ("pyproject.toml", "README.md", ".env.example", "wsgi.py")
-NEEDED = {  # the minimum number of tests for what was added
+NEEDED = {  # the minimum number of tests of the additions
     "adding-a-provider.md": 90,
     "adding-a-hook.md": 26,
 }

@@ -180,7 +180,7 @@ def test_secrets_in_requests_are_found_nowhere(installation: Installation) -> No
     careful = "\n".join(line for line in log.splitlines() if "ZeroDivision" not in line)
     careful = "\n".join(line for line in careful.splitlines() if "a careless line" not in line)
     assert canaries_in(careful) == []
-    # When a mistake of ours logs a whole request, the last filter redacts the secrets that it
+    # If our code logs a whole request by mistake, the last filter redacts the secrets that it
     # knows.
     assert [canary for canary in canaries_in(log) if canary in (*TOKENS, WRONG, API)] == []
 

@@ -69,7 +69,7 @@ def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iter
 
 
 def is_settled(history: TaskHistory, scenario: str) -> bool:
-    """Return whether the task and each delivery that waits for no late picture have ended."""
+    """Return whether the task, and each delivery that does not wait for a late picture, ended."""
     if not history.task.status.is_terminal:
         return False
     over = (State.DELIVERED, State.DEAD)
@@ -137,7 +137,7 @@ def test_every_task_ends_as_it_did_at_the_provider(
     assert codings == ["deflate", "deflate", "gzip"]
     oversized = [one.outcome for one in called_back(histories["oversized"])]
     assert len(oversized) == 6
-    assert oversized.count(Outcome.QUARANTINED) == 3  # those that are too long after decompression
+    assert oversized.count(Outcome.QUARANTINED) == 3  # bodies that are too long after decompression
     tests = [one for one in store.lists.callbacks(limit=1000) if one.callback.task_id is None]
     assert [(one.outcome, one.repeats) for one in tests] == [(Outcome.QUARANTINED, 2)]
     (downloaded,) = [one for one in histories["lost-output"].deliveries if one.hook == "pictures"]

@@ -19,7 +19,7 @@ IGNORED = (ROOT / ".dockerignore").read_text().splitlines()
 
 
 def copied() -> list[str]:
-    """Return what the Dockerfile copies from the checkout."""
+    """Return the paths that the Dockerfile copies from the checkout."""
     lines = re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE)
     return [name for line in lines for name in line.split()]
 

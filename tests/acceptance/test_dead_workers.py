@@ -1,4 +1,4 @@
-"""Another worker makes the deliveries of a dead one; one that kills its workers becomes dead."""
+"""Another worker makes the deliveries of a dead one; a delivery that kills workers ends dead."""
 
 from __future__ import annotations
 

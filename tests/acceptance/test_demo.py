@@ -1,4 +1,4 @@
-"""`make demo` as a user runs it: it ends by itself, prints what happened, and leaves no process."""
+"""`make demo` as a user runs it: it ends by itself, prints the events, and leaves no process."""
 
 from __future__ import annotations
 

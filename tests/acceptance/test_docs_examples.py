@@ -24,7 +24,7 @@ from tests.support.patience import PATIENCE, wait_until
 EVERY_BLOCK = [block for page in PAGES for block in blocks(page)]
 TO_BE_RUN = ("console", "sh", "toml", "python")
 BLOCKS = [block for block in EVERY_BLOCK if block.language in TO_BE_RUN]
-# Commands that are not run here, and why. An entry that is on no page any more fails.
+# Commands that are not run here, with reasons. An entry that is no longer on any page fails.
 NOT_RUN = {
     "make test": "it would run this test",
     "make install": "the environment is there",
@@ -49,19 +49,19 @@ INSTEAD = {
     "https://shop.example/g.png": "{sandbox}/_sandbox/images/garment.png",
     # More lines than the page shows, so that each kind is included.
     "receiver tail --lines 3": "receiver tail --lines 30",
-    # Other examples write hooks.toml, too.
+    # Other examples also write hooks.toml.
     "receiver init --sandbox": 'cd "$(mktemp -d)" && receiver init --sandbox',
 }
 # It ends only with Ctrl-C, which is sent when every line of the page was printed.
 ENDLESS = "receiver tail --lines 3"
-# What must be true after a block, for blocks that print nothing.
+# The checks after blocks that print nothing.
 THEN = {
     "make install": "type receiver submitter sandbox",
     'eval "$(receiver completion bash)"     # in ~/.bashrc; submitter as well': (
         "complete -p receiver | grep -q receiver"
     ),
 }
-# The page shows what it may find, which differs here, so only the names are compared.
+# The findings differ here, so only the names of the checks are compared.
 FINDINGS = "receiver doctor"
 ORDER = "--human person.jpg --cloth garment.png --reference ORDER-7"
 SECRETS = {
@@ -71,7 +71,7 @@ SECRETS = {
     "PHONES_URL": "json://example.com/",
     "API_TOKEN": "a-token-for-the-tests-only",
 }
-# What may differ: omissions, ids, numbers and spaces. Each key is a pattern for a part of the
+# Permitted differences: omissions, ids, numbers and spaces. Each key is a pattern for a part of the
 # page's line, and each value one for the printed line.
 VARIES = {
     r"[0-9a-f]*\d[0-9a-f]{7,}…?": r"[0-9a-f]+",
@@ -161,7 +161,7 @@ def workspace(
 
 
 def looks_like(shown: str, printed: str) -> bool:
-    """Return whether the output contains this line of the page, apart from what may differ."""
+    """Return whether the output contains this line of the page, with permitted differences."""
     pattern = ""
     for part in re.split(f"({'|'.join(VARIES)})", shown.strip()):
         stands_for = (

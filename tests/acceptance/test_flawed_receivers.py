@@ -14,7 +14,7 @@ from tests.support.flawed.rigs import OurRig, Rig, SmallRig
 from tests.support.flawed.scenarios import SCENARIOS, Caught
 
 BUGS = [name for name in VARIANTS if name != "right"]
-# Other scenarios that find a bug, and why.
+# Other scenarios that find a bug, with reasons.
 ALSO = {
     "acknowledge-before-commit": {"order-assuming"},  # transitions that are not on record yet
     "side-effect-before-deduplication": {"no-idempotency-record"},  # it processes every copy

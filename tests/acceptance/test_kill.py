@@ -60,7 +60,7 @@ class Machines:
             self._installation.start(name, *self._others[name])
 
     def kill_all_in_turn(self, chance: random.Random) -> None:
-        """Kill each process once, always at a bad moment: a worker in the middle of an attempt."""
+        """Kill each process once, at a bad moment: a worker, for example, during an attempt."""
         for name in chance.sample(self.names, len(self.names)):
             self._wait_for_callbacks(chance.randrange(4))
             if self._others.get(name) == WORKER:
@@ -219,7 +219,7 @@ def check_deliveries(histories: dict[str, TaskHistory], mails: set[str]) -> None
 
 
 def check_that_kills_had_an_effect(histories: dict[str, TaskHistory], sandbox: Sandbox) -> None:
-    """Otherwise the test would have proved nothing."""
+    """Otherwise, the test would prove nothing."""
     assert any(not entry.acknowledged for entry in sandbox.ledger.entries())
     attempts = [
         a for history in histories.values() for row in history.attempts.values() for a in row

@@ -113,9 +113,9 @@ def test_the_response_after_a_long_wait_names_the_cause(web: Installation) -> No
 
 
 def test_a_log_without_a_reader_blocks_no_callback(installation: Installation) -> None:
-    """It does not block a stop either."""
+    """A stop is not blocked either."""
     os.mkfifo(installation.folder / "web.log")
-    pipe = os.open(installation.folder / "web.log", os.O_RDWR)  # as a log collector that hangs
+    pipe = os.open(installation.folder / "web.log", os.O_RDWR)  # like a log collector that hangs
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
         start_web(installation)

@@ -1,4 +1,4 @@
-"""A power cut loses what was not synced, but nothing that was acknowledged with 200."""
+"""A power cut loses data that was not synced, but nothing that was acknowledged with 200."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_acknowledged_event_survives_a_power_cut(
         installation.environment["TEST_SYNCHRONOUS"] = synchronous
     launch_all(installation, "tests.support.apps.watched_disk:app")
     tasks = [f"task-{number}" for number in range(CALLBACKS)]
-    # Every other one has a form that only Flask handles; the event loop handles the rest.
+    # Every second callback has a form that only Flask handles; the event loop handles the rest.
     forms = ["application/json", 'application/json; charset="utf-8"'] * (CALLBACKS // 2)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         sent = pool.map(lambda *of: send(installation, *of).status_code, tasks, forms)

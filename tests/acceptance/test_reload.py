@@ -67,7 +67,7 @@ def hang_up(serving: Installation, text: str) -> None:
     before = reloads(serving)
     (serving.folder / "hooks.toml").write_text(text)
     serving.running["serve"].send_signal(signal.SIGHUP)
-    serving.wait_until(lambda: reloads(serving) == before + 4)  # `serve` itself, too
+    serving.wait_until(lambda: reloads(serving) == before + 4)  # `serve` itself as well
 
 
 def reloads(serving: Installation) -> int:
@@ -138,7 +138,7 @@ def test_deliveries_of_a_removed_hook_wait_until_it_is_back(
     serving.wait_until(is_retried)
     hang_up(serving, shop)
 
-    def is_shown_as_waiting() -> bool:  # not yet while the last attempt is running
+    def is_shown_as_waiting() -> bool:  # not while the last attempt is running
         found = serving.run("receiver", "deliveries", "--hook", "books", "--json").stdout
         return '"waits_for_missing_hook": true' in found
 

@@ -1,4 +1,4 @@
-"""Web processes are replaced without refusing a request, and lose nothing that they counted."""
+"""Web processes are replaced without refusing a request, and lose no counts."""
 
 from __future__ import annotations
 

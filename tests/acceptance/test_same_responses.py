@@ -341,7 +341,7 @@ def _body(file: BinaryIO, headers: Message) -> bytes:
 
 
 def seen(found: Exchange) -> list[Any]:
-    """Return what the client can compare, without values that differ in every response."""
+    """Return the parts that a client can compare, without values that differ in every response."""
     responses = [
         (one.status, one.headers, one.body, one.request_id is not None) for one in found.responses
     ]

@@ -137,7 +137,7 @@ def test_every_callback_acknowledged_under_load_is_on_record(installation: Insta
 
 
 class HeldServer:
-    """An HTTP server that responds only when it may; `asked` is set when a request waits for it."""
+    """An HTTP server that responds only when allowed; `asked` is set when a request waits."""
 
     def __init__(self) -> None:
         self.asked, self.may_answer = threading.Event(), threading.Event()

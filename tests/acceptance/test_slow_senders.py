@@ -182,7 +182,7 @@ def test_valid_callbacks_by_tls_do_not_wait_for_slow_senders(
 def test_more_senders_than_slots_do_not_block_a_valid_callback_by_tls(
     installation: Installation, trusted: ssl.SSLContext
 ) -> None:
-    """Connections with an incomplete handshake use a slot, too."""
+    """Connections with an incomplete handshake also use a slot."""
     start_web_with_tls(installation, trusted, "--graceful-timeout", "1000000")
     places = most_sockets(installation)
     for starts in ([HELLO], ALL_TLS_ATTACKS):

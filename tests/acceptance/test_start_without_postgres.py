@@ -63,7 +63,7 @@ def test_each_process_waits_for_the_server_and_a_command_does_not(
     installation.wait_until(lambda: all(waits(installation, name, 2) for name in names))
     for process in installation.running.values():
         if process is not installation.running["migrate"]:
-            process.send_signal(signal.SIGHUP)  # the server can listen from now on
+            process.send_signal(signal.SIGHUP)  # from now on, the server can listen
     waited = [(name, len(log_of(installation, name))) for name in names]
     installation.wait_until(lambda: all(len(log_of(installation, n)) > size for n, size in waited))
     assert installation.stop("serve") != 0  # a signal ends a waiting process
@@ -82,7 +82,7 @@ def test_each_process_waits_for_the_server_and_a_command_does_not(
 def test_a_refusal_is_reported_and_ends_each_process(
     installation: Installation, server: Server
 ) -> None:
-    """A role or database does not exist, which waiting cannot change."""
+    """A role or database does not exist, and waiting cannot change that."""
     for wrong in (server.url.replace("tests@", "nobody-here@"), f"{server.url}_missing"):
         installation.environment["DATABASE_URL"] = wrong
         installation.start_web()

@@ -28,7 +28,7 @@ def test_a_web_worker_that_cannot_start_stops_no_other(
     installation.wait_until(lambda: "This web worker could not start" in log.read_text())
     installation.wait_until(lambda: log.read_text().count("Booting worker") == 5)
     failures.write_bytes(b"x")
-    os.kill(workers(installation)[0], signal.SIGKILL)  # later starts, too
+    os.kill(workers(installation)[0], signal.SIGKILL)  # at later starts as well
     installation.wait_until(lambda: log.read_text().count("This web worker could not start") == 2)
     assert send(installation, "task-1").status_code == 200
     installation.wait_until(lambda: log.read_text().count("Booting worker") == 7)

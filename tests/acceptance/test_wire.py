@@ -1,4 +1,4 @@
-"""What only a real web server shows: bodies without a length, truncated or sent many times."""
+"""Tests that need a real web server: bodies without a length, truncated or sent many times."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def raw_request(installation: Installation, head: str, chunks: list[bytes]) -> b
     """Return the first line of the response to these bytes."""
     with socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection:
         connection.sendall(head.encode())
-        # the response came before everything was sent
+        # the response arrived before everything was sent
         with suppress(BrokenPipeError, ConnectionResetError):
             for chunk in chunks:
                 connection.sendall(chunk)
@@ -240,9 +240,9 @@ def test_gunicorn_serves_with_its_own_certificate(
 
 
 def test_a_client_that_is_still_sending_can_read_why_its_body_is_refused(
-    unhurried: Installation,  # where the time that such a client gets has no limit
+    unhurried: Installation,  # the time limits of such clients are disabled there
 ) -> None:
-    """A connection that is closed immediately can lose the response on its way."""
+    """Closing a connection immediately can destroy the response in transit."""
     installation = unhurried
     with (
         socket.create_connection(("127.0.0.1", installation.port), PATIENCE) as connection,

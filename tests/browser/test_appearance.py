@@ -1,4 +1,4 @@
-"""How the pages look, on a phone and on a desktop, light and dark, with pictures.
+"""The appearance of the pages on a phone and a desktop, light and dark, with pictures.
 
 SCREENSHOTS=folder stores a screenshot of every page there, and creates docs/dashboard.png again.
 """
@@ -105,7 +105,7 @@ def recorded(
 
 @pytest.fixture
 def busy(recorded: BusyDay) -> BusyDay:
-    """The record, whose worker was seen just now."""
+    """The record, with a worker that was just seen."""
     recorded.store.activity.heartbeat("here:1:worker", "worker", now_ms())
     return recorded
 

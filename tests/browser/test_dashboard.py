@@ -1,4 +1,4 @@
-"""How people use the dashboard, in a real browser."""
+"""People's use of the dashboard, in a real browser."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_many_deliveries_are_redelivered_after_a_dry_run(
 def test_a_wrong_password_is_reported(visitor: Page, url: str) -> None:
     visitor.get_by_label("Password").fill("not this one")
     visitor.keyboard.press("Enter")
-    expect(visitor.get_by_role("alert")).to_have_text("That is not the password.")
+    expect(visitor.get_by_role("alert")).to_have_text("The password is wrong.")
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
@@ -134,7 +134,7 @@ def test_a_form_with_a_wrong_token_is_refused(visitor: Page, url: str, store: Sq
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
     visitor.goto(f"{url}/dashboard/endpoints")
-    # otherwise an update would bring a new token
+    # otherwise, an update would contain a new token
     visitor.get_by_role("button", name="Live").click()
     visitor.evaluate(
         "for (const field of document.getElementsByName('csrf_token')) field.value = 'forged'"

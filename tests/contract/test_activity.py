@@ -45,7 +45,7 @@ def summary(found: list[Activity]) -> list[tuple[str, str | None, str]]:
 
 
 def unread(follower: ActivityFollower) -> list[Activity]:
-    """Return what the follower finds in one read."""
+    """Return the entries that the follower finds in one read."""
     return follower.read()
 
 

@@ -38,7 +38,7 @@ WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 
 
 class Sink:
-    """A server that keeps every callback as received, and responds with 200."""
+    """A server that stores every callback as received, and responds with 200."""
 
     def __init__(self) -> None:
         self.received: list[tuple[dict[str, str], bytes]] = []
@@ -105,7 +105,7 @@ def order(**more: str) -> TryOn:
 
 
 def event(adapter: Provider, answer: Answer, source: Source) -> Event:
-    """Return what the receiver's adapter parses from a response."""
+    """Return the event that the receiver's adapter parses from a response."""
     message = Callback(adapter.name, "task-1", answer.body, 1_781_080_794_000, source=source)
     return providers.get(adapter.name).parse(message)
 

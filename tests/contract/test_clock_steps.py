@@ -248,7 +248,7 @@ def test_consecutive_steps_are_all_corrected(store: Store, machine: Machine) -> 
     for by in (-HOUR, 2 * HOUR, -10 * MINUTE, -3 * DAY, 5 * SECOND):
         machine.set_clock(by)
         assert correction(watch) is not None
-    assert correction(lazy) is None  # it made no check meanwhile
+    assert correction(lazy) is None  # it did not check meanwhile
     assert len(claim(store, machine.shown + HOUR)) == 1
 
 
@@ -309,7 +309,7 @@ def test_a_machine_that_gets_the_time_after_its_boot_delays_nothing(
     assert len(claim(store, NOW + 2 * HOUR)) == 1
 
 
-# -- what is not a step
+# -- changes that are not steps
 
 
 def test_time_in_suspend_is_elapsed_time(store: Store, machine: Machine) -> None:
@@ -335,7 +335,7 @@ def test_small_changes_are_not_steps_however_many(store: Store, machine: Machine
 def test_a_paused_machine_does_not_move_rows_that_it_shares_with_others(
     store: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch, paused_for: int
 ) -> None:
-    """A virtual machine's time since boot stops with it, so its server's clock seems to be set."""
+    """Its time since boot stops while it is paused, so the server's clock seems to be set."""
     monkeypatch.setattr(type(store.database), "server_clock", lambda _: machine.shown)
     paused = Machine(NOW, "boot-2")
     watch, watch_of_paused = machine.watch(store), paused.watch(store)
@@ -402,7 +402,7 @@ def test_a_time_that_a_server_reports_once_is_not_trusted(
     assert store.clocks.clock_steps(0) == []
 
 
-# -- what is recorded
+# -- records of steps
 
 
 @pytest.mark.parametrize("by", [-HOUR, HOUR])

@@ -20,7 +20,7 @@ NOW = 1_765_519_851_000
 
 
 def test_1600_simultaneous_callbacks_are_recorded_once(store: Store) -> None:
-    """They are 150 different callbacks of 50 tasks, each sent at least once, in random order."""
+    """There are 150 different callbacks of 50 tasks, each sent at least once, in random order."""
     chance = random.Random(11)  # noqa: S311 - reproducible, and not a secret
     distinct = [(task, status) for task in range(TASKS) for status in STATUSES]
     sent = distinct + [chance.choice(distinct) for _ in range(COPIES - len(distinct))]

@@ -1,4 +1,4 @@
-"""Every command finds the task that a person means, in every store."""
+"""Every command finds the task that a person names, in every store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def filled(store: Store) -> Store:
         (FIRST, FIRST),
         ("01a2241e", THIRD),
         ("aa01", FIRST),
-        ("…10aa01", FIRST),  # as a table shows it
+        ("…10aa01", FIRST),  # in the form that tables show
         ("2", SECOND),
         ("100%_", THIRD),
         ("provider-1", THIRD),

@@ -1,4 +1,4 @@
-"""What every hook type has to do, whatever it sends and to which endpoint."""
+"""The contract of every hook type, whatever it sends and to which endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What serialises writers: two stores on one database do contradictory work at the same time.
+"""The locks that serialise writers: two stores do contradictory work at the same time.
 
 Each lock of the stores has a test here that fails without it.
 """
@@ -263,7 +263,7 @@ def test_an_overdue_task_is_claimed_by_one_poller(rivals: Rivals[Store]) -> None
 def test_a_poller_claims_no_more_than_its_limit_whatever_the_query_plan(
     fresh: Callable[[], str],
 ) -> None:
-    """Even a plan that runs the subquery for each task must not claim further tasks each time."""
+    """Even a plan that runs the subquery for each task must not claim more tasks at each run."""
     settings = ("hashjoin", "mergejoin", "hashagg", "sort", "material")
     options = " ".join(f"-c enable_{name}=off" for name in settings)
     store = PostgresStore(f"{fresh()}?{urlencode({'options': options}, quote_via=quote)}")
@@ -344,7 +344,7 @@ def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[Postgre
 
 @pytest.mark.parametrize("failed_before", [0, 1])
 def test_failures_of_an_endpoint_are_all_counted(rivals: Rivals[Store], failed_before: int) -> None:
-    """This includes the first ones, which find no row that they could lock."""
+    """This includes the first ones, which find no row to lock."""
     deliveries = claimed_deliveries(rivals.first, TASKS)
     for known in deliveries[:failed_before]:
         assert settling(rivals.first, known)()

@@ -47,7 +47,7 @@ def ingest(store: Store) -> Ingest:
 
 @pytest.fixture
 def polled(store: Store, ingest: Ingest) -> Ingest:
-    """Return what `ingest` returns, while a poller runs."""
+    """Return the result of `ingest` while a poller runs."""
     store.activity.heartbeat("poller-1", "poller", NOW - 9_000)
     return ingest
 

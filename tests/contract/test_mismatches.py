@@ -473,7 +473,7 @@ def test_a_wrong_success_before_the_create_response_is_flagged_and_corrected_by_
         move for move in store.queries.history("task-1").transitions if move.status == "succeeded"
     ]
     assert move.corrected
-    assert delivered(store) == [  # again, now with the right picture
+    assert delivered(store) == [  # called again, now with the right picture
         ("mail", "succeeded", "pending"),
         ("slack", "succeeded", "pending"),
     ]

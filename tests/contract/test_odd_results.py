@@ -1,4 +1,4 @@
-"""How the receiver classifies the results that the sandbox delivers instead of a plain PNG."""
+"""The receiver's classification of results that the sandbox returns instead of a plain PNG."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
-TOLD_AT = 1_765_519_850_000  # when it happened according to the provider
+TOLD_AT = 1_765_519_850_000  # the time of the event according to the provider
 EVERYTHING = 10**6
 
 
@@ -152,7 +152,7 @@ def test_an_hour_replaces_the_one_two_days_before(store: Store) -> None:
     tell(store, "another", received_at=last)
     two_days = last // HOUR - HOURS_KEPT + 1
     assert series(store, two_days)["callbacks", 0] == 2
-    tell(store, "late", received_at=NOW)  # such as one from a copy, which replaces no newer one
+    tell(store, "late", received_at=NOW)  # a copied time must not replace a newer one
     assert series(store, two_days)["callbacks", 0] == 2
     assert store.metrics.last_callbacks() == {"kling": last}
     if isinstance(store, SqliteStore):  # PostgreSQL may have one row for each slot

@@ -316,7 +316,7 @@ def test_a_repeated_conflict_is_counted_and_queried_once(store: Store) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b" {} \n", b"[]", b"null", b'""'])
 def test_an_empty_message_is_stored_and_creates_no_task(store: Store, raw: bytes) -> None:
-    """Such messages are the probe of a provider, or come from a person with curl."""
+    """Such messages are a provider's probes, or are sent by a person with curl."""
     with pytest.raises(RequestRefused):
         Ingest(store).accept(callback(raw, "unknown"))
     assert store.lists.tasks() == []

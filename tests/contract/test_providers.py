@@ -1,4 +1,4 @@
-"""What every provider adapter of the receiver promises; all adapters run through the same cases."""
+"""The contract of the receiver's provider adapters; all adapters run through the same cases."""
 
 from __future__ import annotations
 

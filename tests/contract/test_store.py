@@ -1,4 +1,4 @@
-"""What every store promises; all stores run through the same cases."""
+"""The contract of the stores; all stores run through the same cases."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_callback_that_cannot_be_parsed_is_stored_and_can_be_replayed(
     assert store.queries.task("task-1").status is Status.CREATED
     with pytest.raises(NotTheProtocol):  # it still cannot be parsed
         ingest.replay(stored.id)
-    # as an improved adapter would parse it
+    # parsed as by an improved adapter
     event = providers.get("kling").parse(callback(body("succeed")))
     assert store.inbox.reopen(stored, event, ingest.subscriptions) is Outcome.RECORDED
     assert store.queries.callback(stored.id).outcome is Outcome.RECORDED

@@ -1,4 +1,4 @@
-"""What every provider adapter of the submitter promises; all run through the same cases."""
+"""The contract of the submitter's provider adapters; all run through the same cases."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_the_callback_url_is_at_the_place_that_the_adapter_states(
 def test_the_first_query_waits_until_no_create_can_be_running(
     server: Scripted, make_creator: Creators, samples: Samples
 ) -> None:
-    """Otherwise a task that is known only by the provider's id would be given up too soon."""
+    """Otherwise, a task that is known only by the provider's id would be given up too soon."""
     server.will(server.say(samples.created))
     behind_nat = make_creator()
     inputs = inputs_for(behind_nat.adapter)

@@ -148,7 +148,7 @@ def test_a_repeated_run_reports_it_again_and_succeeds_in_the_end(
 def test_a_reader_that_began_after_the_erasure_matters_only_to_sqlite(
     store: Store, erase: Erase, younger: bool
 ) -> None:
-    """SQLite cannot truncate the log, which has the older pages, while there is any reader."""
+    """While there is any reader, SQLite cannot truncate the log, which contains the older pages."""
     put_on_record(store)
     reader: AbstractContextManager[None] = nullcontext()
     if younger:

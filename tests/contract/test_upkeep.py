@@ -136,7 +136,7 @@ def test_deliveries_of_a_missing_hook_are_not_backlog(store: Store) -> None:
 
 
 def test_a_missing_probe_is_backlog_from_its_due_time(store: Store) -> None:
-    """A missing probe means that no worker runs; the time for which a circuit is open does not."""
+    """A missing probe shows that no worker runs; the time for which a circuit is open does not."""
     make(store, OPEN)
     succeed(store, "a", "b", hooks=("slow",))
     probed_at = LATER + 30_000
@@ -548,7 +548,7 @@ def test_a_forgotten_task_is_not_queried(store: Store) -> None:
     store.inbox.create_task(Task("a", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     store.erasures.close_task("a", NOW)
     assert store.polling.claim_overdue(LATER, LATER + 1, 5) == []
-    store.polling.query_at("a", NOW)  # as an attempt requests when the result has expired
+    store.polling.query_at("a", NOW)  # as an attempt does when the result has expired
     assert store.polling.claim_overdue(LATER, LATER + 1, 5) == []
 
 

@@ -56,7 +56,7 @@ def accept(store: SqliteStore, task: str) -> None:
 
 
 def made_while_busy(folder: Path, store: SqliteStore) -> set[str]:
-    """Copy the record while a thread sends callbacks; return the tasks that it had before."""
+    """Copy the record while a thread sends callbacks; return the tasks it had before the copy."""
     stop = threading.Event()
     taken: list[str] = []
 
@@ -100,7 +100,7 @@ def test_a_backup_has_the_settings_of_the_file(tmp_path: Path, store: SqliteStor
     with cut_off(tmp_path, store):
         restore(tmp_path)
     restored = SqliteStore(tmp_path / "receiver.db")
-    restored.migrate()  # the page says so, and why: the copy is not in WAL mode
+    restored.migrate()  # required, as the page explains, because the copy is not in WAL mode
     accept(restored, "after")
     restored.close()
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:

@@ -256,7 +256,7 @@ def test_without_the_token_readyz_shows_only_the_status(
     for served in (open_api, client):
         answer = served.get("/readyz", headers=headers)
         assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
-    # Without a configured token there is nothing to guess.
+    # Without a configured token, there is nothing to guess.
     assert client.get("/readyz", headers=AUTH).get_json() == {"status": "ok"}
 
 
@@ -339,7 +339,7 @@ def test_a_signed_callback_with_a_token_is_trusted_by_its_signature(
 def test_an_unsigned_callback_with_a_token_is_still_accepted(
     signing_app: Flask, store: SqliteStore
 ) -> None:
-    """When all secrets are deleted at Kling, the callbacks of running tasks become unsigned too."""
+    """When all secrets are deleted at Kling, callbacks of running tasks also become unsigned."""
     assert post(signing_app.test_client(), url(), body())[0] == 200
     assert store.queries.task("task-1").trust == "token"
 
@@ -428,7 +428,7 @@ def test_a_repeated_body_is_recorded_once_it_can_be_parsed(
     assert (stored.outcome, stored.problem, stored.repeats) == ("recorded", None, 1)
 
 
-# -- found in attempts to break it
+# -- cases found in attempts to break the receiver
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ def test_a_database_that_is_removed_or_replaced_is_not_written_behind_our_back(
     SqliteStore(tmp_path / "receiver.db").migrate()
     assert post(client, url(), body()) == (200, {"outcome": "recorded"})
     with closing(SqliteStore(tmp_path / "receiver.db")) as other:
-        assert [task.id for task in other.lists.tasks()] == ["task-1"]  # in the present file
+        assert [task.id for task in other.lists.tasks()] == ["task-1"]  # in the current file
 
 
 class _Stream(BytesIO):

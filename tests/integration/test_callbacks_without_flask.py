@@ -1,4 +1,4 @@
-"""Callbacks accepted without Flask follow the rules of the Flask view; it gets all others."""
+"""Callbacks accepted without Flask follow the rules of the Flask view, which gets all others."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
-    """Return what any meter counts, without measured times."""
+    """Return the counts of all meters, without measured times."""
     found: list[tuple[str, tuple[str, ...]]] = []
 
     def count(_: MetricBuffer, measure: MetricDefinition, *labels: str, **__: float) -> None:
@@ -205,7 +205,7 @@ def test_what_would_be_refused_is_left_alone(
     make: Make, store: SqliteStore, sent: CallbackRequest, raw: bytes
 ) -> None:
     assert take_one(make(), sent, raw) is None
-    assert store.lists.callbacks() == []  # it is not quarantined either: the view will do that
+    assert store.lists.callbacks() == []  # it is not quarantined here, because the view does that
 
 
 @pytest.mark.parametrize("content_type", [None, "", "text/plain", "multipart/form-data", "a,b;c"])
@@ -309,7 +309,7 @@ def test_a_commit_that_does_not_come_is_a_503(
     assert answer.status == 503
     assert re.fullmatch(r"[1-9]\d*", answer.headers["retry-after"])
     store.database.writer.start()
-    assert store.lists.callbacks() == []  # what no client waits for is not recorded later
+    assert store.lists.callbacks() == []  # it is not recorded later, because no client waits
 
 
 @pytest.mark.parametrize(("proxies", "is_taken"), [(0, True), (1, False)])

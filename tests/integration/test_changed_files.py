@@ -1,7 +1,7 @@
 """Another program changes the files of an open SQLite database: nothing acknowledged is lost.
 
-A process that is killed leaves only what has a name. `named` copies that, as the next start finds
-it.
+A process that is killed leaves only files that have names. `named` copies those files, as the next
+start finds them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def replaces(suffix: str, content: bytes) -> Change:
 
 
 def is_opened_anew(database: Path) -> None:
-    """Replace the files as a program does that starts after they were removed."""
+    """Replace the files like a program that starts after they were removed."""
     removes("-wal", "-shm")(database)
     for suffix in ("-wal", "-shm"):
         Path(f"{database}{suffix}").touch()
@@ -179,7 +179,7 @@ def test_a_wait_for_a_commit_restores_the_files(
 def test_several_stores_restore_the_files_once(
     store: SqliteStore, database: Path, change: Change
 ) -> None:
-    """Each closes its connections when it detects the change. None undoes what others wrote."""
+    """Each closes its connections when it detects the change. None undoes the others' writes."""
     with closing(SqliteStore(database)) as other:
         other.activity.heartbeat("other", "web", 1 << 50)
         change(database)
@@ -196,7 +196,7 @@ def test_several_stores_restore_the_files_once(
 def test_an_emptied_log_is_noticed_before_the_next_batch(
     store: SqliteStore, database: Path
 ) -> None:
-    """What was only in the log is lost; everything acknowledged afterwards is kept."""
+    """Data that was only in the log is lost; everything acknowledged afterwards is kept."""
     os.truncate(f"{database}-wal", 0)
     store.activity.heartbeat("later", "web", 1 << 50)
     assert "later" in named(database)
@@ -288,7 +288,7 @@ for line in sys.stdin:
 def test_a_process_that_was_idle_creates_no_log_while_others_have_one_without_a_name(
     store: SqliteStore, database: Path
 ) -> None:
-    """The files were restored by another process, and one of the new ones was removed, too."""
+    """The files were restored by another process, and one of the new files was also removed."""
     command = [sys.executable, "-c", WRITER, f"sqlite:///{database}"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT

@@ -1,4 +1,4 @@
-"""What users and other parts of the product see of a clock step."""
+"""The effects of a clock step on users and on other parts of the product."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def fail_once(store: SqliteStore, delay: int) -> None:
     store.outbox.settle(delivery, Attempt(1, now, now, "failed", "no"), State.PENDING, now + delay)
 
 
-# -- what users see
+# -- visible to users
 
 
 def test_readyz_corrects_a_step_or_reports_that_it_is_not_corrected(

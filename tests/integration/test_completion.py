@@ -78,7 +78,7 @@ def test_completions_for_bash(
     }
     done = CliRunner().invoke(MAIN[program], env=asked, prog_name=program)
     assert done.stdout.split() == [f"plain,{word}" for word in completions]
-    assert not (tmp_path / "none").exists()  # to look is not to begin
+    assert not (tmp_path / "none").exists()  # completion creates no database
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_bash_completes(
     )
     found = run(environment, "bash", "-c", script).split()
     assert found == completions
-    assert not (tmp_path / "none").exists()  # to look is not to begin
+    assert not (tmp_path / "none").exists()  # completion creates no database
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

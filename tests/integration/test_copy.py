@@ -95,7 +95,7 @@ COUNTS = {
 
 
 def counted(store: Store) -> list[set[tuple[object, ...]]]:
-    """Return what triggers counted, without the slots in which they counted it."""
+    """Return the counts of the triggers, summed over their slots."""
     found = []
     with store.database.reading() as session:
         for table, of in COUNTS.items():

@@ -22,7 +22,7 @@ def databases(postgres_url: str) -> Iterator[Databases]:
 def left_by(databases: Databases, statement: str) -> bool:
     """Return whether the next test gets the database in which a test ran this statement."""
     url = databases.take()
-    connection = psycopg.connect(url, autocommit=True)  # stays open, as a test may forget it
+    connection = psycopg.connect(url, autocommit=True)  # stays open, as if a test had forgotten it
     connection.execute(statement.replace("DATABASE", url.rpartition("/")[2]))
     databases.give_back(url)
     connection.close()

@@ -263,7 +263,7 @@ def accept(store: Store, hook: str, deliveries: int) -> None:
 
 
 def test_two_hooks_that_hang_do_not_delay_a_third(store: Store, start: Start) -> None:
-    """They hang at their first attempts, before a timeout can show it."""
+    """They hang at their first attempts, before any timeout has shown that they hang."""
     begun, is_over = threading.Semaphore(0), threading.Event()
 
     def hang(_: Notice) -> Done:
@@ -287,7 +287,7 @@ def test_two_hooks_that_hang_do_not_delay_a_third(store: Store, start: Start) ->
 
 
 def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: Start) -> None:
-    """All its deliveries are made nevertheless, and concurrently once it works."""
+    """All its deliveries are made eventually, and concurrently once the endpoint works."""
     begun, may_end = threading.Semaphore(0), threading.Semaphore(0)
     works = threading.Event()
 
@@ -311,7 +311,7 @@ def test_a_hook_that_timed_out_has_one_attempt_at_a_time(store: Store, start: St
         for number in range(6):
             Ingest(store, [subscription("mail")]).accept(callback(body(), f"more-{number}"))
         accept(store, "other", 3)
-        wait_until(lambda: delivered(store) == 3)  # it looked for work and began no other attempt
+        wait_until(lambda: delivered(store) == 3)  # it looked for work, and began no attempt
         assert not begun.acquire(blocking=False)
         works.set()
         may_end.release(99)
@@ -392,7 +392,7 @@ def test_a_removed_hook_is_not_called_any_more(store: Store, start: Start) -> No
 def test_deliveries_of_a_missing_hook_wait_until_it_is_back(store: Store, start: Start) -> None:
     Ingest(store, [subscription("removed"), subscription("mail")]).accept(callback())
     run = start(lambda _: Done("ok"))
-    wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 1)  # others go on
+    wait_until(lambda: len(store.lists.deliveries(state=State.DELIVERED)) == 1)  # others continue
     (waiting,) = store.lists.deliveries(state=State.PENDING)
     assert (waiting.hook, waiting.attempts) == ("removed", 0)
     run.hooks["removed"] = run.hooks["mail"]

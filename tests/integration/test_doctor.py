@@ -112,7 +112,7 @@ def test_a_correct_installation_passes(
     assert [found[check][0] for check in ("settings", "clock", "disk", "database")] == ["ok"] * 4
     assert [found[check][0] for check in ("worker", "poller", "hook shop")] == ["ok"] * 3
     verdict, said, _ = found["public URL"]
-    assert verdict == "warning"  # loopback, which no provider reaches
+    assert verdict == "warning"  # loopback, which no provider can reach
     assert "pong" in said
     assert "127.0.0.1 is not public" in said
     assert [request.path for request in site.requests if request.path == "/in"] == []
@@ -217,7 +217,7 @@ def test_a_prefix_that_the_proxy_does_not_strip(
         doctor.set("PUBLIC_URL", f"{url}/shop")
         _, said, todo = doctor.findings()["public URL"]
     assert said.startswith("broke at the path:")
-    assert "asked for /shop/callbacks/doctor/" in said
+    assert "received the path /shop/callbacks/doctor/" in said
     assert "PUBLIC_URL" in todo
 
 
@@ -432,7 +432,7 @@ def test_a_test_download_leaves_no_file(doctor: Doctor, store: SqliteStore) -> N
     verdict, said, _ = doctor.findings("--send")["hook pictures"]
     assert verdict == "ok"
     assert "was written, and removed again" in said
-    assert list(pictures.rglob("*")) == [pictures / "kling"]  # as after a result, but without it
+    assert list(pictures.rglob("*")) == [pictures / "kling"]  # as after a result, without the file
 
 
 def test_a_test_message_contains_the_picture(doctor: Doctor, store: SqliteStore) -> None:

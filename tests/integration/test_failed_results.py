@@ -1,4 +1,4 @@
-"""Failed results, from the attempt to the record: what is delayed and what is not."""
+"""Failed results, from the attempt to the record, and their effects on other deliveries."""
 
 from __future__ import annotations
 

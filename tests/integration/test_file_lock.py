@@ -60,7 +60,7 @@ def test_every_writer_and_checkpoint_holds_the_lock(
 
 
 def test_only_our_user_can_open_the_lock_file(tmp_path: Path) -> None:
-    """Another user who could open it could also hold it, and so block every writer."""
+    """Otherwise, another user could open and hold the lock, and so block every writer."""
     before = os.umask(0)
     try:
         SqliteStore(tmp_path / "receiver.db").migrate()

@@ -1,4 +1,4 @@
-"""`forget` and `prune` find what attempts left on the disk, recorded or not."""
+"""`forget` and `prune` find the files that attempts left on the disk, recorded or not."""
 
 from __future__ import annotations
 

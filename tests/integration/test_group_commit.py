@@ -32,7 +32,7 @@ from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
 Work = Callable[[sqlite3.Connection], int]
-FOR_EVER = 10 * PATIENCE  # seconds; a test that waits this long has failed before
+FOR_EVER = 10 * PATIENCE  # seconds; a failing test fails earlier than this
 
 
 @pytest.fixture(autouse=True)
@@ -351,7 +351,7 @@ def test_a_failed_commit_fails_the_whole_batch_and_the_writer_recovers(
 def test_a_batch_that_ends_unexpectedly_acknowledges_nothing(
     writer: SqliteWriter, path: Path
 ) -> None:
-    """Whatever stops the writer between the work and the commit, no result is returned."""
+    """If anything stops the writer between the work and the commit, no result is returned."""
 
     class Broken(BaseException):
         pass
@@ -473,7 +473,7 @@ def test_waiting_writes_are_committed_before_the_store_closes(path: Path) -> Non
 
 
 def test_an_abandoned_write_is_not_done(writer: SqliteWriter, path: Path) -> None:
-    """Its request got a 503, so the sender will retry."""
+    """The request got a 503, so the sender will retry."""
 
     def wait_in_vain(n: int, seconds: float) -> None:
         """Time out as soon as the writer waits for the file lock."""
@@ -488,7 +488,7 @@ def test_an_abandoned_write_is_not_done(writer: SqliteWriter, path: Path) -> Non
     with file_lock(path):
         wait_in_vain(2, FOR_EVER)
         wait_in_vain(3, group_commit.PATIENCE_WHEN_STUCK)  # a second request does not wait as long
-        assert writer.waiting == 0  # and nothing of it is kept, however long this takes
+        assert writer.waiting == 0  # and nothing keeps it alive, however long this takes
     assert writer.run(insert(4)) == 4
     with file_lock(path):
         wait_in_vain(5, FOR_EVER)  # the writer works again

@@ -61,7 +61,7 @@ def run(*arguments: str) -> Result:
 def test_log_lines_about_a_test_event_show_no_secret(
     monkeypatch: pytest.MonkeyPatch, log_format: str
 ) -> None:
-    """Not even the path alone, which no rule recognises as a secret."""
+    """This applies even to the path alone, which no rule recognises as a secret."""
 
     def send(*_: object) -> Done:
         structlog.get_logger().warning("the response is odd", path=PATH)

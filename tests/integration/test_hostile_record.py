@@ -70,7 +70,7 @@ OTHER_COMMANDS = {
 
 @dataclass
 class Site:
-    """A web application on a record, and the requests to its routes."""
+    """A web application with a record, and requests to all of its routes."""
 
     app: Flask
     store: Store
@@ -134,7 +134,7 @@ class Site:
 
 
 def _check_json(text: str) -> None:
-    """Check that every parser accepts it: it has no NaN and no unpaired surrogate."""
+    """Check that every parser accepts the text, which has no NaN and no unpaired surrogate."""
     document = json.loads(text, parse_constant=pytest.fail)
     json.dumps(document, ensure_ascii=False).encode()
 
@@ -202,7 +202,7 @@ def test_every_page_shows_every_timestamp(visit: Visit, database: Path, turn: in
 def test_the_overview_shows_callbacks_of_every_hour(
     settings: Settings, make_app: MakeApp, store: SqliteStore, tmp_path: Path, hours: int
 ) -> None:
-    """This includes those recorded while the clock was ahead."""
+    """This includes timestamps that were recorded while the clock was ahead."""
     fill(store, tmp_path / "pictures", now_ms() + hours * 3_600_000)
     browser = make_app(settings).test_client()
     log_in(browser, PASSWORD)
@@ -331,7 +331,7 @@ def _run(name: str, program: click.Command, arguments: list[str]) -> None:
 
 
 def test_tail_shows_every_text(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As `receiver tail` shows it."""
+    """The text is as `receiver tail` shows it."""
     poisoned(database)
     moved(database)
     with closing(SqliteStore(database)) as opened:

@@ -144,5 +144,5 @@ def test_the_hooks_in_comments_can_be_used(options: tuple[str, ...]) -> None:
 
 
 def test_the_example_in_the_checkout_is_that_of_the_package() -> None:
-    """`python -m tests.support.settings_reference` writes it."""
+    """`python -m tests.support.settings_reference` writes the example."""
     assert (ROOT / ".env.example").read_text() == env_example.text()

@@ -67,7 +67,7 @@ def sql(store: Record, statement: str, *values: object) -> list[tuple[Any, ...]]
 
 
 def jobs(store: Record) -> dict[int, int]:
-    """Return when the waiting jobs begin (0: at once), by delivery."""
+    """Return when the waiting jobs begin (0: immediately), by delivery."""
     found = sql(
         store,
         "select (args->>'delivery_id')::int, coalesce(extract(epoch from scheduled_at), 0) "
@@ -204,7 +204,7 @@ def test_one_probe_is_claimed_at_a_time(store: Record) -> None:
 
 
 def test_the_jobs_of_a_hook_without_a_slot_are_removed(store: Record) -> None:
-    """Each would delay the jobs of other hooks by the time it takes to refuse it."""
+    """Refusing each job would delay the jobs of other hooks."""
     slots = WorkerSlots(4)
     for number in range(5):
         record(store, f"task-{number}")

@@ -56,7 +56,7 @@ def test_a_commit_of_another_process_wakes_the_worker(
     monkeypatch.setattr(leases, "LONGEST_NAP", 10 * PATIENCE)
     monkeypatch.setattr(attempt, "UPKEEP_EVERY", 10 * PATIENCE)
     start(lambda _: Done("ok"))
-    other = SqliteStore(tmp_path / "receiver.db")  # as the web process has
+    other = SqliteStore(tmp_path / "receiver.db")  # like the web process
     for number in range(20):
         wait_until(lambda: naps.begun > naps.ended)
         Ingest(other, [subscription("mail")]).accept(callback(body(), f"task-{number}"))

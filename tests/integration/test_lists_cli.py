@@ -30,7 +30,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def filled(store: SqliteStore) -> SqliteStore:
-    """Three tasks that succeeded; the lower the number, the older the task."""
+    """Three tasks that succeeded; lower numbers are older tasks."""
     ingest = Ingest(store, [subscription("mail")])
     for number, account in enumerate(["default", "shop2", "shop2"], 1):
         at = NOW - (3 - number) * DAY - 1000

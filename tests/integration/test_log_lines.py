@@ -116,7 +116,7 @@ GIVEN = [
     (1, 'quoted"12345', False),
     (1, "é1234567", False),
     (1, "", False),
-    (1, mint(SECRET, "kling", "task-1"), False),  # a secret that got in by mistake
+    (1, mint(SECRET, "kling", "task-1"), False),  # a secret that was logged by mistake
 ]
 
 

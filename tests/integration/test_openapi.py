@@ -1,4 +1,4 @@
-"""`/openapi.json` describes every route, and each responds as described to any request."""
+"""`/openapi.json` describes every route, and each route responds as described to any request."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def record(folder: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture(scope="module")
 def described(record: SqliteStore, folder: Path, server: Scripted) -> Iterator[Flask]:
-    """The application as wsgi.py makes it, with a provider that accepts everything."""
+    """The application that wsgi.py creates, with a provider that accepts everything."""
     for error, status in api.STATUS.items():
         problems.register(error, status)
 
@@ -372,7 +372,7 @@ def test_whatever_is_sent_is_answered_as_told(
 
 
 def can_be_wrong(operation: APIOperation[Any, Any, Any, Any]) -> bool:
-    """Return whether it has parameters other than text in its path, where any text is valid."""
+    """Return whether the route has parameters other than path texts, which are always valid."""
     definition = operation.definition.raw
     parameters = definition.get("parameters", [])
     return "requestBody" in definition or any(
@@ -387,7 +387,7 @@ def answered_as_told(case: Any, mode: GenerationMode) -> None:
         case.path_parameters["token"] = mint(SECRET, "kling", "t")
     for name, value in (case.path_parameters or {}).items():
         if isinstance(value, int) and mode is GenerationMode.POSITIVE:
-            case.path_parameters[name] = value % 6  # where something exists
+            case.path_parameters[name] = value % 6  # for something that exists
     answer = case.call(headers=AUTH)
     assert answer.status_code != 500
     parts = case.meta.components.items()

@@ -15,7 +15,7 @@ from receiver.stores.sqlite import SqliteStore, readers, writer
 from receiver.tasks import Outcome, Status
 
 ROWS = 4_000
-STEPS = 50  # of SQLite's virtual machine, at a time
+STEPS = 50  # steps of SQLite's virtual machine between two counts
 MOST = 60  # times so many; a full scan takes a few hundred
 RARE = (7, 8)  # the matching rows are the oldest, so a page finds them last
 KLING_FAILED = 5
@@ -47,7 +47,7 @@ DELIVERIES = """n, n, case n when 7 then 'old' else 'mail' end,
 
 
 def span(since: int | None = None, until: int | None = None) -> TimeRange:
-    """Return a filter from this row on, and before that one."""
+    """Return a filter for the rows from this one on, before the other one."""
     return TimeRange(since and since * APART, None if until is None else until * APART)
 
 

@@ -64,7 +64,7 @@ def test_deliveries_are_made_without_notifications(
 
 
 def test_a_lock_for_all_machines_excludes_the_others(pooled: str) -> None:
-    """The lock does not stay at a server connection of the pooler either."""
+    """No server connection of the pooler keeps the lock either."""
     order: list[str] = []
     is_held, may_end = threading.Event(), threading.Event()
 

@@ -29,7 +29,7 @@ from tests.support.postgres_server import Server, started
 from tests.support.samples import body, callback, subscription
 
 OURS = [name for name, _ in migrations("postgres")]
-FOR_EVER = 10 * PATIENCE  # seconds; a test that waits this long has failed before
+FOR_EVER = 10 * PATIENCE  # seconds; a failing test fails earlier than this
 SENDERS = 4
 _numbers = itertools.count(1)
 
@@ -110,7 +110,7 @@ def test_upgrades_of_procrastinate_are_applied(
         store.check_schema()
     assert store.migrate() == ["procrastinate 99.00.00_01_pre_later"]
     newer[1].write_text("drop table of_a_later_release")
-    store.check_schema()  # optional migrations are not waited for
+    store.check_schema()  # optional migrations need not be applied
     assert store.migrate() == ["procrastinate 99.00.00_50_post_later"]
     with psycopg.connect(url) as connection:
         assert connection.execute("select to_regclass('of_a_later_release')").fetchone() == (None,)
@@ -266,7 +266,7 @@ def test_a_database_that_is_not_there_is_said(postgres_url: str) -> None:
 def test_a_server_that_is_not_there_is_said_at_once(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pool would try until its timeout ends."""
+    """A pool would retry until its timeout."""
     monkeypatch.setattr(postgres_database, "PATIENCE", FOR_EVER)
     nobody = PostgresStore(f"postgresql://user:password@127.0.0.1:{free_port()}/receiver")
     with pytest.raises(StoreUnavailable, match="Connection refused") as caught:

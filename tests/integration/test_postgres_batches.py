@@ -26,7 +26,7 @@ from tests.support.postgres_proxy import Between
 from tests.support.samples import body, callback, subscription
 
 T = TypeVar("T")
-FOR_EVER = 10 * PATIENCE  # seconds; a test that waits this long has failed before
+FOR_EVER = 10 * PATIENCE  # seconds; a failing test fails earlier than this
 NEW = Task("task-05", "kling", Status.CREATED, 1, 1)
 HOOKS = [subscription("mail"), subscription("slack")]
 
@@ -95,7 +95,7 @@ class Together:
 
 @contextmanager
 def together(store: PostgresStore) -> Iterator[Together]:
-    """Keep the writer busy within the block, before it takes waiting work."""
+    """Keep the writer busy within the block, so that it takes no waiting work."""
     is_held, may_go = threading.Event(), threading.Event()
 
     def hold(_: Session) -> None:
@@ -185,7 +185,7 @@ def test_a_batch_locks_its_tasks_in_order(store: PostgresStore) -> None:
 def test_slow_work_is_not_done_on_the_event_loop(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event loop of a web process submits; slow work has to be done on a thread."""
+    """The event loop of a web process submits, so slow work has to be done on a thread."""
 
     def fails(*_: object) -> None:
         raise psycopg.Error("whose fault it was is not known")
@@ -313,7 +313,7 @@ def test_a_commit_without_a_response_is_not_acknowledged(
     with pytest.raises(StoreUnavailable, match="the connection was lost during the commit"):
         ingest.accept(told(1))
     between.cuts_behind = None
-    assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time it was committed
+    assert ingest.accept(told(1)) is Outcome.DUPLICATE  # this time, it was committed
     (kept,) = store.queries.history("task-01").callbacks
     assert kept.repeats == 1  # and was not repeated without the caller's knowledge
 
@@ -329,7 +329,7 @@ def test_a_silent_server_is_reported_in_time(
         patched.setattr(wire, "ANSWERS_WITHIN", 0.3)
         with pytest.raises(StoreUnavailable, match=r"no commit within 0.2 s"):
             ingest.accept(told(1))
-        wait_until(lambda: not store.database.writer.is_busy)  # the connection was abandoned, too
+        wait_until(lambda: not store.database.writer.is_busy)  # the connection was also abandoned
     between.is_silent.clear()
     assert ingest.accept(told(2)) is Outcome.RECORDED
 

@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def modes(folder: Path) -> dict[str, int]:
-    """Return the mode of everything below the directory."""
+    """Return the modes of all files and directories below the directory."""
     return {
         str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode)
         for path in folder.rglob("*")

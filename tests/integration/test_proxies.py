@@ -1,6 +1,6 @@
 """nginx and Caddy accept the files of deploy/, and forward callbacks unchanged.
 
-The files are used as they are, except for what names another machine.
+The files are used unchanged, except for the parts that name another machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.support.real_servers import caddy, nginx, nginx_arguments, place
 from tests.support.samples import SECRET, body
 
 TOKEN = mint(SECRET, "kling", "task-1")
-# With everything that a proxy might normalise.
+# A path with all kinds of parts that a proxy might normalise.
 TARGET = f"/callbacks/kling//task%2D1/%2e./{TOKEN}%20//?a=%2F&b=1;c"
 
 

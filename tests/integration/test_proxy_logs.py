@@ -57,7 +57,7 @@ def in_thread(work: Callable[[], None], listening: socket.socket) -> Iterator[No
 
 @contextmanager
 def upstream() -> Iterator[int]:
-    """A server that behaves as the path says; yields its port."""
+    """A server whose behaviour depends on the path; yields its port."""
     is_over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0))
 

@@ -51,7 +51,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run_a_life(store: SqliteStore) -> None:
-    """Run everything that happens to a task once."""
+    """Run every operation on a task once."""
     ingest = Ingest(store, [subscription("pictures"), subscription("mail", after="pictures")])
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     store.polling.claim_overdue(NOW, NOW + 1, 4)
@@ -103,7 +103,7 @@ def run_a_life(store: SqliteStore) -> None:
 
 
 def look_around(store: SqliteStore) -> None:
-    """Read everything that the pages show."""
+    """Run every query of the pages."""
     store.metrics.task_counts()
     store.metrics.delivery_counts()
     store.metrics.hours(0)

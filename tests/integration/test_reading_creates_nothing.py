@@ -16,7 +16,7 @@ from submitter.cli import main as submitter
 from tests.support.ports import free_port
 
 WRITES = {"migrate"}  # creates the database, its directory and the secret
-# Arguments with which a command gets as far as the record; `tail` and `worker` would not end.
+# Arguments with which a command reaches the record; `tail` and `worker` would not end.
 ARGUMENTS = {
     "migrate": "",
     "serve": "",

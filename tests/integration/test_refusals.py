@@ -185,7 +185,7 @@ def test_accepted_callbacks_and_other_requests_leave_no_rejection(
     assert trace() == []
     (tmp_path / "receiver.db-lock").unlink()
     (tmp_path / "receiver.db-lock").mkdir()
-    assert send(client, RIGHT) == 503  # our own fault, not a refusal
+    assert send(client, RIGHT) == 503  # a fault of ours, not a refusal
     (tmp_path / "receiver.db-lock").rmdir()
     assert trace() == []
 

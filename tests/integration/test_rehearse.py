@@ -230,7 +230,7 @@ def test_a_hook_that_the_worker_does_not_know_is_reported(
 def test_a_test_event_that_hangs_is_renewed_and_blocks_nothing(
     store: SqliteStore, slack: Site
 ) -> None:
-    """For three leases it belongs to this worker, and no other takes it."""
+    """For three leases, it belongs to this worker, and no other worker claims it."""
     held, now = Held(), [now_ms()]
     known: dict[str, Hook] = {"held": held, "quick": Quick()}
     one, other = (HookTestSender(store, known, clock=lambda: now[0]) for _ in range(2))

@@ -157,7 +157,7 @@ def test_a_failing_callback_does_not_stop_the_replay_of_the_quarantine(store: Sq
     )
     assert store.queries.task("task-1").status is Status.SUCCEEDED
     assert [d.hook for d in store.lists.deliveries(task_id="task-1")] == ["later", "mail"]
-    again = run("replay", "--quarantined")  # what could be parsed left the quarantine
+    again = run("replay", "--quarantined")  # the parsed callbacks left the quarantine
     assert again.output.splitlines()[-1].startswith("4 callbacks parsed again: ")
 
 

@@ -41,10 +41,10 @@ BIG = 60 * 2**20
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs_its_packages() -> None:
-    # Imported here, because importing them takes each process of the run a while.
+    # Imported here, because importing them takes time in each process of the run.
     pytest.importorskip("s3fs", reason="needs the extra s3")
     pytest.importorskip("moto", reason="needs moto[s3]")
-    gc.freeze()  # each `anew` would go through them
+    gc.freeze()  # otherwise, each `anew` would search them
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_a_second_attempt_stores_nothing_again(server: S3Server, site: Site) -> 
     client = server.client()
     client.put_bucket_versioning(
         Bucket="shop", VersioningConfiguration={"Status": "Enabled"}
-    )  # so that a second upload is noticed
+    )  # so that a second upload is detected
     assert download(server.url).send(told(site)) == download(server.url).send(told(site))
     assert len(client.list_object_versions(Bucket="shop")["Versions"]) == 1
 
@@ -321,7 +321,7 @@ def test_a_silent_store_is_given_up_at_the_deadline(
 @pytest.mark.parametrize(
     ("status", "code", "family", "said"),
     [
-        (503, "SlowDown", TemporaryFailure, "the service asks for fewer requests"),
+        (503, "SlowDown", TemporaryFailure, "the service limits the rate of requests"),
         (500, "InternalError", TemporaryFailure, "the service answered InternalError"),
         (502, "", TemporaryFailure, "the service answered 502"),
         (403, "AccessDenied", TemporaryFailure, "access is denied"),

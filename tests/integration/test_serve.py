@@ -45,7 +45,7 @@ class Supervised:
         self.log = folder / "log"
 
     def start(self, delay: float = 0, terminal: int | None = None) -> None:
-        """Start it; with `terminal`, as the leader of that terminal's session."""
+        """Start the supervisor; with `terminal`, as the leader of that terminal's session."""
 
         def enter() -> None:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
@@ -137,7 +137,7 @@ def test_serve_gives_up_after_five_deaths(supervised: Supervised, status: int) -
     supervised.ends_with("worker", status)
     assert supervised.status() == 1
     assert len(supervised.noted("worker")) == 5
-    assert supervised.noted("web", "term") == supervised.noted("web")  # it had time to drain
+    assert supervised.noted("web", "term") == supervised.noted("web")  # it had time to finish
     assert supervised.left() == []
     assert "a process keeps dying: giving up, and stopping the others" in supervised.log.read_text()
 

@@ -56,7 +56,7 @@ class Following:
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._kept:
-                assert selector.select(PATIENCE), "it says nothing"
+                assert selector.select(PATIENCE), "it prints nothing"
                 self._kept += os.read(self.process.stdout.fileno(), 65536)
         line, _, self._kept = self._kept.partition(b"\n")
         return line.decode()

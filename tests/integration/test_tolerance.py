@@ -111,7 +111,7 @@ def test_an_unusual_callback_is_recorded_and_names_what_was_ignored(
 
     api = client.get("/api/tasks/task-1", headers={"Authorization": f"Bearer {API}"}).get_json()
     assert api["callbacks"][0]["problem"] == stored.problem
-    # What is shown of the task; the raw body is shown as received, with its escapes.
+    # The displayed parts of the task; the raw body is shown as received, with its escapes.
     told = {**api, "callbacks": [{**one, "body": ""} for one in api["callbacks"]]}
     for text in texts_in(told):
         text.encode()
@@ -152,7 +152,7 @@ def test_a_refused_body_that_repeats_unusual_words_is_quarantined(
 def test_a_replay_names_what_is_ignored_today(
     database: tuple[str, Store],
 ) -> None:
-    """The replay of a message that an older release refused names what is ignored now."""
+    """The replay of a message that an older release refused names the fields now ignored."""
     _, store = database
     store.inbox.quarantine(callback(ODD), "the body is not JSON")
     (stored,) = store.lists.callbacks()

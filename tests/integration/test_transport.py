@@ -127,7 +127,7 @@ def test_the_same_content_is_a_duplicate_in_any_encoding(
 def test_the_same_bytes_with_another_encoding_are_another_message(
     client: FlaskClient, store: SqliteStore
 ) -> None:
-    """Otherwise the parsed body would be recorded with the headers of the other."""
+    """Otherwise, the parsed body would be recorded with the headers of the other body."""
     assert send(client, PACKED)[0] == 400
     assert send(client, PACKED, **GZIP) == (200, {"outcome": "recorded"})
     assert [one.outcome for one in store.lists.callbacks()] == ["recorded", "quarantined"]
@@ -302,7 +302,7 @@ def test_a_body_for_a_task_of_another_provider_is_stored_without_the_task(
         (None, Outcome.QUARANTINED)
     }
     assert store.queries.history("task-1").callbacks == ()
-    for stored in store.lists.callbacks():  # the token belongs to another task than the body names
+    for stored in store.lists.callbacks():  # the token belongs to another task than the body
         with pytest.raises(NotTheProtocol, match="another provider"):
             Ingest(store).replay(stored.id)
 
@@ -375,7 +375,7 @@ def test_a_signed_message_about_an_unknown_task_is_stored_and_answered_with_200(
 def test_an_unparsable_signed_message_about_a_known_task_is_refused(
     client: FlaskClient, store: SqliteStore
 ) -> None:
-    """The provider retries it, perhaps after an update."""
+    """The provider repeats the message, perhaps after an update."""
     store.inbox.create_task(Task("task-1", "kling", Status.SUBMITTED, 1, 1, provider_task_id="p-1"))
     raw = body("upscaling", "p-1")
     assert send(client, raw, "/callbacks/kling", **signature(raw))[0] == 422

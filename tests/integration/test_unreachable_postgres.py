@@ -102,7 +102,7 @@ def test_a_server_that_starts_between_the_error_and_the_check_is_waited_for(
 
 
 class Scripted:
-    """A store whose schema can be checked at the third attempt."""
+    """A store whose schema can be checked only at the third attempt."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)

@@ -45,7 +45,7 @@ def test_no_function_of_the_application_is_asynchronous(
 def test_a_closed_application_leaves_no_file_or_thread(
     tmp_path: Path, migrated: Callable[[Path], SqliteStore]
 ) -> None:
-    """It has counted and written. Thousands of tests make an application."""
+    """The application has counted and written. Thousands of tests create one."""
     migrated(tmp_path / "receiver.db").close()
     chosen = Settings(f"sqlite:///{tmp_path / 'receiver.db'}", (SECRET,))
     url = f"/callbacks/kling/task-1/{mint(SECRET, 'kling', 'task-1')}"
@@ -60,10 +60,10 @@ def test_a_closed_application_leaves_no_file_or_thread(
 
 
 def open_below(folder: Path) -> list[Path]:
-    """Return the files below the folder that this process has open, where this can be found."""
+    """Return the files below the folder that this process has open."""
     links = Path("/proc/self/fd")
     if not links.is_dir():
-        pytest.skip("this system has no /proc/self/fd, which tells what is open")
+        pytest.skip("this system has no /proc/self/fd, which lists the open files")
     return [one for one in folder.iterdir() for link in links.iterdir() if is_of(link, one)]
 
 

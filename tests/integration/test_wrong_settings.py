@@ -70,7 +70,7 @@ def gunicorn() -> tuple[int | str | None, str]:
 
 
 def wsgi() -> tuple[int | str | None, str]:
-    """Run as any WSGI server would; the lines are on standard error."""
+    """Run the application as any WSGI server would; the lines are on standard error."""
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(Path(__file__).parents[2] / "wsgi.py"))
     return caught.value.code, ""
@@ -96,7 +96,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     monkeypatch.setenv("KLING_BASE_URL", "http://127.0.0.1:9")  # `doctor` compares clocks with it
     monkeypatch.setattr(serve, "supervise", lambda *_: pytest.fail("it was started"))
     yield
-    assert not list(tmp_path.glob("*data*")), "something was created in spite of the mistake"
+    assert not list(tmp_path.glob("*data*")), "something was created despite the mistake"
 
 
 def check(
@@ -111,7 +111,7 @@ def check(
         lines = [line for line in output.splitlines() if f"{name}: " in line]
         assert status, output
         assert len(lines) == 1, output
-        assert any(mark in lines[0] for mark in ("; ", " needs it")), "it does not say what to do"
+        assert any(mark in lines[0] for mark in ("; ", " needs it")), "it states no remedy"
         assert CANARY not in output
         assert TOO_SHORT not in output
         assert "Traceback" not in output

@@ -14,7 +14,7 @@ from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
 HEADERS = f"Host: {NAME}\r\nReferer: https://{NAME}/{TOKEN}\r\nCookie: {TOKEN}\r\nX-Any: {TOKEN}"
-# What the server behind the proxy does with a request whose path contains this word.
+# The behaviours of the server behind the proxy, by a word in the path of the request.
 BROKEN = {
     "closes": b"",
     "cuts": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",

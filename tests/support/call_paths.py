@@ -1,4 +1,4 @@
-"""Measures how much of `receiver/` one callback and one webhook delivery run through.
+"""Measures how many files and functions a callback and a webhook delivery run through.
 
 The processes are the real ones (gunicorn with its default worker and with gthread, and the
 receiver's worker), on a SQLite database. `call_recorder` records their calls.
@@ -37,8 +37,8 @@ JSON = "application/json"
 WARM_UPS = 2  # callbacks that import modules, open connections and fill caches
 MEASURED = 7  # callbacks whose calls are compared
 WRITER = "writer"  # the thread that commits
-ATTEMPTS = "delivery"  # how the names of the threads that make attempts begin
-# Subclasses of uvicorn's classes, and what they call: the HTTP server, as in any other framework.
+ATTEMPTS = "delivery"  # the prefix of the names of the threads that make attempts
+# Subclasses of uvicorn's classes and the code they call: the HTTP server, as in any framework.
 HTTP_SERVER = (
     "web/server/protocol.py",
     "web/server/worker.py",
@@ -73,7 +73,7 @@ class Function:
 
 @dataclass(frozen=True)
 class CallPath:
-    """The functions that one kind of work runs through, and how many may run on its thread."""
+    """The functions that one kind of work runs through, and the limits for its thread."""
 
     name: str
     functions: frozenset[Function]
@@ -122,7 +122,7 @@ class Calls:
         self._windows.append((start, time.monotonic_ns()))
 
     def has_paused(self) -> bool:
-        """Return whether no call was recorded since the last time this was asked."""
+        """Return whether no call was recorded since this was last called."""
         before, self._size = self._size, self._file.stat().st_size
         return self._size == before
 
@@ -199,7 +199,7 @@ class Processes:
                     os.killpg(process.pid, signal.SIGKILL)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for the condition; if it does not come true, show what the programs logged."""
+        """Wait for the condition; if it does not become true, show the logs of the programs."""
         wait_until(condition, self._logs)
 
     def _run(self, *arguments: str) -> str:
@@ -258,7 +258,7 @@ def _send_callbacks(
 ) -> Calls:
     """Send the first callbacks of some tasks to a web process, and return its calls.
 
-    With `worker`, wait for each delivery; `delivered` is how many there are before.
+    With `worker`, wait for each delivery; `delivered` is the number of earlier ones.
     """
     address = f"127.0.0.1:{processes.port}"
     gunicorn = ("gunicorn", "--config", "python:receiver.web.gunicorn", "--bind", address)

@@ -17,11 +17,11 @@ from types import FrameType
 
 PRODUCT = f"{Path(__file__).parents[2] / 'receiver'}{os.sep}"
 NOT_FUNCTIONS = ("<module>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
-PERIODIC = "on_tick"  # uvicorn calls it ten times a second, whether there are requests or not
+PERIODIC = "on_tick"  # uvicorn calls it ten times a second, even without requests
 
 
 def is_counted(frame: FrameType) -> bool:
-    """Return whether the frame runs a function of the receiver for the sake of a request."""
+    """Return whether the frame runs a function of the receiver that serves a request."""
     code = frame.f_code
     if not code.co_filename.startswith(PRODUCT) or code.co_name in NOT_FUNCTIONS:
         return False

@@ -28,7 +28,7 @@ def clean_venv(folder: Path) -> Path:
         try:
             _link(distribution(name), site_packages(folder))
         except PackageNotFoundError:
-            continue  # for another platform or Python; `pip check` reports missing ones
+            continue  # for another platform or Python; `pip check` reports missing packages
     return folder / "bin"
 
 

@@ -63,7 +63,7 @@ where datname = current_database() and locktype = 'advisory' and objid = %s and 
 
 
 class Stops(Protocol):
-    """Stops the transactions of one database, and observes them."""
+    """Stops and observes the transactions of one database."""
 
     def at(self, table: str, when: str) -> None:
         """Stop each transaction `before` or `after` it writes to this table, until `go_on`."""

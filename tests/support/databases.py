@@ -1,7 +1,7 @@
 """Empty, migrated PostgreSQL databases for tests, on one server that the whole run shares.
 
-Creating a database takes a server process 300 ms; emptying a used one takes about 20 ms. So
-databases are emptied and reused.
+Creating a database takes a server process 300 ms; emptying a used one takes about 20 ms. Databases
+are therefore emptied and reused.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ TEMPLATE_LOCK = 4_217_100  # an advisory lock: one process of the test run creat
 VACUUM_EVERY = 25  # uses; deleted rows stay in the files, so statements become slower
 OURS = "schemaname not in ('pg_catalog', 'information_schema')"
 
-# What a test that changes more than rows would change: any definition, or a setting. The schema of
-# a temporary table remains after the session. The settings of all databases are in one table.
+# The fingerprint detects a test that changed more than rows: any definition, or a setting. The
+# schema of a temporary table remains after the session. The settings of all databases are in one
+# table.
 _CATALOGS = (
     *("pg_class", "pg_attribute", "pg_attrdef", "pg_constraint", "pg_index"),
     *("pg_proc", "pg_trigger", "pg_type", "pg_publication", "pg_largeobject_metadata"),

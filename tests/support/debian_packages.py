@@ -26,7 +26,7 @@ from tests.support.fetch_cache import (
 )
 
 CACHE = fetch_cache.CACHE / "debian"
-LISTS_LAST = 3600  # seconds; then apt-get asks the mirror for newer lists
+LISTS_LAST = 3600  # seconds; after that, apt-get fetches newer lists from the mirror
 UPDATE = "apt-get-update"  # the name under which its failure is remembered
 # A libc beside the loader of another version makes every program crash.
 NEVER_UNPACKED = "libc6"
@@ -115,7 +115,7 @@ class _Apt:
                 raise UnavailableError(reason) from error
             for path in (new / "root").rglob("*"):
                 if not path.is_symlink() and path.stat().st_mode & 0o6000:
-                    path.chmod(path.stat().st_mode & 0o1777)  # the cache gives nobody more rights
+                    path.chmod(path.stat().st_mode & 0o1777)  # nobody gets more rights
             (new / "root").rename(folder)
 
     def _update(self) -> None:
@@ -138,7 +138,7 @@ class _Apt:
         if not names:  # it is installed, but its program is not on the PATH
             names = [package]
         if NEVER_UNPACKED in names:
-            raise UnavailableError(f"it needs another {NEVER_UNPACKED} than the installed one")
+            raise UnavailableError(f"it needs a {NEVER_UNPACKED} other than the installed one")
         return names
 
     def _run(self, *command: str, cwd: Path | None = None) -> str:

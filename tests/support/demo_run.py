@@ -1,4 +1,4 @@
-"""Runs the demo as a user does, and returns its output and what it left behind."""
+"""Runs the demo as a user does, and returns its output and its temporary files."""
 
 from __future__ import annotations
 

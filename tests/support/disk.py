@@ -18,9 +18,9 @@ from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_vo
 from pathlib import Path
 
 # https://www.sqlite.org/rescode.html
-FULL = 13  # how SQLite reports ENOSPC
-FAILED_WRITE = 778  # how it reports EIO when it writes
-FAILED_SYNC = 1034  # how it reports EIO when it syncs
+FULL = 13  # SQLite's code for ENOSPC
+FAILED_WRITE = 778  # for EIO in a write
+FAILED_SYNC = 1034  # for EIO in a sync
 
 WRITE = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64)
 SYNC = CFUNCTYPE(c_int, c_void_p, c_int)
@@ -68,7 +68,7 @@ class Vfs(Structure):
 library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
 
 WHY_NOT = (
-    "SQLite is built into this Python and cannot be watched; take one that links libsqlite3: "
+    "SQLite is built into this Python and cannot be watched; use one that links libsqlite3: "
     "apt-get install python3-venv, make clean, make test PYTHON=/usr/bin/python3"
 )
 
@@ -85,10 +85,10 @@ class Disk:
         self._database = str(database)
         self._synced = database.with_name("synced")
         self._fault = database.with_name("fault")
-        self._kept: list[object] = []  # SQLite points to them, so they must not be collected
+        self._kept: list[object] = []  # SQLite points to them, so they have to stay alive
 
     def begin(self) -> None:
-        """Regard the present files as synced. Call it once, before the disk is installed."""
+        """Regard the existing files as synced. Call this once, before the disk is installed."""
         self._synced.mkdir()
         for file in (self._database, f"{self._database}-wal"):
             if Path(file).exists():
@@ -145,15 +145,15 @@ class Disk:
         copy.replace(self._synced / file.name)
 
     def after_a_power_cut(self, folder: Path) -> None:
-        """Copy to `folder` what a power cut at this moment would leave."""
+        """Copy to `folder` the data that a power cut at this moment would leave."""
         with self._alone():
-            # Copies, not links: opening what was left must not change what is recorded. A process
+            # Copies, not links: opening the copies must not change the recorded data. A process
             # that was killed while it recorded a file has left an incomplete copy.
             shutil.copytree(self._synced, folder, ignore=shutil.ignore_patterns(".*"))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Prevent that any process syncs between the copies of two files."""
+        """Prevent all processes from syncing between the copies of two files."""
         with self._synced.with_name("synced-lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

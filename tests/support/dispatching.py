@@ -35,7 +35,7 @@ class Calls:
 
 
 class StopSignal(threading.Event):
-    """An event that sets `was_seen` when its being set has been read."""
+    """An event that sets `was_seen` when a caller has read that it is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class StopSignal(threading.Event):
 
 
 class _StopsOfWorkers(logging.Handler):
-    """Counts the Procrastinate workers that were asked to stop."""
+    """Counts the Procrastinate workers that were requested to stop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def stops_of_workers() -> Iterator[Callable[[], int]]:
     logger, handler = logging.getLogger("procrastinate"), _StopsOfWorkers()
     level, propagates = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # only this handler is to receive the lines
+    logger.propagate = False  # only this handler receives the lines
     logger.addHandler(handler)
     try:
         yield lambda: handler.count

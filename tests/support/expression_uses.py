@@ -20,7 +20,7 @@ USES |= {"sub", "subn"}
 
 @dataclass(frozen=True)
 class Use:
-    """One expression: where it is written, what it is, and how it is applied."""
+    """One expression: its place, its pattern, and how it is applied."""
 
     place: str
     pattern: str | bytes
@@ -30,11 +30,11 @@ class Use:
 
 
 class NotAConstant(Exception):
-    """Where an expression is used that cannot be evaluated without running the program."""
+    """An expression cannot be evaluated without running the program; the message has its place."""
 
 
 def uses(path: Path, namespace: Mapping[str, Any], methods: Mapping[str, set[str]]) -> list[Use]:
-    """Return the expressions of a module; `methods` says what is called on which name.
+    """Return the expressions of a module; `methods` has the methods that are called on each name.
 
     Raises NotAConstant for an expression that is not a constant of the module, and for another
     engine.

@@ -34,7 +34,7 @@ Edge = tuple[int, int]  # the characters as a bit mask, and the following state
 
 
 class NotLinear(Exception):
-    """The expression may take more than linear time; the text says why."""
+    """The expression may take more than linear time; the message gives the reason."""
 
 
 def check(pattern: str | bytes, flags: int = 0, *, searches: bool, whole: bool = False) -> None:
@@ -47,7 +47,7 @@ def check(pattern: str | bytes, flags: int = 0, *, searches: bool, whole: bool =
     start = automaton.state()
     end = automaton.read(parsed, start, parsed.state.flags | flags)
     if searches and not _is_anchored(parsed, parsed.state.flags | flags):
-        automaton.edges[start].append((automaton.every, start))  # each place is tried
+        automaton.edges[start].append((automaton.every, start))  # each position is tried
         begun = automaton.state()
         automaton.empty[begun].append((start, False))
         start = begun
@@ -77,7 +77,7 @@ class _Automaton:
         return len(self.edges) - 1
 
     def read(self, parsed: Any, start: int, flags: int) -> int:
-        """Add what the expression reads from this state on; return the state behind it."""
+        """Add the edges of the expression, beginning at this state; return the state after it."""
         for operator, argument in parsed:
             start = self._read_one(operator, argument, parsed, start, flags)
         return start
@@ -147,7 +147,7 @@ class _Automaton:
             if state in found:
                 continue
             edges, accepts = self._behind(state, end)
-            # A match that is found is the only one: what follows in it is read once.
+            # The first match is the only one, so the text after it is read once.
             found[state] = [] if accepts and not whole else edges
             waiting += [target for _, target in found[state]]
         return found
@@ -174,7 +174,7 @@ def _check_ambiguity(edges: dict[int, list[Edge]]) -> None:
     for p in repeating:
         for q in repeating:
             if p != q and q in reached[p] and _meet(edges, reached, p, q):
-                raise NotLinear("one text can be read in a number of ways that grows with it")
+                raise NotLinear("a text can be read in a number of ways that grows with its length")
 
 
 def _reached(edges: dict[int, list[Edge]], state: int) -> set[int]:

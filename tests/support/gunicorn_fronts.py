@@ -1,4 +1,4 @@
-"""The web process with the default worker, and with gunicorn's own, side by side."""
+"""The web process with the default worker, and with gunicorn's own worker, side by side."""
 
 from __future__ import annotations
 

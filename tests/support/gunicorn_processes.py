@@ -26,7 +26,7 @@ def database(installation: Installation) -> Path:
 def launch(installation: Installation, app: str = "wsgi:app", *before: str) -> list[int]:
     """Start the web process, wait until it responds, and return its worker processes.
 
-    It may take as long as it needs to stop: a test decides when the running requests end.
+    It has no time limit for stopping, because a test decides when the running requests end.
     """
     command = ["gunicorn", "--config", "python:receiver.web.gunicorn", "--pythonpath", "."]
     command += ["--graceful-timeout", "1000000"]

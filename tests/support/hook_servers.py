@@ -190,7 +190,7 @@ def dripping(
 
 @dataclass
 class Mailbox:
-    """The messages that an SMTP server has accepted, and what it refuses."""
+    """The messages that an SMTP server has accepted, and its refusals."""
 
     port: int = 0
     letters: list[tuple[Envelope, EmailMessage]] = field(default_factory=list)

@@ -17,7 +17,7 @@ from tests.support.samples import SECRET
 
 
 class Host:
-    """Runs shell commands in the checkout with PORT set. Ends what still runs by its process id."""
+    """Runs shell commands in the checkout with PORT set, and ends running ones by process id."""
 
     def __init__(self, folder: Path, checkout: Path = ROOT) -> None:
         self.port = free_port()

@@ -56,7 +56,7 @@ BODIES = {
     "UTF-16": '{"a": "\u202e"}'.encode("utf-16"),
     "nothing": b"",
 }
-# They are chosen by the product, and name rows of other tables.
+# Columns whose values the product chooses, and which refer to rows of other tables.
 OURS = {
     *(("tasks", column) for column in ("id", "provider")),
     ("callbacks", "provider"),
@@ -92,7 +92,7 @@ def moved(path: Path, turn: int = 0) -> set[str]:
 
 
 def replaced_bodies(path: Path, turn: int = 0) -> None:
-    """Replace every message of an SQLite record by one of BODIES."""
+    """Replace every message of an SQLite record with one of BODIES."""
     _changed(path, "blob", list(BODIES.values()), turn, lambda _, column: column == "body")
 
 
@@ -152,6 +152,6 @@ def poisoned_postgres(url: str, instant: int) -> set[str]:
             try:
                 connection.execute(update, (value,))
             except psycopg.IntegrityError:
-                continue  # it accepts only certain values, or needs a different one for each row
+                continue  # it accepts only certain values, or needs a different value for each row
             found.add(f"{table}.{column}")
     return found

@@ -105,7 +105,7 @@ class Installation:
         return self.status_at_the_end(name)
 
     def status_at_the_end(self, name: str) -> int:
-        """Wait until a program that was asked to stop has ended; return its exit status."""
+        """Wait until a program that was signalled to stop has ended; return its exit status."""
         child = self.running.pop(name)
         try:
             return child.wait(PATIENCE)
@@ -125,7 +125,7 @@ class Installation:
         self.wait_until(is_ready)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Wait for the condition; if it does not come true, show the end of each log."""
+        """Wait for the condition; if it does not become true, show the end of each log."""
         wait_until(condition, self.logs)
 
     def settled(self, task: str) -> None:
@@ -147,7 +147,7 @@ class Installation:
         return "\n".join(texts)
 
     def close(self) -> None:
-        for child in self.running.values():  # all of them first, so that they end together
+        for child in self.running.values():  # signal all of them first, so that they end together
             child.terminate()
         for name in list(self.running):
             self.status_at_the_end(name)

@@ -43,7 +43,7 @@ def _candidates(version: str) -> Iterator[Path]:
 
 
 def _runs(path: Path, version: str) -> bool:
-    """Return whether it runs, with the modules that a virtual environment needs; a shim may not."""
+    """Return whether it runs and has the modules that a virtual environment needs."""
     program = f"import venv, ensurepip; {VERSION}"
     try:
         done = subprocess.run(

@@ -24,7 +24,7 @@ def open_databases() -> set[tuple[str, str]]:
 
 
 def assert_closed_but(before: set[tuple[str, str]]) -> None:
-    """Fail if other files stay open. A thread that is ending may be closing one now."""
+    """Fail if other files stay open, after waiting for ending threads to close theirs."""
     wait_until(
         lambda: open_databases() <= before,
         lambda: f"left open: {sorted(open_databases() - before)}",

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Its standard input ends when the process that started it has ended. It then sends the signal,
+# The standard input of this shell ends with the process that started it. It then sends the signal,
 # unless it has read a line before.
 WATCH = """trap "" INT TERM HUP; read -r line || kill -"$1" "$2" """
 

@@ -1,8 +1,9 @@
-"""How long a test waits for something that is due to happen: one limit for the whole suite.
+"""The limit for every wait of a test, the same for the whole suite.
 
-The limit only decides when a failure is reported: a test that passes never waits that long. So it
-is generous, and TEST_PATIENCE (seconds, default 120) raises it on very busy machines. Tests that
-need a timeout for something else (an HTTP client, a child process, a thread) use PATIENCE as well.
+The limit only decides when a failure is reported: a test that passes never waits that long. It is
+therefore generous, and TEST_PATIENCE (seconds, default 120) raises it on very busy machines. Tests
+that need a timeout for something else (an HTTP client, a child process, a thread) use PATIENCE as
+well.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
 
 
 def mpo(size: tuple[int, int] = (320, 320), colour: str = "red") -> bytes:
-    """Return what a camera writes for a picture with a preview: two JPEGs in one file."""
+    """Return a camera's file of a picture with a preview: two JPEGs in one file."""
     first, second = Image.new("RGB", size, colour), Image.new("RGB", size, "blue")
     return encoded(first, "MPO", save_all=True, append_images=[second])
 

@@ -10,9 +10,8 @@ from contextlib import suppress
 class Between:
     """Listens on `port` (or on any free port) and forwards to the server.
 
-    `count`: how often the store waited for the server. `is_silent`: nothing that the server sends
-    is forwarded. `cuts_behind`: after the store has sent this, the connection ends without a
-    response.
+    `count`: how often the store waited for the server. `is_silent`: no response of the server is
+    forwarded. `cuts_behind`: after the store has sent this, the connection ends without a response.
     """
 
     def __init__(self, port: int, listen_on: int = 0) -> None:

@@ -42,7 +42,7 @@ HASTY = {
 
 
 class NoPostgresError(Exception):
-    """No usable binaries; the message says how to get some."""
+    """There are no usable binaries; the message explains how to install some."""
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def started(*, durable: bool = False, wheel: bool = False) -> Iterator[Server]:
             server.start()
             yield server
         finally:
-            server.stop(at_once=not durable)  # its data is not needed any more
+            server.stop(at_once=not durable)  # its data is no longer needed
 
 
 class Server:

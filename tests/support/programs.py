@@ -23,7 +23,7 @@ SYSTEM_PROGRAMS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on an ordinar
 
 
 class Source(NamedTuple):
-    """Where a program comes from."""
+    """The source of a program."""
 
     names: tuple[str, ...]  # on the PATH
     package: str

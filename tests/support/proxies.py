@@ -1,7 +1,7 @@
 """The files of deploy/ for nginx and Caddy, adapted to this machine.
 
-Only what names another machine is changed: the ports, the certificate, the socket of syslog and the
-receiver's address.
+Only the parts that name another machine are changed: the ports, the certificate, the socket of
+syslog and the receiver's address.
 """
 
 from __future__ import annotations

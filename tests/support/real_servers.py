@@ -177,8 +177,8 @@ def redis(server: Place) -> Iterator[int]:
 def rabbitmq(server: Place) -> Iterator[int]:
     """Run RabbitMQ; yield its port for AMQP.
 
-    The node's name server (epmd) is our own process as well: Erlang would start one that stays when
-    the node has ended.
+    The node's name server (epmd) is our own process as well, because Erlang would start one that
+    outlives the node.
     """
     port, name_port = free_port(), free_port()
     more = _rabbitmq_environment(server, port) | {

@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 @dataclass
 class Kling:
-    """A client that sends what the test gives it, correct or not."""
+    """A client that sends any request of the test, correct or not."""
 
     url: str
     session: requests.Session
@@ -81,7 +81,7 @@ class Kling:
 
 
 class Moves:
-    """Holds back what the sandbox has scheduled until `release` is called."""
+    """Delays the scheduled jobs of the sandbox until `release` is called."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []  # seconds, as the sandbox requested
@@ -101,7 +101,7 @@ class Moves:
         self._is_holding = True
 
     def release(self) -> None:
-        """Run everything now, and everything later at once."""
+        """Run all delayed jobs now, and later jobs immediately."""
         with self._lock:
             self._is_holding = False
             held, self._held = self._held, []

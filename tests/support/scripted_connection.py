@@ -17,7 +17,7 @@ STEP = 0.1  # seconds by which `pass_time` advances the clock at a time
 
 
 class ScriptedLoop(asyncio.SelectorEventLoop):
-    """An event loop that runs, and whose clock advances, only when the test says so."""
+    """An event loop that runs, and whose clock advances, only when the test calls it."""
 
     now = 1000.0
 
@@ -69,7 +69,7 @@ class ScriptedTransport(asyncio.Transport):
             return object() if self.tls else default
         return super().get_extra_info(name, default)
 
-    # -- what the server calls
+    # -- called by the server
 
     def write(self, data: Any) -> None:
         assert not self.has_ended, "nothing may be written after write_eof"
@@ -107,7 +107,7 @@ class ScriptedTransport(asyncio.Transport):
         self.buffer.clear()
         self._lose(None)
 
-    # -- what the client does
+    # -- actions of the client
 
     @property
     def is_closed(self) -> bool:

@@ -1,4 +1,4 @@
-"""A provider on loopback that sends what a test scripts."""
+"""A provider on loopback that sends scripted responses."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def serving() -> Iterator[Scripted]:
 
 
 def once_reached(attempt: Callable[[float], T]) -> T:
-    """Return what `attempt` returns with the first limit (seconds) in which it can connect.
+    """Return the result of `attempt` with the first limit (seconds) in which it can connect.
 
     A limit that is to be exceeded is short. A busy machine may need longer than that to connect, so
     the limit is doubled until the attempt no longer raises NeverReached.

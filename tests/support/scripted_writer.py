@@ -14,7 +14,7 @@ Rows = list[object]
 
 
 class ScriptedWriter(GroupCommit[Rows]):
-    """Keeps what each commit made durable. `failure` is raised for the whole next batch."""
+    """Keeps the rows of each commit. `failure` is raised for the whole next batch."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ def _row(setting: Setting[Any]) -> str:
 
 
 def written(path: Path, text: str, settings: Iterable[Setting[Any]] = SETTINGS) -> str:
-    """Return the text of this file with the present documentation of the settings."""
+    """Return the text of this file with the current documentation of the settings."""
     names = [setting.name for setting in settings]
     first, last = names[0], names[-1]
     if path == PAGE:

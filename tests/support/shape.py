@@ -47,7 +47,7 @@ def loose_modules(package: str) -> list[str]:
 
 
 def repeated_classes(package: str) -> dict[str, list[str]]:
-    """Return the class names that are defined more than once, and where."""
+    """Return the class names that are defined more than once, with their modules."""
     places = defaultdict(list)
     for path in _sources(package):
         for node in ast.walk(ast.parse(path.read_bytes())):
@@ -89,7 +89,7 @@ def _strongly_connected(successors: dict[str, set[str]]) -> Iterator[list[str]]:
 
 
 def structure_problems() -> list[str]:
-    """Return what is wrong with the modules, classes and imports."""
+    """Return the violations in modules, classes and imports."""
     modules = loose_modules("receiver")
     problems = []
     if len(modules) > MOST_LOOSE_MODULES:
@@ -192,7 +192,7 @@ def main(*options: str) -> int:
     for problem in problems:
         print(f"Problem: {problem}")
     if not problems:
-        print("All limits are kept.")
+        print("All limits are met.")
     return 1 if problems else 0
 
 

@@ -1,7 +1,7 @@
 """The folder in which the tests may keep their files in memory.
 
-Most tests write a SQLite database and wait for each sync of the disk. What has to survive is tested
-with processes that are killed and with the order of system calls, which are the same in memory.
+Most tests write a SQLite database and wait for each sync of the disk. Durability is tested by
+killing processes and by checking the order of system calls, which are the same in memory.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from itertools import cycle, islice
 from tests.support.gunicorn_processes import has_unread_bytes
 from tests.support.patience import PATIENCE, wait_until
 
-HANDSHAKE = b"\x16\x03\x01"  # how TLS begins
+HANDSHAKE = b"\x16\x03\x01"  # the beginning of a TLS handshake
 SILENT = {b"", HANDSHAKE}  # with any further byte it would be neither HTTP nor TLS
 
 
 class SlowSenders:
-    """Connections to one server. Each sends a further byte when the test says so.
+    """Connections to one server. Each sends a further byte when the test calls `send_a_byte`.
 
     Those that began with one of SILENT send nothing more.
     """

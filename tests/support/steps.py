@@ -1,4 +1,4 @@
-"""Counts the steps of a function, so that a test can prove how its work grows without a clock."""
+"""Counts the steps of a function, so that a test can check its growth without a clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def steps(work: Callable[[], object]) -> int:
-    """Return how many lines of Python this runs in this thread."""
+    """Return the number of lines of Python that this runs in this thread."""
     count = 0
 
     def trace(_: FrameType, event: str, __: Any) -> Any:

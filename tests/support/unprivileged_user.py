@@ -15,7 +15,7 @@ UNPRIVILEGED = "nobody"
 
 
 class ProcessUser(TypedDict, total=False):
-    """The arguments of `subprocess` that choose the user of a process."""
+    """The arguments of `subprocess` that select the user of a process."""
 
     user: int
     group: int

@@ -1,4 +1,4 @@
-"""When an alert about an endpoint is sent, and how often."""
+"""An alert about an endpoint is sent at the right time, and once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the benchmark compares given figures with its targets."""
+"""The benchmark's comparison of given figures with its targets."""
 
 from __future__ import annotations
 

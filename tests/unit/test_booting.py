@@ -1,4 +1,4 @@
-"""When a web worker that cannot start stops the others."""
+"""The cases in which a web worker that cannot start stops the others."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.support.scripted_writer import Rows, ScriptedWriter, adding
 
 T = TypeVar("T")
 Work = Callable[[Rows], object]
-FOR_EVER = 10 * PATIENCE  # seconds: a test that waits this long has already failed
+FOR_EVER = 10 * PATIENCE  # seconds; a failing test fails earlier than this
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -55,7 +55,7 @@ on_each_loop = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def _looks_and_patience_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a write be woken by the event that it waits for, and not by the check for late writes."""
+    """Let only the event that a write waits for wake it, and not the check for late writes."""
     monkeypatch.setattr(commits, "CHECK_INTERVAL", FOR_EVER)
     monkeypatch.setattr(group_commit, "PATIENCE", 3 * FOR_EVER)
     monkeypatch.setattr(group_commit, "PATIENCE_WHEN_STUCK", 3 * FOR_EVER)

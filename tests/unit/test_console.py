@@ -1,4 +1,4 @@
-"""Tables on a terminal never break a word, whatever the width is."""
+"""Tables on a terminal never break a word at any width."""
 
 from __future__ import annotations
 

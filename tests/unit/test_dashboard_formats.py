@@ -1,4 +1,4 @@
-"""How pages show times and sizes, and draw charts."""
+"""The formats of times, sizes and charts on pages."""
 
 from __future__ import annotations
 

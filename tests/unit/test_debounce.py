@@ -1,4 +1,4 @@
-"""A requested run starts soon, never twice at once, and again for requests made during it."""
+"""A requested run starts soon, never concurrently, and again for requests made during it."""
 
 from __future__ import annotations
 

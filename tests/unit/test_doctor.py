@@ -1,4 +1,4 @@
-"""How `doctor` interprets versions, clocks and disks, without any real ones."""
+"""The interpretation of versions, clocks and disks by `doctor`, without any real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When and for how long the circuit breaker opens, and its alerts; the time is passed in."""
+"""The circuit breaker: when it opens, for how long, and its alerts; the time is passed in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Personal words are found in every form in which a text repeats them, and no others are."""
+"""Personal words are found in every form in which a text repeats them; other words are not."""
 
 from __future__ import annotations
 

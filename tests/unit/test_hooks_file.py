@@ -1,4 +1,4 @@
-"""What hooks.toml may contain, and the errors for anything else."""
+"""The valid contents of hooks.toml, and the errors for anything else."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_error_for_an_invalid_duration_names_the_key(tmp_path: Path, written
     assert problems(tmp_path, text) == (
         (
             'hooks.toml: hook "mail": wait_for_files: is not a duration; '
-            'use one like "90s" or "2m"; after = "" waits for nothing'
+            'use one like "90s" or "2m"; after = "" does not wait'
         ),
     )
 
@@ -235,7 +235,7 @@ def test_a_hook_named_download_has_precedence(tmp_path: Path) -> None:
         ),
         (
             hook("mail", more='after = "mail"'),
-            'hooks.toml: hook "mail": after: waits for itself; after = "" waits for nothing',
+            'hooks.toml: hook "mail": after: waits for itself; after = "" does not wait',
         ),
         (
             hook("a", more='after = "b"')
@@ -245,7 +245,7 @@ def test_a_hook_named_download_has_precedence(tmp_path: Path) -> None:
             + hook("d", more='after = "a"'),
             (
                 'hooks.toml: hook "a": after: waits for itself through "b" through "c"; '
-                'after = "" waits for nothing'
+                'after = "" does not wait'
             ),
         ),
         (
@@ -253,7 +253,7 @@ def test_a_hook_named_download_has_precedence(tmp_path: Path) -> None:
             hook("mail") + hook("files", "download", 'after = "mail"'),
             (
                 'hooks.toml: hook "mail": after: waits for itself through "files"; '
-                'after = "" waits for nothing'
+                'after = "" does not wait'
             ),
         ),
         (

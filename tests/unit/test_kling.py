@@ -1,4 +1,4 @@
-"""How the messages of Kling are converted to events."""
+"""The conversion of Kling's messages to events."""
 
 import json
 from typing import Any

@@ -191,7 +191,7 @@ def test_a_line_that_cannot_be_written_causes_no_error(monkeypatch: pytest.Monke
 
 @contextmanager
 def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
-    """Replace standard error by a full pipe, and yield its reading end."""
+    """Replace standard error with a full pipe, and yield its reading end."""
     logs.configure(form="json")
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -256,7 +256,7 @@ def test_a_long_line_is_written_completely_if_it_fits(monkeypatch: pytest.Monkey
 def test_dropped_lines_are_counted_until_the_count_is_logged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A reader that reads small amounts must not make the count disappear."""
+    """A reader that reads small amounts must not cause the loss of the count."""
     with unread(monkeypatch) as reader:
         log_in_thread(reader, "one", "two")
         os.read(reader.fileno(), select.PIPE_BUF)

@@ -1,4 +1,4 @@
-"""Which dropped fields mean that an output is lost, in each dialect."""
+"""The dropped fields that cause the loss of an output, in each dialect."""
 
 from __future__ import annotations
 

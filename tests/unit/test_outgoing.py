@@ -1,4 +1,4 @@
-"""Which URLs may be requested, and what the errors show of the others."""
+"""The URLs that may be requested, and the errors for all others."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_the_python_versions_are_the_same_everywhere() -> None:
     assert pyproject["tool"]["ruff"]["target-version"] == f"py3{first}"
     makefile = (ROOT / "Makefile").read_text()
     assert interpreters.supported() == tested
-    assert re.findall(r"--python-version (\S+)", makefile) == [tested[0]]  # that of the lock files
+    assert re.findall(r"--python-version (\S+)", makefile) == [tested[0]]  # for the lock files
     for text in (makefile, (ROOT / "README.md").read_text()):
         assert set(re.findall(r"(3\.\d+) or newer", text)) == {tested[0]}
     images = re.findall(r"^FROM python:(3\.\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)

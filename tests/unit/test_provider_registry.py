@@ -1,4 +1,4 @@
-"""Adapters of other packages: which ones are used, and what is reported about the others."""
+"""Adapters of other packages: valid ones are used, and the others are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rejections are collected, counted and written now and then, and delay no request."""
+"""Rejections are collected, counted and written regularly, and delay no request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README, docs, proxy configurations and the server's settings state the limits of one module."""
+"""The docs, proxy configurations and server settings state the limits that `limits` defines."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BODY, API_BODY = limits.MAX_BODY, limits.MAX_API_BODY
 STATED = [
     ("docs/callbacks.md", r"413 \|.*more than (\d+) (KB), as sent or after decompression", [BODY]),
     ("docs/operating.md", r"decompressed to at most (\d+) (KB)", [BODY]),
-    ("docs/operating.md", r"slower than ([\d.]+) (kB/s)", [limits.MIN_READ_RATE]),
-    ("docs/operating.md", r"it is disconnected after (\d+) s", [limits.WRITE_TIMEOUT]),
+    ("docs/operating.md", r"slowly than ([\d.]+) (kB/s)", [limits.MIN_READ_RATE]),
+    ("docs/operating.md", r"the client is disconnected after (\d+) s", [limits.WRITE_TIMEOUT]),
     ("docs/operating.md", r"after (\d+) wrong tokens or paths", [limits.MAX_REJECTED_AT_ONCE]),
     ("docs/performance.md", r"accepts (\d+) connections", [limits.MAX_CONNECTIONS]),
     ("deploy/nginx.conf", r"client_max_body_size (\d+)([a-z])", [BODY, API_BODY]),
@@ -67,6 +67,6 @@ def test_the_server_has_these_limits() -> None:
 
 
 def test_no_other_module_of_the_server_defines_a_size() -> None:
-    """A second definition would differ sooner or later, as one did by a byte."""
+    """A second definition would eventually differ; one once differed by a byte."""
     for module in (ROOT / "receiver/web").rglob("*.py"):
         assert not re.search(r"\b(256|32) \* 1024\b|\b262_?144\b", module.read_text()), module

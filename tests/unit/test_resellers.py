@@ -1,4 +1,4 @@
-"""How the messages of Appy Pie and Modellix are converted to events."""
+"""The conversion of Appy Pie's and Modellix's messages to events."""
 
 from __future__ import annotations
 

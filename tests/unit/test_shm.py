@@ -1,4 +1,4 @@
-"""The tests keep their files in memory only where this works."""
+"""The tests keep their files in memory only where this is possible."""
 
 import os
 from pathlib import Path

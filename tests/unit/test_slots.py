@@ -1,4 +1,4 @@
-"""How the slots of a worker are divided among the hooks; the time is passed in."""
+"""The division of a worker's slots among the hooks; the time is passed in."""
 
 from __future__ import annotations
 

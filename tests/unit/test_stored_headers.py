@@ -1,4 +1,4 @@
-"""Which headers of a callback are stored."""
+"""The headers of a callback that are stored."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_number_and_length_of_stored_headers_are_limited() -> None:
     long = [(f"X-{number}", "v" * (MAX_STORED_HEADER - 10)) for number in range(50)]
     found = stored_headers([*long, ("X-Short", "v")], None)
     assert sum(len(name) + len(value) for name, value in found.items()) <= MAX_STORED_CHARACTERS
-    assert len(found) == 9  # eight long ones, and the short one that still fits
+    assert len(found) == 9  # eight long headers, and the short one that still fits
     assert stored_headers([("X-Long", "v" * (MAX_STORED_HEADER + 1))], None) == {}
 
 

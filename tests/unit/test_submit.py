@@ -1,4 +1,4 @@
-"""Writes that are passed to the writer: the results of their futures, and when they are done."""
+"""Writes that are passed to the writer: when their futures are done, and with which results."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ VALUES: dict[str, Any] = {
     "a huge integer": HUGE,
     "half an emoji": "\ud83d",
 }
-# For each field, the values that have a meaning or mean nothing. Any other value is dropped.
+# For each field, the values that are accepted or ignored. Any other value is dropped.
 TEXTS = {"null", "zero", "a number", "a float", "an empty string", "a string", "half an emoji"}
 IDS = {"null", "zero", "a number", "an empty string", "a string"}
 OBJECTS = {"null", "an empty object", "an object"}

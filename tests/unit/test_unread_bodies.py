@@ -36,7 +36,7 @@ class Gunicorn:
         found = UnreadBodies(app)(self.environ, self.start_response)
         body = b"".join(found)
         assert not self.is_shut
-        if hasattr(found, "close"):  # as a server does
+        if hasattr(found, "close"):  # like a server
             found.close()
         return body
 

@@ -1,4 +1,4 @@
-"""URLs are read like browsers do; the expectations follow the WHATWG URL standard."""
+"""URLs are read as browsers read them; the expectations follow the WHATWG URL standard."""
 
 from __future__ import annotations
 

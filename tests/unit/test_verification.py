@@ -77,7 +77,7 @@ class PublishedKeys(Verification):
 
 
 class EchoedSecret(Verification):
-    """The provider returns our own secret in a header, which proves nothing about the body."""
+    """The provider repeats our own secret in a header, which proves nothing about the body."""
 
     covers_body = False
     is_mandatory = False

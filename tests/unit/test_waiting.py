@@ -21,7 +21,7 @@ CLOCKS = STOPWATCHES | {"time.time"}
 # The position of the argument that is the limit, for functions whose limit has no default name.
 POSITIONS = {"wait": 0, "join": 0, "result": 0, "settimeout": 0, "set_default_timeout": 0}
 POSITIONS |= {"set_default_navigation_timeout": 0, "alarm": 0, "wait_for": 1}
-# Our functions with a limit that the test chooses: it is simulated, and no test waits for it.
+# Our functions with a limit that the test chooses; the time is simulated, so no test waits.
 SIMULATED = {"follow"}
 
 
@@ -40,7 +40,7 @@ def calls(nodes: Iterable[ast.AST]) -> list[ast.Call]:
 
 
 def is_fixed(node: ast.expr) -> bool:
-    """Return whether it is a positive number, a tuple of them, or a calculation with constants."""
+    """Return whether the node is a positive number, a tuple of them, or a constant calculation."""
     if isinstance(node, ast.Tuple):
         return any(map(is_fixed, node.elts))
     try:
@@ -101,7 +101,7 @@ def faults(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Assert):
             names = {part.id for part in ast.walk(node.test) if isinstance(part, ast.Name)}
             if measures_time(node.test) or names & durations:
-                yield f"line {node.lineno} asserts how long something took"
+                yield f"line {node.lineno} asserts a duration"
 
 
 def measures_time(asserted: ast.expr, clocks: Set[str] = frozenset(CLOCKS)) -> bool:

@@ -2,7 +2,7 @@
 
 Psycopg's error refers to the frame of `connect`, and the frame to the socket, which may therefore
 stay open until the garbage collection. A server that is stopping waits a minute for each of them.
-So the classes here remove the traceback.
+The classes here therefore remove the traceback.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NEVER = ("does not support SSL", "certificate", "no password supplied")
 
 
 class Connection(psycopg.Connection[Any]):
-    """Like psycopg's class, but its errors keep no socket open; pools use it, too."""
+    """Like psycopg's class, but its errors keep no socket open. Pools use it as well."""
 
     @classmethod
     def connect(cls, *args: Any, **kwargs: Any) -> Connection:
@@ -48,7 +48,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
-    """Like psycopg's class, but its errors keep no socket open; pools use it, too."""
+    """Like psycopg's class, but its errors keep no socket open. Pools use it as well."""
 
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> AsyncConnection:

@@ -1,8 +1,8 @@
 """Inserts many rows of a table with COPY.
 
 The triggers that count new rows and announce deliveries run for each row, and each count in a
-transaction takes longer than the one before. So they are disabled, and one statement does their
-work for all rows.
+transaction takes longer than the one before. They are therefore disabled, and one statement does
+their work for all rows.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def _upgrades() -> list[Path]:
 
 
 def _procrastinate() -> Path:
-    """Return the folder of its SQL files, without importing it, which takes time."""
+    """Return the folder of Procrastinate's SQL files, without importing it, which takes time."""
     spec = find_spec("procrastinate")
     if spec is None or not spec.submodule_search_locations:
         raise SchemaMismatch("PostgreSQL needs: pip install 'procrastinate>=3.10'")

@@ -1,7 +1,8 @@
 """Removes the row versions that erased data leaves behind, once no transaction can see them.
 
-VACUUM removes them from tables and indexes, so that no statement can read them any more. It does
-not overwrite the blocks on disk, nor the server's write-ahead log; the server reuses both in time.
+VACUUM removes them from tables and indexes, so that no statement can read them. It
+overwrites neither the blocks on disk nor the server's write-ahead log; the server reuses both over
+time.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SHOWN = 3
 
 
 def holders(connection: psycopg.Connection[Any], mark: int) -> list[str]:
-    """Return what can still read the data that the transaction `mark` erased, oldest first."""
+    """Return the readers that still see data erased by the transaction `mark`, oldest first."""
     return [row["holder"] for row in connection.execute(_HOLDERS, {"mark": mark}).fetchall()]
 
 

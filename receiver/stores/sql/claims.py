@@ -18,7 +18,7 @@ from receiver.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class NoticeSource:
-    """The rows from which the notice of a delivery is made.
+    """The rows from which the notice of a delivery is built.
 
     They are converted by the properties, so that a damaged row concerns only its own delivery.
     """
@@ -30,7 +30,7 @@ class NoticeSource:
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether the task is being forgotten: nothing may be sent about it any more."""
+        """Whether the task is being forgotten, so that nothing may be sent about it."""
         return self.delivery["closed_at"] is not None
 
     @property
@@ -68,7 +68,7 @@ class ClaimedDelivery(Delivery):
 
 
 def load_claims(session: Session, delivery_ids: Sequence[int]) -> list[ClaimedDelivery]:
-    """Return these deliveries by id, with what their attempts need: a read for all of them."""
+    """Return these deliveries by id, with the data for their attempts, read for all together."""
     if not delivery_ids:
         return []
     places = ", ".join("?" * len(delivery_ids))

@@ -15,7 +15,7 @@ from receiver.stores.sql.rows import from_row
 
 LEAST_STEP = 2_000  # ms; a smaller change of a clock is not corrected
 
-LEAST_AFTER_BOOT = 15_000  # ms that the newest heartbeat is in the future after a reboot
+LEAST_AFTER_BOOT = 15_000  # ms by which the newest heartbeat has to be in the future after a reboot
 
 SETTLES_WITHIN = 600_000  # ms after a boot in which a machine without a battery sets its clock
 
@@ -87,7 +87,7 @@ class Clocks(Component):
     """Compares the clock with the time since boot, and corrects schedules."""
 
     def clock_step(self, boot: str, offset: int, now: int) -> int:
-        """Return by how many ms the clock was set without a correction yet; 0 if it was not set.
+        """Return the ms of a clock change that is not corrected yet; 0 if the clock was not set.
 
         `offset` is the difference between the record's clock, which shows `now`, and the time since
         the boot named `boot`.
@@ -135,7 +135,7 @@ class Clocks(Component):
             for schedule in SCHEDULES
             if schedule.longest is not None
         ]
-        with self._database.reading() as session:  # usually nothing has to be written
+        with self._database.reading() as session:  # usually, there is nothing to write
             is_wrong = any(
                 session.execute(_first(schedule), (latest,)).fetchone() is not None
                 for schedule, latest in limited
@@ -177,7 +177,7 @@ class Clocks(Component):
 
 
 def _uncorrected(session: Session, boot: str, offset: int, now: int) -> int:
-    """Return by how many ms the clock was set since this boot was last seen; see `clock_step`.
+    """Return the ms by which the clock was set since this boot was last seen; see `clock_step`.
 
     For a new boot, only a heartbeat in the future shows that the clock was set back.
     """
@@ -192,7 +192,7 @@ def _uncorrected(session: Session, boot: str, offset: int, now: int) -> int:
 
 
 def _is_confirmed(session: Session, boot: str, by: int, now: int) -> bool | None:
-    """Return whether another machine has noticed this step of the server's clock, too.
+    """Return whether another machine has also noticed this step of the server's clock.
 
     Returns True also if no other machine uses the server. Returns None if another machine has not
     checked the clock yet; the step that this boot suspects is then stored.

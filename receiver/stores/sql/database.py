@@ -110,9 +110,9 @@ class Database(ABC):
 
     @abstractmethod
     def alone(self) -> AbstractContextManager[None]:
-        """Within the block, exclude every other caller of `alone`, of all threads and processes.
+        """Within the block, exclude every other caller of `alone` in all threads and processes.
 
-        For reading the record to decide what to write next. Raises StoreUnavailable.
+        Use it to read the record and then decide what to write. Raises StoreUnavailable.
         """
 
     @abstractmethod
@@ -142,7 +142,7 @@ class Database(ABC):
 
     @abstractmethod
     def indexed_by(self, index: str) -> str:
-        """Return what follows the name of a table that is to be read along this index."""
+        """Return the SQL after a table's name that makes a read use this index."""
 
     @abstractmethod
     def unindexed(self, column: str) -> str:
@@ -196,7 +196,10 @@ class Database(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Commit the waiting writes and close all connections. It is unusable afterwards."""
+        """Commit the waiting writes and close all connections.
+
+        The database is unusable afterwards.
+        """
 
     # -- erased data
 

@@ -66,8 +66,8 @@ class Erasures(Component):
         """Erase all personal data of a closed task from the record, the second step.
 
         Keys, statuses and counters stay. Texts of other rows that repeat the reference or an id of
-        the task are erased as well. Returns whether copies in the files of the database were
-        removed, too; if not, `unfinished` describes why. Raises NotFound. Safe to repeat.
+        the task are erased as well. Returns whether copies in the database's files were removed as
+        well; if not, `unfinished` describes why. Raises NotFound. Safe to repeat.
         """
         task, reference, terms = self._terms(task_id)
         # Other rows come first, because afterwards the reference is no longer known.

@@ -53,7 +53,7 @@ class _Unlimited:
 
 UNLIMITED: Admission = _Unlimited()
 
-COUNTED = 10_000  # rows; counting more would take long, and the exact number has no use
+COUNTED = 10_000  # rows; counting more is slow, and the exact number is not needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class HookQueue:
         return self.endpoint.hook
 
     def opens_at(self, now: int) -> int | None:
-        """Return when its next delivery can be claimed; None if an event must happen first."""
+        """Return when the next delivery can be claimed; None if an event must happen first."""
         circuit = self.endpoint.circuit(now)
         if self.due_at is None or circuit is Circuit.PAUSED:
             return None
@@ -83,7 +83,7 @@ class HookQueue:
         return self.due_at
 
     def ready_since(self, now: int) -> int | None:
-        """Return since when its oldest delivery can be claimed; None if none can be claimed now."""
+        """Return when the oldest delivery became claimable; None if none can be claimed now."""
         opens_at = self.opens_at(now)
         if opens_at is None or opens_at > now:
             return None
@@ -92,11 +92,11 @@ class HookQueue:
         return opens_at
 
     def is_held(self, now: int) -> bool:
-        """Return whether its deliveries wait until a pause ends or the circuit closes."""
+        """Return whether the hook's deliveries wait until a pause ends or the circuit closes."""
         return self.endpoint.circuit(now) in (Circuit.PAUSED, Circuit.OPEN, Circuit.HALF_OPEN)
 
     def claimable_count(self, now: int, limit: int) -> int:
-        """Return how many of its deliveries may be claimed now, at most `limit`."""
+        """Return how many of the hook's deliveries may be claimed now, at most `limit`."""
         opens_at = self.opens_at(now)
         if opens_at is None or opens_at > now:
             return 0
@@ -132,7 +132,7 @@ def select_claimable(session: Session, now: int, limit: int, admission: Admissio
 
 
 def count_due(session: Session, hook: str, now: int) -> int:
-    """Return how many deliveries of a hook are due, held or not; at most COUNTED."""
+    """Return the number of due deliveries of a hook, held or not; at most COUNTED."""
     count: int = session.execute(_DUE, (hook, now, COUNTED)).fetchone()["due"]
     return count
 

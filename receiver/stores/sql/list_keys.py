@@ -1,8 +1,8 @@
-"""Finds the row keys of lists, newest first, in a time that does not depend on the record's size.
+"""Finds the row keys of lists, newest first, in a time independent of the record's size.
 
-A list is merged from walks along indexes that are in the order of the row key. Conditions without
-an index are checked row by row. If a filter leaves only a few tasks, their rows are looked up
-instead, because a walk would read many rows in vain.
+A list is merged from reads along indexes that are in the order of the row key. Conditions without
+an index are checked row by row. If only a few tasks match a filter, their rows are looked up
+instead, because reading along an index would check many rows in vain.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ FEW = 500  # rows; up to this number is looked up and sorted, instead of read al
 
 SHORT = 20_000  # transitions; the deliveries of a time range with fewer are looked up as well
 
-USUAL_ACCOUNT = "default"  # most tasks belong to it, so the index leaves it out
+USUAL_ACCOUNT = "default"  # most tasks belong to this account, so the index leaves it out
 
 DISORDER = 60_000  # ms by which rows that arrive together may be out of order
 
-STEP_OF_CLOCK = 7_200_000  # ms; a clock that is set back by less hides no row from a list
+STEP_OF_CLOCK = 7_200_000  # ms; setting the clock back by less than this hides no row from a list
 
 NEIGHBOURS = 7  # rows, whose median time is compared, so that single wrong times do not matter
 
@@ -174,7 +174,7 @@ class ListKeys:
         ]
 
     def _at_provider(self, provider_task_id: str) -> Query:
-        """Return a condition that leaves the tasks with this id at any provider."""
+        """Return a condition that selects the tasks with this id at any provider."""
         found = [
             row["id"]
             for provider in self._names(_PROVIDERS_OF_TASKS)
@@ -185,7 +185,7 @@ class ListKeys:
         return _among(_TASKS.key, found)
 
     def _few_tasks(self, of_task: Mapping[str, object]) -> list[int] | None:
-        """Return the keys of the tasks that one filter leaves; None if they are more than FEW."""
+        """Return the keys of the tasks that match a filter; None if there are more than FEW."""
         if "id" in of_task:
             found = self.session.execute(_TASK_BY_ID, (of_task["id"],))
             return [row["id"] for row in found]
@@ -198,7 +198,7 @@ class ListKeys:
         return keys if len(keys) <= FEW else None
 
     def _few_moves(self, of_task: Mapping[str, object], moved: TimeRange) -> Query | None:
-        """Return a condition that leaves the deliveries of few transitions; None without one."""
+        """Return a condition that selects the deliveries of few transitions; None without one."""
         tasks = self._few_tasks(of_task)
         if tasks is not None:
             sql = f"select id from transitions where {rows.any_of('task', tasks)}"  # noqa: S608
@@ -241,7 +241,7 @@ class ListKeys:
         return [row["at"] for row in found if row["at"] is not None]
 
     def _key_at(self, table: KeyedTable, instant: int, end: int) -> int:
-        """Return the row key at which rows cease to be older than this time, for the most part."""
+        """Return the row key from which most rows are no longer older than this time."""
         low, high = self._about(table, instant, end)
         while low < high:
             middle = (low + high) // 2
@@ -297,7 +297,7 @@ class ListKeys:
         limit: int,
         index: str = "",
     ) -> Query:
-        """Return the statement that looks up the few rows that `rest` leaves, and sorts them."""
+        """Return the statement that looks up and sorts the few rows that match `rest`."""
         key = self.database.unindexed(table.key)
         more, values = _joined(rest)
         along = self.database.indexed_by(index) if index else ""

@@ -160,7 +160,7 @@ def _given(**wanted: object) -> dict[str, object]:
 
 
 def _page(found: Sequence[Any], limit: int, key: str, make: Callable[[Any], T]) -> Page[T]:
-    """Return the page of the first `limit` rows. The query asked for one row more."""
+    """Return the page of the first `limit` rows. The query fetched one more row."""
     following = found[limit - 1][key] if len(found) > limit else None
     return Page(tuple(map(make, found[:limit])), following)
 

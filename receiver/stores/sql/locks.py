@@ -13,7 +13,7 @@ PLACE = "{lock}"
 
 
 class Lock(Enum):
-    """Which rows a statement locks, and what it does about rows that are locked already."""
+    """The rows that a statement locks, and its handling of rows that are already locked."""
 
     ROWS = "for update"  # every row selected; waits for rows that another transaction holds
     TASKS = "for update of tasks"  # the rows of `tasks`, and in a join no others; waits likewise

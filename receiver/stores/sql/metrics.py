@@ -12,7 +12,7 @@ from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.hook_queues import COUNTED, count_due, load_queues
 from receiver.stores.sql.rows import from_row
 
-REPAIRS = "repairs"  # transitions that a query reported and no callback had
+REPAIRS = "repairs"  # transitions that a query reported before any callback did
 
 CALLBACKS_MISSED = "callbacks_missed"  # final statuses among them
 
@@ -57,7 +57,7 @@ class OpenTasks:
     overdue: int  # of these, the tasks that are due for a query
 
 
-OVERDUE_COUNTED = 1_000  # rows; the exact number of more tasks has no use
+OVERDUE_COUNTED = 1_000  # rows; the exact number of more tasks is not needed
 
 HOUR = 3_600_000  # ms
 

@@ -19,14 +19,14 @@ PAUSE = 60_000  # ms between two queries of a task because of mismatches
 
 
 def record_mismatch(session: Session, task: Row, at: int) -> None:
-    """Count a mismatch, and query the task, at most once a minute, if that could change it."""
+    """Count a mismatch; if a query could change the task, make it due, at most once a minute."""
     count(session, MISMATCHES, task["provider"])
     last = task["mismatched_at"]
     is_sure = Status(task["status"]).is_terminal and Trust(task["trust"]) is Trust.QUERIED
     if is_sure or task["given_up_at"] is not None or task["provider_task_id"] is None:
         session.execute(_NOTE, (at, task["seq"]))
     else:
-        # A last mismatch in the future was recorded before the clock was set back.
+        # If the last mismatch is in the future, it was recorded before the clock was set back.
         ask_at = at if last is None else min(max(at, last + PAUSE), at + PAUSE)
         session.execute(_NOTE_AND_ASK, (at, ask_at, ask_at, task["seq"]))
 

@@ -33,7 +33,7 @@ class Settlement:
 
     @property
     def ended_at(self) -> int | None:
-        """When the delivery ended; None if it is due again."""
+        """The time at which the delivery ended; None if it is due again."""
         return None if self.state is State.PENDING else self.attempt.ended_at
 
 
@@ -57,7 +57,7 @@ class Outbox(Component):
         open are skipped; a half-open hook gets one delivery at a time.
         """
         if not self._any_may_begin(now, admission):
-            return []  # an idle worker only reads, so it causes no sync of the disk
+            return []  # an idle worker only reads, so it does not sync the disk
         return self.exchange((), worker, now, lease_until, limit, admission)[1]
 
     def exchange(
@@ -181,7 +181,7 @@ def _settle(session: Session, settlements: Sequence[Settlement]) -> list[bool]:
         if one.change is not None:
             change = (one.delivery.id, one.change, one.attempt.ended_at)
             changes[one.delivery.hook].append(change)
-    for hook in sorted(changes):  # every process locks them in the same order: no deadlocks
+    for hook in sorted(changes):  # all processes lock them in the same order
         endpoints.apply(session, hook, changes[hook])
     attempts = [(one.delivery.id, *rows.values_of_attempt(one.attempt)) for one in settled]
     session.executemany(_INSERT_ATTEMPT, attempts)
@@ -197,7 +197,7 @@ def _settle(session: Session, settlements: Sequence[Settlement]) -> list[bool]:
 
 
 # A claimed delivery whose lease has expired is not claimed again before its attempt has ended as
-# abandoned, so that a delivery that kills its worker each time becomes a dead letter at last.
+# abandoned, so that a delivery that kills its worker each time eventually becomes a dead letter.
 CLAIM = """
 update deliveries set state = 'claimed', attempts = attempts + 1, worker = ?, due_at = ?
 where id = ? and state = 'pending'

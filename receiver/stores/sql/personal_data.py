@@ -50,8 +50,8 @@ class PersonalTable:
     only_in_postgres: str = ""  # further impersonal columns
 
 
-_FOR_LISTS = "the operator's own name of the task, by which `forget` and costs find it"
-_FOR_FORGET = "the place of the user's file, which `forget` removes"
+_FOR_LISTS = "the operator's own name for the task, by which `forget` and `costs` find it"
+_FOR_FORGET = "the location of the user's file, which `forget` removes"
 
 TABLES: Mapping[str, PersonalTable] = {
     "tasks": PersonalTable(

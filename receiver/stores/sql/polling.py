@@ -1,4 +1,4 @@
-"""The tasks to query at the provider, and when."""
+"""The schedule of queries about tasks at their providers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Polling(Component):
         """
         deadline_at = self.next_deadline_at()
         if deadline_at is None or deadline_at > now:
-            return []  # an idle poller only reads, so it causes no sync of the disk
+            return []  # an idle poller only reads, so it does not sync the disk
         values = {"now": now, "again": ask_again_at, "limit": limit}
         claimed = self._database.write(
             lambda session: session.execute_locked(_OVERDUE, values).fetchall()
@@ -37,7 +37,7 @@ class Polling(Component):
         def work(session: Session) -> None:
             session.lock(
                 LOCK_TASK, (task_id,)
-            )  # so that `_SET_DEADLINE` sees whether it was just forgotten
+            )  # so that `_SET_DEADLINE` sees whether the task was just forgotten
             session.execute(_SET_DEADLINE, (at, task_id))
 
         self._database.write(work)

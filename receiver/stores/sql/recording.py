@@ -97,7 +97,7 @@ class Recording:
     def reopen(
         self, stored: StoredCallback, event: Event, now: int, *, accept: bool = False
     ) -> Outcome:
-        """Record a stored message again, and replace its outcome by the current one.
+        """Record a stored message again, and replace its outcome with the current one.
 
         With `accept`, the message must be a mismatch, and its id becomes the id of the task. Raises
         NotAMismatch, and NotFound if the task was forgotten.
@@ -128,7 +128,7 @@ class Recording:
             raise NotFound(f"no task {task_id}")
         if Status(task["status"]).is_terminal or task["forgotten_at"] is not None:
             return
-        if task["given_up_at"] is not None:  # it was queried once more
+        if task["given_up_at"] is not None:  # it was due for one more query
             self._set(task, "deadline_at", None)
             return
         self._session.execute(
@@ -239,7 +239,7 @@ class Recording:
             self._count_repair(task, event.status)
 
     def _contradict(self, task: Row, at: int) -> None:
-        """Flag the task; make it due for a query unless one stated the status on record."""
+        """Flag the task; make it due for a query unless a query reported the status on record."""
         count(self._session, CONFLICTS, task["provider"])
         self._set(task, "conflict", 1)
         if Trust(task["trust"]) is not Trust.QUERIED:

@@ -88,7 +88,7 @@ def find_or_create(
 def find(session: Session, task_id: str | None) -> Row | None:
     """Return the task with this id, and lock it until the transaction ends; None without one.
 
-    A statement that waits for a lock reads other tables as they were before it waited. Therefore a
+    A statement that waits for a lock reads other tables as they were before it waited. Therefore, a
     separate statement locks the task first, and the next one sees whether it was forgotten.
     """
     session.lock(LOCK_TASK, (task_id,))

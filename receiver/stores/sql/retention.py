@@ -109,7 +109,7 @@ class Retention(Component):
             self._database.note_erasure(session)
             return sum(session.execute(_DELETE, (task,)).rowcount for task in prunable)
 
-        # Row keys are in the order of creation, so the tasks after a recent one are recent, too.
+        # Row keys are in the order of creation, so the tasks after a recent one are also recent.
         has_more = len(found) == limit and found[-1]["is_old"]
         return RepairStep(
             self._database.write(work) if prunable else 0, found[-1]["task"] if has_more else None
@@ -145,7 +145,7 @@ class Retention(Component):
 
 
 def prunable_if(*, dead_too: bool) -> str:
-    """Return the SQL condition that the payloads of a task `t` may be erased."""
+    """Return the SQL condition under which the payloads of a task `t` may be erased."""
     return _PRUNABLE.format(blocking="'pending', 'claimed'" + ("" if dead_too else ", 'dead'"))
 
 

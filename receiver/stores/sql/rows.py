@@ -38,7 +38,7 @@ class StoredCallback:
     problem: str | None = None
 
     def may_be_accepted(self, task: Task) -> bool:
-        """Return whether it still names another provider task than the one on record."""
+        """Return whether the callback still names another provider task than the one on record."""
         known = [task.provider_task_id, task.callback_task_id]
         names_known = any(is_problem_of(self.problem, task_id) for task_id in known if task_id)
         return self.outcome is Outcome.MISMATCH and not names_known

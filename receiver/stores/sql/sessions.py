@@ -10,7 +10,7 @@ from receiver.stores.sql.rows import from_row
 
 MOST_SESSIONS = 1_000  # open at the same time; a further one ends the oldest
 
-SLOTS = 512  # of each kind of attempt, one sender in each
+SLOTS = 512  # for each kind of attempt, with one sender in each
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Detects that another program changed the files of an open database, and rescues the data.
 
 A process writes to the files that it has opened, even after their names were removed or given to
-other files. Commits to such files are lost when the last process that has them open ends. So the
-writer compares the names with its open files before each batch, and again before it reports a
-batch as durable.
+other files. Commits to such files are lost when the last process that has them open ends.
+Therefore, the writer compares the names with its open files before each batch, and again before it
+reports a batch as durable.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FilesChanged(OSError):
 
 
 class LogEmptied(FilesChanged):
-    """Another program emptied the log, so commits that were only there are lost."""
+    """Another program emptied the log, so commits that were only in the log are lost."""
 
 
 class Files(NamedTuple):
@@ -300,7 +300,7 @@ class OpenFiles:
         self._close(self._unused)
 
     def recover(self, *, has_lost_log: bool = False) -> bool:
-        """Close all connections to files that were changed, after rescuing what was committed.
+        """Close all connections to files that were changed, after rescuing committed data.
 
         The caller holds the file lock, and no connection is in a transaction. The log is written
         back to the database file. The remaining names are removed, so that other processes detect
@@ -363,7 +363,7 @@ class OpenFiles:
     def _remove_obsolete_note(self) -> None:
         """Remove the note about earlier files that had the same identities as the open ones.
 
-        A file system reuses the inode of a removed file when no process has it open any more, so
+        A file system reuses the inode of a removed file once no process has it open, so
         no process needs the note then. The caller holds the file lock.
         """
         notes = self._notes()

@@ -69,7 +69,9 @@ class Readers:
 
     def __init__(self, path: Path, files: OpenFiles) -> None:
         self._path, self._files = path, files
-        self._idle: list[Reader] = []  # append and pop are atomic; the last one is the warmest
+        self._idle: list[
+            Reader
+        ] = []  # append and pop are atomic; the last one was used most recently
         self._is_closed = False
         self._watching = threading.Lock()
         self._watcher: Reader | None = None

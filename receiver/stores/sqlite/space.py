@@ -13,8 +13,7 @@ def shrink(files: OpenFiles, pages: int) -> int:
     """Release up to `pages` free pages, write the log back, and return how many pages are left.
 
     Every writer waits meanwhile, so `pages` should be small: 1,000 pages took 20 milliseconds. If a
-    reader uses the log, it is truncated another time.
-    Raises sqlite3.Error, OSError.
+    reader is using the log, it is truncated by a later call. Raises sqlite3.Error, OSError.
     """
     with files.alone(connect) as connection:
         connection.execute("pragma busy_timeout = 50")
@@ -51,7 +50,7 @@ def has_remnants(files: OpenFiles, text: str) -> bool:
     originals: about one of 400 references stays there after its row was erased.
     """
     wanted = text.encode("utf-8", "surrogatepass")
-    if len(wanted) < SHORTEST_REMNANT:  # it may occur in other data
+    if len(wanted) < SHORTEST_REMNANT:  # the text may occur in other data
         return False
     before = b""
     for piece in files.pieces(PIECE):

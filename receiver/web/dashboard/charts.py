@@ -1,4 +1,4 @@
-"""Draws charts as SVG that can be read without colour, by patterns, shapes and texts."""
+"""Draws SVG charts that are readable without colour, with patterns, shapes and texts."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _mark(kind: str, x: float, y: float) -> str:
 def _rect(
     kind: str, x: float, y: float, width: float, height: float, is_hatched: bool = False
 ) -> str:
-    # A pattern that a stylesheet names would have to be in the stylesheet.
+    # A stylesheet can only refer to a pattern that is defined in the stylesheet itself.
     fill = ' fill="url(#hatch)"' if is_hatched else ""
     box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
     return f'<rect class="{escape(kind)}" {box}{fill}/>'

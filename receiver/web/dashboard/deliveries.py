@@ -1,4 +1,4 @@
-"""The lists of deliveries and dead letters, and the redelivery of many at once."""
+"""The lists of deliveries and dead letters, and the form that redelivers many together."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
     @routes.post("/endpoints/<hook>/pause")
     def pause(hook: str) -> Response:
         store.endpoints.pause(_known(context, hook), g.now)
-        return _done(hook, f"{hook} is paused. Its deliveries wait, and use no attempt.")
+        return _done(hook, f"{hook} is paused. Its deliveries wait, and use no attempts.")
 
     @routes.post("/endpoints/<hook>/resume")
     def resume(hook: str) -> Response:

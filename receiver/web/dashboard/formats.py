@@ -28,11 +28,11 @@ class Formats:
         return display.moment(instant, self.zone)
 
     def when(self, instant: int) -> str:
-        """Return such as `21 Nov 2026, 07:30:05`."""
+        """Return a date and time such as `21 Nov 2026, 07:30:05`."""
         return f"{self.moment(instant):%-d %b %Y, %H:%M:%S}"
 
     def precise(self, instant: int) -> str:
-        """Return such as `07:30:05.123`."""
+        """Return a time such as `07:30:05.123`."""
         moment = self.moment(instant)
         return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
 
@@ -54,7 +54,7 @@ class Formats:
 
 
 def ago(instant: int, now: int) -> str:
-    """Return such as `3 min ago` or `in 2 h`, so that a page changes at most once a minute."""
+    """Return a distance such as `3 min ago`, which changes at most once a minute."""
     seconds = (now - instant) / 1000
     if abs(seconds) < MINUTE:
         return "just now" if seconds >= 0 else "in less than 1 min"
@@ -62,7 +62,7 @@ def ago(instant: int, now: int) -> str:
 
 
 def until(instant: int, now: int) -> str:
-    """Return such as `in 2 h`, or `now` if the instant has passed."""
+    """Return a text such as `in 2 h`, or `now` if the instant has passed."""
     return ago(instant, now) if instant > now else "now"
 
 

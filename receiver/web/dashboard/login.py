@@ -62,7 +62,7 @@ def install(
     @routes.post("/login")
     def try_password() -> Response:
         address = request.remote_addr or ""
-        # Every attempt counts, also a correct one: otherwise an attacker over the limit could
+        # Every attempt counts, even a correct one; otherwise, an attacker over the limit could
         # recognise the password.
         wait = limiter.wait(address, time.monotonic())
         if wait is not None:
@@ -75,7 +75,7 @@ def install(
         if not hmac.compare_digest(given, password):
             log.warning("a wrong dashboard password", address=address)
             g.unproven = "dashboard_password"
-            return _login_again("That is not the password.", 401)
+            return _login_again("The password is wrong.", 401)
         next_page = _next_page()
         begin(store, settings)
         return redirect(next_page)

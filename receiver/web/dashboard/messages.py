@@ -17,7 +17,7 @@ from receiver.web.dashboard.page_context import PageContext, row_before
 from receiver.web.dashboard.responses import page
 
 MAX_INDENTED_LEVELS = 20  # real messages have four
-MAX_CHARACTERS = 20_000  # more would only make the page slow
+MAX_CHARACTERS = 20_000  # characters; more would only make the page slow
 QUARANTINE_PAGE_SIZE = 20  # messages; each is shown in full
 REJECTIONS = 50  # requests
 EXPLANATIONS = {

@@ -1,4 +1,4 @@
-"""What the pages share: the record, the hooks, and how they format times and hide secrets."""
+"""Shared by the pages: the record, the hooks, and the formatting of times and hiding of secrets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIME_CHOICES = {"": "Any time", "1h": "Last hour", "24h": "Last 24 hours", "7d":
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
-    """The shared dependencies of the pages. `hide` removes secrets from text of others."""
+    """The shared dependencies of the pages. `hide` removes secrets from text from outside."""
 
     ingest: Ingest
     formats: Formats

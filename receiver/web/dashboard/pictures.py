@@ -12,7 +12,7 @@ from receiver.web.api import ROW
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.stored_files import CACHE_CONTROL, SHOWABLE
 
-MAX_SHOWN = 20_000_000  # bytes; of a larger picture, pages show the thumbnail
+MAX_SHOWN = 20_000_000  # bytes; pages show the thumbnail of a larger picture
 
 
 def install(routes: Blueprint, context: PageContext) -> None:

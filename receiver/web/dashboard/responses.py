@@ -38,15 +38,13 @@ HEADERS = {
 }
 OWN_PATH = re.compile(r"/dashboard/[!-\[\]-~]*")  # no backslash
 UNKNOWN_PAGE = "This page does not exist."
-STALE_FORM = (
-    "Nothing was done, because the form belongs to another session. Try again on this page."
-)
-UNAVAILABLE = "The record cannot be read at the moment. Try again soon."
+STALE_FORM = "Nothing was done, because the form belongs to another session. Retry on this page."
+UNAVAILABLE = "The record cannot be read at the moment. Retry soon."
 log = structlog.get_logger()
 
 
 def is_update() -> bool:
-    """Return whether our script requests the page to see whether it has changed."""
+    """Return whether our script requests the page, to detect changes."""
     return "X-Live" in request.headers
 
 

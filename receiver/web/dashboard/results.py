@@ -1,4 +1,4 @@
-"""The outputs of tasks: the downloaded files, and how long the others can still be downloaded."""
+"""The outputs of tasks: the downloaded files, and the expiry of those not downloaded."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
 
     @routes.post("/tasks/<task_id>/ask")
     def query(task_id: str) -> Response:
-        """Make the task due for a query. The poller makes it, not this process."""
+        """Make the task due for a query, which the poller makes."""
         if not _can_be_queried(store.queries.history(task_id)):
             flash("Nothing was done: only an open task is reconciled, and this one has ended.")
             return back(page_of(task_id))
@@ -135,7 +135,7 @@ def timeline(history: TaskHistory, hide: Callable[[str], str]) -> list[TimelineE
 
 
 def next_steps(history: TaskHistory, reasons: WaitReasons) -> list[TimelineEntry]:
-    """Return what is expected: attempts, ends of leases, and the next query."""
+    """Return expected events: attempts, ends of leases, and the next query."""
     steps = [step for delivery in history.deliveries if (step := _next_step(delivery, reasons))]
     deadline_at = history.task.deadline_at
     if deadline_at is not None:
@@ -144,7 +144,7 @@ def next_steps(history: TaskHistory, reasons: WaitReasons) -> list[TimelineEntry
 
 
 def _joined(message: TimelineEntry, move: TimelineEntry) -> TimelineEntry | None:
-    """Return one line for a move and the message that caused it; None if these are not the two."""
+    """Return one line for a move and the message that caused it; None for any other pair."""
     is_cause = message.kind == "message" and message.detail == Outcome.RECORDED
     if not is_cause or move.kind != "move" or message.at != move.at:
         return None

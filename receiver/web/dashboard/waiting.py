@@ -1,4 +1,4 @@
-"""Explains what a delivery that has not ended waits for."""
+"""Explains why a delivery that has not ended is waiting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from receiver.web.health import is_worker_seen
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a delivery waits for, as a phrase.
+    """The reason why a delivery waits, as a phrase.
 
     `cause` is the phrase without the time, and empty if only the time matters. `at` is when the
     delivery probably continues, if that is known.
@@ -27,7 +27,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class WaitReasons:
-    """What deliveries can wait for: the endpoints, the hooks in the hooks file, and a worker."""
+    """The possible causes of waits: endpoints, hooks in the hooks file, and workers."""
 
     endpoints: Mapping[str, Endpoint]  # those that fail, or are paused or disabled
     hooks: Collection[str]
@@ -40,7 +40,7 @@ class WaitReasons:
         return cls(endpoints, hooks, is_worker_seen(store, now), now)
 
     def wait(self, delivery: Delivery) -> Wait | None:
-        """Return what the delivery waits for; None if it has ended."""
+        """Return the delivery's wait; None if it has ended."""
         if delivery.state is State.CLAIMED:
             cause = f"attempt {delivery.attempts} is running"
             return Wait(cause, cause, delivery.due_at)

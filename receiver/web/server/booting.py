@@ -1,9 +1,9 @@
 """Handles a gunicorn worker that cannot boot: others continue, and it is replaced after a delay.
 
 gunicorn stops completely when a worker cannot boot. That is right at the start, if no worker can
-boot. But later it would end a service that works, for example because the database was unavailable
-while one worker was replaced. So a worker that cannot boot waits. Then it exits with a status after
-which the arbiter starts another one.
+boot. Later, however, it would end a working service, for example because the database was
+unavailable while one worker was replaced. A worker that cannot boot therefore waits, and then exits
+with a status after which the arbiter starts another one.
 """
 
 from __future__ import annotations

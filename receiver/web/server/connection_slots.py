@@ -1,4 +1,4 @@
-"""The connections of one process that wait for their clients, and how long they may wait."""
+"""Limits the number of connections of one process, and how long they wait for their clients."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RequestLimits:
 
 
 class ClosableConnection(Protocol):
-    """What ConnectionSlots requires of a connection."""
+    """The part of a connection that ConnectionSlots uses."""
 
     def expire(self) -> None:
         """Close the connection, because its client took too long."""

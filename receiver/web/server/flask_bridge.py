@@ -1,8 +1,8 @@
 """Serves requests with Flask, on threads that never wait for a client.
 
 A thread produces a part of the response and is free again. The event loop sends the part, and has
-the next one produced only after the client has read it. So a client that does not read occupies no
-thread, and memory for two parts at most.
+the next one produced only after the client has read it. A client that does not read therefore
+occupies no thread, and memory for at most two parts.
 """
 
 from __future__ import annotations
@@ -50,22 +50,24 @@ class FlaskBridge:
         *,
         has_more: bool,
     ) -> None:
-        """Send the application's response. Raises what the application raises.
+        """Send the application's response. Raises the application's exceptions.
 
         An exception as `body` is raised when the application reads the body. With None, the
         application reads the body while it arrives. `has_more` means that not all of the body was
-        received: what the application leaves is discarded, and the connection is closed.
+        received: the part that the application does not read is discarded, and the connection is
+        closed.
         """
         if has_more:
             drain = _BodyDrain(receive, send)
             receive, send = drain.receive, drain.send
         connection = scope["state"]["connection"]
         response = _StreamedResponse(self._app, _environ(scope, receive, body))
-        # One context for all parts, and never two at once, as if the application ran on one thread.
+        # One context for all parts, never used concurrently, as if the application ran on one
+        # thread.
         context, lock = contextvars.copy_context(), Lock()
 
         def run(work: Callable[[], T]) -> T:
-            with lock:  # which is only taken if the request was cancelled during a part
+            with lock:  # which is only held if the request was cancelled during a part
                 return context.run(work)
 
         def on_thread(work: Callable[[], T]) -> Awaitable[T]:
@@ -101,7 +103,7 @@ class _StreamedResponse:
     def __init__(self, app: WSGIApp, environ: Environ) -> None:
         self._app, self._environ = app, environ
         self._pieces: list[bytes] = []
-        self._source: Any = None  # what the application returned
+        self._source: Any = None  # the application's return value
         self._iterator: Iterator[bytes] = iter(())
         self.status = 0  # until the application calls `start_response`
         self.headers: list[tuple[bytes, bytes]] = []
@@ -137,7 +139,7 @@ class _StreamedResponse:
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], None]:
-        del exc_info  # nothing has been sent yet: the application may still change its mind
+        del exc_info  # nothing has been sent yet, so the application may still replace it
         self.status = int(status.split(" ", 1)[0])
         self.headers = [
             (name.strip().lower().encode("latin-1"), value.strip().encode("latin-1"))

@@ -1,4 +1,4 @@
-"""The HTTP protocol of uvicorn with timeouts, so that a slow client holds a connection briefly."""
+"""uvicorn's HTTP protocol with timeouts, so slow clients do not occupy connections for long."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _BufferedTransport:
         self._transport.close()
 
     def flush(self) -> None:
-        """Send what has been collected."""
+        """Send the collected data."""
         pieces, self._pieces, self._size = self._pieces, [], 0
         if pieces and not self._transport.is_closing():  # a closed uvloop transport raises
             self._transport.write(b"".join(pieces))
@@ -125,9 +125,8 @@ class HttpConnection(StrictHttpProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse requests until one has to wait for the response to the one before it.
 
-        The rest is parsed after that response: 64 kB can hold 3,600 requests, which would take
-        40 ms and 8 MB. What need not wait is parsed in several turns of the event loop if it is
-        long.
+        The rest is parsed after that response: 64 kB can hold 3,600 requests, which would take 40
+        ms and 8 MB. Long data that need not wait is parsed in several turns of the event loop.
         """
         data, self.flow.unparsed = self.flow.unparsed + data, b""
         for start in range(0, len(data), PARSED_AT_ONCE):
@@ -236,7 +235,7 @@ class HttpConnection(StrictHttpProtocol):
         elif self._refusal:
             self._send_refusal()
         else:
-            if not self.flow.write_paused:  # or else the client still has its time to read
+            if not self.flow.write_paused:  # otherwise, the client still has time to read
                 self._slots.wait(self, limits.REQUEST_TIMEOUT)
             if self._stage is not Stage.START:
                 self._unset_keepalive_if_required()  # the next request has begun

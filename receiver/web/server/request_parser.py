@@ -44,7 +44,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._limits = request_limits
         self._stage = Stage.START
-        self._first_byte = b""  # of what was received since then
+        self._first_byte = b""  # of the data received since then
         self._ignores_input = False  # further data is discarded
         self._error_status: HTTPStatus | None = None
         # Bytes of the current request.
@@ -125,7 +125,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
             return  # see `_without_upgrade`
         super().on_headers_complete()
         self._stage = Stage.BODY
-        if not self.timeout_keep_alive:  # the connection is closed: the response has to say so
+        if (
+            not self.timeout_keep_alive
+        ):  # the response has to announce that the connection is closed
             self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
@@ -160,7 +162,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         return b"\r\n".join([line, *headers, b"", b""]) + rest
 
     def _check_header(self, name: bytes, value: bytes) -> None:
-        """Raise ValueError for an ambiguous header, or one that asks for an unsupported feature."""
+        """Raise ValueError for an ambiguous header, or one that requires an unsupported feature."""
         if name == b"expect":
             if value.lower() != b"100-continue":
                 raise self._error(HTTPStatus.EXPECTATION_FAILED)

@@ -1,4 +1,4 @@
-"""The buttons: what each changes on record, and what the page reports."""
+"""The buttons: the changes of each in the record, and the report on the page."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_login_redirects_only_to_pages_of_the_dashboard(stranger: FlaskClient, w
 def test_a_wrong_password_is_reported_and_refused(stranger: FlaskClient, wrong: str) -> None:
     answer = log_in(stranger, wrong.encode("utf-8", "replace").decode())
     assert answer.status_code == 401
-    assert "That is not the password." in answer.text
+    assert "The password is wrong." in answer.text
     assert stranger.get("/dashboard/").status_code == 302
 
 
@@ -106,7 +106,9 @@ def test_too_many_wrong_passwords_have_to_wait(site: Flask) -> None:
     client = site.test_client()
     statuses = [log_in(client, f"guess {number}").status_code for number in range(BURST + 1)]
     assert statuses == [401] * BURST + [429]
-    guessed = log_in(client, PASSWORD)  # the right one too: otherwise the response would reveal it
+    guessed = log_in(
+        client, PASSWORD
+    )  # the right one as well, because a response must not reveal it
     assert guessed.status_code == 429
     assert int(guessed.headers["Retry-After"]) > 0
     assert "Wait" in guessed.text

@@ -68,9 +68,9 @@ class Checker(HTMLParser):
         self.links += [found[name] or "" for name in ("href", "src", "action") if name in found]
         self.faults += [name for name in found if name.startswith("on") or name == "style"]
         if tag == "style" or (tag == "script" and "src" not in found):
-            self.faults.append(f"<{tag}> stands in the page")
+            self.faults.append(f"<{tag}> is in the page")
         if tag == "img" and "alt" not in found:
-            self.faults.append("a picture without words")
+            self.faults.append("a picture without a text alternative")
         if found.get("id"):
             self.ids.append(found["id"] or "")
         if tag == "label" and found.get("for"):
@@ -422,7 +422,7 @@ def test_an_unavailable_record_is_explained(browser: FlaskClient, tmp_path: Path
 def test_an_unchanged_page_is_not_sent_again(
     browser: FlaskClient, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = now_ms() - 90_000  # half a minute before its age changes on the page
+    at = now_ms() - 90_000  # half a minute before the displayed age changes
     store.inbox.create_task(Task("t", "kling", Status.CREATED, at, at))
     first = browser.get("/dashboard/tasks/t", headers={"X-Live": "1"})
     assert "<nav" not in first.text  # only the live parts

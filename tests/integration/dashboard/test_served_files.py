@@ -1,4 +1,4 @@
-"""Result files are shown only if a browser runs nothing in them; others are attachments."""
+"""Result files are shown only if browsers run no scripts in them; others are attachments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from receiver.deliveries import Attempt, File, State
 from receiver.stores.sqlite import SqliteStore
 from tests.support.rich_record import MINUTE, tell
 
-BODY = b"<script>alert(1)</script>"  # whatever the file says about itself
+BODY = b"<script>alert(1)</script>"  # whatever type the file claims to have
 
 
 def served(store: SqliteStore, tmp_path: Path, content_type: str, name: str) -> str:

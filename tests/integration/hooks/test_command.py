@@ -1,4 +1,4 @@
-"""The command hook with real processes: their input, their end, and what they leave behind."""
+"""The command hook with real processes: their input, their end, and their remains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from receiver.hooks.command import MAX_OUTPUT, Command
 from tests.support.hook_servers import notice
 from tests.support.patience import PATIENCE, wait_until
 
-FOR_EVER = min(10 * PATIENCE, 3600)  # seconds: a test that waits as long has failed before
+FOR_EVER = min(10 * PATIENCE, 3600)  # seconds; a failing test fails earlier than this
 
 
 def command(script: str, *arguments: str, **more: Any) -> Command:
@@ -114,7 +114,7 @@ def test_a_missing_folder_is_named() -> None:
 def test_a_command_that_does_not_end_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time is up once the command has started a child and reported it."""
+    """The time limit is reached once the command has started a child and reported it."""
     script = (
         "import os, pathlib, signal, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
@@ -133,7 +133,7 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(
 
 
 def test_a_child_left_running_does_not_delay_the_attempt(tmp_path: Path) -> None:
-    """The command ends at once, but its child keeps the output open."""
+    """The command ends immediately, but its child keeps the output open."""
     script = (
         "import pathlib, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"

@@ -60,7 +60,7 @@ def test_a_picture_is_downloaded_and_described(site: Site, tmp_path: Path) -> No
     assert Path(file.url).read_bytes() == content
     assert (file.media_index, file.size) == ("0", len(content))
     assert file.sha256 == hashlib.sha256(content).hexdigest()
-    assert file.content_type == "image/png"  # not what the header says
+    assert file.content_type == "image/png"  # not the type in the header
     assert file.thumbnail is not None
     with Image.open(io.BytesIO(file.thumbnail)) as small:
         assert (small.format, small.size) == ("JPEG", (320, 240))
@@ -193,7 +193,7 @@ SIZE = len(picture())
         (203, None),
         (206, f"bytes 0-{SIZE - 1}/{SIZE}"),
         (206, f"Bytes  0-{SIZE - 1}/{SIZE} "),
-        # It does not say that the file is complete, but the picture shows it.
+        # The header does not say that the file is complete, but the picture shows it.
         (206, None),
         (206, ""),
         (206, f"bytes 0-{SIZE - 1}/*"),
@@ -221,7 +221,7 @@ CLIP = b"\0\0\0\x20ftypisom\0\0\2\0" + b"x" * 1000
         (f"bytes 0-{len(CLIP) - 1}/{2 * len(CLIP)}", False),  # the first half
         (f"bytes {len(CLIP)}-{2 * len(CLIP) - 1}/{2 * len(CLIP)}", False),  # the second half
         (f"bytes 0-{len(CLIP) - 1}/*", False),  # unknown
-        (f"bytes 0-{len(CLIP) + 9}/{len(CLIP) + 10}", False),  # it says more than it contains
+        (f"bytes 0-{len(CLIP) + 9}/{len(CLIP) + 10}", False),  # it announces more than it contains
         (None, False),
     ],
 )
@@ -350,7 +350,7 @@ def test_the_failures_of_several_outputs_are_combined(
 def test_a_slow_output_leaves_time_for_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each output would take all the time it gets, according to a scripted clock."""
+    """Each output would use all of its time, according to a scripted clock."""
     shares: list[float] = []
 
     def stream(url: str, *, deadline: float, **_: object) -> Any:

@@ -214,7 +214,7 @@ def test_a_redirect_from_an_allowed_host_to_another_internal_one_is_refused(site
 
 
 def test_a_redirect_cannot_imitate_the_allowed_host(site: Site) -> None:
-    """`http://a\\@b/` is host b to some parsers, and host a to the one that connects."""
+    """In `http://a\\@b/`, some parsers see host b, but the parser that connects sees host a."""
     target = site.url.replace("127.0.0.1", "127.0.0.2") + "\\@127.0.0.1/b"
     site.pages["/a"] = Page(b"", 302, {"Location": target})
     with pytest.raises(PermanentFailure):

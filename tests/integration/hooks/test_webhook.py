@@ -133,7 +133,7 @@ def test_a_private_address_has_to_be_allowed(site: Site) -> None:
         ({"secrets": ["whsec_"]}, "secrets: is empty"),
         ({"secrets": ["!!!"]}, "secrets: is not whsec_"),
         ({"secrets": ["whsec_AA"]}, "secrets: is too short: it has 1 bytes after decoding"),
-        ({"secrets": [SECRET, "whsec_c2hvcnQ="]}, "python3 -c"),
+        ({"secrets": [SECRET, "whsec_c2hvcnQ="]}, "receiver hooks secret"),
         ({"url": "ftp://a"}, "url: is not a URL"),
         ({"sekret": "x"}, "sekret: is not an option"),
     ],

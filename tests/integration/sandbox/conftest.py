@@ -34,7 +34,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def moves(monkeypatch: pytest.MonkeyPatch) -> Moves:
-    """Hold back what a sandbox schedules until the test releases it."""
+    """Delay the scheduled jobs of a sandbox until the test releases them."""
     made = Moves()
     original = Scheduler.after
 

@@ -61,7 +61,7 @@ def test_a_command_without_new_output_is_killed_at_the_limit(tmp_path: Path) -> 
     looks = 0
 
     def clock() -> float:
-        """Let an hour pass with each check, once the output of the command was read."""
+        """Let an hour pass with each check, once the output of the command has been read."""
         nonlocal looks
         looks += file.exists() and file.read_text() != ""
         return LIMIT * max(0, looks - 4)

@@ -24,28 +24,29 @@ def signed(headers: dict[str, str] | None = None, **claims: int) -> str:
 
 
 # KwaiVGI/ComfyUI-KLingAI-API (Kuaishou's own), py/api/client.py and prediction.py at 1f72abe: no
-# iat, a content type on GET too, and the try-on's path ends in a slash to which it adds another.
-# It follows no redirect, takes any status but 200 for an error, and wants `data` in every answer.
+# iat, a content type even for GET, and a try-on path that ends in two slashes. It follows no
+# redirect, treats any status except 200 as an error, and requires `data` in every response.
 def kuaishous_own() -> dict[str, str]:
     now = int(time.time())
     token = signed({"alg": "HS256", "typ": "JWT"}, exp=now + 1800, nbf=now - 5)
     return {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
 
 
-# zhaochen1116/Closetly, backend-api/utils/kling_client.py at b71e821: an iat, nbf of this very
-# second, an hour to live, a new token for each request, and nothing but the two pictures.
+# zhaochen1116/Closetly, backend-api/utils/kling_client.py at b71e821: an iat, an nbf of the current
+# second, a lifetime of an hour, a new token for each request, and no fields except the two
+# pictures.
 def closetly() -> dict[str, str]:
     now = int(time.time())
     return {"Authorization": f"Bearer {signed(iat=now, nbf=now, exp=now + 3600)}"}
 
 
-# tryonlabs/opentryon, tryon/api/kling_ai.py at ee7ea66: the model in a field `model`, its callback
-# in `webhook_url`; Kling reads neither, and takes the request.
+# tryonlabs/opentryon, tryon/api/kling_ai.py at ee7ea66: the model in a field `model`, the callback
+# URL in `webhook_url`; Kling ignores both and accepts the request.
 def opentryon() -> dict[str, str]:
     return kuaishous_own()
 
 
-# Since June 2026 an account may have a static key, which a client sends as it is.
+# Since June 2026, an account may have a static key, which a client sends unchanged.
 def with_a_static_key() -> dict[str, str]:
     return {"Authorization": f"Bearer {API_KEY}"}
 

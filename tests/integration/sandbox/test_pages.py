@@ -1,4 +1,4 @@
-"""The inboxes and pages show what arrived, without running any of it."""
+"""The inboxes and pages show received messages, and run no scripts in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each scenario over HTTP: what a receiver, a client and a browser see."""
+"""Each scenario over HTTP, as seen by a receiver, a client and a browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PACE = 0.15  # seconds
 
 @dataclass
 class Heard:
-    """One request, as far as it was received."""
+    """The part of a request that was received."""
 
     path: str
     headers: dict[str, str]
@@ -63,7 +63,7 @@ class Receiver:
     url: str
     heard: list[Heard] = field(default_factory=list)
     together: int = 0
-    waits_for: int = 1  # responds only when so many requests are waiting
+    waits_for: int = 1  # responds only when this many requests are waiting
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -196,7 +196,7 @@ def test_an_impatient_provider_disconnects_and_retries(
     assert sorted(receiver.statuses) == sorted(MOVES * 2)
     assert all(one.is_whole for one in receiver.heard)
     entries = sandbox.ledger.entries(task_id)
-    # The receiver accepted it and responded with 200; the provider never saw that.
+    # The receiver accepted it and responded with 200, but the provider never saw the response.
     assert [entry.acknowledged for entry in entries] == [False, True] * 3
 
 
@@ -518,7 +518,7 @@ def test_a_lost_response_hides_a_running_task(sandbox: Sandbox, kling: Kling) ->
     assert kling.ended("ORDER-1")["task_status"] == "succeed"
 
 
-# -- who can play what
+# -- the scenarios of each provider
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`sandbox trigger`: any scenario at any receiver, told line by line, and how mistakes are told."""
+"""`sandbox trigger`: any scenario at any receiver, its report, and its error messages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def decompressed(body: bytes) -> bytes:
-    """The body, if it is compressed with or without the header of gzip or zlib."""
+    """The body, decompressed with or without the header of gzip or zlib."""
     for window in (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS):
         with suppress(zlib.error):
             return zlib.decompress(body, window)
@@ -99,7 +99,7 @@ def test_each_callback_is_printed_with_its_response(heard: list[tuple[str, bytes
     assert '{"outcome": "recorded"}' in lines[0]
     assert lines[3] == "trigger: 3 sent, 3 acknowledged"
     bodies = [json.loads(body) for _, body in heard]
-    # our id of the task, as the path says it
+    # our id of the task, from the path
     assert {body["task_info"]["external_task_id"] for body in bodies} == {"task-7"}
 
 

@@ -1,4 +1,4 @@
-"""`POST /api/tasks`: one task per idempotency key in every case, and no body that breaks it."""
+"""`POST /api/tasks`: one task per idempotency key in every case, and no body causes a 500."""
 
 from __future__ import annotations
 
@@ -532,7 +532,7 @@ def test_a_copy_waits_for_a_limited_time(apps: Apps, server: Scripted, store: St
 
 
 def claimed(store: Store, hold: int = 0) -> str:
-    """Take the key as a process that died; return the id of the task it was going to create."""
+    """Claim the key like a process that died; return the id of the task that it was to create."""
     digest = sha256(raw(WANTED)).digest()
     held = store.idempotency.claim("k", digest, "task-of-k", now_ms(), now_ms() + hold)
     assert held is not None
@@ -582,7 +582,7 @@ def test_after_a_crash_following_the_response_the_task_is_returned(
 def test_a_process_that_lost_its_hold_sends_nothing(
     apps: Apps, server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first process stalls for longer than its hold; a second one takes over."""
+    """The first process stalls for longer than its claim; a second one takes over."""
     server.will(server.task())
     original, calls = TaskCreator.record_task, count()
     is_stalled, goes_on = threading.Event(), threading.Event()

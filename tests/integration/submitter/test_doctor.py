@@ -1,4 +1,4 @@
-"""`submitter doctor`: which keys are set, and whether the providers accept them."""
+"""`submitter doctor` checks which keys are set, and whether the providers accept them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_wrong_keys_are_reported(environment: dict[str, str], name: str, check: 
     assert result.exit_code == 1
     verdict, said = found(wrong)[check]
     assert verdict == "failed"
-    assert name in said  # what the user should check
+    assert name in said  # the advice to the user
 
 
 def test_accounts_are_found_by_their_keys(environment: dict[str, str]) -> None:

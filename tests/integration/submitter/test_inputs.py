@@ -231,7 +231,7 @@ def test_a_record_that_cannot_store_them_does_not_stop_the_submission(
 def test_the_inputs_of_a_refused_task_are_stored_too(
     keeping: TaskCreator, store: Store, server: Scripted
 ) -> None:
-    """They show what was wrong."""
+    """The inputs show the cause of the failure."""
     server.will(server.payload("error-1201.json", 400))
     inputs = prepare_inputs(keeping.adapter, "person.jpg", "shirt.png")
     task = keeping.record_task(inputs)

@@ -175,7 +175,7 @@ def test_a_mismatch_is_resolved_by_one_query(scene: Scene) -> None:
     assert ingest.accept(late) is Outcome.MISMATCH
     assert (
         scene.store.polling.next_deadline_at() is None
-    )  # the provider reported the end: nothing to query
+    )  # the provider reported the end, so there is nothing to query
 
 
 def test_a_task_that_was_given_up_is_queried_again_on_request(

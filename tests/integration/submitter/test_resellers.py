@@ -1,4 +1,4 @@
-"""What is specific to Modellix and Appy Pie: their protocols and settings."""
+"""The protocols and settings that are specific to Modellix and Appy Pie."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.support.scripted_provider import PAYLOADS, TOKEN, Scripted
 
 ORDER = TryOn("https://x.example/human.jpg", "aGVsbG8=", external_task_id="our-own-id")
 QUICK = Patience(delays=(0.01,), total=5, clock=lambda: 0.0)
-SHORT_PATH = "/api/v1/kling/{model}/async"  # as newer pages of the vendor spell it
+SHORT_PATH = "/api/v1/kling/{model}/async"  # the spelling in newer pages of the vendor
 
 
 def payload(name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The web process with a bug that reveals everything it knows; a test starts it."""
+"""The web process with a bug that logs all of its data; a test starts it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`receiver serve` for other commands, which are given by name in a JSON object.
 
-`python -m tests.support.apps.supervised '{"worker": ["sleep", "9"]}' 0` restarts them at once.
+`python -m tests.support.apps.supervised '{"worker": ["sleep", "9"]}' 0` restarts them immediately.
 """
 
 from __future__ import annotations

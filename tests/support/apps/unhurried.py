@@ -1,4 +1,4 @@
-"""The web process of `wsgi.py` without time limits, for tests of other things.
+"""The web process of `wsgi.py` without time limits, for tests that do not concern them.
 
 Served by `gunicorn tests.support.apps.unhurried:app`. On a very busy machine, a commit or a client
 may take longer than the product's limits allow; here, no request is refused because of that.

@@ -25,7 +25,7 @@ connect = writer.connect
 
 
 def careless(path: Path, *, read_only: bool) -> SqliteSession:
-    """Return the writer's connection, with `synchronous` as TEST_SYNCHRONOUS says."""
+    """Return the writer's connection, with `synchronous` set to TEST_SYNCHRONOUS."""
     connection = connect(path, read_only=read_only)
     connection.execute(f"pragma synchronous = {os.environ['TEST_SYNCHRONOUS']}")
     return connection
@@ -58,7 +58,7 @@ async def take(
 
 
 def note(task: str) -> None:
-    """Record what a power cut would leave at this moment."""
+    """Record the data that a power cut at this moment would leave."""
     disk.after_a_power_cut(database.with_name("cuts") / task)
 
 

@@ -169,7 +169,7 @@ class Right:
 
 
 class AcknowledgeBeforeCommit(Right):
-    """Responds at once and records a little later, so a crash in between loses the callback."""
+    """Responds immediately and records later, so a crash in between loses the callback."""
 
     def accept(self, task: str, status: str) -> None:
         def later() -> None:
@@ -180,7 +180,7 @@ class AcknowledgeBeforeCommit(Right):
 
 
 class CheckThenInsert(Right):
-    """Checks whether the transition exists, then inserts it, so two requests can do so at once."""
+    """Checks for the transition, then inserts it, so two requests can do so concurrently."""
 
     schema = SCHEMA.replace(", unique (task, status)", "")
 
@@ -209,7 +209,7 @@ class CrashAfterEffectBeforeAck(Right):
 
 
 class NoIdempotencyRecord(Right):
-    """Remembers what it has seen only in memory, so a restart forgets it."""
+    """Remembers earlier callbacks only in memory, so a restart forgets them."""
 
     schema = SCHEMA.replace(", unique (task, status)", "")
 

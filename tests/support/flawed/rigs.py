@@ -33,7 +33,7 @@ SIGNING_SECRET = "whsec_" + base64.b64encode(receivers.SIGNING_KEY).decode()
 
 
 class Told:
-    """The server that the hook calls. It may do something before it responds."""
+    """The server that the hook calls. It may run a function before it responds."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []  # event id, body
@@ -127,7 +127,7 @@ def post(
 
 
 def signed(body: bytes, age: int = 0) -> dict[str, str]:
-    """Return the provider's signature of this body, made so many seconds ago."""
+    """Return the provider's signature of this body, made this many seconds ago."""
     message_id, at = str(uuid.uuid4()), str(int(time.time()) - age)
     return {
         "webhook-id": message_id,
@@ -264,7 +264,7 @@ class OurRig:
 
     @contextmanager
     def paused(self, after: str) -> Iterator[None]:  # noqa: ARG002
-        """Do nothing: it has no race condition to show."""
+        """Do nothing, because this receiver has no race condition to show."""
         yield
 
     def paused_requests(self) -> int:

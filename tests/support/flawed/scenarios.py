@@ -1,6 +1,6 @@
 """Nine scenarios, one for each bug that a webhook receiver must not have.
 
-Each uses a receiver from outside, and raises Caught with what it has found.
+Each uses a receiver from outside, and raises Caught with its finding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 
 class Caught(Exception):
-    """The receiver has the bug; the message says what was found."""
+    """The receiver has the bug; the message describes the finding."""
 
 
 def acknowledge_before_commit(rig: Rig) -> None:
@@ -31,7 +31,7 @@ def acknowledge_before_commit(rig: Rig) -> None:
         rig.kill()
     rig.start()
     if answer == 200 and rig.moves(task) != ["succeed"]:
-        raise Caught(f"answered {answer}, and after a kill on record is {rig.moves(task)}")
+        raise Caught(f"answered {answer}, but after a kill the record has {rig.moves(task)}")
 
 
 def check_then_insert(rig: Rig) -> None:
@@ -64,7 +64,7 @@ def crash_after_effect_before_ack(rig: Rig) -> None:
     _wait(rig, lambda: len(rig.told.of(task)) > 1)
     _wait(rig, rig.is_idle)
     if len(set(rig.told.of(task))) != 1:
-        raise Caught(f"told under {len(set(rig.told.of(task)))} identities: {rig.told.of(task)}")
+        raise Caught(f"called with {len(set(rig.told.of(task)))} identities: {rig.told.of(task)}")
 
 
 def no_idempotency_record(rig: Rig) -> None:
@@ -79,7 +79,7 @@ def no_idempotency_record(rig: Rig) -> None:
     post(rig.url(task), _body(task, "succeed"))
     _wait(rig, rig.is_idle)
     if len(rig.told.of(task)) != told or rig.moves(task) != ["succeed"]:
-        raise Caught(f"a copy after a restart: told {rig.told.of(task)}, moves {rig.moves(task)}")
+        raise Caught(f"a copy after a restart: calls {rig.told.of(task)}, moves {rig.moves(task)}")
 
 
 def order_assuming(rig: Rig) -> None:
@@ -90,7 +90,7 @@ def order_assuming(rig: Rig) -> None:
             post(rig.url(task), _body(task, status))
         found = rig.status(task)
     if found != "succeed":
-        raise Caught(f"after its end it is {found} again")
+        raise Caught(f"after its end, it is {found} again")
 
 
 def sensitive_logging(rig: Rig) -> None:
@@ -107,7 +107,7 @@ def sensitive_logging(rig: Rig) -> None:
     _wait(rig, rig.is_idle)
     found = [secret for secret in secrets if secret in rig.log()]
     if found:
-        raise Caught(f"{len(found)} of 3 secrets stand in its log")
+        raise Caught(f"its log contains {len(found)} of 3 secrets")
 
 
 def side_effect_before_deduplication(rig: Rig) -> None:
@@ -118,7 +118,7 @@ def side_effect_before_deduplication(rig: Rig) -> None:
     _wait(rig, lambda: bool(rig.told.of(task)))
     _wait(rig, rig.is_idle)
     if len(rig.told.of(task)) != 1:
-        raise Caught(f"three copies were told {len(rig.told.of(task))} times")
+        raise Caught(f"three copies called the hook {len(rig.told.of(task))} times")
 
 
 def signature_after_parse(rig: Rig) -> None:
@@ -130,7 +130,7 @@ def signature_after_parse(rig: Rig) -> None:
     if (changed, garbage) != (401, 401) or rig.moves(task):
         raise Caught(f"changed bytes got {changed}, unsigned garbage {garbage}")
     if post(url, body, signed(body)) != 200:
-        raise Caught("what the provider signed was refused")
+        raise Caught("a body that the provider signed was refused")
 
 
 def stale_signature_accepted(rig: Rig) -> None:
@@ -139,7 +139,7 @@ def stale_signature_accepted(rig: Rig) -> None:
     body = _body(task, "succeed")
     answer = post(f"{rig.base}/callbacks/kling", body, signed(body, age=3600))
     if answer != 401 or rig.moves(task):
-        raise Caught(f"a signature of an hour ago got {answer}")
+        raise Caught(f"a signature that is an hour old got {answer}")
 
 
 SCENARIOS: dict[str, Callable[[Rig], None]] = {
@@ -180,4 +180,4 @@ def _wait(rig: Rig, condition: Callable[[], object]) -> None:
     try:
         wait_until(condition, rig.log)
     except AssertionError as error:  # with the end of the receiver's log
-        raise Caught(f"what had to happen did not happen: {error}") from None
+        raise Caught(f"an expected event did not happen: {error}") from None

@@ -1,7 +1,7 @@
 """Samples of a provider's messages, with which the contract suites test its adapters.
 
-Each provider has a module in this folder, whose `SAMPLES` is one of these. The suites ask the
-adapters for everything else.
+Each provider has a module in this folder, whose `SAMPLES` is one of these. The suites read
+everything else from the adapters.
 """
 
 from __future__ import annotations

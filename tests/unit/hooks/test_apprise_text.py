@@ -48,8 +48,8 @@ SERVICES = {
     "line": "line://tok=/U1",
     "mastodon": f"mastodons://{TOKEN}@host.example/",
 }
-# What a service would interpret, in all fields that outsiders choose: reference, reason and kind of
-# output.
+# Texts that a service would interpret, in all fields that outsiders choose: reference, reason, kind
+# of output.
 HOSTILE = [
     "@everyone",
     "x@here",
@@ -79,7 +79,7 @@ RENDERING_MARKDOWN += ["teams", "revolt", "ryver", "nextcloud talk", "kook", "te
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Everything that was sent, captured instead of being sent to real services."""
+    """All requests, captured instead of being sent to real services."""
     found: list[Any] = []
 
     def answer(*_: Any, **given: Any) -> requests.Response:

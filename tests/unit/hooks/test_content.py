@@ -1,4 +1,4 @@
-"""How downloaded bytes are classified."""
+"""The classification of downloaded bytes."""
 
 from __future__ import annotations
 

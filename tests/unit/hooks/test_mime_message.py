@@ -1,4 +1,4 @@
-"""The content of an e-mail message, and what cannot be injected into it."""
+"""The content of an e-mail message, into which nothing can be injected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How hooks are built from the entries of the hooks file."""
+"""Hooks are built from the entries of the hooks file."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_login_to_this_machine_may_be_unencrypted() -> None:
         ({"path": "{task}//x"}, "path: is not a path below"),
         ({"path": "a/./{task}"}, "path: is not a path below"),
         ({"path": "a\\{task}"}, "path: is not a path below"),
-        ({"path": "{index}.{extension}"}, "path: has no {task}"),
+        ({"path": "{index}.{extension}"}, "path: lacks {task}"),
         ({"path": "{task}/{name}"}, "path: use {provider}, {account}, {task}"),
         ({"path": "{task!r}"}, "path: use {provider}"),
         ({"max_bytes": 0}, "max_bytes: use 1 or more"),

@@ -1,4 +1,4 @@
-"""The facts of a message, as people read them."""
+"""The facts of a message in the form that people read."""
 
 from __future__ import annotations
 

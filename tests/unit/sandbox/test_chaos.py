@@ -1,4 +1,4 @@
-"""What `--chaos` means, and how mistakes in it are reported."""
+"""The meaning of `--chaos`, and the errors for mistakes in it."""
 
 from __future__ import annotations
 

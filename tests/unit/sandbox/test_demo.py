@@ -1,4 +1,4 @@
-"""The demo accepts the output of the receiver's commands only as far as it is valid."""
+"""The demo rejects invalid output of the receiver's commands."""
 
 from __future__ import annotations
 

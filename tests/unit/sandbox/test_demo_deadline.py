@@ -1,4 +1,4 @@
-"""The demo's deadline restarts with every progress, and its error names what is missing."""
+"""The demo's deadline restarts whenever there is progress; its error names the missing step."""
 
 from __future__ import annotations
 

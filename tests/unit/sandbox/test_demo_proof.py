@@ -141,7 +141,7 @@ def test_a_complete_demo_passes(world: World) -> None:
     ("take_away", "problem"),
     [
         (wrong_status, "statuses: expected"),
-        (unacknowledged, "callbacks of DEMO-2: failed was not acknowledged"),
+        (unacknowledged, "callbacks of DEMO-2: not acknowledged: failed"),
         (without_callbacks, "callbacks of DEMO-3: its provider has none"),
         (dead_delivery, "delivery 1 to the hook 'mail' is dead"),
         (no_picture, "pictures: expected 1"),
@@ -177,12 +177,12 @@ def test_each_missing_fact_is_named_with_the_process_that_records_it(
         " (the worker makes it)"
     )
     assert others == [
-        "DEMO-2: its status is processing (callbacks to the web process report the next one)",
+        "DEMO-2: its status is processing (waiting for callbacks to the web process)",
         "DEMO-3: not created yet (`submitter submit` creates it)",
     ]
     third = replace(world.record.tasks[2], status="submitted")
     (line,) = checks.missing(ReceiverCommands((third,)), {"DEMO-3": EXPECTED["DEMO-3"]})
-    assert line == "DEMO-3: its status is submitted (queries by the poller report the next one)"
+    assert line == "DEMO-3: its status is submitted (waiting for queries by the poller)"
 
 
 def test_received_messages_are_saved_as_files(world: World, tmp_path: Path) -> None:

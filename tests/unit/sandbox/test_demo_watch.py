@@ -1,4 +1,4 @@
-"""The demo shows when events happened, not when it read them, and stops when nothing happens."""
+"""The demo shows the times of events, not of reading them, and stops if nothing happens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def event(after_ms: int, reference: str, outcome: str, hook: str | None = None) 
     )
 
 
-# Everything that a complete demo records.
+# All events of a complete demo.
 EVENTS = [
     event(0, "DEMO-1", "created"),
     event(838, "DEMO-1", "processing"),
@@ -74,7 +74,7 @@ class World:
         self.is_record_ahead = False
 
     def look(self) -> list[Event]:
-        """Return what `Activity.read` returns, after one more event."""
+        """Return the result of `Activity.read` after one more event."""
         self.now += self.seconds_a_look
         if self.left:
             self.happened.append(self.left.pop(0))

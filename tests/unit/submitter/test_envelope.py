@@ -1,4 +1,4 @@
-"""How each response in Kling's envelope is interpreted."""
+"""The interpretation of each response in Kling's envelope."""
 
 import json
 import re

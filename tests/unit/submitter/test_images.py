@@ -1,4 +1,4 @@
-"""Which pictures are accepted; their content is checked before anything is sent."""
+"""The accepted pictures; their content is checked before anything is sent."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""How long a call is repeated while the provider asks us to retry later."""
+"""How long a call is repeated while the provider rejects it temporarily."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""When a provider is queried, as a table; all times are in seconds."""
+"""The schedule of queries, as a table; all times are in seconds."""
 
 from __future__ import annotations
 

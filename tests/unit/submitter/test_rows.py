@@ -1,4 +1,4 @@
-"""How the rows of a batch file are read."""
+"""Reading the rows of a batch file."""
 
 from __future__ import annotations
 

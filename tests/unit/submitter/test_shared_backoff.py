@@ -1,4 +1,4 @@
-"""The creates of one account while its provider asks for retries later."""
+"""The create requests of one account while its provider rejects them temporarily."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Provider, credentials and size decide whether a callback is accepted, and nothing else."""
+"""Only provider, credentials and size decide whether a callback is accepted."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return found
 
 
-# -- which part handles a request
+# -- the part that handles a request
 
 
 def test_a_callback_is_handled_without_a_thread(submitted: list[object]) -> None:
@@ -351,7 +351,7 @@ def test_a_client_that_disconnects_later_does_not_affect_the_application() -> No
 
 
 def test_a_long_body_is_read_while_it_arrives() -> None:
-    """It may have 30 MB, which must not be collected for a client without the API's token."""
+    """The body may have 30 MB, which must not be collected for a client without the API's token."""
     first, second = threading.Event(), threading.Event()
     read: list[bytes] = []
 
@@ -412,7 +412,7 @@ def test_a_long_callback_is_passed_to_flask_before_its_body_has_arrived() -> Non
 
 
 def test_a_refusal_is_sent_first_and_the_rest_of_the_body_read_for_a_moment() -> None:
-    """Closing the connection while the client sends could destroy the response on its way."""
+    """Closing the connection while the client sends could destroy the response in transit."""
 
     async def scenario() -> None:
         exchange = Exchange().of_length(LONG)
@@ -693,7 +693,7 @@ def test_a_failing_application_is_closed_and_its_error_raised(fails_at: str) -> 
     assert bool(closed) is (fails_at.endswith("piece"))
 
 
-# -- what the application receives
+# -- the requests that the application receives
 
 HEADERS: dict[str, list[tuple[bytes, bytes]]] = {
     "as Kling sends it": [

@@ -64,7 +64,7 @@ class Application:
     reads: bool = True
     is_long: bool = False  # whether a long body is expected, which an authenticated client may send
     response: bytes | None = None
-    parts: int = 1  # how often the response is sent, one copy after the other
+    parts: int = 1  # the number of copies of the response, sent one after the other
     requests: list[Request] = field(default_factory=list)
     held: list[asyncio.Event] = field(default_factory=list)
     left: int = 0  # remaining parts of the response
@@ -177,7 +177,7 @@ def test_pipelined_requests_are_handled_in_order(
 def test_only_a_few_of_many_pipelined_requests_are_parsed_in_advance(
     client: Client, application: Application
 ) -> None:
-    """Otherwise one client could block the event loop for long, and fill the memory."""
+    """Otherwise, one client could block the event loop for a long time, and fill the memory."""
     application.holds = True
     requests = [b"GET /%05d HTTP/1.1\r\n\r\n" % number for number in range(2000)]
     pieces = [b"".join(requests[at : at + 500]) for at in range(0, 2000, 500)]
@@ -392,7 +392,7 @@ def test_a_client_that_disconnects_before_its_long_body_is_read_is_removed(
     assert server.notes == [SLOW]
 
 
-# -- what can never become a request is refused before it has arrived
+# -- invalid requests are refused before they have arrived
 
 ENDLESS_HEADS = {
     "a request line": (b"GET /" + b"x" * MAX_HEAD, 414),
@@ -938,7 +938,7 @@ def test_a_client_that_does_not_read_can_be_closed_to_free_a_slot(
 def test_a_client_that_reads_nothing_is_closed_before_all_others(
     server: ScriptedServer, application: Application
 ) -> None:
-    """It is closed even before connections that have waited longer, while such a client is left."""
+    """Such a client is disconnected even before connections that have waited longer."""
     older = [server.connect() for _ in range(3)]
     older[0].send(HEAD)
     application.response = b"x" * 1_000_000
@@ -975,7 +975,7 @@ def test_a_client_that_has_not_stalled_yet_is_not_closed_before_others(
 def test_an_unread_complete_response_has_the_same_time_limit_as_any_other(
     server: ScriptedServer, stalled: Client, application: Application, more: bytes
 ) -> None:
-    """Its time begins again neither at the end of the response nor when the connection closes."""
+    """The timeout restarts neither at the end of the response nor when the connection closes."""
     application.response = b"x" * 1_000_000
     stalled.send(GET[:-2] + more + b"\r\n")
     server.loop.pass_time(WRITE_TIMEOUT - MOMENT)
@@ -991,7 +991,7 @@ def test_an_unread_complete_response_has_the_same_time_limit_as_any_other(
 def test_a_client_that_reads_too_slowly_is_closed(
     server: ScriptedServer, stalled: Client, application: Application, rate: int, is_read: bool
 ) -> None:
-    """It may take WRITE_TIMEOUT plus the time that its rate allows, for all parts together."""
+    """The whole response may take WRITE_TIMEOUT plus the time that the minimum rate allows."""
     application.response, application.parts = b"x" * 10_000, 100
     stalled.send(GET)
     for _ in range(200):
