@@ -39,7 +39,9 @@ from tests.support.samples import callback, subscription
 IN_FLIGHT = 12
 UNHURRIED = "tests.support.apps.unhurried:app"
 STOPS_VISIBLY = "tests.support.apps.stops_visibly"
-STOPPING, QUEUE_STOPPING = "the process was told to stop", "Stop requested"  # its output
+# Its output. With PostgreSQL, a worker has two queues.
+STOPPING = "the process was told to stop"
+QUEUE_STARTED, QUEUE_STOPPING = "Starting worker on", "Stop requested"
 HOOKS = """
 [[hook]]
 name = "slack"
@@ -63,10 +65,13 @@ def begin_to_drain(installation: Installation, processes: list[int]) -> None:
 
 def begin_to_stop(installation: Installation, name: str) -> None:
     """Send SIGTERM to a program that logs its stop, and wait until it accepts no more work."""
-    terminate(installation, name)
     log = installation.folder / f"{name}.log"
+    has_queues = name == "worker" and not database(installation).exists()  # PostgreSQL
+    if has_queues:  # a delivery can begin before they have started
+        installation.wait_until(lambda: log.read_text().count(QUEUE_STARTED) == 2)
+    terminate(installation, name)
     installation.wait_until(lambda: STOPPING in log.read_text())
-    if name == "worker" and not database(installation).exists():  # PostgreSQL: two queues
+    if has_queues:
         installation.wait_until(lambda: log.read_text().count(QUEUE_STOPPING) == 2)
 
 

@@ -15,9 +15,10 @@ from receiver.web import create_app
 from submitter.cli import main as submitter
 from tests.support.ports import free_port
 
-WRITES = {"migrate"}  # creates the database, its directory and the secret
+WRITES = {"init", "migrate"}  # they create the settings, the database and the secret
 # Arguments with which a command reaches the record; `tail` and `worker` would not end.
 ARGUMENTS = {
+    "init": "",
     "migrate": "",
     "serve": "",
     "worker": "",
@@ -30,6 +31,7 @@ ARGUMENTS = {
     "tail": "",
     "hooks list": "",
     "hooks test": "mail",
+    "hooks secret": "",
     "endpoints": "",
     "endpoints drop": "mail",
     "endpoints pause": "mail",

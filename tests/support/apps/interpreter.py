@@ -18,6 +18,8 @@ from typing import Any
 
 from tests.support.fork_server import PRELOADED
 
+OWN_SIGNALS = (1 << 31) - 1  # without 32 and 33, which belong to the C library
+
 
 def stream(name: str) -> dict[str, Any]:
     found = getattr(sys, name)
@@ -30,7 +32,7 @@ def stream(name: str) -> dict[str, Any]:
 def seen() -> dict[str, Any]:
     status = Path("/proc/self/status").read_text().splitlines()
     # Not the blocked signals: a new process inherits those of the test.
-    kept = ("Umask", "Threads", "SigIgn", "SigCgt", "Uid", "Gid", "NoNewPrivs")
+    kept = ("Umask", "Threads", "Uid", "Gid", "NoNewPrivs")
     descriptors = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
     return {
         "argv": sys.argv,
@@ -48,6 +50,11 @@ def seen() -> dict[str, Any]:
         "levels": [logging.root.level, logging.root.manager.disable],
         "sigint": repr(signal.getsignal(signal.SIGINT)),
         "process": [line for line in status if line.startswith(kept)],
+        "signals": {
+            name: int(value, 16) & OWN_SIGNALS
+            for name, value in (line.split(":") for line in status if line.startswith("Sig"))
+            if name in ("SigIgn", "SigCgt")
+        },
         "files": len(descriptors & set(range(64))),
         "leads_session": os.getsid(0) == os.getpid(),
         "leads_group": os.getpgid(0) == os.getpid(),
