@@ -45,6 +45,7 @@ LOCKED = {
     "inbox.LOCK_TASK",
     "jobs._DUE",
     "hook_queues._OLDEST",
+    "hook_queues._LOCK_ENDPOINT",
     "locks.LOCK_TASK",
     "repair._WAITING",
     "erasure.LOCK_TASK",
@@ -319,15 +320,28 @@ def test_a_delivery_with_two_jobs_is_claimed_by_one_worker(
     assert on_postgres.first.queries.delivery(delivery.id).attempts == 1
 
 
-def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[PostgresStore]) -> None:
+@pytest.mark.parametrize("first_by", ["job", "slot"])
+@pytest.mark.parametrize("second_by", ["job", "slot"])
+def test_a_half_open_circuit_is_probed_by_one_worker(
+    on_postgres: Rivals[PostgresStore], first_by: str, second_by: str
+) -> None:
+    """Workers claim by a job, or for a slot that is free."""
     store = on_postgres.first
     for number in range(3):
         message = callback(body(), f"task-{number}", received_at=now_ms())
         Ingest(store, HOOKS).accept(message)
     ids = [found.id for found in store.lists.deliveries()]
 
-    def taking(store: PostgresStore, delivery_id: int) -> Callable[[], Delivery | None]:
-        return lambda: store.jobs.take(delivery_id, "w", now_ms(), now_ms() + 60_000)
+    def taking(
+        store: PostgresStore, delivery_id: int, by: str = "job"
+    ) -> Callable[[], Delivery | None]:
+        def take() -> Delivery | None:
+            now = now_ms()
+            if by == "job":
+                return store.jobs.take(delivery_id, "w", now, now + 60_000)
+            return next(iter(store.outbox.exchange((), "w", now, now + 60_000, 9)[1]), None)
+
+        return take
 
     failing = taking(store, ids[0])()
     assert failing is not None
@@ -336,7 +350,9 @@ def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[Postgre
     store.outbox.settle(failing, attempt, State.DEAD, None, change=lambda _: (half_open, None))
 
     one, two = on_postgres.meet(
-        "deliveries", taking(on_postgres.first, ids[1]), taking(on_postgres.second, ids[2])
+        "deliveries",
+        taking(on_postgres.first, ids[1], first_by),
+        taking(on_postgres.second, ids[2], second_by),
     )
     assert one is not None
     assert two is None
