@@ -199,7 +199,8 @@ def exchange(
     port = parts.port or PORTS[parts.scheme]
     roots = requests.adapters.DEFAULT_CA_BUNDLE_PATH
     origin = Origin(parts.scheme, parts.hostname or "", port, allow_private, roots)
-    headers = {**HEADERS, **request.headers, "Host": parts.netloc.rpartition("@")[2]}
+    host = parts.netloc.rpartition("@")[2].removesuffix(f":{PORTS[parts.scheme]}")
+    headers = {**HEADERS, **request.headers, "Host": host}
     connection = _pool.take(origin) if reuse else None
     is_kept = False
     try:

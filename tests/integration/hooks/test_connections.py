@@ -204,6 +204,21 @@ def test_no_cookie_is_stored(site: PersistentSite) -> None:
     assert not any(b"cookie" in head.lower() for head in served.heads)
 
 
+@pytest.mark.parametrize("is_usual", [True, False])
+def test_the_usual_port_is_not_part_of_the_host_header(
+    site: PersistentSite, monkeypatch: pytest.MonkeyPatch, is_usual: bool
+) -> None:
+    """As in browsers; the signature of a link may contain the header."""
+    scheme, _, place = site.url.partition("://")
+    if is_usual:
+        monkeypatch.setitem(connections.PORTS, scheme, site.port)
+    get(f"{scheme}://user:word@{place}/a")
+    (head,) = site.connections[0].heads
+    hosts = [line for line in head.split(b"\r\n") if line.lower().startswith(b"host:")]
+    host = place.partition(":")[0] if is_usual else place
+    assert hosts == [f"Host: {host}".encode()]
+
+
 # -- the guard
 
 
