@@ -23,8 +23,10 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.postgres import database as postgres_database
 from receiver.stores.sql.idempotency import IdempotencyRecord
 from receiver.stores.sql.locks import LockedSql
+from receiver.stores.sql.outbox import Settlement
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
@@ -356,6 +358,27 @@ def test_a_half_open_circuit_is_probed_by_one_worker(
     )
     assert one is not None
     assert two is None
+
+
+def test_leases_are_renewed_while_attempts_are_settled_together(
+    on_postgres: Rivals[PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both lock the same rows in the same order, so neither is rolled back by a deadlock."""
+    monkeypatch.setattr(postgres_database, "TRIES", 1)
+    first, second = claimed_deliveries(on_postgres.first, 2)
+    settlements = [
+        Settlement(one, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
+        for one in (second, first)  # the order in which they ended
+    ]
+
+    def settle() -> list[bool]:
+        return on_postgres.first.outbox.exchange(settlements, "w", NOW, SOON, 0)[0]
+
+    def renew() -> list[bool]:
+        on_postgres.second.outbox.renew([first, second], SOON)
+        return []
+
+    assert on_postgres.meet("deliveries", settle, renew, when="after") == [[True, True], []]
 
 
 @pytest.mark.parametrize("failed_before", [0, 1])
