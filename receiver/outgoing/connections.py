@@ -30,7 +30,8 @@ from receiver.outgoing.deadline import Deadline, watchdog
 from receiver.outgoing.ssrf_guard import public_address
 from receiver.outgoing.tls import context_with
 
-ERRORS = (OSError, ValueError, HTTPError, http.client.HTTPException)  # those of `exchange`
+# Those of `exchange`, and of reading its response.
+ERRORS = (OSError, ValueError, OverflowError, HTTPError, http.client.HTTPException)
 PORTS = {"http": 80, "https": 443}
 HEADERS = {
     "User-Agent": "callback-receiver",

@@ -19,6 +19,7 @@ from receiver.hooks.webhook import Webhook
 from receiver.outgoing import connections, http, tls
 from receiver.outgoing.deadline import Deadline
 from submitter.client import Client
+from submitter.errors import OutcomeUnknown
 from tests.support.hook_servers import CERT, notice
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.persistent_site import OK, Answer, Close, Hold, PersistentSite, Twice
@@ -367,6 +368,16 @@ def test_a_create_uses_no_kept_connection_and_keeps_none(site: PersistentSite) -
     post(site.url, b"2")
     assert [served.requests for served in site.connections] == [[b"1", b"2"], [b"{}"], [b"{}"]]
     wait_until(lambda: all(served.is_closed for served in site.connections[1:]))
+
+
+@pytest.mark.parametrize("size", ["-4", "-10000000000000000000000"])
+def test_a_create_whose_response_is_malformed_may_have_been_paid(
+    site: PersistentSite, size: str
+) -> None:
+    head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    site.answers = [f"{head}{size}\r\nabc".encode()]
+    with pytest.raises(OutcomeUnknown):
+        Client(site.url).create("/v1/images", {"Authorization": "key"}, {})
 
 
 def test_attempts_downloads_and_creates_share_one_tls_context() -> None:
