@@ -33,11 +33,10 @@ from receiver.outgoing.tls import context_with
 # Those of `exchange`, and of reading its response.
 ERRORS = (OSError, ValueError, OverflowError, HTTPError, http.client.HTTPException)
 PORTS = {"http": 80, "https": 443}
-HEADERS = {
+HEADERS = {  # the defaults include Accept and Connection
+    **requests.utils.default_headers(),
     "User-Agent": "callback-receiver",
     "Accept-Encoding": "identity",
-    "Accept": "*/*",
-    "Connection": "keep-alive",
 }
 MAX_IDLE_SECONDS = 4.0  # uvicorn and Node.js close an idle connection after 5
 MARGIN = 1.0  # seconds by which we close a connection before the time that its server announced
