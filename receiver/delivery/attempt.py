@@ -336,7 +336,7 @@ class DeliveryWorker:
             except StoreUnavailable as error:
                 ended.error = copy(error)
                 tries_left -= 1
-                if tries_left:
+                if tries_left > 0:
                     waiting.append(ended)  # the others are not delayed if this one is the cause
                     time.sleep(RECORD_AGAIN_AFTER)
             except Exception as error:  # noqa: BLE001 - raised in the thread of its attempt

@@ -103,14 +103,20 @@ class WorkerSlots:
                 self._delivered_at[ended[0].hook] = self._clock()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reservation:
-    """Reserves slots for one claim; frees those that were not kept at the end of the block."""
+    """Reserves slots for one claim; frees those that were not kept at the end of the block.
+
+    A transaction may still run after that, if its caller has stopped waiting for the commit. It
+    gets no slots, because they would never be freed.
+    """
 
     slots: WorkerSlots
     # The hooks that had no slot, and whether the last attempt of each timed out.
     refused: dict[str, bool] = field(default_factory=dict)
     _begun: set[int] = field(default_factory=set)
+    _has_ended: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
         if self.slots.available_for(hook, timed_out=timed_out):
@@ -123,9 +129,12 @@ class Reservation:
         return self.slots.takes_abandoned
 
     def begin(self, candidate: Candidate) -> bool:
-        if candidate.id not in self._begun and self.slots.begin(candidate):
-            self._begun.add(candidate.id)
-        return candidate.id in self._begun
+        with self._lock:
+            if self._has_ended:
+                return False
+            if candidate.id not in self._begun and self.slots.begin(candidate):
+                self._begun.add(candidate.id)
+            return candidate.id in self._begun
 
     def keep(self, delivery_ids: Collection[int]) -> None:
         """Keep the slots of claimed deliveries until `WorkerSlots.end`."""
@@ -135,5 +144,7 @@ class Reservation:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._has_ended = True
         for delivery_id in self._begun:
             self.slots.end(delivery_id)

@@ -30,13 +30,13 @@ from receiver.outgoing.deadline import Deadline, watchdog
 from receiver.outgoing.ssrf_guard import public_address
 from receiver.outgoing.tls import context_with
 
-ERRORS = (OSError, ValueError, HTTPError, http.client.HTTPException)  # those of `exchange`
+# Those of `exchange`, and of reading its response.
+ERRORS = (OSError, ValueError, OverflowError, HTTPError, http.client.HTTPException)
 PORTS = {"http": 80, "https": 443}
-HEADERS = {
+HEADERS = {  # the defaults include Accept and Connection
+    **requests.utils.default_headers(),
     "User-Agent": "callback-receiver",
     "Accept-Encoding": "identity",
-    "Accept": "*/*",
-    "Connection": "keep-alive",
 }
 MAX_IDLE_SECONDS = 4.0  # uvicorn and Node.js close an idle connection after 5
 MARGIN = 1.0  # seconds by which we close a connection before the time that its server announced
@@ -199,7 +199,8 @@ def exchange(
     port = parts.port or PORTS[parts.scheme]
     roots = requests.adapters.DEFAULT_CA_BUNDLE_PATH
     origin = Origin(parts.scheme, parts.hostname or "", port, allow_private, roots)
-    headers = {**HEADERS, **request.headers, "Host": parts.netloc.rpartition("@")[2]}
+    host = parts.netloc.rpartition("@")[2].removesuffix(f":{PORTS[parts.scheme]}")
+    headers = {**HEADERS, **request.headers, "Host": host}
     connection = _pool.take(origin) if reuse else None
     is_kept = False
     try:

@@ -234,6 +234,8 @@ def _chunks(response: HTTPResponse, url: str, clock: Deadline) -> Iterator[bytes
             raise TimeoutError
     except (HTTPError, OSError) as error:
         raise _explained(error, url, clock) from None
+    except (ValueError, OverflowError):  # the size of a chunk is negative
+        raise TemporaryFailure(f"{origin(url)}: the response is malformed") from None
 
 
 def _capped(chunks: Iterator[bytes], max_bytes: int, where: str) -> Iterator[bytes]:

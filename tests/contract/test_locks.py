@@ -23,8 +23,10 @@ from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.postgres import database as postgres_database
 from receiver.stores.sql.idempotency import IdempotencyRecord
 from receiver.stores.sql.locks import LockedSql
+from receiver.stores.sql.outbox import Settlement
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
@@ -45,6 +47,7 @@ LOCKED = {
     "inbox.LOCK_TASK",
     "jobs._DUE",
     "hook_queues._OLDEST",
+    "hook_queues._LOCK_ENDPOINT",
     "locks.LOCK_TASK",
     "repair._WAITING",
     "erasure.LOCK_TASK",
@@ -319,15 +322,28 @@ def test_a_delivery_with_two_jobs_is_claimed_by_one_worker(
     assert on_postgres.first.queries.delivery(delivery.id).attempts == 1
 
 
-def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[PostgresStore]) -> None:
+@pytest.mark.parametrize("first_by", ["job", "slot"])
+@pytest.mark.parametrize("second_by", ["job", "slot"])
+def test_a_half_open_circuit_is_probed_by_one_worker(
+    on_postgres: Rivals[PostgresStore], first_by: str, second_by: str
+) -> None:
+    """Workers claim by a job, or for a slot that is free."""
     store = on_postgres.first
     for number in range(3):
         message = callback(body(), f"task-{number}", received_at=now_ms())
         Ingest(store, HOOKS).accept(message)
     ids = [found.id for found in store.lists.deliveries()]
 
-    def taking(store: PostgresStore, delivery_id: int) -> Callable[[], Delivery | None]:
-        return lambda: store.jobs.take(delivery_id, "w", now_ms(), now_ms() + 60_000)
+    def taking(
+        store: PostgresStore, delivery_id: int, by: str = "job"
+    ) -> Callable[[], Delivery | None]:
+        def take() -> Delivery | None:
+            now = now_ms()
+            if by == "job":
+                return store.jobs.take(delivery_id, "w", now, now + 60_000)
+            return next(iter(store.outbox.exchange((), "w", now, now + 60_000, 9)[1]), None)
+
+        return take
 
     failing = taking(store, ids[0])()
     assert failing is not None
@@ -336,10 +352,33 @@ def test_a_half_open_circuit_is_probed_by_one_worker(on_postgres: Rivals[Postgre
     store.outbox.settle(failing, attempt, State.DEAD, None, change=lambda _: (half_open, None))
 
     one, two = on_postgres.meet(
-        "deliveries", taking(on_postgres.first, ids[1]), taking(on_postgres.second, ids[2])
+        "deliveries",
+        taking(on_postgres.first, ids[1], first_by),
+        taking(on_postgres.second, ids[2], second_by),
     )
     assert one is not None
     assert two is None
+
+
+def test_leases_are_renewed_while_attempts_are_settled_together(
+    on_postgres: Rivals[PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both lock the same rows in the same order, so neither is rolled back by a deadlock."""
+    monkeypatch.setattr(postgres_database, "TRIES", 1)
+    first, second = claimed_deliveries(on_postgres.first, 2)
+    settlements = [
+        Settlement(one, Attempt(1, NOW, NOW, "delivered", "ok"), State.DELIVERED, None)
+        for one in (second, first)  # the order in which they ended
+    ]
+
+    def settle() -> list[bool]:
+        return on_postgres.first.outbox.exchange(settlements, "w", NOW, SOON, 0)[0]
+
+    def renew() -> list[bool]:
+        on_postgres.second.outbox.renew([first, second], SOON)
+        return []
+
+    assert on_postgres.meet("deliveries", settle, renew, when="after") == [[True, True], []]
 
 
 @pytest.mark.parametrize("failed_before", [0, 1])

@@ -550,6 +550,28 @@ def test_an_outcome_that_the_record_refuses_does_not_delay_the_others(
     assert store.queries.delivery(2).state is State.CLAIMED
 
 
+def test_several_outcomes_that_the_record_refuses_are_tried_a_limited_number_of_times(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise no other attempt could record its outcome any more."""
+    accepted(store, 4, "mail")
+    hook = Scripted(*[Done("ok")] * 4)
+    worker = DeliveryWorker(store, {"mail": hook}, clock=Clock(), concurrency=8)
+    monkeypatch.setattr(attempt_module, "RECORD_AGAIN_AFTER", 0)
+    original, refusals = endpoints.apply, [StoreUnavailable("refused")] * 100
+
+    def apply(session: Session, hook: str, changes: Sequence[tuple[int, Any, int]]) -> None:
+        if any(delivery_id > 1 for delivery_id, _, _ in changes) and refusals:
+            raise refusals.pop()
+        original(session, hook, changes)
+
+    monkeypatch.setattr(endpoints, "apply", apply)
+    assert settled_together(worker, monkeypatch) == [1, 3]
+    assert len(store.lists.deliveries(state=State.CLAIMED)) == 3
+    assert len(refusals) > 50
+    assert not worker.is_busy
+
+
 def test_an_error_of_the_claims_loses_no_outcome(
     store: SqliteStore, prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,3 +151,14 @@ def test_a_reservation_does_not_free_the_slots_of_another() -> None:
     with Reservation(slots) as second:
         assert not second.begin(delivery)
     assert slots.free == 3
+
+
+def test_a_transaction_that_outlasts_its_reservation_gets_no_slot() -> None:
+    """Its caller has stopped waiting for the commit, so nothing would free the slot."""
+    slots = WorkerSlots(4)
+    with Reservation(slots) as reservation:
+        assert reservation.begin(Candidate(1, "mail", timed_out=False, abandoned=False))
+    for delivery_id in (1, 2):
+        late = Candidate(delivery_id, "mail", timed_out=False, abandoned=False)
+        assert not reservation.begin(late)
+    assert slots.free == 4

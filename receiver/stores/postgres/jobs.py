@@ -13,7 +13,14 @@ from receiver.stores.postgres.database import PostgresDatabase
 from receiver.stores.sql.claims import ClaimedDelivery, load_claims
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.endpoints import load_endpoint
-from receiver.stores.sql.hook_queues import ABANDONED, UNLIMITED, Admission, Candidate, load_queues
+from receiver.stores.sql.hook_queues import (
+    ABANDONED,
+    PROBED,
+    UNLIMITED,
+    Admission,
+    Candidate,
+    load_queues,
+)
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import CLAIM, Outbox
 
@@ -125,7 +132,7 @@ def _may_begin(session: Session, endpoint: Endpoint, now: int) -> bool:
     circuit = endpoint.circuit(now)
     if circuit is Circuit.HALF_OPEN:
         circuit = load_endpoint(session, endpoint.hook, lock=True).circuit(now)
-        probe = session.execute(_PROBED, (endpoint.hook,))
+        probe = session.execute(PROBED, (endpoint.hook,))
         if circuit is Circuit.HALF_OPEN and probe.fetchall():
             return False  # its probe is running
     return circuit not in (Circuit.OPEN, Circuit.PAUSED)
@@ -138,7 +145,6 @@ from deliveries where id = ? and state = 'pending' and due_at <= ?
 """,  # noqa: S608 - contains no input
     Lock.SKIP_LOCKED,
 )
-_PROBED = "select 1 from deliveries where state = 'claimed' and hook || '' = ? limit 1"
 # Only the oldest deliveries are read, however many wait.
 _JOB = """
 insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args)

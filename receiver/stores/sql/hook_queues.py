@@ -120,6 +120,8 @@ def select_claimable(session: Session, now: int, limit: int, admission: Admissio
         timed_out = queue.endpoint.timed_out
         if not count or not admission.has_slot(queue.hook, timed_out=timed_out):
             continue
+        if queue.is_held(now) and not _may_probe(session, queue.hook, now):
+            continue
         values = (queue.hook, now, takes_abandoned, count)
         for index, row in enumerate(session.execute_locked(_OLDEST, values).fetchall()):
             candidate = Candidate(row["id"], queue.hook, timed_out, bool(row["abandoned"]))
@@ -129,6 +131,18 @@ def select_claimable(session: Session, now: int, limit: int, admission: Admissio
         if len(selected) < limit and admission.begin(candidate):
             selected.append(candidate.id)
     return selected
+
+
+def _may_probe(session: Session, hook: str, now: int) -> bool:
+    """Return whether a delivery of this half-open hook may be claimed as its probe.
+
+    Locks the row of the endpoint until the transaction ends. If another transaction holds it, that
+    one claims a probe or changes the circuit, so this one does not wait.
+    """
+    row = session.execute_locked(_LOCK_ENDPOINT, (hook,)).fetchone()
+    if row is None or endpoint_of(row, hook).circuit(now) is not Circuit.HALF_OPEN:
+        return False
+    return session.execute(PROBED, (hook,)).fetchone() is None
 
 
 def count_due(session: Session, hook: str, now: int) -> int:
@@ -152,6 +166,9 @@ select waiting.hook as queue, endpoints.*,
 from waiting left join endpoints on endpoints.hook = waiting.hook
 where waiting.hook is not null
 """
+
+_LOCK_ENDPOINT = locked("select * from endpoints where hook = ?", Lock.SKIP_LOCKED)
+PROBED = "select 1 from deliveries where state = 'claimed' and hook || '' = ? limit 1"
 
 # Whether the last attempt at a delivery was abandoned.
 ABANDONED = """

@@ -11,7 +11,7 @@ from receiver.deliveries import Attempt, Delivery, File, State
 from receiver.errors import NotFound
 from receiver.stores.sql import endpoints, rows
 from receiver.stores.sql.claims import ClaimedDelivery, load_claims
-from receiver.stores.sql.database import Component, Session
+from receiver.stores.sql.database import Component, QueryResult, Session
 from receiver.stores.sql.endpoints import EndpointChange
 from receiver.stores.sql.hook_queues import UNLIMITED, Admission, load_queues, select_claimable
 
@@ -91,7 +91,10 @@ class Outbox(Component):
 
     def renew(self, deliveries: Sequence[Delivery], lease_until: int) -> None:
         """Extend the leases of these deliveries, except for claims that were lost meanwhile."""
-        values = [(lease_until, delivery.id, delivery.attempts) for delivery in deliveries]
+        values = [
+            (lease_until, delivery.id, delivery.attempts)
+            for delivery in sorted(deliveries, key=lambda delivery: delivery.id)  # as `_settle`
+        ]
         self._database.write(lambda session: session.executemany(_RENEW, values))
 
     def settle(
@@ -159,8 +162,10 @@ def _settle(session: Session, settlements: Sequence[Settlement]) -> list[bool]:
     PostgreSQL answers the statements of all attempts in one round trip, because no result is read
     before all of them are sent.
     """
-    results = [
-        session.execute(
+    results: dict[int, QueryResult] = {}
+    # The rows are locked in the order of their ids, as by `renew`: no deadlocks.
+    for index, settlement in sorted(enumerate(settlements), key=lambda entry: entry[1].delivery.id):
+        results[index] = session.execute(
             _SETTLE,
             {
                 "state": settlement.state,
@@ -172,9 +177,7 @@ def _settle(session: Session, settlements: Sequence[Settlement]) -> list[bool]:
                 "now": settlement.attempt.ended_at,
             },
         )
-        for settlement in settlements
-    ]
-    are_settled = [bool(result.fetchall()) for result in results]
+    are_settled = [bool(results[index].fetchall()) for index in range(len(settlements))]
     settled = [one for one, is_settled in zip(settlements, are_settled, strict=True) if is_settled]
     changes = defaultdict(list)
     for one in settled:

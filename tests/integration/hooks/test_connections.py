@@ -19,6 +19,7 @@ from receiver.hooks.webhook import Webhook
 from receiver.outgoing import connections, http, tls
 from receiver.outgoing.deadline import Deadline
 from submitter.client import Client
+from submitter.errors import OutcomeUnknown
 from tests.support.hook_servers import CERT, notice
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.persistent_site import OK, Answer, Close, Hold, PersistentSite, Twice
@@ -204,6 +205,21 @@ def test_no_cookie_is_stored(site: PersistentSite) -> None:
     assert not any(b"cookie" in head.lower() for head in served.heads)
 
 
+@pytest.mark.parametrize("is_usual", [True, False])
+def test_the_usual_port_is_not_part_of_the_host_header(
+    site: PersistentSite, monkeypatch: pytest.MonkeyPatch, is_usual: bool
+) -> None:
+    """As in browsers; the signature of a link may contain the header."""
+    scheme, _, place = site.url.partition("://")
+    if is_usual:
+        monkeypatch.setitem(connections.PORTS, scheme, site.port)
+    get(f"{scheme}://user:word@{place}/a")
+    (head,) = site.connections[0].heads
+    hosts = [line for line in head.split(b"\r\n") if line.lower().startswith(b"host:")]
+    host = place.partition(":")[0] if is_usual else place
+    assert hosts == [f"Host: {host}".encode()]
+
+
 # -- the guard
 
 
@@ -352,6 +368,16 @@ def test_a_create_uses_no_kept_connection_and_keeps_none(site: PersistentSite) -
     post(site.url, b"2")
     assert [served.requests for served in site.connections] == [[b"1", b"2"], [b"{}"], [b"{}"]]
     wait_until(lambda: all(served.is_closed for served in site.connections[1:]))
+
+
+@pytest.mark.parametrize("size", ["-4", "-10000000000000000000000"])
+def test_a_create_whose_response_is_malformed_may_have_been_paid(
+    site: PersistentSite, size: str
+) -> None:
+    head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    site.answers = [f"{head}{size}\r\nabc".encode()]
+    with pytest.raises(OutcomeUnknown):
+        Client(site.url).create("/v1/images", {"Authorization": "key"}, {})
 
 
 def test_attempts_downloads_and_creates_share_one_tls_context() -> None:

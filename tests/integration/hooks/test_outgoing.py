@@ -161,6 +161,16 @@ def test_a_response_with_two_content_lengths_is_a_temporary_failure() -> None:
         get(f"http://127.0.0.1:{port}/")
 
 
+@pytest.mark.parametrize("size", ["-4", "-10000000000000000000000"])
+def test_a_chunk_with_a_negative_size_is_a_temporary_failure(size: str) -> None:
+    answer = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nabc".encode()
+    with (
+        dripping(answer, pause=0) as port,
+        pytest.raises(TemporaryFailure, match="the response is malformed"),
+    ):
+        get(f"http://127.0.0.1:{port}/")
+
+
 def test_the_status_counts_even_if_the_body_cannot_be_decompressed(site: Site) -> None:
     site.pages["/a"] = Page(b"?", 503, {"Content-Encoding": "compress"})
     with http.stream(
