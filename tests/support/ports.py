@@ -8,7 +8,6 @@ import socket
 # Below the range that Linux draws from for outgoing connections (32768 to 60999), so that no
 # connection of another test takes a port between the choice and the start of the server.
 FROM, TO = 12_000, 32_000
-_reserved: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -31,7 +30,7 @@ def _reserve(port: int) -> bool:
     except OSError:
         reservation.close()
         return False
-    _reserved.append(reservation)
+    reservation.detach()  # it stays open until the process ends
     return True
 
 
