@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from receiver.errors import SettingsError
+from receiver.observability.logger import Logger, configure_now
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 HOOKS = "callback_receiver.hooks"
 PROVIDERS = "callback_receiver.providers"
 
-log = structlog.get_logger()
+log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ class Plugin:
 
     def load(self) -> Any:
         """Return the object that the entry point names. Raises SettingsError."""
+        configure_now()  # the package may log
         try:
             return self.entry_point.load()
         except (Exception, SystemExit) as error:  # the package may raise anything
