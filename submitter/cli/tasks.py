@@ -17,17 +17,8 @@ from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Status, Task
 from receiver.text.display import elapsed, json_readable, redacted, rfc3339
-from submitter.cli.group import (
-    EXIT_FAILED,
-    account,
-    as_json,
-    metadata,
-    model,
-    print_errors,
-    print_json,
-    print_lines,
-    provider,
-)
+from submitter.cli.group import EXIT_FAILED, print_errors, print_json, print_lines
+from submitter.cli.options import account, as_json, metadata, model, provider
 from submitter.cli.progress import task_progress
 from submitter.errors import ProviderError, SubmitterError
 from submitter.follow import Follower, wait_for_downloads
