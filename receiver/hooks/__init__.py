@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 from receiver.config.hook_secrets import Secrets
 from receiver.config.hooks_file import HookEntry, installed_types
 from receiver.errors import SettingsError
-from receiver.hooks.apprise import Apprise
 from receiver.hooks.base import Alerting, Hook, HookType, KeepsFiles
-from receiver.hooks.command import Command
-from receiver.hooks.download import Download
-from receiver.hooks.email import Email
-from receiver.hooks.python import Python
-from receiver.hooks.slack import Slack
-from receiver.hooks.webhook import Webhook
 from receiver.text.display import hiding
 
-TYPES: Mapping[str, HookType] = {
-    "apprise": Apprise,
-    "command": Command,
-    "download": Download,
-    "email": Email,
-    "python": Python,
-    "slack": Slack,
-    "webhook": Webhook,
+# Imported when a hook needs them: some of their libraries take long to import.
+TYPES = {
+    "apprise": "receiver.hooks.apprise:Apprise",
+    "command": "receiver.hooks.command:Command",
+    "download": "receiver.hooks.download:Download",
+    "email": "receiver.hooks.email:Email",
+    "python": "receiver.hooks.python:Python",
+    "slack": "receiver.hooks.slack:Slack",
+    "webhook": "receiver.hooks.webhook:Webhook",
 }
 
 
@@ -35,7 +30,8 @@ def hook_type(name: str) -> HookType:
     Raises SettingsError.
     """
     if name in TYPES:
-        return TYPES[name]
+        built_in: HookType = resolve_name(TYPES[name])
+        return built_in
     installed = installed_types()
     if name not in installed.usable:
         raise SettingsError([installed.problems.get(name, f'"{name}" is not a hook type')])
