@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -154,7 +155,8 @@ def _print_fitting(
             for name, cell, width in zip(names[:fitting], row, widths, strict=False)
         ]
         line = (" " * GAP).join(padded).rstrip()
-        click.echo(click.style(line, bold=True) if row is names else line)
+        has_bold = row is names and os.environ.get("TERM") != "dumb"
+        click.echo(click.style(line, bold=True) if has_bold else line)
         others = zip(names[fitting:], row[fitting:], strict=True)
         text = (" " * GAP).join(f"{name}: {cell}" for name, cell in others if cell)
         for below in _lines(text, most, INDENT) if row is not names else ():

@@ -36,7 +36,7 @@ COMMANDS = ImportedCommands(
     status=Imported(
         "submitter.cli.tasks:status", "Show a task; query the provider first if it has not ended."
     ),
-    submit=Imported("submitter.cli.tasks:submit", "Submit one try-on."),
+    submit=Imported("submitter.cli.submit:submit", "Submit one try-on."),
 )
 
 
