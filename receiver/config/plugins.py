@@ -1,15 +1,16 @@
-"""Hook types and provider adapters that other installed packages add through entry points.
+"""Hook types and provider adapters, also those that other packages add through entry points.
 
-Finding them reads the metadata of the installed packages, which takes a few milliseconds. A package
-is imported only when one of its entry points is loaded.
+Finding those reads the metadata of the installed packages, which takes a few milliseconds. A
+package is imported only when one of its entry points is loaded.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import UserDict, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from receiver.errors import SettingsError
@@ -22,6 +23,16 @@ HOOKS = "callback_receiver.hooks"
 PROVIDERS = "callback_receiver.providers"
 
 log = Logger()
+
+
+class BuiltIn(UserDict[str, Any]):
+    """Our own classes by name, each imported from its `module:Class` when it is used.
+
+    Some of their libraries take long to import.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        return resolve_name(self.data[name])
 
 
 @dataclass(frozen=True, slots=True)

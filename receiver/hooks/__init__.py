@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pkgutil import resolve_name
 from typing import Any
 
 from receiver.config.hook_secrets import Secrets
 from receiver.config.hooks_file import HookEntry, installed_types
+from receiver.config.plugins import BuiltIn
 from receiver.errors import SettingsError
 from receiver.hooks.base import Alerting, Hook, HookType, KeepsFiles
 from receiver.text.display import hiding
 
-# Imported when a hook needs them: some of their libraries take long to import.
-TYPES = {
-    "apprise": "receiver.hooks.apprise:Apprise",
-    "command": "receiver.hooks.command:Command",
-    "download": "receiver.hooks.download:Download",
-    "email": "receiver.hooks.email:Email",
-    "python": "receiver.hooks.python:Python",
-    "slack": "receiver.hooks.slack:Slack",
-    "webhook": "receiver.hooks.webhook:Webhook",
-}
+TYPES: Mapping[str, HookType] = BuiltIn(
+    apprise="receiver.hooks.apprise:Apprise",
+    command="receiver.hooks.command:Command",
+    download="receiver.hooks.download:Download",
+    email="receiver.hooks.email:Email",
+    python="receiver.hooks.python:Python",
+    slack="receiver.hooks.slack:Slack",
+    webhook="receiver.hooks.webhook:Webhook",
+)
 
 
 def hook_type(name: str) -> HookType:
@@ -30,8 +29,7 @@ def hook_type(name: str) -> HookType:
     Raises SettingsError.
     """
     if name in TYPES:
-        built_in: HookType = resolve_name(TYPES[name])
-        return built_in
+        return TYPES[name]
     installed = installed_types()
     if name not in installed.usable:
         raise SettingsError([installed.problems.get(name, f'"{name}" is not a hook type')])

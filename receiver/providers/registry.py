@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import UserDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
-from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from receiver.config import plugins
@@ -16,13 +14,6 @@ from receiver.signing.callback_urls import DOCTOR
 
 T = TypeVar("T")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-
-
-class Imported(UserDict[str, Any]):
-    """Built-in adapters by name, each imported from its `module:attribute` when it is used."""
-
-    def __getitem__(self, name: str) -> Any:
-        return resolve_name(self.data[name])
 
 
 class Registry(Mapping[str, T]):

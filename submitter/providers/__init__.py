@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from receiver import providers
-from receiver.providers.registry import Imported, Registry, members_of
+from receiver.config.plugins import BuiltIn
+from receiver.providers.registry import Registry, members_of
 from submitter.errors import ConfigurationError, InputError
 from submitter.providers.base import Provider
 from submitter.settings import DEFAULT_ACCOUNT
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "callback_receiver.submitter_providers"
 DEFAULT_PROVIDER = "kling"
-# Imported when one is used: the HTTP client takes long to import.
-_BUILT_IN = Imported(
+_BUILT_IN = BuiltIn(
     kling="submitter.providers.kling:Kling",
     modellix="submitter.providers.modellix:Modellix",
     appypie="submitter.providers.appypie:AppyPie",
