@@ -7,9 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-from structlog.contextvars import bind_contextvars
-
 from receiver import providers
 from receiver.clock import now_ms
 from receiver.config import hook_secrets
@@ -20,6 +17,7 @@ from receiver.deliveries import Subscription
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
 from receiver.events import Callback, Event, Source
 from receiver.observability import metrics
+from receiver.observability.logger import Logger, bind_contextvars
 from receiver.observability.metrics import MetricBuffer
 from receiver.processes import current_hooks
 from receiver.providers.fields import cleaned
@@ -39,7 +37,7 @@ from receiver.tasks import (
 from receiver.text.display import redacted, shortened
 
 LONGEST_PROBLEM = 1_000  # characters
-log = structlog.get_logger()
+log = Logger()
 
 
 def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:

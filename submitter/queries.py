@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from receiver import providers
 from receiver.clock import now_ms
@@ -14,9 +15,11 @@ from receiver.events import Callback, Source
 from receiver.ingest import Ingest
 from receiver.outgoing.retry import LONGEST_WAIT as LONGEST_PAUSE
 from receiver.tasks import IdSource, Outcome, Task, Trust
-from submitter.client import Answer
 from submitter.errors import NotFoundAtProvider, UnexpectedAnswer, WrongInput
 from submitter.providers import Provider
+
+if TYPE_CHECKING:
+    from submitter.client import Answer
 
 GIVE_UP_AGE = 86_400.0  # seconds; a task that is still open after a day is not expected to end
 LONGEST_WAIT = 3_600.0  # seconds between two queries

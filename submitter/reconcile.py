@@ -13,12 +13,12 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from threading import Event as Signal
 
-import structlog
 from structlog.contextvars import bind_contextvars
 
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
+from receiver.observability.logger import Logger
 from receiver.observability.metrics import FLUSH_INTERVAL, QUESTIONS
 from receiver.outgoing.retry import LONGEST_WAIT
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
@@ -34,7 +34,7 @@ LONGEST_SLEEP = 1.0  # seconds
 HEARTBEAT_EVERY = 10.0  # seconds
 MISSING_KEYS_WAIT = 300.0  # seconds
 
-log = structlog.get_logger()
+log = Logger()
 OpenAdapter = Callable[[str, str], Provider]
 
 

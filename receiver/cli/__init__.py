@@ -9,6 +9,7 @@ from receiver.cli.group import Commands
 from receiver.console import completion
 from receiver.console.imported_commands import Imported, ImportedCommands
 from receiver.console.program import HELP_OPTIONS, env_file_option
+from receiver.observability.logger import configure_at_first_line
 
 COMMANDS = ImportedCommands(
     callbacks=Imported(
@@ -85,7 +86,11 @@ def main() -> None:
 
     Settings are read from the environment and from .env; see docs/settings.md.
     """
-    from receiver.config import settings  # noqa: PLC0415 - help needs none of these imports
+    configure_at_first_line(_configure_logs)
+
+
+def _configure_logs() -> None:
+    from receiver.config import settings  # noqa: PLC0415 - most commands write no line
     from receiver.observability import logs  # noqa: PLC0415
 
     logs.configure(form=settings.log_format())

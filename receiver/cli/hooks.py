@@ -14,10 +14,8 @@ from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.console.program import SummarizedGroup
-from receiver.delivery import hook_tests
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.ingest import hook_entries, known_secrets
-from receiver.observability import logs
 from receiver.serializers import records
 from receiver.signing import standard_webhooks
 from receiver.text.display import hiding, plain
@@ -58,6 +56,9 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     Nothing is recorded, and nothing is retried. A download hook stores a picture where results are
     stored, and removes it. The exit status is 1 if the delivery failed.
     """
+    from receiver.delivery import hook_tests  # noqa: PLC0415 - slow, and `list` does without
+    from receiver.observability import logs  # noqa: PLC0415
+
     entry = _entry(name)
     hook = hooks.build(entry, os.environ)
     chosen = settings.load(creates_secret=False)

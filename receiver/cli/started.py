@@ -18,7 +18,6 @@ from contextlib import closing, suppress
 from typing import Any
 
 import click
-import structlog
 from gunicorn.config import Config
 from gunicorn.util import parse_address
 
@@ -32,7 +31,7 @@ from receiver.doctor.findings import Verdict
 from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, DeliveryFailure
 from receiver.ingest import known_secrets
-from receiver.observability import logs
+from receiver.observability import logger, logs
 from receiver.outgoing import http
 from receiver.processes.current_hooks import CurrentHooks, load_configuration
 from receiver.stores import open_store
@@ -56,9 +55,9 @@ def report(bind: str) -> None:
     wait_until_served(address)
     facts = dict(_facts(chosen, hooks, address))
     if is_among_json_lines():
-        logs.configure(hide, logs.JSON)
+        logs.configure(hide, logger.JSON)
         named = {name.lower().replace(" ", "_"): fact for name, fact in facts.items()}
-        structlog.get_logger().info("receiver serve has started", **named)
+        logger.Logger().info("receiver serve has started", **named)
         return
     lines = [f"Callback Receiver {__version__} has started."]
     lines += [f"  {name:<{NAME_WIDTH}}{fact}" for name, fact in facts.items()]
@@ -68,8 +67,8 @@ def report(bind: str) -> None:
 def is_among_json_lines() -> bool:
     """Return whether the output is a log of JSON lines, which the block would break."""
     form = settings.log_format()
-    if form != logs.AUTO:
-        return form == logs.JSON
+    if form != logger.AUTO:
+        return form == logger.JSON
     try:
         is_one_file = os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
     except (OSError, ValueError):  # not files of the system

@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import partial
 
 import click
-import structlog
 
 from receiver import hooks
 from receiver.cli.database import store_when_reachable
@@ -25,13 +24,14 @@ from receiver.errors import NotErased, StoreUnavailable
 from receiver.maintenance.erasures import FinishErasures
 from receiver.maintenance.prune import prune
 from receiver.observability import logs
+from receiver.observability.logger import Logger
 from receiver.observability.metrics import FLUSH_INTERVAL, MetricBuffer
 from receiver.processes.clock_watch import LOOK_EVERY, ClockWatch
 from receiver.processes.current_hooks import REPORTS_EVERY, ProblemReports, load_configuration
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.stores import Store
 
-log = structlog.get_logger()
+log = Logger()
 
 
 @click.command()

@@ -1,20 +1,20 @@
-"""Hook types and provider adapters that other installed packages add through entry points.
+"""Hook types and provider adapters, also those that other packages add through entry points.
 
-Finding them reads the metadata of the installed packages, which takes a few milliseconds. A package
-is imported only when one of its entry points is loaded.
+Finding those reads the metadata of the installed packages, which takes a few milliseconds. A
+package is imported only when one of its entry points is loaded.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import UserDict, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from receiver.errors import SettingsError
+from receiver.observability.logger import Logger, configure_now
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 HOOKS = "callback_receiver.hooks"
 PROVIDERS = "callback_receiver.providers"
 
-log = structlog.get_logger()
+log = Logger()
+
+
+class BuiltIn(UserDict[str, Any]):
+    """Our own classes by name, each imported from its `module:Class` when it is used.
+
+    Some of their libraries take long to import.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        return resolve_name(self.data[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,7 @@ class Plugin:
 
     def load(self) -> Any:
         """Return the object that the entry point names. Raises SettingsError."""
+        configure_now()  # the package may log
         try:
             return self.entry_point.load()
         except (Exception, SystemExit) as error:  # the package may raise anything

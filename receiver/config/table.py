@@ -12,7 +12,7 @@ from typing import Any
 
 from receiver.config import values
 from receiver.environment import Setting, readers
-from receiver.observability import logs
+from receiver.observability import logger
 from receiver.providers import PROVIDERS
 
 DEFAULT_DATABASE_URL = "sqlite:///data/receiver.db"
@@ -135,8 +135,8 @@ API_TOKEN = Setting[str | None](
 )
 LOG_FORMAT = Setting(
     name="LOG_FORMAT",
-    read=readers.choice(str, logs.FORMS),
-    default=logs.AUTO,
+    read=readers.choice(str, logger.FORMS),
+    default=logger.AUTO,
     summary="The format of log lines: `json`, `console` (for people), or `auto`, which means "
     "`console` on a terminal and otherwise `json`.",
 )

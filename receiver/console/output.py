@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -11,8 +13,6 @@ from typing import Any, TypeVar
 
 import click
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from receiver.console import terminal
 from receiver.doctor.findings import Finding, Verdict
@@ -74,6 +74,9 @@ def progress(description: str) -> Iterator[Callable[[int], None]]:
 
     The block receives a function that adds a number of finished items.
     """
+    from rich.console import Console  # noqa: PLC0415 - slow, and only these lines need them
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
     with Progress(
         *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}")),
         TimeElapsedColumn(),
@@ -116,13 +119,13 @@ def show_table(
     if not cells:
         click.echo(if_empty, err=not sys.stdout.isatty())
     elif sys.stdout.isatty():
-        console = _console()
-        if sum(_widths([columns, *cells])) + GAP * (len(columns) - 1) > console.width:
+        most = shutil.get_terminal_size().columns
+        if sum(_widths([columns, *cells])) + GAP * (len(columns) - 1) > most:
             places = [place for place, name in enumerate(columns) if name in ids]
             for row in cells:
                 for place in places:
                     row[place] = abbreviated(row[place])
-        _print_fitting(console, columns, cells, numbers)
+        _print_fitting(most, columns, cells, numbers)
 
 
 def abbreviated(task_id: str) -> str:
@@ -136,27 +139,28 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _print_fitting(
-    console: Console,
+    most: int,
     names: Sequence[str],
     cells: Sequence[Sequence[str]],
     numbers: Collection[str],
 ) -> None:
-    """Print the columns that fit, and the other cells with their names below each row."""
+    """Print the columns that fit in `most` characters, and the other cells below each row."""
     rows = [names, *cells]
     widths = _widths(rows)
     ends = accumulate(width + GAP for width in widths)
-    fitting = max(1, sum(end - GAP <= console.width for end in ends))
+    fitting = max(1, sum(end - GAP <= most for end in ends))
     for row in rows:
         padded = [
             " " * (width - cell_len(cell)) + cell if name in numbers else set_cell_size(cell, width)
             for name, cell, width in zip(names[:fitting], row, widths, strict=False)
         ]
-        style = "bold" if row is names else None
-        console.print((" " * GAP).join(padded).rstrip(), style=style, soft_wrap=True)
+        line = (" " * GAP).join(padded).rstrip()
+        has_bold = row is names and os.environ.get("TERM") != "dumb"
+        click.echo(click.style(line, bold=True) if has_bold else line)
         others = zip(names[fitting:], row[fitting:], strict=True)
         text = (" " * GAP).join(f"{name}: {cell}" for name, cell in others if cell)
-        for line in _lines(text, console.width, INDENT) if row is not names else ():
-            console.print(" " * INDENT + line, soft_wrap=True)
+        for below in _lines(text, most, INDENT) if row is not names else ():
+            click.echo(" " * INDENT + below)
 
 
 def _lines(text: str, width: int, indent: int) -> list[str]:
@@ -164,10 +168,6 @@ def _lines(text: str, width: int, indent: int) -> list[str]:
     return textwrap.wrap(
         text, max(1, width - indent), break_long_words=False, break_on_hyphens=False
     )
-
-
-def _console() -> Console:
-    return Console(highlight=False, emoji=False, markup=False)
 
 
 def print_line(text: str, indent: int = INDENT) -> None:

@@ -7,26 +7,20 @@ from typing import Any
 
 from receiver.config.hook_secrets import Secrets
 from receiver.config.hooks_file import HookEntry, installed_types
+from receiver.config.plugins import BuiltIn
 from receiver.errors import SettingsError
-from receiver.hooks.apprise import Apprise
 from receiver.hooks.base import Alerting, Hook, HookType, KeepsFiles
-from receiver.hooks.command import Command
-from receiver.hooks.download import Download
-from receiver.hooks.email import Email
-from receiver.hooks.python import Python
-from receiver.hooks.slack import Slack
-from receiver.hooks.webhook import Webhook
 from receiver.text.display import hiding
 
-TYPES: Mapping[str, HookType] = {
-    "apprise": Apprise,
-    "command": Command,
-    "download": Download,
-    "email": Email,
-    "python": Python,
-    "slack": Slack,
-    "webhook": Webhook,
-}
+TYPES: Mapping[str, HookType] = BuiltIn(
+    apprise="receiver.hooks.apprise:Apprise",
+    command="receiver.hooks.command:Command",
+    download="receiver.hooks.download:Download",
+    email="receiver.hooks.email:Email",
+    python="receiver.hooks.python:Python",
+    slack="receiver.hooks.slack:Slack",
+    webhook="receiver.hooks.webhook:Webhook",
+)
 
 
 def hook_type(name: str) -> HookType:

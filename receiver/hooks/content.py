@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
-import structlog
-
 from receiver.errors import ContentFailure, PermanentFailure
+from receiver.observability.logger import Logger
 from receiver.pictures import thumbnails
 from receiver.pictures.file_types import DECODED, HEAD, PARTLY_DECODED, FileType, detect, text_in
 from receiver.pictures.memory import TooMuchMemory
@@ -24,7 +23,7 @@ TRUNCATED = re.compile("truncated|broken data stream", re.IGNORECASE)  # in Pill
 # Boxes of MP4, QuickTime, HEIF and JPEG 2000: if one is truncated, the file is unusable.
 BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat", b"meta", b"jP  ", b"jp2c"})
 MAX_BOXES = 100_000
-log = structlog.get_logger()
+log = Logger()
 QUOTED = 80  # characters of a text that was returned in place of a result
 
 

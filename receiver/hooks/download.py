@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import structlog
 from marshmallow import ValidationError, fields, validate
 
 from receiver.deliveries import File, Notice
@@ -34,6 +33,7 @@ from receiver.hooks import content, file_names, file_storage
 from receiver.hooks.base import Done
 from receiver.hooks.file_names import EXTENSION
 from receiver.hooks.options import NOT_EMPTY, Options, checked, http_url, placeholders, seconds
+from receiver.observability.logger import Logger
 from receiver.outgoing import http
 from receiver.tasks import Task
 
@@ -42,7 +42,7 @@ PARTIAL = 206
 # File system errors that concern one file, not the place where files are stored.
 FILE_ERROR_NUMBERS = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EFBIG})
 
-log = structlog.get_logger()
+log = Logger()
 
 
 def _check_path(template: str) -> None:

@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-
 from receiver.errors import NotErased
+from receiver.observability.logger import Logger
 from receiver.stores.base import Store
 from receiver.text.display import rfc3339
 
 READERS_END_WITHIN = 5.0  # seconds for readers that use an older snapshot of the database
 REPORTED_AGAIN_AFTER = 600.0  # seconds
-log = structlog.get_logger()
+log = Logger()
 
 
 def finish(store: Store, subject: str, *, within: float = READERS_END_WITHIN) -> None:

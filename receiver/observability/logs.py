@@ -19,14 +19,13 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
+from receiver.observability.logger import AUTO, CONSOLE, pending
 from receiver.text import display
 
 # Local variables may contain tokens and secrets, so tracebacks do not show them.
 TRACEBACK = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
-AUTO, JSON, CONSOLE = "auto", "json", "console"
-FORMS = (AUTO, JSON, CONSOLE)  # auto: CONSOLE on a terminal, otherwise JSON
 PATIENCE = 0.2  # seconds to wait for the reader of a full pipe, before a line is dropped
 DROPPED = "lines were dropped, because the log could not be written"
 
@@ -122,10 +121,11 @@ _PROCESSORS: list[Processor] = []  # changed in place: a logger keeps the list o
 
 
 def configure(hide: Callable[[str], str] = display.redacted, form: str = AUTO) -> None:
-    """Send every log line of this process to standard error, in one of FORMS.
+    """Send every log line of this process to standard error, in one of `logger.FORMS`.
 
     `hide` removes secrets from the rendered line, and so from every value.
     """
+    pending.clear()
     _PROCESSORS[:] = [*_COMMON, *_rendering(hide, form, end="\n")]
     structlog.configure(
         processors=_PROCESSORS,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import structlog
-
 from receiver import clock
+from receiver.observability.logger import Logger
 from receiver.observability.metrics import CLOCK_STEPS, MetricBuffer
 from receiver.stores.base import Store
 from receiver.stores.sql.clocks import LEAST_STEP, REFRESH_EVERY, SETTLES_WITHIN, ClockStep
@@ -24,7 +23,7 @@ TRIES = 3  # attempts to read both clocks without an interruption in between
 INTERRUPTION = 50  # ms
 ROUND_TRIP = 1_000  # ms; a slower response of the database server is too inexact
 
-log = structlog.get_logger()
+log = Logger()
 
 
 def recent_step(store: Store, now: int) -> ClockStep | None:

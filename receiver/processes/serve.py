@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import structlog
-
+from receiver.observability.logger import Logger
 from receiver.processes.current_hooks import REJECTED, RELOADED, Check, CurrentHooks
 from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, runs_in_a_terminal
 
@@ -25,7 +24,7 @@ DEATHS, WITHIN = 5, 60.0  # give up after DEATHS deaths of one process within WI
 DELAYS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 0.1  # seconds
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-log = structlog.get_logger()
+log = Logger()
 
 
 def report_command(bind: str | None) -> list[str]:

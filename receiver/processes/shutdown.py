@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-import structlog
+from receiver.observability.logger import Logger
 
 CANNOT_LISTEN = 5  # the exit status of a web process whose address cannot be used
-log = structlog.get_logger()
+log = Logger()
 
 
 def stop_at(*numbers: int) -> threading.Event:

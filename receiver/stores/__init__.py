@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import structlog
-
 from receiver.config.settings import sqlite_path
 from receiver.config.values import is_postgres
 from receiver.errors import SettingsError, StoreUnreachable
+from receiver.observability.logger import Logger
 from receiver.stores.base import Store
 from receiver.stores.sqlite import SqliteStore
 
@@ -19,7 +18,7 @@ RETRY_EVERY = 3.0  # seconds
 INSTALL = (
     "PostgreSQL needs: pip install 'procrastinate>=3.10' 'psycopg[binary]>=3.3' 'psycopg-pool>=3.3'"
 )
-log = structlog.get_logger()
+log = Logger()
 
 
 def open_store(database_url: str) -> Store:

@@ -10,12 +10,39 @@ import click
 
 from receiver import __version__
 from receiver.console import completion
+from receiver.console.imported_commands import Imported, ImportedCommands
 from receiver.console.program import HELP_OPTIONS, env_file_option
-from submitter.cli import batch, costs, doctor, reconcile, tasks
 from submitter.cli.group import CommandGroup
 
+COMMANDS = ImportedCommands(
+    batch=Imported(
+        "submitter.cli.batch:batch_",
+        "Submit every row of FILE, CSV with a header or JSONL; safe to run again.",
+    ),
+    costs=Imported(
+        "submitter.cli.costs:costs_", "Add up what the providers charged, with one line per unit."
+    ),
+    doctor=Imported(
+        "submitter.cli.doctor:doctor_",
+        "Check whether each provider accepts our keys, and the clock; nothing is created or paid.",
+    ),
+    list=Imported(
+        "submitter.cli.tasks:list_", "Show the provider's own list of tasks, newest first."
+    ),
+    reconcile=Imported(
+        "submitter.cli.reconcile:reconcile_",
+        "Query the providers about tasks whose callbacks are late or cannot be received.",
+    ),
+    status=Imported(
+        "submitter.cli.tasks:status", "Show a task; query the provider first if it has not ended."
+    ),
+    submit=Imported("submitter.cli.submit:submit", "Submit one try-on."),
+)
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": HELP_OPTIONS})
+
+@click.group(
+    cls=CommandGroup, commands=COMMANDS, context_settings={"help_option_names": HELP_OPTIONS}
+)
 @env_file_option
 @click.version_option(__version__)
 def main() -> None:
@@ -25,14 +52,4 @@ def main() -> None:
     """
 
 
-for command in (
-    tasks.submit,
-    tasks.status,
-    tasks.list_,
-    batch.batch_,
-    reconcile.reconcile_,
-    costs.costs_,
-    doctor.doctor_,
-    completion.command("submitter"),
-):
-    main.add_command(command)
+main.add_command(completion.command("submitter"))

@@ -9,17 +9,8 @@ import click
 from submitter.batch.rows import Defaults, read
 from submitter.batch.run import SUCCESSES, line_of, run
 from submitter.batch.spreadsheet import check_encoding
-from submitter.cli.group import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    account,
-    as_json,
-    model,
-    print_errors,
-    print_json,
-    print_lines,
-    provider,
-)
+from submitter.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, print_errors, print_json, print_lines
+from submitter.cli.options import account, as_json, model, provider
 from submitter.cli.progress import batch_progress
 from submitter.session import open_session
 

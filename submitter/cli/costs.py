@@ -17,7 +17,8 @@ from receiver.stores import Store
 from receiver.stores.sql.queries import Charge
 from receiver.stores.sql.rows import TimeRange
 from receiver.text.display import rfc3339
-from submitter.cli.group import as_json, print_errors, print_json
+from submitter.cli.group import print_errors, print_json
+from submitter.cli.options import as_json
 from submitter.providers import PROVIDERS
 from submitter.session import open_session
 from submitter.text import readable

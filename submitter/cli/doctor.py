@@ -12,7 +12,8 @@ from receiver.console import output
 from receiver.doctor import clocks
 from receiver.doctor.findings import Finding, Verdict, failed, ok, warning
 from submitter.accounts import Account, accounts_with_keys
-from submitter.cli.group import EXIT_FAILED, as_json, print_json
+from submitter.cli.group import EXIT_FAILED, print_json
+from submitter.cli.options import as_json
 from submitter.errors import (
     ConfigurationError,
     InputError,

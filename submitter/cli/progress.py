@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from receiver.tasks import Task
 from submitter.text import readable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class TaskProgress:
@@ -53,12 +49,15 @@ class _Spinner(TaskProgress):
 @contextmanager
 def task_progress(activity: str) -> Iterator[TaskProgress]:
     """Show the progress of one task; `activity` is displayed until its first status."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield TaskProgress()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    from rich import progress as rich  # noqa: PLC0415 - slow, and only a terminal needs it
+    from rich.console import Console  # noqa: PLC0415
+
+    description = rich.TextColumn("{task.description}", markup=False)
+    columns = (rich.SpinnerColumn(), description, rich.TimeElapsedColumn())
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         progress.add_task(activity, total=None)
         yield _Spinner(progress)
 
@@ -69,11 +68,13 @@ def batch_progress(total: int) -> Iterator[Callable[[str], None]]:
 
     An empty line is not shown.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield lambda line: click.echo(readable(line), err=True) if line else None
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    from rich import progress as rich  # noqa: PLC0415 - as above
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeElapsedColumn())
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=total)
         yield lambda _: progress.advance(bar)

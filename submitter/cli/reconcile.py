@@ -7,20 +7,21 @@ import signal
 from collections import Counter
 
 import click
-import structlog
 
 from receiver.config import settings
 from receiver.ingest import known_secrets
 from receiver.observability import logs
+from receiver.observability.logger import Logger
 from receiver.processes.clock_watch import ClockWatch
 from receiver.processes.current_hooks import CurrentHooks
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.text.display import hiding
-from submitter.cli.group import EXIT_FAILED, as_json, print_json
+from submitter.cli.group import EXIT_FAILED, print_json
+from submitter.cli.options import as_json
 from submitter.reconcile import Reconciler
 from submitter.session import open_session
 
-log = structlog.get_logger()
+log = Logger()
 
 
 @click.command("reconcile")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from receiver import providers
+from receiver.config.plugins import BuiltIn
 from receiver.providers.registry import Registry, members_of
-from submitter.client import Persistence
 from submitter.errors import ConfigurationError, InputError
-from submitter.providers.appypie import AppyPie
 from submitter.providers.base import Provider
-from submitter.providers.kling import Kling
-from submitter.providers.modellix import Modellix
 from submitter.settings import DEFAULT_ACCOUNT
 
+if TYPE_CHECKING:
+    from submitter.client import Persistence
+
 ENTRY_POINTS = "callback_receiver.submitter_providers"
-DEFAULT_PROVIDER = Kling.name
-_BUILT_IN: tuple[type[Provider], ...] = (Kling, Modellix, AppyPie)
+DEFAULT_PROVIDER = "kling"
+_BUILT_IN = BuiltIn(
+    kling="submitter.providers.kling:Kling",
+    modellix="submitter.providers.modellix:Modellix",
+    appypie="submitter.providers.appypie:AppyPie",
+)
 
 
 def _received(adapter: Any) -> Any:
@@ -28,7 +32,7 @@ def _received(adapter: Any) -> Any:
 
 PROVIDERS: Registry[type[Provider]] = Registry(
     ENTRY_POINTS,
-    {adapter.name: adapter for adapter in _BUILT_IN},
+    _BUILT_IN,
     members_of(Provider) - {"base_url"},  # which only instances have
     make=_received,
 )

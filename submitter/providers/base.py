@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import quote
 
 from receiver.pictures.file_types import HEAD, detect
-from submitter.client import Answer, Persistence
 from submitter.errors import InputError
+
+if TYPE_CHECKING:
+    from submitter.client import Answer, Persistence
 
 BASE64_HEAD = 4 * HEAD  # characters; more than enough to detect the type of a picture
 

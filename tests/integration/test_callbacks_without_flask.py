@@ -100,7 +100,7 @@ def signed(raw: bytes | None = None, key: str = KEY) -> CallbackRequest:
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
     """Return the lines that were logged since the last call."""
-    logs.configure(form=logs.JSON)
+    logs.configure(form="json")
     return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
 
 from receiver.cli import main as receiver
-from receiver.console.imported_commands import Imported
+from receiver.console.imported_commands import Imported, ImportedCommands
+from receiver.stores.sqlite import SqliteStore
+from sandbox.cli import COMMANDS as COMMANDS_OF_SANDBOX
+from sandbox.cli import main as sandbox
+from submitter.cli import main as submitter
 from tests.support.patience import PATIENCE
+from tests.support.samples import SECRET
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS: dict[str, click.Group] = {"receiver": receiver}
+PROGRAMS: dict[str, click.Group] = {
+    "receiver": receiver,
+    "submitter": submitter,
+    "sandbox": sandbox,
+}
 # Each takes 20 to 200 ms to import.
 SLOW = {
     "PIL",
@@ -27,6 +38,21 @@ SLOW = {
     "sqlite3",
     "structlog",
 }
+UNUSED = {"PIL", "asyncio", "flask", "requests", "rich.console", "structlog", "urllib3"}
+SHORT = [  # commands that people run often
+    "receiver callbacks",
+    "receiver deliveries",
+    "receiver endpoints",
+    "receiver hooks list",
+    "receiver hooks secret",
+    "receiver migrate",
+    "receiver rejections",
+    "receiver tasks",
+    "receiver url --provider kling",
+    "submitter costs",
+    "submitter list --help",
+    "submitter status --help",
+]
 MODULES = """
 import sys
 from {program}.cli import main
@@ -38,18 +64,46 @@ finally:
 COMMANDS = [
     (program, command, entry)
     for program, group in PROGRAMS.items()
-    for command, entry in group.commands.data.items()  # type: ignore[attr-defined]
+    if isinstance(group.commands, ImportedCommands)
+    for command, entry in group.commands.data.items()
     if isinstance(entry, Imported)
 ]
 
 
-def modules_of(program: str, *arguments: str) -> set[str]:
+def modules_of(program: str, *arguments: str, **environment: str) -> set[str]:
     """The modules that the program has imported at its end."""
-    command = [sys.executable, "-c", MODULES.format(program=program), *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
+        [sys.executable, "-c", MODULES.format(program=program), *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
     )
     return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The settings of a new database."""
+    folder = tmp_path_factory.mktemp("record")
+    (folder / "hooks.toml").write_text(
+        '[[hook]]\nname = "shop"\ntype = "command"\ncommand = ["true"]\n'
+    )
+    with closing(SqliteStore(folder / "receiver.db")) as store:
+        store.migrate()
+    return {
+        "CALLBACK_SECRETS": SECRET,
+        "DATABASE_URL": f"sqlite:///{folder}/receiver.db",
+        "HOOKS_FILE": f"{folder}/hooks.toml",
+        "PUBLIC_URL": "https://callbacks.example",
+    }
+
+
+@pytest.mark.parametrize("command", SHORT)
+def test_a_short_command_imports_nothing_slow(command: str, environment: dict[str, str]) -> None:
+    assert modules_of(*command.split(), **environment) & UNUSED == set()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -57,7 +111,8 @@ def modules_of(program: str, *arguments: str) -> set[str]:
 def test_help_imports_no_command_and_nothing_slow(program: str, option: str) -> None:
     found = modules_of(program, option)
     assert not found & SLOW
-    assert not found & {entry.path.partition(":")[0] for _, _, entry in COMMANDS}
+    commands = {entry.path.partition(":")[0] for _, _, entry in COMMANDS}
+    assert not found & (commands | {"sandbox.cli.commands"})
 
 
 @pytest.mark.parametrize(("program", "command", "entry"), COMMANDS)
@@ -68,3 +123,9 @@ def test_the_summary_in_the_help_is_that_of_the_command(
     assert found.get_short_help_str(1000) == entry.summary
     assert found.name == command
     assert not found.hidden
+
+
+def test_the_help_of_the_sandbox_has_the_summaries_of_its_commands() -> None:
+    assert {
+        name: sandbox.commands[name].get_short_help_str(1000) for name in COMMANDS_OF_SANDBOX
+    } == COMMANDS_OF_SANDBOX.data

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
-import structlog
-
 from receiver.config import private_files
+from receiver.observability.logger import Logger
 from receiver.stores.sqlite.session import SqliteSession
 
 Identity = tuple[int, int]  # of a file: device and inode
@@ -37,7 +36,7 @@ LOG_STARTS = (
 )  # in https://www.sqlite.org/fileformat2.html
 # The bytes of the database file that SQLite locks: see os.h in its source.
 SHARED_LOCK = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000002, 510, 0)
-log = structlog.get_logger()
+log = Logger()
 
 
 class FilesChanged(OSError):

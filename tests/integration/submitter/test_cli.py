@@ -115,7 +115,7 @@ def test_with_a_public_url_wait_follows_the_record_and_finds_the_file(
             delivery, Attempt(1, 3, 4, "delivered", "saved"), State.DELIVERED, None, [file]
         )
 
-    monkeypatch.setattr("submitter.cli.tasks.wait_for_downloads", wait)
+    monkeypatch.setattr("submitter.cli.submit.wait_for_downloads", wait)
     server.will(play)
     result = run("submit", "--wait", PUBLIC_URL="https://callbacks.example.com")
     assert result.exit_code == 0

@@ -41,7 +41,7 @@ def shop(
 def test_the_example_of_the_documentation_works(
     server: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitter, "Follower", partial(Follower, query_every=0.02))
+    monkeypatch.setattr("submitter.library.Follower", partial(Follower, query_every=0.02))
     server.will(server.task(), server.task(), server.task("succeed"))
     parser = doctest.DocTestParser()
     example = parser.get_doctest(submit.__doc__ or "", {}, "submit", None, None)
@@ -103,8 +103,8 @@ def test_the_task_has_the_files_that_were_downloaded(
         attempt = Attempt(1, now_ms(), now_ms(), "delivered", "")
         store.outbox.settle(delivery, attempt, State.DELIVERED, None, [file])
 
-    monkeypatch.setattr(submitter, "Follower", partial(Follower, query_every=0.02))
-    monkeypatch.setattr(submitter, "wait_for_downloads", download)
+    monkeypatch.setattr("submitter.library.Follower", partial(Follower, query_every=0.02))
+    monkeypatch.setattr("submitter.library.wait_for_downloads", download)
     server.will(server.task(), server.task("succeed"))
     task = submit("kling", "person.jpg", "shirt.png", wait=PATIENCE)
     assert [(media.index, media.url) for media in task.media] == [

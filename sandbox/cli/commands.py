@@ -1,4 +1,4 @@
-"""The `sandbox` command: serve a sandbox, print its settings, send callbacks, run the demo."""
+"""The commands of the `sandbox` program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 import requests
 
-from sandbox import __version__, environment
+from sandbox import environment
 from sandbox.callback_sender import Persistence
 from sandbox.ledger import LedgerEntry
 from sandbox.providers.standard_webhooks import Signer
@@ -23,7 +23,6 @@ from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
 from sandbox.server import Behaviour, Sandbox
 from sandbox.trigger import PROVIDERS, Range, TriggerError, TriggerOptions, triggerable
 
-LONGEST_SUMMARY = 1000  # characters; longer than any summary, so that click truncates none
 SECONDS = click.FloatRange(min=0)
 PORT = click.IntRange(0, 65535)
 ANSWER_WITHIN = 30.0  # seconds; a port without a sandbox refuses immediately
@@ -65,31 +64,7 @@ webhook_secret = click.option(
 )
 
 
-class SandboxCommands(click.Group):
-    """A group whose help has the whole summary of each command."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [
-                    (name, command.get_short_help_str(LONGEST_SUMMARY))
-                    for name, command in commands.items()
-                    if command is not None
-                ]
-            )
-
-
-@click.group(
-    cls=SandboxCommands,
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-)
-@click.version_option(__version__)
-def main() -> None:
-    """Simulate all providers, a mail server and Slack on this machine."""
-
-
-@main.command()
+@click.command()
 @click.option("--port", type=PORT, default=environment.PORT, help="0 chooses a free one.")
 @click.option("--smtp-port", type=PORT, default=environment.SMTP_PORT, help="0 chooses a free one.")
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
@@ -187,7 +162,7 @@ def serve(
             time.sleep(0.1)
 
 
-@main.command()
+@click.command()
 @click.argument("scenario", required=False)
 @click.option("--to", "url", metavar="URL", help="Callback URL.")
 @click.option("--list", "wants_list", is_flag=True, help="List the scenarios and exit.")
@@ -285,7 +260,7 @@ def _reported(fired: Range, quietly: bool) -> Iterator[LedgerEntry]:
         yield entry
 
 
-@main.command()
+@click.command()
 @click.option("--port", type=PORT, default=environment.PORT, help="Port of the sandbox.")
 @click.option("--url", help="URL of the sandbox; replaces --port.")
 def env(port: int, url: str | None) -> None:
@@ -323,7 +298,7 @@ def _stopped_by_signal() -> list[int]:
     return received
 
 
-@main.command()
+@click.command()
 @click.option("--keep", is_flag=True, help="Keep everything running at the end, until Ctrl-C.")
 @click.option(
     "--database-url",
