@@ -17,7 +17,7 @@ from receiver.deliveries import Subscription
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
 from receiver.events import Callback, Event, Source
 from receiver.observability import metrics
-from receiver.observability.logger import Logger, bind_contextvars
+from receiver.observability.logger import Logger
 from receiver.observability.metrics import MetricBuffer
 from receiver.processes import current_hooks
 from receiver.providers.fields import cleaned
@@ -125,6 +125,8 @@ class Ingest:
         try:
             event = providers.parse(callback)
             if callback.task_id is None:  # signed: only the body identifies the task
+                from structlog.contextvars import bind_contextvars  # noqa: PLC0415 - slow
+
                 bind_contextvars(provider_task=event.provider_task_id)
             outcome = self.record(callback, event)
         except StoreError:

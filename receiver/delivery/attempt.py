@@ -28,6 +28,7 @@ from datetime import UTC, tzinfo
 from functools import partial
 from threading import Event as Signal
 
+import structlog
 from structlog.contextvars import bound_contextvars
 
 from receiver import providers
@@ -48,7 +49,6 @@ from receiver.errors import (
 from receiver.events import Event, Media, Source
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
-from receiver.observability.logger import Logger
 from receiver.observability.metrics import MetricBuffer
 from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
@@ -69,7 +69,7 @@ RESULTS = {  # log level, log line, label of the metric
     State.DEAD: (logging.ERROR, "delivery is dead", "dead"),
 }
 
-log = Logger()
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

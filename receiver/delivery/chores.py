@@ -9,17 +9,18 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from threading import Event as Signal
 
+import structlog
+
 from receiver.clock import now_ms
 from receiver.endpoints import Alert
 from receiver.errors import DeliveryFailure, PermanentFailure, StoreUnavailable
 from receiver.hooks.base import Alerting, Hook
-from receiver.observability.logger import Logger
 from receiver.stores.base import Store
 from receiver.stores.sql.metrics import without_hook
 
 AGAIN_AFTER = 60_000  # ms until an alert that no hook could send is retried, for up to a day
 
-log = Logger()
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from pathlib import Path
 
+import structlog
+
 from receiver.clock import now_ms
 from receiver.deliveries import File, Notice, Transition
 from receiver.delivery.attempt import ANSWER_KEPT
 from receiver.errors import DeliveryFailure
 from receiver.events import Media
 from receiver.hooks.base import Hook, NeedsTestPicture
-from receiver.observability.logger import Logger
 from receiver.providers import PROVIDERS
 from receiver.stores.base import Store
 from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
@@ -40,7 +41,7 @@ PICTURE_SIDE = 480  # pixels
 # Not a link, so that services that show links or fetch pictures, such as Slack, leave it out.
 PICTURE_URL = "test:picture"
 
-log = Logger()
+log = structlog.get_logger()
 
 
 def send(hook: Hook, status: str, zone: tzinfo = UTC) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import UserDict
 from collections.abc import Iterable, Mapping, Sequence
 
+import structlog
+
 from receiver import hooks
 from receiver.config.hook_secrets import secrets as secrets_of
 from receiver.config.hooks_file import HookEntry
 from receiver.hooks.base import Alerting, Hook
-from receiver.observability.logger import Logger
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
 from receiver.text.display import hiding
 
-log = Logger()
+log = structlog.get_logger()
 
 
 class LoadedHooks(UserDict[str, Hook]):

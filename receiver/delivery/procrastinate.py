@@ -19,6 +19,7 @@ from threading import Event as Signal
 from typing import Any
 
 import procrastinate
+import structlog
 from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status
 from procrastinate.periodic import PeriodicTask
@@ -28,7 +29,6 @@ from receiver.delivery import attempt
 from receiver.delivery.attempt import DRAIN, DeliveryWorker, ReadyDelivery
 from receiver.delivery.worker_slots import Reservation
 from receiver.errors import NotFound, StoreUnavailable
-from receiver.observability.logger import Logger
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.jobs import QUEUE, TASK
 
@@ -44,7 +44,7 @@ MADE_UP_FOR = 10.0  # seconds; older sweeps and rescues that were missed are ski
 DRAIN_POLL = 0.05  # seconds between two checks whether the running attempts have ended
 AGAIN_AFTER = 1.0  # seconds until a new connection is tried after the database was lost
 
-log = Logger()
+log = structlog.get_logger()
 logging.getLogger("procrastinate").setLevel(logging.ERROR)  # `attempt` logs the attempts
 
 

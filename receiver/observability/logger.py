@@ -1,4 +1,4 @@
-"""The logger of every module, which imports structlog when it writes its first line.
+"""The logger of the modules that commands use: it imports structlog at its first line.
 
 That import takes longer than everything else that a short command does.
 """
@@ -28,13 +28,6 @@ class Logger:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logger, name)
-
-
-def bind_contextvars(**values: object) -> None:
-    """Add these values to all later lines of this context, such as a request."""
-    from structlog.contextvars import bind_contextvars as bind
-
-    bind(**values)
 
 
 class _FirstLine(logging.Handler):

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Protocol
 
+import structlog
+
 from receiver.clock import now_ms
 from receiver.errors import StoreError
-from receiver.observability.logger import Logger
 from receiver.stores.sql.sessions import SLOTS, Allowance, Usage
 from receiver.text import limits
 from receiver.web.debounce import Debouncer
@@ -21,7 +22,7 @@ MAX_SENDERS = 10_000  # senders in memory; the one that was inactive longest is 
 MAX_MERGED = 200  # senders in one merge; any others are only counted in this process
 MERGE_INTERVAL = 1.0  # seconds, at least, between two merges, and between two reads
 RETRY_INTERVAL = 10.0  # seconds without a read after a read that failed
-log = Logger()
+log = structlog.get_logger()
 
 
 class AttemptStore(Protocol):

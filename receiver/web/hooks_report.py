@@ -7,16 +7,17 @@ import socket
 import threading
 from itertools import count
 
+import structlog
+
 from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
-from receiver.observability.logger import Logger
 from receiver.processes import current_hooks
 from receiver.stores.base import Store
 
 INTERVAL = 10.0  # seconds between two reports; see `stores.sql.activity.GONE_AFTER`
 # A valid file is reported several times: previous processes may still report their problem.
 ROUNDS = 4
-log = Logger()
+log = structlog.get_logger()
 
 
 def install(store: Store) -> None:

@@ -10,6 +10,7 @@ import platform
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+import structlog
 from flask import Blueprint, Response
 from prometheus_client import generate_latest
 from prometheus_client.core import (
@@ -27,7 +28,6 @@ from receiver.endpoints import Circuit
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.observability import metrics
-from receiver.observability.logger import Logger
 from receiver.observability.metrics import MetricBuffer, MetricDefinition, MetricType
 from receiver.processes import current_hooks
 from receiver.processes.clock_watch import ClockWatch
@@ -41,7 +41,7 @@ from receiver.web.health import name_of_this_process
 PROCESSES = ("web", "worker", "poller")
 PER_PROVIDER = (metrics.TASKS_OPEN, metrics.TASKS_AWAITED, metrics.TASKS_OVERDUE)
 Values = dict[tuple[str, ...], float]
-log = Logger()
+log = structlog.get_logger()
 
 
 def flush_regularly(meter: MetricBuffer, store: Store, watch: ClockWatch) -> Debouncer:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from flask import Flask, Response, g, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from receiver import errors
-from receiver.observability.logger import Logger
 from receiver.text.display import json_ascii
 
-log = Logger()
+log = structlog.get_logger()
 _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.BadSignature: HTTPStatus.UNAUTHORIZED,
     errors.BodyTooLong: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from threading import Lock
 
+import structlog
 from flask import Flask, Response, g, request
 
 from receiver.clock import now_ms
 from receiver.errors import StoreError
-from receiver.observability.logger import Logger
 from receiver.stores.base import Store
 from receiver.stores.sql.activity import Rejection
 from receiver.text.display import one_line, redacted, redacted_path
@@ -26,7 +26,7 @@ MAX_ATTEMPTS = 3
 MAX_REASON = 300  # characters
 OTHERS = "more rejected requests than are recorded one by one"
 TOO_MANY = "Too many requests from your address were rejected; retry later."
-log = Logger()
+log = structlog.get_logger()
 
 
 class Rejections:

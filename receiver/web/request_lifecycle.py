@@ -13,19 +13,19 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+import structlog
 from flask import Flask, Request, Response, g, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from receiver.config.settings import Settings
 from receiver.observability import metrics
-from receiver.observability.logger import Logger
 from receiver.observability.metrics import MetricBuffer
 from receiver.text.display import redacted
 from receiver.web.debounce import Debouncer
 from receiver.web.problems import problem
 
-log = Logger()
+log = structlog.get_logger()
 QUIET_ROUTES = ("/healthz", "/readyz", "/metrics")  # logged only if they fail
 REQUEST_ID = "X-Request-Id"
 # The prefixes of the paths for which the API token is checked.

@@ -12,12 +12,12 @@ from http import HTTPStatus
 from threading import BoundedSemaphore
 from typing import Any
 
+import structlog
 from structlog.contextvars import bind_contextvars
 
 from receiver.config.settings import Settings
 from receiver.errors import StoreError
 from receiver.ingest import Ingest
-from receiver.observability.logger import Logger
 from receiver.serializers.outputs import task_documents
 from receiver.stores.sql.idempotency import IdempotencyRecord
 from receiver.tasks import Task, new_task_id
@@ -51,7 +51,7 @@ CONCURRENCY = 2  # create requests of one process
 FETCHED_WITHIN, CREATED_WITHIN, QUERIED_WITHIN, ANSWERED_WITHIN = 6.0, 14.0, 18.0, 20.0
 RETRY_WITHOUT_KEYS = 60.0  # seconds; the operator has to set the keys first
 
-log = Logger()
+log = structlog.get_logger()
 OpenAdapter = Callable[[str, str, Persistence], Provider]
 
 

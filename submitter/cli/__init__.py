@@ -24,7 +24,8 @@ COMMANDS = ImportedCommands(
     ),
     doctor=Imported(
         "submitter.cli.doctor:doctor_",
-        "Check whether each provider accepts our keys, and the clock; nothing is created or paid.",
+        "Check the clock, and whether each provider accepts our keys; nothing is created or "
+        "charged.",
     ),
     list=Imported(
         "submitter.cli.tasks:list_", "Show the provider's own list of tasks, newest first."

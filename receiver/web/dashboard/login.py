@@ -13,13 +13,13 @@ import secrets
 import time
 from typing import Any
 
+import structlog
 from flask import Blueprint, g, make_response, redirect, request, session, url_for
 from flask_wtf import CSRFProtect
 from werkzeug.wrappers import Response
 
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
-from receiver.observability.logger import Logger
 from receiver.stores.base import Store
 from receiver.web.attempt_limiter import AttemptLimiter
 from receiver.web.dashboard.responses import OWN_PATH, is_update, page
@@ -27,7 +27,7 @@ from receiver.web.request_lifecycle import SESSION_LIFETIME
 
 BURST, PER_SECOND = 10, 0.1  # attempts of one network: first at any rate, then one in ten seconds
 PUBLIC_ENDPOINTS = ("dashboard.login", "dashboard.try_password", "dashboard.static")
-log = Logger()
+log = structlog.get_logger()
 
 
 def install(

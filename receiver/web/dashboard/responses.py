@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
+import structlog
 from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
 from flask import Response as FlaskResponse
 from flask_wtf.csrf import CSRFError
@@ -17,7 +18,6 @@ from werkzeug.wrappers import Response
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.errors import NotFound, StoreUnavailable
-from receiver.observability.logger import Logger
 from receiver.text import display
 from receiver.web.dashboard import formats
 from receiver.web.dashboard.attention import Attention, attention
@@ -40,7 +40,7 @@ OWN_PATH = re.compile(r"/dashboard/[!-\[\]-~]*")  # no backslash
 UNKNOWN_PAGE = "This page does not exist."
 STALE_FORM = "Nothing was done, because the form belongs to another session. Retry on this page."
 UNAVAILABLE = "The record cannot be read at the moment. Retry soon."
-log = Logger()
+log = structlog.get_logger()
 
 
 def is_update() -> bool:

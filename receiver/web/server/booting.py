@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from receiver.observability.logger import Logger
+import structlog
 
 SLOTS = 256  # at least the number of workers; a worker uses the slot of its age
 FAILED = 1
@@ -74,7 +74,7 @@ def report_missing_settings() -> None:
     arbiter = sys.modules.get("gunicorn.arbiter")
     is_first = arbiter is not None and not arbiter.Arbiter.WORKERS  # the arbiter's, at the fork
     if is_first and SETTINGS not in sys.modules:
-        Logger().warning(
+        structlog.get_logger().warning(
             "gunicorn runs without the settings of this project, and so without its limits and its"
             " worker class; start it with --config python:receiver.web.gunicorn"
         )
