@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import click
 
 from receiver.cli.database import print_missing_hooks, settings_and_store
+from receiver.cli.group import complain
 from receiver.cli.options import as_json, dry_run, hook_names
 from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.console.program import SummarizedGroup
 from receiver.deliveries import State
-from receiver.endpoints import Circuit, Endpoint
+from receiver.endpoints import Circuit
 from receiver.ingest import hook_entries
 from receiver.serializers import records
 from receiver.stores import Store
+from receiver.stores.sql.endpoint_status import endpoint_statuses
 from receiver.text.display import counted, plain
 
 # By the word that people see, and by the word in the JSON output.
-CIRCUITS = {circuit.label: circuit for circuit in Circuit} | {Circuit.CLOSED.value: Circuit.CLOSED}
+CIRCUITS = (*(circuit.label for circuit in Circuit), Circuit.CLOSED.value)
 
 
 @click.group(cls=SummarizedGroup, invoke_without_command=True)
 @click.option(
     "--circuit",
-    type=click.Choice(list(CIRCUITS)),
-    help="Only endpoints whose circuit breaker has this state; closed means healthy.",
+    type=click.Choice(CIRCUITS),
+    help="Only endpoints whose circuit breaker has this state. healthy: those that are closed, "
+    "and whose last attempt did not fail.",
 )
 @as_json
 @click.pass_context
@@ -36,15 +37,16 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     if ctx.invoked_subcommand:
         return
     chosen, record = settings_and_store()
-    known = {endpoint.hook: endpoint for endpoint in record.endpoints.all()}
     names = [entry.name for entry in hook_entries(chosen)]
     print_missing_hooks(record, names)
-    names += sorted(known.keys() - set(names))
-    found, now = [known.get(name, Endpoint(name)) for name in names], now_ms()
-    wanted = None if circuit is None else CIRCUITS[circuit]
-    found = [endpoint for endpoint in found if wanted in (None, endpoint.circuit(now))]
-    to_json = partial(records.endpoint_json, now=now)
-    output.show_rows(found, to_json, partial(tables.show_endpoints, now=now), is_json=as_json)
+    names += sorted({endpoint.hook for endpoint in record.endpoints.all()} - set(names))
+    found = endpoint_statuses(record, names, now_ms())
+    if circuit == Circuit.CLOSED.label:
+        found = [status for status in found if not status.has_problem]
+    elif circuit is not None:
+        found = [status for status in found if status.circuit is Circuit(circuit)]
+    output.show_rows(found, records.endpoint_json, tables.show_endpoints, is_json=as_json)
+    complain(f"{status.hook}: {status.advice}" for status in found if status.advice)
 
 
 @endpoints.command()

@@ -11,8 +11,9 @@ import click
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console.output import abbreviated, cut, plain, print_line, show_table
 from receiver.deliveries import Delivery, Subscription, evidence
-from receiver.endpoints import Circuit, Endpoint
+from receiver.endpoints import Circuit
 from receiver.stores.sql.activity import Activity, Rejection
+from receiver.stores.sql.endpoint_status import EndpointStatus
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Task
@@ -105,20 +106,25 @@ def show_rejections(rejections: Iterable[Rejection]) -> None:
     _show(rejections, "No request was rejected.", columns)
 
 
-def show_endpoints(endpoints: Iterable[Endpoint], now: int) -> None:
-    columns: dict[str, Callable[[Endpoint], object]] = {
-        "hook": lambda endpoint: endpoint.hook,
-        "circuit": lambda endpoint: endpoint.circuit(now).label,
-        "failures in a row": lambda endpoint: endpoint.failures,
-        "since": lambda endpoint: _second(
-            endpoint.disabled_at or endpoint.paused_at or endpoint.failing_since
+def show_endpoints(statuses: Iterable[EndpointStatus]) -> None:
+    columns: dict[str, Callable[[EndpointStatus], object]] = {
+        "hook": lambda status: status.hook,
+        "circuit": lambda status: status.state,
+        "failures in a row": lambda status: status.failures,
+        "since": lambda status: _second(
+            status.endpoint.disabled_at or status.endpoint.paused_at or status.failing_since
         ),
-        "next attempt": lambda endpoint: (
-            _second(endpoint.retry_at) if endpoint.circuit(now) is Circuit.OPEN else ""
-        ),
-        "last response": lambda endpoint: cut(endpoint.said),
+        "next attempt": _next_attempt,
+        "last response": lambda status: cut(status.last_response),
     }
-    _show(endpoints, "No hooks.", columns)
+    _show(statuses, "No hooks.", columns)
+
+
+def _next_attempt(status: EndpointStatus) -> str:
+    """Return when a delivery tests the endpoint; empty if deliveries are sent or wait."""
+    if status.circuit is Circuit.HALF_OPEN:
+        return "as soon as one is due"
+    return _second(status.endpoint.retry_at) if status.circuit is Circuit.OPEN else ""
 
 
 def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:

@@ -25,11 +25,13 @@ from receiver.observability import logs
 from receiver.processes import current_hooks
 from receiver.providers import PROVIDERS, status_for
 from receiver.stores import Store, open_store
+from receiver.stores.sql.endpoint_status import endpoint_statuses
 from receiver.stores.sql.metrics import without_hook
-from receiver.text.display import counted, hiding, redacted
+from receiver.text.display import hiding, one_line, redacted
 
 T = TypeVar("T")
 Hide = Callable[[str], str]
+MAX_RESPONSE = 200  # characters
 CORRECT = "correct the hooks file"
 
 
@@ -132,18 +134,20 @@ def _missing(entries: Sequence[HookEntry], store: Store | None) -> Iterator[Find
 
 
 def _endpoint(name: str, store: Store | None, entry: HookEntry, hide: Hide) -> Finding:
-    """Report the circuit breaker of a hook whose options are valid."""
-    endpoint = _recorded(store, lambda store: store.endpoints.of(entry.name))
-    circuit = Circuit.CLOSED if endpoint is None else endpoint.circuit(now_ms())
-    if endpoint is None or (circuit is Circuit.CLOSED and not endpoint.failures):
+    """Report the endpoint of a hook whose options are valid."""
+    found = _recorded(store, lambda store: endpoint_statuses(store, [entry.name], now_ms()))
+    if not found or not found[0].has_problem:
         return ok(name, f"{entry.type}; its options can be used")
-    if circuit is Circuit.CLOSED:
-        failed_attempts = counted(endpoint.failures, "attempt")
-        text = f"the last {failed_attempts} failed: {hide(endpoint.said)}"
-        return warning(name, text, f"check the endpoint: receiver hooks test {entry.name}")
-    text = f"{circuit}: {hide(endpoint.said)}" if endpoint.said else str(circuit)
+    (status,) = found
+    is_closed = status.circuit is Circuit.CLOSED
+    text = status.failure if is_closed else str(status.circuit)
+    if status.last_response:
+        text += f": {one_line(hide(status.last_response), MAX_RESPONSE)}"
+    if is_closed:
+        check = f"{status.advice}, then" if status.advice else "check the endpoint"
+        return warning(name, text, f"{check}: receiver hooks test {entry.name}")
     todo = f"repair it, then: receiver endpoints resume {entry.name}"
-    return (failed if circuit is Circuit.DISABLED else warning)(name, text, todo)
+    return (failed if status.circuit is Circuit.DISABLED else warning)(name, text, todo)
 
 
 def _test_event(name: str, hook: Hook, entry: HookEntry, zone: tzinfo, hide: Hide) -> Finding:

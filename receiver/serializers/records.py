@@ -8,9 +8,9 @@ from typing import Any
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.deliveries import Delivery, evidence, task_json
-from receiver.endpoints import Endpoint
 from receiver.serializers.outputs import history_media_json
 from receiver.stores.sql.activity import Activity, Rejection
+from receiver.stores.sql.endpoint_status import EndpointStatus
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
 from receiver.text.display import rfc3339
@@ -98,17 +98,25 @@ def history_json(history: TaskHistory, hooks: Collection[str] | None = None) -> 
     }
 
 
-def endpoint_json(endpoint: Endpoint, now: int) -> dict[str, Any]:
-    """Return the state of a hook's endpoint at the time `now`, in milliseconds UTC."""
+def endpoint_json(status: EndpointStatus) -> dict[str, Any]:
+    """Return the state of a hook's endpoint. `failures` are those that its circuit breaker counts.
+
+    `failed_in_a_row` also counts refused events, which have no effect on the circuit breaker.
+    """
+    endpoint, last = status.endpoint, status.last_attempt
     return {
         "hook": endpoint.hook,
-        "circuit": endpoint.circuit(now).value,
+        "circuit": status.circuit.value,
         "failures": endpoint.failures,
         "failing_since": _instant(endpoint.failing_since),
         "retry_at": _instant(endpoint.retry_at),
         "paused_at": _instant(endpoint.paused_at),
         "disabled_at": _instant(endpoint.disabled_at),
         "said": endpoint.said,
+        "state": status.state,
+        "failed_in_a_row": status.failures,
+        "last_attempt_at": _instant(last.ended_at if last else None),
+        "last_response": status.last_response,
     }
 
 

@@ -23,6 +23,7 @@ from receiver.observability.metrics import Sample
 from receiver.serializers import records, schemas
 from receiver.stores.base import Store
 from receiver.stores.sql.activity import Activity, ActivityKind, ProcessProblem, Rejection
+from receiver.stores.sql.endpoint_status import endpoint_statuses
 from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
 from receiver.stores.sql.idempotency import IdempotencyRecord, StoredResponse
 from receiver.stores.sql.metrics import CONFLICTS, Counter
@@ -277,7 +278,8 @@ def test_an_endpoint_and_its_alert_are_read_as_they_were_written(store: Store) -
     claim_and_settle(store, State.DEAD, change=lambda _: (endpoint, AlertKind.DISABLED))
     assert store.endpoints.of("mail") == endpoint
     assert store.endpoints.all() == [endpoint]
-    assert_shown(endpoint, records.endpoint_json(endpoint, NOW))
+    (status,) = endpoint_statuses(store, ["mail"], NOW)
+    assert_shown(endpoint, records.endpoint_json(status))
     (alert,) = store.endpoints.take_alerts(NOW + 1000, NOW + 2000)
     ended_at = store.queries.history("t").deliveries[0].ended_at
     assert ended_at is not None

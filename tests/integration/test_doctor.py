@@ -385,6 +385,21 @@ def test_a_disabled_hook_is_reported(doctor: Doctor, store: SqliteStore, site: S
     assert "receiver endpoints resume shop" in todo
 
 
+def test_a_hook_whose_last_attempts_were_refused_is_reported(
+    doctor: Doctor, store: SqliteStore, site: Site
+) -> None:
+    write_hooks(doctor, site)
+    Ingest(store, [subscription("shop")]).accept(callback(body()))
+    (delivery,) = store.outbox.claim("w", now_ms(), now_ms() + 1000, 1)
+    attempt = Attempt(1, 1, 2, "failed", "https://shop.example answered 401 No")
+    store.outbox.settle(delivery, attempt, State.DEAD, None)
+    verdict, said, todo = doctor.findings()["hook shop"]
+    assert (verdict, said) == ("warning", f"the last attempt failed: {attempt.answer}")
+    assert todo == (
+        "check that the endpoint uses the same secret as the hook, then: receiver hooks test shop"
+    )
+
+
 def test_only_send_sends_events_and_they_are_marked_as_tests(
     doctor: Doctor, store: SqliteStore, site: Site
 ) -> None:

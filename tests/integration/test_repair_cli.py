@@ -237,6 +237,21 @@ def test_text_of_a_provider_cannot_control_the_terminal(store: SqliteStore) -> N
     assert "\x1b" not in run("replay", "--quarantined").output
 
 
+def test_an_endpoint_that_refuses_every_event_is_not_listed_as_healthy(store: SqliteStore) -> None:
+    Ingest(store, [subscription("mail")]).accept(callback())
+    (delivery,) = store.outbox.claim("w", now_ms(), now_ms() + 1000, 1)
+    refusal = "https://shop.example answered 401 No"
+    store.outbox.settle(delivery, Attempt(1, 1, 2, "failed", refusal), State.DEAD, None)
+    done = run("endpoints", "--circuit", "closed")
+    assert f"mail\tlast attempt failed\t1\t1970-01-01 00:00:00\t\t{refusal}" in done.stdout
+    assert "mail: check that the endpoint uses the same secret as the hook" in done.stderr
+    (healthy,) = json.loads(run("endpoints", "--json", "--circuit", "healthy").stdout)
+    assert healthy["hook"] == "later"
+    mail, _ = json.loads(run("endpoints", "--json").stdout)
+    assert (mail["circuit"], mail["failures"], mail["failed_in_a_row"]) == ("closed", 0, 1)
+    assert (mail["state"], mail["last_response"]) == ("last attempt failed", refusal)
+
+
 def test_endpoints_are_listed_paused_and_resumed(store: SqliteStore) -> None:
     succeed(store, "a")
     assert run("endpoints", "pause", "mail").exit_code == 0
@@ -245,7 +260,7 @@ def test_endpoints_are_listed_paused_and_resumed(store: SqliteStore) -> None:
     }
     assert circuits == {"mail": "paused", "later": "closed"}
     shown = [line.split("\t")[:2] for line in run("endpoints").output.splitlines()]
-    assert shown == [["hook", "circuit"], ["mail", "paused"], ["later", "healthy"]]
+    assert shown == [["hook", "circuit"], ["mail", "paused"], ["later", "not used yet"]]
     assert run("endpoints", "resume", "mail").output == "mail receives deliveries again\n"
     assert run("endpoints", "resume", "mail").output == "mail was not paused\n"
 
@@ -254,7 +269,7 @@ def test_a_failing_endpoint_shows_its_response(store: SqliteStore) -> None:
     Ingest(store, [subscription("old")]).accept(callback())
     (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
     endpoint = Endpoint("old", 7, NOW, 1, NOW + 60_000_000, said="refused \x1b[2J")
-    attempt = Attempt(1, NOW, NOW, "failed", "no")
+    attempt = Attempt(1, NOW, NOW, "failed", endpoint.said)
     store.outbox.settle(
         delivery, attempt, State.DEAD, None, change=lambda _: (endpoint, AlertKind.PAUSED)
     )

@@ -11,7 +11,8 @@ from receiver.processes import current_hooks
 from receiver.processes.clock_watch import recent_step
 from receiver.stores.base import Store
 from receiver.stores.sql import metrics
-from receiver.text.display import redacted, rfc3339
+from receiver.stores.sql.endpoint_status import EndpointStatus, endpoint_statuses
+from receiver.text.display import one_line, redacted, rfc3339
 from receiver.web.health import is_worker_seen
 
 CIRCUITS = {
@@ -20,6 +21,7 @@ CIRCUITS = {
     Circuit.PAUSED: "is paused by an operator",
     Circuit.DISABLED: "is disabled, because its endpoint is gone",
 }
+MAX_RESPONSE = 200  # characters
 CORRECTED = "retries, leases and deadlines were moved with it; check the time synchronisation"
 
 
@@ -64,12 +66,11 @@ def attention(
     if step := recent_step(store, now):
         text = f"{step.text.capitalize()}: {CORRECTED}."
         yield Attention("clock", text, "deliveries", "Deliveries")
-    for endpoint in store.endpoints.all():
-        circuit = endpoint.circuit(now)
-        if circuit is not Circuit.CLOSED:
-            text = f"The hook {endpoint.hook} {CIRCUITS[circuit]}."
-            key = f"endpoint {endpoint.hook} {circuit}"
-            yield Attention(key, text, "endpoints", "Endpoints")
+    on_record = (endpoint.hook for endpoint in store.endpoints.all())
+    for status in endpoint_statuses(store, dict.fromkeys([*hooks, *on_record]), now):
+        if status.has_problem:
+            key = f"endpoint {status.hook} {status.state}"
+            yield Attention(key, _problem_of(status, hide), "endpoints", "Endpoints")
     counts = store.metrics.delivery_counts()
     for hook, number in metrics.without_hook(counts, hooks).items():
         wait = "1 delivery waits" if number == 1 else f"{number} deliveries wait"
@@ -79,3 +80,13 @@ def attention(
     if dead:
         text = "There is 1 dead letter." if dead == 1 else f"There are {dead} dead letters."
         yield Attention("dead", text, "dead", "Dead letters", dead)
+
+
+def _problem_of(status: EndpointStatus, hide: Callable[[str], str]) -> str:
+    """Return the problem of an endpoint as a sentence."""
+    if status.circuit is not Circuit.CLOSED:
+        return f"The hook {status.hook} {CIRCUITS[status.circuit]}."
+    response = one_line(hide(status.last_response), MAX_RESPONSE)
+    text = f"The hook {status.hook}: {status.failure}"
+    advice = f" {status.advice.capitalize()}." if status.advice else ""
+    return f"{text}: {response}.{advice}" if response else f"{text}."

@@ -11,48 +11,21 @@ from dataclasses import dataclass
 from flask import Blueprint, flash, g, url_for
 from werkzeug.wrappers import Response
 
-from receiver.deliveries import Attempt, Subscription
-from receiver.endpoints import Circuit, Endpoint
+from receiver.deliveries import Subscription
 from receiver.errors import NotFound
-from receiver.stores.base import Store
-from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
-from receiver.web.dashboard.deliveries import ENDED
+from receiver.stores.sql.endpoint_status import EndpointStatus, endpoint_statuses
 from receiver.web.dashboard.page_context import PageContext
 from receiver.web.dashboard.responses import back, page
 from receiver.web.health import is_worker_seen
-
-NEWEST = 10  # deliveries of a hook in each state, among which its last attempt is looked up
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointRow:
     """A hook and its endpoint. Without a subscription, it is not in the hooks file."""
 
-    endpoint: Endpoint
-    circuit: Circuit
+    status: EndpointStatus
     subscription: Subscription | None
     counts: Mapping[str, int]
-    newest_test: HookTest | None
-    last_attempt: Attempt | None  # of the newest deliveries
-
-    @property
-    def state(self) -> str:
-        """The state of the circuit breaker, or how the last attempt ended if it is closed."""
-        if self.circuit is not Circuit.CLOSED:
-            return self.circuit.value
-        if self.endpoint.failures:
-            return "failing"
-        last, test = self.last_attempt, self.newest_test
-        tested_at = None if test is None else test.ended_at
-        if (
-            test is not None
-            and tested_at is not None
-            and (last is None or tested_at > last.ended_at)
-        ):
-            return "working" if test.outcome is HookTestOutcome.DELIVERED else "test failed"
-        if last is None:
-            return "not used yet"
-        return "working" if last.outcome == "delivered" else "last attempt failed"
 
 
 def install(routes: Blueprint, context: PageContext) -> None:
@@ -105,26 +78,7 @@ def _known(context: PageContext, hook: str) -> str:
 def _rows(context: PageContext, now: int) -> list[EndpointRow]:
     """Return a row for every hook that is in the hooks file or on record."""
     subscriptions = {one.hook: one for one in context.ingest.subscriptions}
-    endpoints = {endpoint.hook: endpoint for endpoint in context.store.endpoints.all()}
-    tests = {test.hook: test for test in context.store.endpoints.tests()}
     return [
-        EndpointRow(
-            endpoint := endpoints.get(hook, Endpoint(hook)),
-            endpoint.circuit(now),
-            subscriptions.get(hook),
-            context.delivery_counts(hook),
-            tests.get(hook),
-            _last_attempt(context.store, hook),
-        )
-        for hook in context.known_hooks()
+        EndpointRow(status, subscriptions.get(status.hook), context.delivery_counts(status.hook))
+        for status in endpoint_statuses(context.store, context.known_hooks(), now)
     ]
-
-
-def _last_attempt(store: Store, hook: str) -> Attempt | None:
-    """Return the last attempt at one of the newest deliveries to a hook; None without any."""
-    deliveries = store.lists.deliveries(hook=hook, limit=NEWEST)
-    for state in ENDED:
-        deliveries += store.lists.deliveries(hook=hook, state=state, limit=NEWEST)
-    attempts = store.queries.attempts(deliveries)
-    last = (of_delivery[-1] for of_delivery in attempts.values())
-    return max(last, key=lambda attempt: attempt.ended_at, default=None)

@@ -32,10 +32,16 @@ def event(store: SqliteStore, hook: str = "mail") -> None:
     Ingest(store, [subscription(hook)]).accept(callback(received_at=now_ms()))
 
 
-def attempt(store: SqliteStore, state: State, outcome: str, endpoint: Endpoint | None) -> None:
+def attempt(
+    store: SqliteStore,
+    state: State,
+    outcome: str,
+    endpoint: Endpoint | None,
+    answer: str = "the answer",
+) -> None:
     """End an attempt at the delivery that is due."""
     (delivery,) = store.outbox.claim("worker", now_ms(), now_ms() + MINUTE, 1)
-    ended = Attempt(delivery.attempts, now_ms(), now_ms(), outcome, "the answer")
+    ended = Attempt(delivery.attempts, now_ms(), now_ms(), outcome, answer)
     due_at = now_ms() + 7 * MINUTE + 1_000 if state is State.PENDING else None
     change = None if endpoint is None else partial(_changed, endpoint)
     store.outbox.settle(delivery, ended, state, due_at, change=change)
@@ -217,7 +223,7 @@ def test_an_action_returns_to_no_other_site(browser: FlaskClient, back: str) -> 
 # -- endpoints
 
 
-def test_an_endpoint_with_failing_attempts_is_not_shown_as_working(
+def test_an_endpoint_with_failing_attempts_is_not_shown_as_healthy(
     browser: FlaskClient, store: SqliteStore
 ) -> None:
     assert state_of(browser) == "plain: not used yet"
@@ -229,14 +235,45 @@ def test_an_endpoint_with_failing_attempts_is_not_shown_as_working(
     assert state_of(browser) == "bad: last attempt failed"  # also after a content failure
     (delivery,) = store.outbox.claim("worker", now_ms(), now_ms() + MINUTE, 1)
     settle(store, delivery, State.DELIVERED, now_ms() + 1, "250 OK")
-    assert state_of(browser) == "good: working"
+    assert state_of(browser) == "good: healthy"
+
+
+def test_an_endpoint_that_refuses_everything_is_shown_and_announced(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    event(store)
+    refusal = "http://127.0.0.1:5000 answered 401 wrong signature"
+    for _ in range(3):  # a content failure has no effect on the circuit breaker
+        attempt(store, State.PENDING, "failed", None, refusal)
+        store.endpoints.resume("mail", now_ms())
+    assert state_of(browser) == "bad: last attempt failed"
+    advice = "Check that the endpoint uses the same secret as the hook."
+    text = browser.get("/dashboard/endpoints").text
+    assert "The last 3 attempts failed, since" in text
+    overview = browser.get("/dashboard/").text
+    assert f"The hook mail: the last 3 attempts failed: {refusal}. {advice}" in overview
+    (delivery,) = store.outbox.claim("worker", now_ms(), now_ms() + MINUTE, 1)
+    settle(store, delivery, State.DELIVERED, now_ms() + 1, "250 OK")
+    assert state_of(browser) == "good: healthy"
+    assert "The hook mail:" not in browser.get("/dashboard/").text
+
+
+def test_the_last_response_is_shown_even_if_the_breaker_ignores_it(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    event(store)
+    failing = Endpoint("mail", 2, now_ms(), said="Connection refused")
+    attempt(store, State.PENDING, "failed", failing, "https://x.example answered 401 No")
+    shown = browser.get("/dashboard/endpoints").text
+    assert "answered 401 No" in shown
+    assert "Connection refused" not in shown
 
 
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [
         (HookTestOutcome.FAILED, "bad: test failed"),
-        (HookTestOutcome.DELIVERED, "good: working"),
+        (HookTestOutcome.DELIVERED, "good: healthy"),
     ],
 )
 def test_a_newer_test_event_counts_like_an_attempt(

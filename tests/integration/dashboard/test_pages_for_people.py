@@ -272,7 +272,7 @@ def test_deliveries_for_a_missing_hook_are_shown_as_waiting(
         assert "aits, because its hook is not in the hooks file" in text
     shown = browser.get("/dashboard/endpoints").text.partition('id="hook-gone"')[2]
     assert "receiver endpoints drop gone" in shown
-    assert "working" not in shown.partition("</li>\n</ul>")[0]
+    assert "healthy" not in shown.partition("</li>\n</ul>")[0]
 
 
 def test_a_rejected_hooks_file_is_shown_while_its_process_runs(
