@@ -10,7 +10,8 @@ import click
 
 from receiver import hooks
 from receiver.cli.database import store_when_reachable
-from receiver.processes import serve
+from receiver.cli.group import REFUSED, complain
+from receiver.processes import listening, serve
 from receiver.processes.current_hooks import load_configuration
 from receiver.processes.shutdown import delay_hangup
 
@@ -45,4 +46,7 @@ def serve_(bind: str | None) -> None:
     # Problems are reported once, here, and not by each process.
     chosen, current = load_configuration(check, with_accounts=True)
     store_when_reachable(chosen).close()  # the processes open their own
+    if problem := listening.problem_before_start(bind):
+        complain([problem])
+        sys.exit(REFUSED)
     sys.exit(serve.supervise(serve.commands(bind), current, check, serve.report_command(bind)))

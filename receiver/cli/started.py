@@ -9,31 +9,27 @@ arrive may take seconds.
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from typing import Any
 
 import click
-from gunicorn.config import Config
 from gunicorn.util import parse_address
 
 from receiver import __version__
-from receiver.config import env_file, settings, table
+from receiver.config import env_file, settings
 from receiver.config.settings import Settings
-from receiver.config.values import default_bind
 from receiver.console import output
 from receiver.doctor import reach
 from receiver.doctor.findings import Verdict
-from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, DeliveryFailure
 from receiver.ingest import known_secrets
 from receiver.observability import logger, logs
 from receiver.outgoing import http
 from receiver.processes.current_hooks import CurrentHooks, load_configuration
+from receiver.processes.listening import configured_bind
 from receiver.stores import open_store
 from receiver.text.display import hiding_values
 
@@ -74,16 +70,6 @@ def is_among_json_lines() -> bool:
     except (OSError, ValueError):  # not files of the system
         return False
     return is_one_file and not sys.stderr.isatty()
-
-
-def configured_bind() -> str:
-    """Return the address that gunicorn takes from the settings."""
-    environment = Environment()
-    if arguments := environment.value(table.GUNICORN_CMD_ARGS):
-        given: Any = Config().parser().parse_args(shlex.split(arguments)).bind
-        if given:
-            return str(given[0])
-    return default_bind(environment.value(table.PORT))
 
 
 def wait_until_served(address: Address) -> None:

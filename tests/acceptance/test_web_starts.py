@@ -47,6 +47,9 @@ def test_each_program_reports_a_port_in_use_in_one_sentence(installation: Instal
             assert output.count(sentence) == 1
             assert "Traceback" not in output
             assert '"error"' not in output  # everything else is correct
+            # The other process would answer the check that serve has started.
+            assert "has started" not in output
+            assert '"starting"' not in output
 
 
 def test_each_program_reports_a_missing_hooks_file_in_one_sentence(

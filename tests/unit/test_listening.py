@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.web.server import listening
+from receiver.processes import listening
 from tests.support.ports import free_port
 
 

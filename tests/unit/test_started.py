@@ -14,6 +14,7 @@ from receiver.cli import started
 from receiver.doctor import reach
 from receiver.doctor.findings import Finding, failed, ok, warning
 from receiver.observability import logs
+from receiver.processes import listening
 from receiver.stores.sqlite import SqliteStore
 from tests.support.hook_servers import Page, Site
 from tests.support.patience import PATIENCE
@@ -150,7 +151,7 @@ def test_the_address_is_that_of_gunicorn(
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    assert started.configured_bind() == bind
+    assert listening.configured_bind() == bind
 
 
 def test_a_mistake_in_the_settings_is_no_traceback(

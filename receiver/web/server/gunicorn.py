@@ -11,11 +11,10 @@ from receiver.config import env_file, settings, table, values
 from receiver.environment import Environment
 from receiver.errors import CallbackReceiverError, SettingsError
 from receiver.observability import logs
-from receiver.processes import current_hooks
+from receiver.processes import current_hooks, listening
 from receiver.processes.shutdown import CANNOT_LISTEN, accept_hangup, delay_hangup
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import limits
-from receiver.web.server import listening
 
 _unreadable: SettingsError | None = None
 try:

@@ -1,12 +1,21 @@
-"""Checks that the web process can listen at its addresses, before gunicorn tries to."""
+"""Checks that the web process can listen at its addresses, before gunicorn tries to.
+
+`receiver serve` also checks this before it starts any process.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import stat
 from pathlib import Path
+from typing import Any
+
+from receiver.config import table
+from receiver.config.values import default_bind
+from receiver.environment import Environment
 
 BUSY = "another process uses it; stop that process, or choose another address"
 REASONS = {
@@ -19,6 +28,40 @@ REASONS = {
 }
 ADVICE = "set the address with --bind or PORT"
 Address = tuple[str, int] | str | int  # TCP, a Unix socket, or an inherited descriptor
+
+
+def configured_bind() -> str:
+    """Return the address that gunicorn takes from the settings."""
+    given = _gunicorn_arguments()
+    if given is not None and given.bind:
+        return str(given.bind[0])
+    return default_bind(Environment().value(table.PORT))
+
+
+def problem_before_start(bind: str | None) -> str | None:
+    """Return why the web process will not be able to listen; None if nothing is known against it.
+
+    `bind` is the option of `receiver serve`. An inherited or shared address is not checked.
+    """
+    from gunicorn.util import parse_address  # noqa: PLC0415 - gunicorn imports this module
+
+    given = _gunicorn_arguments()
+    if os.environ.get("LISTEN_FDS") or (given is not None and given.reuse_port):
+        return None
+    try:
+        return problem_with(parse_address(bind or configured_bind()))
+    except RuntimeError:  # gunicorn reports an address that it does not understand
+        return None
+
+
+def _gunicorn_arguments() -> Any:
+    """Return the parsed GUNICORN_CMD_ARGS; None if the setting is unset."""
+    arguments = Environment().value(table.GUNICORN_CMD_ARGS)
+    if not arguments:
+        return None
+    from gunicorn.config import Config  # noqa: PLC0415 - rarely set
+
+    return Config().parser().parse_args(shlex.split(arguments))
 
 
 def problem_with(address: Address) -> str | None:
