@@ -24,6 +24,11 @@ class State(StrEnum):
     DELIVERED = "delivered"  # the hook succeeded
     DEAD = "dead"  # it is no longer retried; `redeliver` makes it pending again
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the delivery has ended, so that `redeliver` can make it pending again."""
+        return self in (State.DELIVERED, State.DEAD)
+
 
 @dataclass(frozen=True, slots=True)
 class Subscription:

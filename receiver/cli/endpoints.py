@@ -64,8 +64,10 @@ def resume(hook: str) -> None:
     record, now = _store_with(hook), now_ms()
     due_before = record.metrics.backlog(now).due
     was_held = record.endpoints.resume(hook, now)
-    click.echo(f"{hook} receives deliveries again" if was_held else f"{hook} was not paused")
-    if made_due := record.metrics.backlog(now).due - due_before:
+    made_due = record.metrics.backlog(now).due - due_before
+    if was_held or not made_due:
+        click.echo(f"{hook} receives deliveries again" if was_held else f"{hook} was not paused")
+    if made_due:
         click.echo(f"deliveries that are due now: {made_due}")
 
 

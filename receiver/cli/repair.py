@@ -15,12 +15,12 @@ from receiver.cli.options import ROW, OneOf, as_json, dry_run, hook_names, since
 from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console.find_task import find_task
-from receiver.deliveries import State
-from receiver.errors import RequestRefused
+from receiver.deliveries import Delivery, State
+from receiver.errors import NotFound, RequestRefused
 from receiver.ingest import Ingest
 from receiver.maintenance import repair
 from receiver.stores.sql.repair import DeliverySelection, RepairStep
-from receiver.text.display import counted, plain
+from receiver.text.display import counted, plain, rfc3339
 
 ENDED = OneOf(State, State.DEAD, State.DELIVERED)
 
@@ -138,12 +138,25 @@ def _replay_quarantined(since: int, *, dry_run: bool) -> None:
 def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
     record = store()
     for delivery in deliveries:
+        found = record.queries.delivery(delivery)
+        if not found.state.is_final:
+            raise NotFound(_unfinished(found, now_ms()))
         if dry_run:
-            found = record.queries.delivery(delivery)
             click.echo(f"delivery {delivery} would be due again: its state is {found.state}")
         else:
             record.outbox.redeliver(delivery, now_ms())
             click.echo(f"delivery {delivery} is due again")
+
+
+def _unfinished(delivery: Delivery, now: int) -> str:
+    """Return why this delivery cannot be made due again, and how to send it now."""
+    if delivery.state is State.CLAIMED:
+        return f"delivery {delivery.id} is claimed: a worker is sending it"
+    if delivery.is_waiting(now):
+        return f"delivery {delivery.id} is pending: it waits for the hook {delivery.after}"
+    due = "" if delivery.due_at is None else f", due {rfc3339(delivery.due_at)}"
+    resume = f"receiver endpoints resume {delivery.hook}"
+    return f"delivery {delivery.id} is pending{due}; to send what is pending now: {resume}"
 
 
 def _total(steps: Iterator[RepairStep]) -> int:

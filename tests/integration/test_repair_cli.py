@@ -28,6 +28,7 @@ from receiver.stores.sql.activity import Rejection
 from receiver.stores.sql.transfer import Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
+from receiver.text.display import rfc3339
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
 
@@ -235,6 +236,28 @@ def test_an_ambiguous_replay_is_refused(store: SqliteStore, arguments: list[str]
 def test_text_of_a_provider_cannot_control_the_terminal(store: SqliteStore) -> None:
     quarantine(store, b'{"task_id": "1", "task_status": "\\u001b[2J"}')
     assert "\x1b" not in run("replay", "--quarantined").output
+
+
+def test_an_unfinished_delivery_is_not_redelivered_and_the_remedy_is_named(
+    store: SqliteStore,
+) -> None:
+    Ingest(store, [subscription("mail")]).accept(callback())
+    (delivery,) = store.outbox.claim("w", now_ms(), now_ms() + 60_000, 1)
+    claimed = run("redeliver", str(delivery.id))
+    assert (claimed.exit_code, claimed.stderr) == (
+        1,
+        f"receiver: delivery {delivery.id} is claimed: a worker is sending it\n",
+    )
+    due_at = now_ms() + 3_600_000
+    store.outbox.settle(delivery, Attempt(1, 1, 2, "failed", "401"), State.PENDING, due_at)
+    for options in ([], ["--dry-run"]):
+        done = run("redeliver", str(delivery.id), *options)
+        assert done.exit_code == 1
+        assert done.stderr == (
+            f"receiver: delivery {delivery.id} is pending, due {rfc3339(due_at)}; "
+            "to send what is pending now: receiver endpoints resume mail\n"
+        )
+    assert run("endpoints", "resume", "mail").output == "deliveries that are due now: 1\n"
 
 
 def test_an_endpoint_that_refuses_every_event_is_not_listed_as_healthy(store: SqliteStore) -> None:
