@@ -15,7 +15,7 @@ from receiver.ingest import hook_entries, known_secrets
 from receiver.processes.clock_watch import ClockWatch
 from receiver.stores import Store, check_schema_when_reachable, open_store
 from receiver.stores.sql.metrics import without_hook
-from receiver.text.display import hiding_values
+from receiver.text.display import hiding_values, plain
 
 
 def settings_and_store() -> tuple[Settings, Store]:
@@ -58,6 +58,20 @@ def names_in_hooks_file(chosen: Settings) -> list[str] | None:
     except SettingsError as error:
         complain(error.problems)
         return None
+
+
+def check_hook(record: Store, names: Collection[str] | None, hook: str | None) -> None:
+    """Raise BadParameter if this hook is neither among `names` nor on record.
+
+    `names` are the hooks in the hooks file; without them, and without a hook, nothing is checked.
+    """
+    if hook is None or names is None or hook in names:
+        return
+    on_record = {endpoint.hook for endpoint in record.endpoints.all()}
+    on_record |= {count.hook for count in record.metrics.delivery_counts() if count.value}
+    if hook not in on_record:
+        known = ", ".join(plain(name) for name in sorted(on_record.union(names))) or "none"
+        raise click.BadParameter(f"{hook!r} is not in the hooks file; known hooks are: {known}")
 
 
 def print_missing_hooks(record: Store, names: Collection[str]) -> None:

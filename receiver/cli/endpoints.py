@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from receiver.cli.database import print_missing_hooks, settings_and_store
+from receiver.cli.database import check_hook, print_missing_hooks, settings_and_store
 from receiver.cli.group import complain
 from receiver.cli.options import as_json, dry_run, hook_names
 from receiver.clock import now_ms
@@ -17,7 +17,7 @@ from receiver.ingest import hook_entries
 from receiver.serializers import records
 from receiver.stores import Store
 from receiver.stores.sql.endpoint_status import endpoint_statuses
-from receiver.text.display import counted, plain
+from receiver.text.display import counted
 
 # By the word that people see, and by the word in the JSON output.
 CIRCUITS = (*(circuit.label for circuit in Circuit), Circuit.CLOSED.value)
@@ -95,10 +95,5 @@ def drop(hook: str, dry_run: bool) -> None:
 def _store_with(hook: str) -> Store:
     """Return the store. Raises BadParameter unless the hook is in the hooks file or on record."""
     chosen, record = settings_and_store()
-    names = {entry.name for entry in hook_entries(chosen)}
-    names |= {endpoint.hook for endpoint in record.endpoints.all()}
-    names |= {count.hook for count in record.metrics.delivery_counts() if count.value}
-    if hook not in names:
-        known = ", ".join(plain(name) for name in sorted(names)) or "none"
-        raise click.BadParameter(f"{hook!r} is not in the hooks file; known hooks are: {known}")
+    check_hook(record, [entry.name for entry in hook_entries(chosen)], hook)
     return record

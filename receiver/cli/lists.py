@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from receiver.cli.database import names_in_hooks_file, settings_and_store, store
+from receiver.cli.database import check_hook, names_in_hooks_file, settings_and_store, store
 from receiver.cli.options import OneOf, as_json, hook_names, limit, list_of, task_option
 from receiver.clock import now_ms
 from receiver.console import output
@@ -74,6 +74,7 @@ def deliveries(as_json: bool, **selection: Any) -> None:
     """List deliveries, newest first; `--state dead` lists the dead letters."""
     chosen, record = settings_and_store()
     hooks = names_in_hooks_file(chosen)
+    check_hook(record, hooks, selection["hook"])
     page = _selected(record, selection).page_of_deliveries(**selection)
     to_json = partial(records.delivery_json, hooks=hooks)
     show = partial(tables.show_deliveries, now=now_ms(), hooks=hooks)

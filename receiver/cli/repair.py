@@ -10,15 +10,17 @@ from typing import Any
 
 import click
 
-from receiver.cli.database import print_missing_hooks, settings_and_store, store
+from receiver.cli.database import check_hook, print_missing_hooks, settings_and_store, store
 from receiver.cli.options import ROW, OneOf, as_json, dry_run, hook_names, since, task_option, until
 from receiver.clock import now_ms
+from receiver.config.hooks_file import HEARABLE
 from receiver.console import output
 from receiver.console.find_task import find_task
 from receiver.deliveries import Delivery, State
 from receiver.errors import NotFound, RequestRefused
 from receiver.ingest import Ingest
 from receiver.maintenance import repair
+from receiver.providers import PROVIDERS
 from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.text.display import counted, plain, rfc3339
 
@@ -33,8 +35,12 @@ ENDED = OneOf(State, State.DEAD, State.DELIVERED)
     help="Deliveries to this hook; with --since, missing ones are also created.",
 )
 @click.option("--state", type=ENDED, help="Deliveries in this state. [default: dead]")
-@click.option("--provider", help="Deliveries for tasks of this provider.")
-@click.option("--status", help="Deliveries that report this status.")
+@click.option(
+    "--provider",
+    type=click.Choice(sorted(PROVIDERS)),
+    help="Deliveries for tasks of this provider.",
+)
+@click.option("--status", type=click.Choice(HEARABLE), help="Deliveries that report this status.")
 @task_option
 @since("The status was recorded")
 @until("The status was recorded")
@@ -53,6 +59,7 @@ def redeliver(deliveries: tuple[int, ...], dry_run: bool, as_json: bool, **optio
         _one_by_one(deliveries, dry_run)
         return
     ingest = _ingest()
+    check_hook(ingest.store, ingest.hooks, filters.get("hook"))
     if "task_id" in filters:
         filters["task_id"] = find_task(ingest.store, filters["task_id"]).id
     wanted = DeliverySelection(**filters)

@@ -8,7 +8,7 @@ from threading import Event as Signal
 
 import click
 
-from receiver.cli.database import store
+from receiver.cli.database import check_hook, names_in_hooks_file, settings_and_store
 from receiver.cli.options import OneOf, as_json, hook_names, task_option
 from receiver.console import output
 from receiver.console import records as tables
@@ -83,7 +83,9 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None
     With --json, each line is a JSON document. A byte-identical repeat of a callback is only
     counted, and is not shown.
     """
-    record = store()
+    chosen, record = settings_and_store()
+    if filters["hook"] is not None:
+        check_hook(record, names_in_hooks_file(chosen), filters["hook"])
     if filters["task_id"] is not None:
         filters["task_id"] = find_task(record, filters["task_id"]).id
     follower = ActivityFollower(record)

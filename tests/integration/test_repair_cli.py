@@ -238,6 +238,34 @@ def test_text_of_a_provider_cannot_control_the_terminal(store: SqliteStore) -> N
     assert "\x1b" not in run("replay", "--quarantined").output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["redeliver", "--hook", "nope"],
+        ["deliveries", "--hook", "nope"],
+        ["tail", "--hook", "nope"],
+        ["endpoints", "pause", "nope"],
+    ],
+)
+def test_an_unknown_hook_is_an_error_that_names_the_known_ones(
+    store: SqliteStore, arguments: list[str]
+) -> None:
+    Ingest(store, [subscription("removed")]).accept(callback())
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert "'nope' is not in the hooks file; known hooks are: later, mail, removed" in done.stderr
+    assert run("deliveries", "--hook", "removed").exit_code == 0
+    assert run("redeliver", "--hook", "removed", "--state", "dead").exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--status", "--provider"])
+def test_an_unknown_status_or_provider_is_an_error(store: SqliteStore, option: str) -> None:
+    succeed(store, "a")
+    done = run("redeliver", "--hook", "mail", option, "foo")
+    assert done.exit_code == 2
+    assert "'foo' is not one of" in done.stderr
+
+
 def test_an_unfinished_delivery_is_not_redelivered_and_the_remedy_is_named(
     store: SqliteStore,
 ) -> None:
