@@ -84,11 +84,11 @@ class Reconciler:
             return
         hooks = self.current_hooks = self.current_hooks.reloaded()
         if hooks.problem is not None:
-            log.error(REJECTED, problem=hooks.problem)
+            log.error(REJECTED, process="poller", problem=hooks.problem)
             return
         subscriptions = [entry.subscription for entry in hooks.entries]
         self.ingest = replace(self.ingest, subscriptions=subscriptions)
-        log.info(RELOADED, hooks=self.ingest.hooks)
+        log.info(RELOADED, process="poller", hooks=self.ingest.hooks)
 
     def flush_metrics(self) -> None:
         """Store the metrics; log a warning if that fails."""

@@ -41,13 +41,13 @@ class LoadedHooks(UserDict[str, Hook]):
         )
         if reloaded.problem is not None:
             self.current = reloaded
-            log.error(REJECTED, problem=reloaded.problem)
+            log.error(REJECTED, process="worker", problem=reloaded.problem)
             return
         # Secrets of the previous hooks stay hidden: an attempt that still runs may repeat them.
         self.hide.add(secrets_of(reloaded.entries, self._environ))
         self.data, self.current = built, reloaded
         self.alerting = _alerting(reloaded.entries, built)
-        log.info(RELOADED, hooks=list(built))
+        log.info(RELOADED, process="worker", hooks=list(built))
 
 
 def _alerting(

@@ -184,9 +184,10 @@ class _Supervisor:
         if self._current is not None:
             self._current = self._current.reloaded(check)
             if self._current.problem is not None:
-                log.error(REJECTED, problem=self._current.problem)
+                log.error(REJECTED, process="serve", problem=self._current.problem)
             else:
-                log.info(RELOADED, hooks=[entry.name for entry in self._current.entries])
+                names = [entry.name for entry in self._current.entries]
+                log.info(RELOADED, process="serve", hooks=names)
         for process in self._processes:
             process.signal(signal.SIGHUP)
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.config.settings import Settings
@@ -13,7 +14,7 @@ from receiver.delivery.loaded_hooks import LoadedHooks
 from receiver.errors import SettingsError
 from receiver.ingest import hook_entries
 from receiver.processes import current_hooks
-from receiver.processes.current_hooks import HANDED_DOWN, CurrentHooks
+from receiver.processes.current_hooks import HANDED_DOWN, REJECTED, RELOADED, CurrentHooks
 from tests.support.samples import SECRET
 
 SLACK = '[[hook]]\nname = "{}"\ntype = "slack"\nurl = "https://hooks.example/{}"\n{}\n'
@@ -32,6 +33,18 @@ def names(current: CurrentHooks) -> list[str]:
 
 def load(path: Path) -> CurrentHooks:
     return CurrentHooks.load(HooksPath(path, must_exist=True))
+
+
+def test_the_log_names_the_process_that_read_the_file(path: Path) -> None:
+    loaded = LoadedHooks(load(path), {})
+    with capture_logs() as lines:
+        loaded.reload()
+        path.write_text("[[hook]]")
+        loaded.reload()
+    assert [(line["event"], line["process"]) for line in lines] == [
+        (RELOADED, "worker"),
+        (REJECTED, "worker"),
+    ]
 
 
 def test_a_valid_file_replaces_the_hooks(path: Path) -> None:

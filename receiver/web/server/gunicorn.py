@@ -110,10 +110,11 @@ def on_reload(server: Any) -> None:
     reloaded = current.reloaded()
     current_hooks.use(reloaded)
     if reloaded.problem is not None:
-        server.log.error("%s: %s", current_hooks.REJECTED, reloaded.problem)
+        server.log.error("%s (process web): %s", current_hooks.REJECTED, reloaded.problem)
     else:
         names = [entry.name for entry in reloaded.entries]
-        server.log.info("%s: %s", current_hooks.RELOADED, ", ".join(names) or "no hooks")
+        shown = ", ".join(names) or "no hooks"
+        server.log.info("%s (process web): %s", current_hooks.RELOADED, shown)
 
 
 def _inherits_sockets(server: Any) -> bool:
