@@ -30,6 +30,11 @@ class Commands(Program):
         except CallbackReceiverError as error:
             complain([str(error)])
             ctx.exit(REFUSED)
+        except click.UsageError:
+            raise  # click also prints how the command is used
+        except click.ClickException as error:
+            complain([error.format_message()])
+            ctx.exit(error.exit_code)
 
 
 def complain(lines: Iterable[str]) -> None:

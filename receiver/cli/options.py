@@ -16,7 +16,6 @@ from receiver.providers import PROVIDERS, status_for
 from receiver.stores.sql.rows import TimeRange
 
 EXAMPLE = "2026-11-20T08:00:00Z"
-ROW = click.IntRange(1, 2**63 - 1)
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -34,6 +33,13 @@ class Parsed(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class WholeNumber(click.IntRange):
+    """A whole number in a range. click calls the type "integer range" in its error messages."""
+
+    name = "whole number"
+
+
+ROW = WholeNumber(1, 2**63 - 1)
 # Seconds, written as `90s`, `12h`, `30d` or the like.
 DURATION = Parsed("DURATION", durations.parse)
 # Milliseconds UTC, given in RFC 3339 or as a duration before now.
@@ -62,7 +68,7 @@ limit = click.option(
     "--limit",
     default=50,
     show_default=True,
-    type=click.IntRange(1, 10_000),
+    type=WholeNumber(1, 10_000),
     help="Rows per page.",
 )
 

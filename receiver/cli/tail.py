@@ -9,7 +9,7 @@ from threading import Event as Signal
 import click
 
 from receiver.cli.database import check_hook, names_in_hooks_file, settings_and_store
-from receiver.cli.options import OneOf, as_json, hook_names, task_option
+from receiver.cli.options import OneOf, WholeNumber, as_json, hook_names, task_option
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.console.find_task import find_task
@@ -73,7 +73,7 @@ class ActivityFollower:
     "-n",
     default=10,
     show_default=True,
-    type=click.IntRange(0, 200),
+    type=WholeNumber(0, 200),
     help="The number of earlier lines to begin with.",
 )
 @as_json

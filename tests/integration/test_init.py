@@ -98,7 +98,7 @@ def test_a_directory_that_cannot_be_written_is_one_line(monkeypatch: pytest.Monk
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     done = run("init")
     assert done.exit_code == 1
-    assert done.stderr == "Error: .env cannot be written: Permission denied\n"
+    assert done.stderr == "receiver: .env cannot be written: Permission denied\n"
 
 
 def test_a_secret_of_an_earlier_migrate_stays_in_use() -> None:

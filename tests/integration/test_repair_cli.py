@@ -266,6 +266,22 @@ def test_an_unknown_status_or_provider_is_an_error(store: SqliteStore, option: s
     assert "'foo' is not one of" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["forget", "--reference", "NOPE"], "receiver: no task has the reference 'NOPE'\n"),
+        (["redeliver", "abc"], "'abc' is not a valid whole number.\n"),
+        (["tasks", "--limit", "abc"], "'abc' is not a valid whole number.\n"),
+        (["replay", "abc"], "'abc' is not a valid whole number.\n"),
+    ],
+)
+def test_an_error_is_worded_like_the_others(
+    store: SqliteStore, arguments: list[str], line: str
+) -> None:
+    store.check_schema()
+    assert run(*arguments).stderr.endswith(line)
+
+
 def test_an_unfinished_delivery_is_not_redelivered_and_the_remedy_is_named(
     store: SqliteStore,
 ) -> None:
