@@ -82,7 +82,11 @@ def show_deliveries(
         "state": lambda delivery: delivery.state,
         "attempts": lambda delivery: delivery.attempts,
         "due": lambda delivery: _due(delivery, now, hooks),
+        "ended": lambda delivery: _second(delivery.ended_at),
     }
+    if sys.stdout.isatty():  # no delivery has both times, and two columns need over 80 characters
+        due, ended = columns.pop("due"), columns.pop("ended")
+        columns["due or ended"] = lambda delivery: ended(delivery) or due(delivery)
     _show(deliveries, "No deliveries.", columns)
 
 

@@ -27,7 +27,7 @@ COMMANDS = sorted(main.commands)
 HEADERS = {  # of their lists in a pipe
     "tasks": ["task", "provider", "reference", "status", "created", "reason"],
     "callbacks": ["id", "task", "source", "outcome", "repeats", "received", "problem"],
-    "deliveries": ["id", "task", "status", "hook", "state", "attempts", "due"],
+    "deliveries": ["id", "task", "status", "hook", "state", "attempts", "due", "ended"],
 }
 
 

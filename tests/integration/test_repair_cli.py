@@ -18,6 +18,7 @@ from receiver import providers
 from receiver.cli import main, retention
 from receiver.clock import now_ms
 from receiver.console import output
+from receiver.console import records as tables
 from receiver.deliveries import Attempt, File, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.events import Callback, Event
@@ -345,6 +346,37 @@ def test_a_failing_endpoint_shows_its_response(store: SqliteStore) -> None:
     assert "refused" in shown
     assert "\x1b" not in shown
     assert run("endpoints", "resume", "old").exit_code == 0  # although it is not in the file
+
+
+def test_the_next_attempt_of_a_half_open_endpoint_is_shown(store: SqliteStore) -> None:
+    Ingest(store, [subscription("old")]).accept(callback())
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
+    endpoint = Endpoint("old", 7, NOW, 1, NOW - 1, said="refused")
+    attempt = Attempt(1, NOW, NOW, "failed", endpoint.said)
+    store.outbox.settle(
+        delivery, attempt, State.DEAD, None, change=lambda _: (endpoint, AlertKind.PAUSED)
+    )
+    header, *_, row = run("endpoints").output.splitlines()
+    shown = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    assert (shown["circuit"], shown["next attempt"]) == ("half-open", "as soon as one is due")
+
+
+def test_deliveries_show_when_they_ended(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Ingest(store, [subscription("mail")]).accept(callback())
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1000, 1)
+    store.outbox.settle(delivery, Attempt(1, NOW, 0, "delivered", "250"), State.DELIVERED, None)
+    header, row = run("deliveries").output.splitlines()
+    shown = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    assert (shown["due"], shown["ended"]) == ("", "1970-01-01 00:00:00")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    tables.show_deliveries(store.lists.deliveries(), NOW)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[-3:] == ["due", "or", "ended"]
+    assert second.endswith("1970-01-01 00:00:00")
 
 
 def test_an_unknown_hook_is_reported(store: SqliteStore) -> None:
