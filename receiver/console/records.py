@@ -201,13 +201,13 @@ def show_timeline(history: TaskHistory) -> None:
 def _moments(history: TaskHistory) -> Iterator[Moment]:
     for move in history.transitions:
         trust = evidence(history.task, move)
-        details = f"rests on: {trust}" if trust else ""
+        details = trust.text if trust else ""
         yield move.recorded_at, move.status, details + (", corrected" if move.corrected else "")
     for stored in history.messages:
         repeats = f", received {stored.repeats + 1} times" if stored.repeats else ""
         problem = f": {cut(stored.problem)}" if stored.problem else ""
         size = counted(len(stored.callback.body), "byte")
-        details = f"{size}, {stored.outcome}{repeats}{problem}"
+        details = f"{size}, {stored.result}{repeats}{problem}"
         yield stored.callback.received_at, f"  {stored.callback.source}", details
     for delivery in history.deliveries:
         for attempt in history.attempts.get(delivery.id, ()):

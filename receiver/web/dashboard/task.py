@@ -168,7 +168,7 @@ def _moves(history: TaskHistory) -> Iterator[TimelineEntry]:
     for move in history.transitions:
         tone = {"succeeded": GOOD, "failed": BAD, "given_up": BAD}.get(move.status, PLAIN)
         trust = evidence(history.task, move)
-        detail = f"trust: {trust}" if trust else ""
+        detail = trust.text if trust else ""
         detail += ", corrected" if move.corrected else ""
         title = move.status.replace("_", " ").capitalize()
         yield TimelineEntry(move.recorded_at, "move", title, detail, tone)
@@ -183,7 +183,7 @@ def _messages(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Time
             stored.callback.received_at,
             "message",
             MESSAGE_TITLES[stored.callback.source],
-            f"{stored.outcome}{repeats}{problem}",
+            f"{stored.result}{repeats}{problem}",
             BAD if is_bad else PLAIN,
             anchor=f"callback-{stored.id}",
         )
