@@ -124,6 +124,7 @@ def _install_variables(routes: Blueprint, context: PageContext) -> None:
             "ago": lambda instant: formats.ago(instant, g.now),
             "span": formats.span,
             "until": lambda instant: formats.until(instant, g.now),
+            "cost_text": display.cost_text,
             "elapsed": lambda ms: formats.unbroken(display.elapsed(ms)),
             "size": formats.size,
             "number": formats.number,
