@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from flask import Blueprint, flash, g, url_for
 from werkzeug.wrappers import Response
 
+from receiver.config.hooks_file import HEARABLE
 from receiver.deliveries import Attempt, Subscription
 from receiver.endpoints import Circuit, Endpoint
 from receiver.errors import NotFound
@@ -34,6 +35,12 @@ class EndpointRow:
     counts: Mapping[str, int]
     newest_test: HookTest | None
     last_attempt: Attempt | None  # of the newest deliveries
+
+    @property
+    def receives(self) -> list[str]:
+        """The statuses whose events the hook receives, in the order of a task."""
+        on = self.subscription.on if self.subscription else ()
+        return [status for status in HEARABLE if status in on]
 
     @property
     def state(self) -> str:

@@ -145,7 +145,8 @@ def _install_error_pages(routes: Blueprint) -> None:
 
     @routes.errorhandler(NotFound)
     def not_found(error: NotFound) -> Response:
-        return problem("Not found", f"{error}".capitalize(), 404)
+        text = f"{error}"
+        return problem("Not found", f"{text[:1].upper()}{text[1:]}.", 404)
 
     @routes.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

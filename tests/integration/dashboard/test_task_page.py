@@ -144,3 +144,7 @@ def test_times_are_elapsed_since_the_creation(browser: FlaskClient, store: Sqlit
     page = main(browser, "tasks/task-1")
     assert re.search(r"after \+2\.000 s Processing .* after \+1 min 15 s Succeeded", page)
     assert "Took 1 min 15 s" in page
+
+
+def test_the_page_of_an_unknown_task_names_the_id_as_it_was_typed(browser: FlaskClient) -> None:
+    assert "No task has the id ORDER-7." in main(browser, "tasks/ORDER-7")
