@@ -236,7 +236,9 @@ def test_the_step_of_the_readme_delivers_a_test_event(tmp_path: Path) -> None:
         for block in blocks(ROOT / "README.md")
         if "shop_events" in block.text
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOOKS_FILE": ""}
+    # Flask would read .env as well, if python-dotenv is installed.
+    more = {"PYTHONPATH": str(ROOT), "HOOKS_FILE": "", "FLASK_SKIP_DOTENV": "1"}
+    environment = {**os.environ, **more}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     environment.pop("RECEIVER_ENV_FILE", None)
 
