@@ -32,6 +32,18 @@ class Trust(StrEnum):
     SIGNED = "signed"  # the provider signed the callback
     QUERIED = "queried"  # the provider stated it in a response to our own request
 
+    @property
+    def text(self) -> str:
+        """The evidence in words, such as "signed by the provider"."""
+        return _EVIDENCE[self]
+
+
+_EVIDENCE = {
+    Trust.TOKEN: "verified by the token in the callback URL",
+    Trust.SIGNED: "signed by the provider",
+    Trust.QUERIED: "queried from the provider",
+}
+
 
 class Outcome(StrEnum):
     """The outcome of recording a callback or a response."""

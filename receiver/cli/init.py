@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -31,12 +32,16 @@ NEXT_WITH_SANDBOX = """\
 Next steps:
   1. Start the sandbox:                sandbox serve
   2. In another terminal, create the database, and start web, worker and poller:
-     receiver migrate && receiver serve
-  3. In a third one, create a task:
-     submitter submit --reference ORDER-1 --wait \\
-       --human {url}/_sandbox/images/person.jpg \\
-       --cloth {url}/_sandbox/images/garment.png
-The password of the dashboard is DASHBOARD_PASSWORD in .env."""
+     {start}
+  3. In a third terminal, create a task:
+     submitter submit \\
+       --human {pictures}/person.jpg \\
+       --cloth {pictures}/garment.png \\
+       --reference ORDER-1 --wait
+  4. Show its timeline:                receiver tasks show ORDER-1
+The dashboard is at {public}/dashboard; its password is
+DASHBOARD_PASSWORD in .env."""
+IMAGES = Path("sandbox", "images")  # in a clone of the repository
 
 
 @click.command()
@@ -55,8 +60,18 @@ def init(sandbox: bool) -> None:
     if sandbox and not is_new and SANDBOX_URL not in _read(ENV):
         problem = f"{ENV} is not for the sandbox; run this in another directory, or remove {ENV}"
         raise click.ClickException(problem)
-    url = given.get(SANDBOX_URL, "").partition("/_sandbox/")[0]
-    click.echo("\n" + (NEXT_WITH_SANDBOX.format(url=url) if sandbox else NEXT))
+    click.echo("\n" + (_next_with_sandbox(given) if sandbox else NEXT))
+
+
+def _next_with_sandbox(given: Mapping[str, str]) -> str:
+    """Return the next steps: in a clone, those of the README; elsewhere, commands without it."""
+    is_clone = IMAGES.is_dir()
+    url = given[SANDBOX_URL].partition("/_sandbox/")[0]
+    return NEXT_WITH_SANDBOX.format(
+        start="make run" if is_clone else "receiver migrate && receiver serve",
+        pictures=IMAGES.as_posix() if is_clone else f"{url}/_sandbox/images",
+        public=PUBLIC_URL,
+    )
 
 
 def _generated() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import click
 
@@ -13,6 +14,7 @@ from receiver.cli.options import DURATION
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.console import output
+from receiver.console.output import plain
 from receiver.errors import NotErased, NotFound
 from receiver.hooks.base import KeepsFiles
 from receiver.ingest import hook_entries
@@ -91,7 +93,7 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
     if not ids:
         raise click.ClickException(f"no task has the reference {reference!r}")
     if not yes:
-        click.confirm(f"Erase {counted(len(ids), 'task')} and all pictures for ever?", abort=True)
+        click.confirm(_question(ids, reference), abort=True)
     failures = 0
     for task_id in ids:
         try:
@@ -102,6 +104,12 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
         else:
             click.echo(f"forgot task {task_id}, removed {counted(removed, 'file')}")
     ctx.exit(REFUSED if failures else 0)
+
+
+def _question(ids: Sequence[str], reference: str | None) -> str:
+    whose = "its" if len(ids) == 1 else "their"
+    name = plain(reference or ids[0])
+    return f"Erase {counted(len(ids), 'task')} ({name}) with {whose} pictures? It cannot be undone."
 
 
 def _complete(record: Store, task: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator
 from threading import Event as Signal
+from typing import Any
 
 import click
 
 from receiver.cli.database import check_hook, names_in_hooks_file, settings_and_store
-from receiver.cli.options import OneOf, WholeNumber, as_json, hook_names, task_option
+from receiver.cli.options import WholeNumber, as_json, hook_names, task_option
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.console.find_task import find_task
@@ -56,10 +57,23 @@ class ActivityFollower:
         return unseen[::-1]
 
 
+class _KindOption(click.Choice[str]):
+    """A choice of the kinds by the words that are shown; it also accepts those of the JSON."""
+
+    def __init__(self) -> None:
+        super().__init__([tables.KIND_NAMES.get(kind, kind.value) for kind in ActivityKind])
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ActivityKind:
+        shown = super().convert(tables.KIND_NAMES.get(value, value), param, ctx)
+        return next(kind for kind in ActivityKind if tables.KIND_NAMES.get(kind, kind) == shown)
+
+
 @click.command()
 @click.option(
     "--only",
-    type=OneOf(ActivityKind),
+    type=_KindOption(),
     multiple=True,
     help="Show only this kind of line; can be given several times.",
 )

@@ -113,8 +113,9 @@ TIMEZONE = Setting(
     name="TIMEZONE",
     read=values.timezone,
     default="UTC",
-    summary="The time zone in which people are shown times, such as `Europe/Berlin`.",
-    details="Stored times and the API stay in UTC.",
+    summary="The time zone of the dashboard, e-mail, Slack and apprise messages, such as "
+    "`Europe/Berlin`.",
+    details="The commands, the API and stored times are in UTC.",
 )
 TRUSTED_PROXIES = Setting(
     name="TRUSTED_PROXIES",

@@ -12,7 +12,7 @@ from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console.output import abbreviated, cut, plain, print_line, show_table
 from receiver.deliveries import Delivery, Subscription, evidence
 from receiver.endpoints import Circuit
-from receiver.stores.sql.activity import Activity, Rejection
+from receiver.stores.sql.activity import Activity, ActivityKind, Rejection
 from receiver.stores.sql.endpoint_status import EndpointStatus
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
@@ -24,7 +24,9 @@ MISMATCH_ADVICE = (
     "receiver replay --accept {id}"
 )
 ACTIVITY_INDENT = 21  # characters: the time
+KIND_NAMES: dict[str, str] = {ActivityKind.MOVE: "status"}  # the JSON has `move`
 TIMELINE_INDENT = 39  # characters before the details of a line
+TIMES = ("created", "received", "due", "when", "since", "next attempt")  # columns
 Row = TypeVar("Row")
 Moment = tuple[int, str, str]  # the instant (ms UTC), what happened, and details
 
@@ -37,7 +39,9 @@ def _show(
     `columns` maps the name of a column to a function that returns a row's cell.
     """
     cells = [[cell(row) for cell in columns.values()] for row in rows]
-    show_table(tuple(columns), cells, if_empty, ids=("task",))
+    is_for_people = sys.stdout.isatty()  # scripts read the names in a pipe, so they stay
+    names = [f"{name} (UTC)" if name in TIMES and is_for_people else name for name in columns]
+    show_table(names, cells, if_empty, ids=("task",))
 
 
 def show_tasks(tasks: Iterable[Task]) -> None:
@@ -168,7 +172,7 @@ def show_activity(rows: Iterable[Activity]) -> None:
         details = cut((row.said.strip().splitlines() or [""])[-1])
         cells = (
             _second(row.at),
-            row.kind,
+            KIND_NAMES.get(row.kind, row.kind),
             row.task_id or "-",
             cut(row.reference) or "-",
             f"{hook}{row.outcome}",
@@ -198,7 +202,7 @@ def show_timeline(history: TaskHistory) -> None:
     if task.metadata:
         print_line(f"  metadata {cut(json_readable(dict(task.metadata), indent=None))}")
     if history.forgotten_at is not None:
-        print_line(f"  forgotten at {_second(history.forgotten_at)}: its contents were erased")
+        print_line(f"  forgotten at {_second(history.forgotten_at)} UTC: its contents were erased")
     for at, event, details in sorted(_moments(history), key=lambda moment: moment[0]):
         since = at - task.created_at
         passed = f"{'-' if since < 0 else '+'}{elapsed(since)}"
@@ -211,13 +215,13 @@ def show_timeline(history: TaskHistory) -> None:
 def _moments(history: TaskHistory) -> Iterator[Moment]:
     for move in history.transitions:
         trust = evidence(history.task, move)
-        details = f"rests on: {trust}" if trust else ""
+        details = trust.text if trust else ""
         yield move.recorded_at, move.status, details + (", corrected" if move.corrected else "")
     for stored in history.messages:
         repeats = f", received {stored.repeats + 1} times" if stored.repeats else ""
         problem = f": {cut(stored.problem)}" if stored.problem else ""
         size = counted(len(stored.callback.body), "byte")
-        details = f"{size}, {stored.outcome}{repeats}{problem}"
+        details = f"{size}, {stored.result}{repeats}{problem}"
         yield stored.callback.received_at, f"  {stored.callback.source}", details
     for delivery in history.deliveries:
         for attempt in history.attempts.get(delivery.id, ()):

@@ -36,6 +36,7 @@ from receiver.hooks.options import NOT_EMPTY, Options, checked, http_url, placeh
 from receiver.observability.logger import Logger
 from receiver.outgoing import http
 from receiver.tasks import Task
+from receiver.text.display import counted
 
 COMPLETE = frozenset({200, 203})  # 203: changed by a proxy, such as one that compresses pictures
 PARTIAL = 206
@@ -113,7 +114,7 @@ class Download:
         if failures:
             raise _combined(failures, files, len(notice.media))
         size = sum(file.size for file in files)
-        return Done(f"downloaded {len(files)} file(s), {size} bytes", tuple(files))
+        return Done(f"downloaded {counted(len(files), 'file')}, {size} bytes", tuple(files))
 
     def send_test(self, notice: Notice, picture: Path) -> Done:
         """Store the picture where a result would be, and remove it. Raises DeliveryFailure."""

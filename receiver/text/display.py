@@ -165,6 +165,12 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def cost_text(cost: str, unit: str | None) -> str:
+    """Return a cost with its unit, such as "1 unit", "2.5 units" or "0.07 USD"."""
+    name = "unit" if unit == "units" and cost == "1" else unit
+    return f"{cost} {name}" if name else cost
+
+
 def redacted(text: str) -> str:
     """Return the text with callback tokens, URL queries, passwords and keys replaced by `…`."""
     if "eyJ" in text:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Protocol, Self
 
@@ -13,6 +15,9 @@ from rich.table import Table
 from sandbox.demo.activity import Event
 
 COLOURS = {"succeeded": "green", "delivered": "green", "failed": "red", "abandoned": "red"}
+
+MIN_WIDTH = 40  # characters: that of the title, which would be broken otherwise
+DETAILS = 39  # characters before the details of a line of `receiver tasks show`
 
 
 class Display(Protocol):
@@ -32,7 +37,7 @@ def for_output() -> Display:
 class LiveTable:
     def __init__(self) -> None:
         self._events: list[Event] = []
-        self._live = Live(table(()), console=Console(), refresh_per_second=8)
+        self._live = Live("", console=Console(), refresh_per_second=8)  # nothing until an event
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -72,6 +77,22 @@ def line(event: Event, started_at: int) -> str:
     return f"{seconds(event, started_at)} s  {name:<18} {event.outcome}{answer}"
 
 
+def fitting(text: str) -> str:
+    """Return a line of a timeline; on a terminal, broken between words to fit its width."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns, DETAILS + 20)
+    return "\n".join(
+        textwrap.wrap(
+            text,
+            width,
+            subsequent_indent=" " * DETAILS,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
+
+
 def seconds(event: Event, started_at: int) -> str:
     return f"{(event.at - started_at) / 1000:5.1f}"
 
@@ -86,7 +107,9 @@ def table(events: Sequence[Event]) -> Table:
         at = seconds(event, started_at).strip()
         # Two lines, so that the table fits into 80 columns.
         cells[event.reference, event.hook] = f"{_coloured(event.outcome)}\n{at} s"
-    grid = Table(title="What the receiver recorded, and when", title_justify="left")
+    grid = Table(
+        title="What the receiver recorded, and when", title_justify="left", min_width=MIN_WIDTH
+    )
     for heading in ("reference", "provider", "status", *hooks):
         grid.add_column(heading)
     for reference, provider in sorted({(event.reference, event.provider) for event in ordered}):

@@ -59,6 +59,7 @@ def tell(*, keep: bool, database_url: str | None = None, progress_within: float)
             click.echo(_summary(seen))
             _wait_for_interrupt()
             return
+    click.echo("To see them as pages in a browser, run: make demo KEEP=1\n")
     click.echo(_summary(seen))
 
 
@@ -87,7 +88,8 @@ def _play(
     checks.keep(sandbox, stage.folder)
     first = min(watch.seen.tasks, key=lambda task: task.reference)
     click.echo(f"\nThe timeline of {first.reference}:")
-    click.echo(commands.run("receiver", "tasks", "show", first.id).rstrip())
+    for line in commands.run("receiver", "tasks", "show", first.id).rstrip().splitlines():
+        click.echo(display.fitting(line))
     _say_what_stays(stage)
     return watch.seen
 
@@ -207,7 +209,6 @@ def _say_what_stays(stage: DemoSetup) -> None:
     click.echo("  Slack    slack-*.json")
     click.echo(f"  events   {stage.activity.name}")
     click.echo(f"  log      {stage.log.name}")
-    click.echo("To see them as pages in a browser, run: make demo KEEP=1\n")
 
 
 def _say_where_to_look(stage: DemoSetup, sandbox: Sandbox) -> None:

@@ -34,6 +34,8 @@ def text(path: Path, encoding: str | None, note: Callable[[str], None]) -> str:
 
     Calls `note` if the encoding was guessed. Raises InputError.
     """
+    if not path.exists():
+        raise InputError("file", f"{str(path)!r} does not exist")
     if not path.is_file():  # before opening it, because a pipe would block
         raise InputError("file", f"{str(path)!r} is not a file")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +16,7 @@ from receiver.serializers.outputs import files_of_history, media_of_history
 from receiver.stores import Store
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Task
-from receiver.text.display import json_readable, redacted, rfc3339
+from receiver.text.display import cost_text, json_readable, redacted, rfc3339
 from submitter.cli.group import print_json, print_lines
 from submitter.cli.options import account, as_json, provider
 from submitter.errors import SubmitterError
@@ -77,8 +78,10 @@ def print_page(page: Page, as_json: bool) -> None:
         tasks = [asdict(task) | {"created_at": _created_at(task)} for task in page.tasks]
         print_json({"page": page.number, "page_size": page.size, "tasks": tasks})
     else:
-        columns = ("its id", "our id", "status", "created", "result")
-        output.show_table(columns, map(page_row, page.tasks), "No tasks.", ids=("our id",))
+        # Scripts read the first line in a pipe, so its names stay.
+        ids = ("provider id", "task") if sys.stdout.isatty() else ("its id", "our id")
+        columns = (*ids, "status", "created", "result")
+        output.show_table(columns, map(page_row, page.tasks), "No tasks.", ids=(ids[1],))
 
 
 def task_document(history: TaskHistory) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def task_lines(history: TaskHistory) -> Iterator[str]:
     if task.metadata:
         yield f"metadata   {readable(redacted(json_readable(dict(task.metadata), indent=None)))}"
     if task.cost:
-        yield f"cost       {readable(task.cost)} {readable(task.cost_unit)}".rstrip()
+        yield f"cost       {readable(cost_text(task.cost, task.cost_unit))}"
     if task.mismatched_at is not None:
         yield (
             "mismatch   a message named another provider task and changed nothing; see: "

@@ -17,6 +17,7 @@ from receiver.errors import DeliveryFailure
 from receiver.outgoing import http
 from receiver.pictures import thumbnails
 from receiver.pictures.file_types import HEAD, JPEG, PNG, UNKNOWN, detect, text_in
+from receiver.text.display import redacted
 from submitter.errors import InputError
 from submitter.providers.base import is_url
 
@@ -32,6 +33,7 @@ MAX_PIXELS = 64_000_000
 FETCHED = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION, HTTPStatus.PARTIAL_CONTENT)
 FORMATS = ("JPEG", "PNG")
 BASE64_STARTS = ("/9j/", "iVBORw0KGgo")  # JPEG and PNG
+LONGEST_SHOWN = 200  # characters of a path
 RAW_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256,}={0,2}")
 
 
@@ -74,7 +76,8 @@ def load(field: str, given: str, fetch_url: Callable[[str, str], bytes] = fetch)
     if given[:5].lower() == "data:":
         raise InputError(field, "is a data: URL; give the path of the picture or an http(s) URL")
     content = fetch_url(field, _url(field, given)) if is_url(given) else read(field, given)
-    check(field, content)
+    shown = given if len(given) <= LONGEST_SHOWN else f"{given[:LONGEST_SHOWN]}…"
+    check(field, content, f"{redacted(shown)} ")
     return content
 
 
@@ -93,10 +96,13 @@ def read(field: str, path: str) -> bytes:
     return content
 
 
-def check(field: str, content: bytes) -> None:
-    """Raise InputError unless this is the content of a picture that providers accept."""
+def check(field: str, content: bytes, subject: str = "") -> None:
+    """Raise InputError unless this is the content of a picture that providers accept.
+
+    The message begins with `subject`, such as the path of the picture and a space.
+    """
     if problem := _problem_of(content):
-        raise InputError(field, problem)
+        raise InputError(field, f"{subject}{problem}")
 
 
 def _problem_of(content: bytes) -> str | None:
@@ -150,7 +156,7 @@ def _url(field: str, given: str) -> str:
 def _why_unreadable(path: str, error: OSError | ValueError) -> str:
     if path.startswith(BASE64_STARTS) or RAW_BASE64.fullmatch(path.rstrip()):
         return "is Base64; give the path of the picture or an http(s) URL"
-    shown = path if len(path) <= 200 else f"{path[:200]}…"
+    shown = path if len(path) <= LONGEST_SHOWN else f"{path[:LONGEST_SHOWN]}…"
     if isinstance(error, FileNotFoundError):
         return f"{shown} does not exist"
     reason = (isinstance(error, OSError) and error.strerror) or "not a path"

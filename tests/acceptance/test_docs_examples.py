@@ -29,6 +29,9 @@ NOT_RUN = {
     "make test": "it would run this test",
     "make install": "the environment is there",
     'eval "$(receiver completion zsh)"      # in ~/.zshrc, after compinit': "needs zsh",
+    'export "$(grep ^WEBHOOK_SECRET= .env)"': "test_webhook_receivers.py runs it",
+    "flask --app shop_events run --port 5001": "test_webhook_receivers.py runs it",
+    "receiver hooks test shop": "test_webhook_receivers.py runs it",
     "receiver completion fish | source      # in ~/.config/fish/config.fish": "needs fish",
     "receiver copy --from sqlite:///data/receiver.db --to postgresql://…": "needs a server; "
     "tests/integration/test_copy.py has one",
@@ -67,7 +70,7 @@ ORDER = "--human person.jpg --cloth garment.png --reference ORDER-7"
 SECRETS = {
     "SMTP_PASSWORD": "secret",
     "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
-    "SHOP_WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
+    "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
     "PHONES_URL": "json://example.com/",
     "API_TOKEN": "a-token-for-the-tests-only",
 }

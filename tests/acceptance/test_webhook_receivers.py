@@ -120,7 +120,7 @@ def _modules_with_express(node: str, environment: dict[str, str]) -> str:
 def serving(language: str, folder: Path) -> Iterator[Receiver]:
     port = free_port()
     command, more = START[language](folder, port)
-    environment = {**os.environ, **more, "SHOP_WEBHOOK_SECRET": SECRET}
+    environment = {**os.environ, **more, "WEBHOOK_SECRET": SECRET}
     output = folder / "output.txt"
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -226,3 +226,47 @@ def test_a_request_that_we_did_not_sign_recently_is_refused(
 def test_an_event_that_could_not_be_processed_is_accepted_again(receiver: Receiver) -> None:
     for _ in range(2):  # a receiver that kept the id would answer the second one with 204
         assert post(receiver, b"not JSON", b"not JSON", 0) >= HTTPStatus.BAD_REQUEST
+
+
+def test_the_step_of_the_readme_delivers_a_test_event(tmp_path: Path) -> None:
+    """Runs the commands of the README as they are written there, except for the port."""
+    port = str(free_port())
+    (step,) = (
+        block.text.replace("5001", port)
+        for block in blocks(ROOT / "README.md")
+        if "shop_events" in block.text
+    )
+    # Flask would read .env as well, if python-dotenv is installed.
+    more = {"PYTHONPATH": str(ROOT), "HOOKS_FILE": "", "FLASK_SKIP_DOTENV": "1"}
+    environment = {**os.environ, **more}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment.pop("RECEIVER_ENV_FILE", None)
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "receiver", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    run("init", "--sandbox")
+    hooks = tmp_path / "hooks.toml"
+    enabled = re.sub(r"^# (?=\[|\w+ = )", "", hooks.read_text(), flags=re.MULTILINE)
+    hooks.write_text(enabled.replace("5001", port))
+    (tmp_path / "shop_events.py").write_text(EXAMPLES["python"])
+    output = tmp_path / "output.txt"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            ["bash", "-ec", re.sub(r"^flask", "exec flask", step, flags=re.MULTILINE)],  # noqa: S607
+            cwd=tmp_path,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/events"
+        wait_until(lambda: process.poll() is not None or _answers(url), output.read_text)
+        assert "answered 204" in run("hooks", "test", "shop")
+        assert "TEST succeeded" in output.read_text()
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)

@@ -68,7 +68,7 @@ def test_a_task_is_followed_from_submission_to_its_picture(
     receive(store, "processing")
     expect(badge).to_contain_text("processing")
     receive(store, "succeed")
-    end(store, State.DELIVERED, "downloaded 1 file(s)", tmp_path / "pictures")
+    end(store, State.DELIVERED, "downloaded 1 file", tmp_path / "pictures")
     expect(badge).to_contain_text("succeeded")
     thumbnail = page.get_by_alt_text("Output 1 of ORDER-7")
     expect(thumbnail).to_be_visible()

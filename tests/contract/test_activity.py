@@ -61,7 +61,7 @@ def test_each_kind_of_entry_describes_its_subject(store: Store) -> None:
     assert came.said.startswith("callback, ")
     moves = store.activity.newest(ActivityKind.MOVE)
     assert [move.outcome for move in moves] == ["succeeded", "created"]
-    assert [move.said for move in moves] == ["rests on: token", ""]
+    assert [move.said for move in moves] == ["verified by the token in the callback URL", ""]
     (tried,) = store.activity.newest(ActivityKind.ATTEMPT)
     assert (tried.outcome, tried.status, tried.hook) == ("failed", "succeeded", "mail")
     assert (tried.said, tried.key) == ("550 no", (1,))

@@ -258,7 +258,7 @@ def test_giving_up_is_not_attributed_to_the_provider(
     assert evidence(api) == (None, [("created", None), ("given_up", None)])
     assert [shown["given_up_at"] for shown in both(api)] == [rfc3339(NOW + 1)] * 2
     tables.show_timeline(store.queries.history("task-1"))
-    assert "rests on" not in capsys.readouterr().out
+    assert "verified" not in capsys.readouterr().out
     (delivery,) = store.lists.deliveries()
     assert current_notice(DeliveryWorker(store, {}), delivery).as_json()["trust"] is None
 
@@ -272,7 +272,7 @@ def test_a_result_after_giving_up_is_attributed_to_its_message(
     moves = [("created", None), ("given_up", None), ("succeeded", "token")]
     assert evidence(api) == ("token", moves)
     tables.show_timeline(store.queries.history("task-1"))
-    assert capsys.readouterr().out.count("rests on: token") == 1
+    assert capsys.readouterr().out.count("verified by the token in the callback URL") == 1
 
 
 def test_a_create_that_was_never_sent_is_not_attributed_to_the_provider(
@@ -286,7 +286,7 @@ def test_a_create_that_was_never_sent_is_not_attributed_to_the_provider(
     assert api.get("/api/tasks/task-1").get_json()["callbacks"] == []
     tables.show_timeline(store.queries.history("task-1"))
     printed = capsys.readouterr().out
-    assert "rests on" not in printed
+    assert "queried" not in printed
     assert "bytes" not in printed
 
 
@@ -325,3 +325,16 @@ def test_a_response_says_that_the_token_is_unset(
             answer = client.get(path, headers=headers)
             assert (answer.status_code, answer.mimetype) == (401, "application/problem+json")
             assert "API_TOKEN is not set" in answer.get_json()["detail"]
+
+
+def test_a_response_that_names_a_known_status_is_not_called_a_duplicate(
+    store: SqliteStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
+    succeed(store)
+    note = Callback("kling", "task-1", b"{}", now_ms(), source=Source.QUERY, trust=Trust.QUERIED)
+    Ingest(store).record(note, Event("kling", "", Status.SUCCEEDED, NOW))
+    tables.show_timeline(store.queries.history("task-1"))
+    printed = capsys.readouterr().out
+    assert "2 bytes, status already recorded" in printed
+    assert "duplicate" not in printed

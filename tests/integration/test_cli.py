@@ -349,3 +349,21 @@ def test_only_a_complete_id_is_forgotten(two: SqliteStore, name: str) -> None:
     assert "give the complete id, or --reference" in done.stderr
     assert run("forget", "--reference", "ORDER", "--yes").exit_code == 1
     assert two.queries.history("01a2aa").forgotten_at is None
+
+
+@pytest.mark.parametrize(
+    ("references", "question"),
+    [
+        (["ORDER-2"], "Erase 1 task (ORDER-2) with its pictures? It cannot be undone."),
+        (["ORDER-2"] * 2, "Erase 2 tasks (ORDER-2) with their pictures? It cannot be undone."),
+    ],
+)
+def test_forget_names_what_it_will_erase(
+    store: SqliteStore, references: list[str], question: str
+) -> None:
+    for number, reference in enumerate(references):
+        task = Task(f"task-{number}", "kling", Status.CREATED, 1, 1, reference=reference)
+        store.inbox.create_task(task)
+    done = CliRunner().invoke(main, ["forget", "--reference", "ORDER-2"], input="n\n")
+    assert question in done.output
+    assert store.queries.history("task-0").forgotten_at is None

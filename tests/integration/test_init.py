@@ -143,6 +143,31 @@ def test_the_hooks_in_comments_can_be_used(options: tuple[str, ...]) -> None:
     ]
 
 
+def test_in_a_clone_the_next_steps_are_those_of_the_readme() -> None:
+    assert "receiver migrate && receiver serve" in run("init", "--sandbox").output
+    Path("sandbox/images").mkdir(parents=True)
+    steps = " ".join(run("init", "--sandbox").output.replace("\\\n", "").split())
+    readme = (ROOT / "README.md").read_text()
+    (create,) = re.findall(r"^ *\$ (submitter submit .* ORDER-1 --wait)$", readme, re.MULTILINE)
+    for command in (create, "sandbox serve", "make run", "receiver tasks show ORDER-1"):
+        assert command in readme
+        assert command in steps
+    assert "receiver migrate" not in steps
+
+
+def test_the_hook_the_readme_and_the_examples_use_one_secret_port_and_path() -> None:
+    run("init", "--sandbox")
+    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs/hooks.md").read_text()
+    assert "WEBHOOK_SECRET" in values()
+    assert 'url = "http://127.0.0.1:5001/events"' in Path("hooks.toml").read_text()
+    for text in (readme, page):
+        assert "flask --app shop_events run --port 5001" in text
+        assert 'export "$(grep ^WEBHOOK_SECRET= .env)"' in text
+    assert len(re.findall(r"127\.0\.0\.1:5001|5001, \"127\.0\.0\.1\"", page)) >= 3
+    assert len(re.findall(r"(?:environ\[\"|process\.env\.|getenv\(')WEBHOOK_SECRET", page)) == 3
+    assert set(re.findall(r"\w*WEBHOOK_SECRET\b", readme + page)) == {"WEBHOOK_SECRET"}
+
+
 def test_the_example_in_the_checkout_is_that_of_the_package() -> None:
     """`python -m tests.support.settings_reference` writes the example."""
     assert (ROOT / ".env.example").read_text() == env_example.text()

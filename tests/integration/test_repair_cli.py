@@ -545,7 +545,7 @@ def test_a_mistake_in_the_hooks_file_is_reported_before_anything_is_erased(
     [
         ([], 2, "--task or --reference"),
         (["--task", "a", "--reference", "b"], 2, "--task or --reference"),
-        (["--task", "nobody", "--yes"], 1, "no task nobody"),
+        (["--task", "nobody", "--yes"], 1, "no task has the id nobody"),
         (["--reference", "nobody", "--yes"], 1, "no task has the reference 'nobody'"),
     ],
 )

@@ -110,7 +110,7 @@ def unfinished(server: S3Server) -> int:
 def test_a_picture_is_stored_in_the_bucket(server: S3Server, site: Site) -> None:
     content = site.pages["/0"].body
     done = download(server.url).send(told(site))
-    assert done.answer == f"downloaded 1 file(s), {len(content)} bytes"
+    assert done.answer == f"downloaded 1 file, {len(content)} bytes"
     (file,) = done.files
     assert file.url == f"s3://shop/{KEY}?endpoint_url={server.url}"
     assert stored(server) == {KEY: content}
@@ -461,5 +461,5 @@ def test_a_process_ends_without_complaint(server: S3Server, site: Site) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    assert done.stdout.startswith("downloaded 1 file(s)")
+    assert done.stdout.startswith("downloaded 1 file")
     assert (done.stderr, done.returncode) == ("", 0)

@@ -114,6 +114,16 @@ def test_filters_apply_to_new_events(store: SqliteStore) -> None:
         assert tail.end(signal.SIGINT) == (0, b"", b"")
 
 
+@pytest.mark.parametrize("kind", ["status", "move"])
+def test_a_status_change_is_shown_as_status(store: SqliteStore, kind: str) -> None:
+    happen(store, "task-1")
+    with following("--only", kind, "-n", "5") as tail:
+        tail.line()
+        shown = [tail.line().split("\t")[1] for _ in range(2)]
+        assert tail.end(signal.SIGINT)[0] == 0
+    assert shown == ["status", "status"]
+
+
 def test_a_line_cannot_control_the_terminal(store: SqliteStore) -> None:
     happen(store, "task-1", "ORDER-7")
     with following("--hook", "mail", "-n", "5") as tail:
@@ -144,7 +154,8 @@ def run(*arguments: str) -> Result:
 
 
 def test_usage_errors_are_reported(tmp_path: Path) -> None:
-    assert run("--only", "everything").exit_code == 2
+    refused = run("--only", "everything")
+    assert (refused.exit_code, "'status'" in refused.stderr) == (2, True)
     assert run("-n", "many").exit_code == 2
     done = run()
     assert (done.exit_code, "run: receiver migrate" in done.stderr) == (1, True)

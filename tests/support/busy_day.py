@@ -16,6 +16,7 @@ from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql.endpoints import HookTestOutcome
 from receiver.tasks import Status, Task
+from receiver.text.display import counted
 from tests.support.samples import body, callback, subscription
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,7 @@ def _deliver(store: Store, file: File, at: int, number: int, chance: random.Rand
                 continue
             files = [file] if delivery.hook == "pictures" and delivery.status == "succeeded" else []
             answer = {
-                "pictures": f"downloaded {len(files)} file(s), {file.size} bytes",
+                "pictures": f"downloaded {counted(len(files), 'file')}, {file.size} bytes",
                 "mail": "250 OK: queued as 4F1C2A",
                 "chat": "Slack answered 200 ok",
             }[delivery.hook]

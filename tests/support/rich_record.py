@@ -141,6 +141,6 @@ def _end(store: Store, delivery: Delivery, folder: Path, now: int, rich: Rich) -
         settle(store, delivery, State.PENDING, now, "the result URL answered 500")
     elif delivery.task_id in (rich.succeeded, rich.forgotten):
         file = picture(folder, f"{delivery.task_id}/0.png")
-        settle(store, delivery, State.DELIVERED, now, "downloaded 1 file(s)", file)
+        settle(store, delivery, State.DELIVERED, now, "downloaded 1 file", file)
     else:
         settle(store, delivery, State.DELIVERED, now, "nothing to download")

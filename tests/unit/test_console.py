@@ -53,7 +53,7 @@ def test_columns_that_do_not_fit_are_below_their_row(terminal: Callable[[int], T
     screen = terminal(80)
     records.show_callbacks([stored()])
     assert screen.getvalue().splitlines() == [
-        "id   task         source    outcome      repeats  received",
+        "id   task         source    outcome      repeats  received (UTC)",
         "153  …9b0bbb9511  callback  quarantined  0        2025-12-12 06:10:51",
         "    problem: the body has more than 262144 bytes after decompression",
     ]
@@ -115,6 +115,12 @@ def test_a_list_of_mismatches_fits(terminal: Callable[[int], Terminal]) -> None:
         "385235401494757376  …9b0bbb9511  succeeded  2026-11-29T01:07:57.044Z",
         "    result: https://a.example/1",
     ]
+
+
+def test_a_table_for_people_names_the_time_zone(terminal: Callable[[int], Terminal]) -> None:
+    screen = terminal(80)
+    records.show_tasks([Task(ID, "kling", Status.CREATED, AT, AT)])
+    assert "created (UTC)" in screen.getvalue().splitlines()[0]
 
 
 def test_no_line_of_a_timeline_ends_with_spaces(terminal: Callable[[int], Terminal]) -> None:

@@ -99,9 +99,13 @@ def test_latency_is_shown_as_quantiles(
     assert Quantiles.of(counts) == Quantiles(half, most)
 
 
-@pytest.mark.parametrize(("value", "top"), [(0, 2), (1, 2), (3, 5), (11, 20), (501, 1_000)])
+@pytest.mark.parametrize(("value", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (11, 20), (501, 1_000)])
 def test_an_axis_ends_at_a_round_number(value: int, top: int) -> None:
     assert charts.axis_end(value) == top
+
+
+def test_the_middle_of_an_axis_is_an_integer() -> None:
+    assert [value for value in range(2_000) if charts.axis_end(value) % 2] == []
 
 
 def test_bars_are_proportional_to_their_numbers() -> None:

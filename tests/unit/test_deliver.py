@@ -236,7 +236,7 @@ def test_files_of_a_failed_attempt_are_recorded_and_passed_to_the_next(
     first, second = (File(n, f"/data/{n}.png", "ab" * 32, 3, "image/png") for n in "01")
     partly = TemporaryFailure("output 2: 503")
     partly.files = (first,)
-    worker, hook, clock = prepare(partly, Done("downloaded 1 file(s)", (second,)))
+    worker, hook, clock = prepare(partly, Done("downloaded 1 file", (second,)))
     delivery = claim(store, clock)
     assert make_attempt(worker, delivery) is State.PENDING
     assert store.queries.history("task-1").files[delivery.id] == (first,)

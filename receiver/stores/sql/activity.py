@@ -10,7 +10,7 @@ from operator import attrgetter
 from receiver.deliveries import GIVEN_UP
 from receiver.stores.sql.database import LAST, Component, Session
 from receiver.stores.sql.rows import Row, from_row
-from receiver.tasks import NEVER_REACHED
+from receiver.tasks import NEVER_REACHED, Trust
 
 Key = tuple[int, ...]
 
@@ -129,7 +129,7 @@ def _callback(row: Row) -> Activity:
 
 
 def _move(row: Row) -> Activity:
-    said = f"rests on: {row['trust']}" if row["trust"] else ""
+    said = Trust(row["trust"]).text if row["trust"] else ""
     said += ", corrected" if row["corrected"] else ""
     return Activity(ActivityKind.MOVE, (row["id"],), *_about(row), row["status"], said=said)
 

@@ -64,7 +64,7 @@ class Queries(Component):
         """Return the task with this id. Raises NotFound."""
         row = self._row("select * from tasks where id = ?", (task_id,))
         if row is None:
-            raise NotFound(f"no task {task_id}")
+            raise NotFound(f"no task has the id {task_id}")
         return from_row(Task, row)
 
     def tasks_by_any_provider_id(self, provider_task_id: str, limit: int) -> list[Task]:

@@ -37,6 +37,16 @@ class StoredCallback:
     repeats: int
     problem: str | None = None
 
+    @property
+    def result(self) -> str:
+        """The outcome in words. Only a repeated callback is called a duplicate.
+
+        The response to a create request or a query often names a status that a callback reported.
+        """
+        is_response = self.callback.source is not Source.CALLBACK
+        is_known = is_response and self.outcome is Outcome.DUPLICATE
+        return "status already recorded" if is_known else self.outcome.value
+
     def may_be_accepted(self, task: Task) -> bool:
         """Return whether the callback still names another provider task than the one on record."""
         known = [task.provider_task_id, task.callback_task_id]

@@ -13,7 +13,8 @@ WIDTH, HEIGHT = 420, 150
 LEFT, RIGHT, TOP, BOTTOM = 44, 6, 10, 22  # margins of the plot
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 LABEL_INTERVAL = 6  # hours
-ROUND_NUMBERS = (1, 2, 5)
+ROUND_NUMBERS = (1, 2, 5)  # times a power of 10
+MOST_EVEN = 10  # up to this number, an axis can end at every even number
 BOUNDS = (250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000, SLOWEST)
 LABELLED = (250, 1_000, 5_000, 30_000, 300_000)
 
@@ -101,12 +102,17 @@ def within(bound: int | None) -> str:
 
 
 def axis_end(value: int) -> int:
-    """Return a round number that is at least this one, and at least 2."""
-    size = 1
+    """Return a round, even number that is at least this one, and at least 2.
+
+    Half of it, which is also on the axis, is therefore an integer.
+    """
+    if value <= MOST_EVEN:
+        return max(value + value % 2, 2)
+    size = MOST_EVEN
     while True:
         for step in ROUND_NUMBERS:
-            if step * size >= max(value, 1):
-                return max(step * size, 2)
+            if step * size >= value:
+                return step * size
         size *= 10
 
 

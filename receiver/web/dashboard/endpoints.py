@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from flask import Blueprint, flash, g, url_for
 from werkzeug.wrappers import Response
 
+from receiver.config.hooks_file import HEARABLE
 from receiver.deliveries import Subscription
 from receiver.errors import NotFound
 from receiver.stores.sql.endpoint_status import EndpointStatus, endpoint_statuses
@@ -26,6 +27,12 @@ class EndpointRow:
     status: EndpointStatus
     subscription: Subscription | None
     counts: Mapping[str, int]
+
+    @property
+    def receives(self) -> list[str]:
+        """The statuses whose events the hook receives, in the order of a task."""
+        on = self.subscription.on if self.subscription else ()
+        return [status for status in HEARABLE if status in on]
 
 
 def install(routes: Blueprint, context: PageContext) -> None:

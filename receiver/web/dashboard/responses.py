@@ -124,6 +124,7 @@ def _install_variables(routes: Blueprint, context: PageContext) -> None:
             "ago": lambda instant: formats.ago(instant, g.now),
             "span": formats.span,
             "until": lambda instant: formats.until(instant, g.now),
+            "cost_text": display.cost_text,
             "elapsed": lambda ms: formats.unbroken(display.elapsed(ms)),
             "size": formats.size,
             "number": formats.number,
@@ -144,7 +145,8 @@ def _install_error_pages(routes: Blueprint) -> None:
 
     @routes.errorhandler(NotFound)
     def not_found(error: NotFound) -> Response:
-        return problem("Not found", f"{error}".capitalize(), 404)
+        text = f"{error}"
+        return problem("Not found", f"{text[:1].upper()}{text[1:]}.", 404)
 
     @routes.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

@@ -13,6 +13,7 @@ from receiver.errors import NotAMismatch, NotFound, RequestRefused
 from receiver.serializers.outputs import media_of, results
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome
+from receiver.text.display import json_readable
 from receiver.web.api import ROW
 from receiver.web.dashboard.messages import message
 from receiver.web.dashboard.page_context import PageContext
@@ -72,6 +73,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             openable={one.index for one in found if one.picture and is_here(one.picture)},
             inputs=store.queries.names_of_inputs([task_id]).get(task_id, ()),
             messages=[message(stored, context.hide) for stored in history.messages],
+            metadata=_metadata(history),
             can_be_queried=_can_be_queried(history),
         )
 
@@ -168,7 +170,7 @@ def _moves(history: TaskHistory) -> Iterator[TimelineEntry]:
     for move in history.transitions:
         tone = {"succeeded": GOOD, "failed": BAD, "given_up": BAD}.get(move.status, PLAIN)
         trust = evidence(history.task, move)
-        detail = f"trust: {trust}" if trust else ""
+        detail = trust.text if trust else ""
         detail += ", corrected" if move.corrected else ""
         title = move.status.replace("_", " ").capitalize()
         yield TimelineEntry(move.recorded_at, "move", title, detail, tone)
@@ -183,7 +185,7 @@ def _messages(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Time
             stored.callback.received_at,
             "message",
             MESSAGE_TITLES[stored.callback.source],
-            f"{stored.outcome}{repeats}{problem}",
+            f"{stored.result}{repeats}{problem}",
             BAD if is_bad else PLAIN,
             anchor=f"callback-{stored.id}",
         )
@@ -201,6 +203,12 @@ def _attempts(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Time
                 duration=attempt.duration_ms,
                 anchor=f"delivery-{delivery.id}",
             )
+
+
+def _metadata(history: TaskHistory) -> str:
+    """Return the caller's own data as JSON; an empty text if there is none, or it was erased."""
+    metadata = history.task.metadata
+    return json_readable(dict(metadata)) if metadata else ""
 
 
 def _can_be_queried(history: TaskHistory) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from flask.testing import FlaskClient
 
 from receiver.clock import now_ms
 from receiver.ingest import Ingest
+from receiver.maintenance.forget import forget
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.dashboard_visits import act
@@ -38,6 +40,7 @@ def test_the_picture_comes_before_the_facts_and_the_timeline(
     ("cost", "unit", "shown"),
     [
         ("2.5", "units", "Cost 2.5 units"),
+        ("1", "units", "Cost 1 unit "),
         ("0.10", "USD", "Cost 0.10 USD"),
         ("1", None, "Cost 1 (the unit is not on record)"),
     ],
@@ -47,6 +50,24 @@ def test_a_cost_is_shown_with_its_unit(
 ) -> None:
     store.inbox.create_task(replace(TASK, cost=cost, cost_unit=unit))
     assert shown in main(browser, "tasks/t")
+
+
+def test_metadata_is_shown_redacted_until_the_task_is_forgotten(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    url = "https://hooks.slack.com/services/T0/B0/secret-of-slack"
+    metadata = {"cart": 7, "for": "Ännchen <b>", "url": url}
+    store.inbox.create_task(replace(TASK, metadata=metadata))
+    text = browser.get("/dashboard/tasks/t").text
+    shown = html.unescape(text)
+    assert '"cart": 7' in shown
+    assert '"for": "Ännchen <b>"' in shown
+    assert "Ännchen <b>" not in text
+    assert "secret-of-slack" not in text
+    forget(store, "t", readers_end_within=0)
+    shown = main(browser, "tasks/t")
+    assert "Ännchen" not in shown
+    assert "Metadata" not in shown
 
 
 def test_the_model_is_shown(browser: FlaskClient, store: SqliteStore) -> None:
@@ -123,3 +144,7 @@ def test_times_are_elapsed_since_the_creation(browser: FlaskClient, store: Sqlit
     page = main(browser, "tasks/task-1")
     assert re.search(r"after \+2\.000 s Processing .* after \+1 min 15 s Succeeded", page)
     assert "Took 1 min 15 s" in page
+
+
+def test_the_page_of_an_unknown_task_names_the_id_as_it_was_typed(browser: FlaskClient) -> None:
+    assert "No task has the id ORDER-7." in main(browser, "tasks/ORDER-7")

@@ -54,7 +54,7 @@ def test_a_picture_is_downloaded_and_described(site: Site, tmp_path: Path) -> No
     content = picture("PNG", (640, 480))
     serve(site, "0", content)
     done = download(tmp_path).send(notice(media=(image(site),)))
-    assert done.answer == f"downloaded 1 file(s), {len(content)} bytes"
+    assert done.answer == f"downloaded 1 file, {len(content)} bytes"
     (file,) = done.files
     assert file.url == str(tmp_path / "kling" / "0199f1a2" / "0.png")
     assert Path(file.url).read_bytes() == content

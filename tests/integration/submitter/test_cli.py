@@ -236,7 +236,9 @@ def test_an_unusable_picture_exits_with_2_before_anything_is_recorded(
     picture.write_bytes(b"no picture")
     result = run("submit")
     assert result.exit_code == 2
-    assert "submitter: --human: is not a JPEG or PNG picture" in result.stderr
+    assert (
+        f"submitter: --human: {picture} is not a JPEG or PNG picture: it is text" in result.stderr
+    )
     assert (store.lists.tasks(), server.asked) == ([], [])
 
 

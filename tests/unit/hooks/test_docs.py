@@ -31,7 +31,7 @@ SCHEMAS: dict[str, type[Options]] = {
 ENVIRONMENT = {
     "SMTP_PASSWORD": "secret",
     "SLACK_WEBHOOK_URL": "https://hooks.example/x",
-    "SHOP_WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
+    "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
     "PHONES_URL": "json://example.com/",
 }
 

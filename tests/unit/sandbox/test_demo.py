@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -101,6 +102,24 @@ def test_the_table_has_a_column_for_each_hook_and_the_recorded_times() -> None:
 
 def test_an_empty_table_can_be_shown() -> None:
     assert "reference" in text_of(display.table([]))
+
+
+def test_the_title_is_one_line_even_above_the_first_row() -> None:
+    text = text_of(display.table([event(0, "created")]))
+    assert "What the receiver recorded, and when" in text
+
+
+def test_a_line_of_the_timeline_is_broken_between_words_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = f"{'+2.079 s':>14}  {'  pictures delivered':<22} {'word ' * 20}".rstrip()
+    assert display.fitting(line) == line
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    broken = display.fitting(line).splitlines()
+    assert len(broken) > 1
+    assert max(map(len, broken)) <= 80
+    assert " ".join(" ".join(broken).split()) == " ".join(line.split())
 
 
 def test_the_table_fits_into_80_columns() -> None:

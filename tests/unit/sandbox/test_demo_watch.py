@@ -56,7 +56,7 @@ def printed(one: Event) -> str:
         "outcome": one.outcome,
         "status": None,
         "hook": one.hook,
-        "said": one.answer if one.hook else "rests on: token",
+        "said": one.answer if one.hook else "verified by the token in the callback URL",
     }
     return json.dumps(row) + "\n"
 

@@ -163,9 +163,12 @@ def test_an_unusable_file_is_refused_as_a_whole(
     assert caught.value.field == "file"
 
 
-@pytest.mark.parametrize("name", ["missing.csv", "", "a\0b"])
-def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="is not a file"):
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("missing.csv", "does not exist"), ("", "is not a file"), ("a\0b", "does not exist")],
+)
+def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path, name: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
         read(tmp_path / name, Defaults())
 
 
