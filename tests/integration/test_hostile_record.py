@@ -296,7 +296,7 @@ def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[li
         yield [*path, *arguments, *MORE.get(" ".join(path), ()), "--json"]
 
 
-MORE = {"replay": ("--quarantined", "--dry-run"), "redeliver": ("--hook", "chat", "--dry-run")}
+MORE = {"replay": ("--quarantined", "--dry-run"), "redeliver": ("--task", "{task}", "--dry-run")}
 PROGRAMS = {"receiver": receiver.cli.main, "submitter": submitter.cli.main}
 
 
