@@ -145,7 +145,7 @@ def test_the_hooks_in_comments_can_be_used(options: tuple[str, ...]) -> None:
 
 def test_in_a_clone_the_next_steps_are_those_of_the_readme() -> None:
     assert "receiver migrate && receiver serve" in run("init", "--sandbox").output
-    Path("sandbox/images").mkdir(parents=True)
+    Path("sandbox").symlink_to(ROOT / "sandbox")
     steps = " ".join(run("init", "--sandbox").output.replace("\\\n", "").split())
     readme = (ROOT / "README.md").read_text()
     (create,) = re.findall(r"^ *\$ (submitter submit .* ORDER-1 --wait)$", readme, re.MULTILINE)
