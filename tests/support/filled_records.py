@@ -35,6 +35,8 @@ def filled(cls: type[T], **given: object) -> T:
 def _value(kind: Any, name: str, number: int, default: object) -> object:
     if get_origin(kind) is UnionType:
         kind = next(one for one in get_args(kind) if one is not NoneType)
+    if get_origin(kind) is Mapping:
+        return {name: [number, "é"]}
     if issubclass(kind, Enum):
         return next(one for one in reversed(kind) if one is not default)
     if kind is bool:
@@ -45,7 +47,5 @@ def _value(kind: Any, name: str, number: int, default: object) -> object:
         return f"\x00{name} {number}\xff".encode("latin-1")
     if kind is float:
         return number / 2
-    if get_origin(kind) is Mapping:
-        return {name: [number, "é"]}
     assert kind is str, f"no value for {name}, a field of the type {kind}"
     return f"{name} é {number}"
