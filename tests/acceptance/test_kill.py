@@ -105,8 +105,10 @@ def balancer(machines: Machines) -> Iterator[Balancer]:
         yield balancer
 
 
-def submit_until(over: threading.Event, installation: Installation, seed: int) -> list[str]:
-    """Keep a task running, and return all tasks.
+def submit_until(
+    over: threading.Event, installation: Installation, seed: int, mails: set[str]
+) -> list[str]:
+    """Keep a task running, and return all tasks. The ids of the mails are added to `mails`.
 
     Some send callbacks twice, some are found by the poller.
     """
@@ -114,6 +116,7 @@ def submit_until(over: threading.Event, installation: Installation, seed: int) -
     tasks: list[str] = []
 
     def may_go_on() -> bool:
+        mails.update(message_ids(installation.sandbox))
         return over.is_set() or installation.store.queries.task(tasks[-1]).status.is_terminal
 
     while not over.is_set():
@@ -123,11 +126,8 @@ def submit_until(over: threading.Event, installation: Installation, seed: int) -
     return tasks
 
 
-def kill_in_flight(installation: Installation, machines: Machines, mails: set[str]) -> int:
-    """Return the number of rounds.
-
-    The ids of the mails are added to `mails`, as few mails are stored.
-    """
+def kill_in_flight(installation: Installation, machines: Machines) -> int:
+    """Return the number of rounds."""
     chance = random.Random()  # noqa: S311 - random variation, not a secret
     end = time.monotonic() + LONGEST
     for finished in range(MOST):
@@ -135,7 +135,6 @@ def kill_in_flight(installation: Installation, machines: Machines, mails: set[st
             return finished
         installation.wait_until_ready()
         machines.kill_all_in_turn(chance)
-        mails |= message_ids(installation.sandbox)
     return MOST
 
 
@@ -143,7 +142,8 @@ def message_ids(sandbox: Sandbox) -> set[str]:
     return {mail.headers["message-id"] for mail in sandbox.mails()}
 
 
-def everything_ended(installation: Installation) -> bool:
+def everything_ended(installation: Installation, mails: set[str]) -> bool:
+    mails.update(message_ids(installation.sandbox))
     tasks = installation.store.lists.tasks(limit=EVERYTHING)
     deliveries = installation.store.lists.deliveries(limit=EVERYTHING)
     return all(task.status.is_terminal for task in tasks) and all(
@@ -167,17 +167,19 @@ def test_every_acknowledged_callback_is_on_record_once(
     for name in machines.names:
         machines.start(name)
     over = threading.Event()
-    mails: set[str] = set()
+    mails: set[str] = set()  # collected all the time, because the sandbox stores only the newest
     with ThreadPoolExecutor(STREAMS) as pool:
-        streams = [pool.submit(submit_until, over, installation, seed) for seed in range(STREAMS)]
+        streams = [
+            pool.submit(submit_until, over, installation, seed, mails) for seed in range(STREAMS)
+        ]
         try:
-            rounds = kill_in_flight(installation, machines, mails)
+            rounds = kill_in_flight(installation, machines)
         finally:
             over.set()
         tasks = [task for stream in streams for task in stream.result()]
     print(f"{rounds} rounds of kills of {machines.names}, {len(tasks)} tasks")
     assert rounds >= FEWEST
-    installation.wait_until(lambda: everything_ended(installation))
+    installation.wait_until(lambda: everything_ended(installation, mails))
 
     acknowledged = sandbox.ledger.acknowledged()  # according to the provider
     assert len(acknowledged) > len(tasks)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +27,7 @@ from receiver.events import Media
 from receiver.hooks.webhook import Webhook
 from receiver.signing.standard_webhooks import sign
 from receiver.tasks import Status, Task, Trust
-from tests.support.debian_packages import CACHE
+from tests.support import vendor_clients
 from tests.support.docs_pages import ROOT, blocks
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
@@ -69,7 +68,7 @@ def python(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
 def js(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     node = find_or_skip("node")
     (folder / "shop_events.js").write_text(EXAMPLES["js"])
-    modules = _modules_with_express(str(node.path), node.environment())
+    modules = _modules_with_express()
     environment = node.environment() | {"PORT": str(port), "NODE_PATH": modules}
     return [str(node.path), "shop_events.js"], environment
 
@@ -87,33 +86,13 @@ START: dict[str, Callable[[Path, int], tuple[list[str], dict[str, str]]]] = {
 }
 
 
-def _modules_with_express(node: str, environment: dict[str, str]) -> str:
+def _modules_with_express() -> str:
     """Return a folder of modules with Express; skip the test if it cannot be had."""
-    known = ["/usr/share/nodejs", "/usr/lib/node_modules", os.environ.get("NODE_PATH", "")]
-    cache = CACHE.with_name("express")
-    for modules in (*filter(None, known), str(cache / "node_modules")):
+    known = ("/usr/share/nodejs", "/usr/lib/node_modules", os.environ.get("NODE_PATH", ""))
+    for modules in filter(None, known):
         if (Path(modules) / "express").is_dir():
             return modules
-    npm = shutil.which("npm", path=environment["PATH"])
-    if npm is None:
-        pytest.skip(f"{node} finds no express, and there is no npm to fetch it")
-    cache.mkdir(parents=True, exist_ok=True)
-    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(cache)]
-    try:
-        done = subprocess.run(
-            [npm, "install", *options, "express@5"],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm did not fetch express in time")
-    if done.returncode:
-        shown = (done.stderr.strip().splitlines() or ["no message"])[0]
-        pytest.skip(f"npm could not fetch express: {shown}")
-    return str(cache / "node_modules")
+    return str(vendor_clients.find_or_skip("express") / "node_modules")
 
 
 @contextmanager

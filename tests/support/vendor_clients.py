@@ -1,4 +1,6 @@
-"""Clients of the providers' APIs from the package indexes, unpacked into a cache, unmodified.
+"""Packages from other people's indexes, unpacked into a cache, unmodified.
+
+They are clients of the providers' APIs, and what an example in the documentation needs.
 
 `python -m tests.support.vendor_clients` fetches them. A test whose client cannot be had is skipped.
 """
@@ -52,6 +54,7 @@ class Client:
 
 
 CLIENTS = {
+    "express": Client("express", "5.1.0", "npm"),
     "opentryon": Client("opentryon", "0.0.8", "pip"),
     "kling-api": Client("kling-api", "1.0.0", "npm"),
     "modellix-cli 0.0.5": Client("modellix-cli", "0.0.5", "npm"),
