@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -80,6 +80,7 @@ class Delivery:
     retries_from: int = 0  # attempts before the last redelivery, which do not count as retries
     after: str | None = None
     ended_at: int | None = None
+    output: Mapping[str, Any] = field(default_factory=dict, hash=False)  # what the hook returned
 
     def lacks_hook(self, hooks: Collection[str]) -> bool:
         """Return whether it waits because its hook is not in `hooks`, those of the hooks file."""
@@ -149,6 +150,7 @@ class Notice:
     media: tuple[Media, ...] = ()
     files: tuple[File, ...] = ()  # stored by any hook
     made: tuple[File, ...] = ()  # stored by this hook in attempts since the last redelivery
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by hook
     is_test: bool = False  # whether this is a test event, without a transition
     zone: tzinfo = UTC  # the time zone of times that people read; the JSON uses UTC
 
@@ -202,6 +204,7 @@ class Notice:
             "media": outputs,
             "trust": transition.trust if is_stated else evidence(self.task, transition),
             "corrected": transition.corrected,
+            **({"outputs": dict(self.outputs)} if self.outputs else {}),
             **({"test": True} if self.is_test else {}),
         }
 

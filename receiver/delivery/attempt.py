@@ -54,7 +54,7 @@ from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.stores.sql.claims import ClaimedDelivery, NoticeSource
 from receiver.stores.sql.outbox import Settlement
-from receiver.text.display import redacted, storable
+from receiver.text.display import json_ascii, redacted, storable
 
 LEASE = 10_000  # ms; the deliveries of a worker that died wait for this time
 UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases
@@ -246,6 +246,7 @@ class DeliveryWorker:
         try:
             # In a context of its own: values that the hook binds appear in no later log line.
             done = copy_context().run(hook.send, notice)
+            json_ascii(done.output)  # a hook of another package may return anything
         except Exception as error:  # noqa: BLE001 - hooks may raise anything
             return self._failed(delivery, started_at, error, notice)
         return self._outcome(delivery, started_at, "delivered", State.DELIVERED, done, notice)
@@ -331,7 +332,13 @@ class DeliveryWorker:
             try:
                 one = ended.settlement
                 ended.is_recorded = self.store.outbox.settle(
-                    one.delivery, one.attempt, one.state, one.due_at, one.files, one.change
+                    one.delivery,
+                    one.attempt,
+                    one.state,
+                    one.due_at,
+                    one.files,
+                    one.change,
+                    one.output,
                 )
             except StoreUnavailable as error:
                 ended.error = copy(error)
@@ -404,7 +411,7 @@ class DeliveryWorker:
                 said=answer,
                 timed_out=failure is not None and failure.timed_out,
             )
-        settlement = Settlement(delivery, attempt, state, due_at, done.files, change)
+        settlement = Settlement(delivery, attempt, state, due_at, done.files, change, done.output)
         return EndedAttempt(settlement, notice)
 
     def _count(self, settlement: Settlement, notice: Notice | None) -> None:

@@ -30,6 +30,7 @@ def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> d
         "due_at": _instant(delivery.due_at),
         "ended_at": _instant(delivery.ended_at),
         "waits_for_missing_hook": lacks_hook,
+        "output": dict(delivery.output),
     }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from receiver.deliveries import Attempt, Delivery, File, State
@@ -22,6 +22,7 @@ class Settlement:
 
     `state` is DELIVERED, DEAD, or PENDING with `due_at`. `files` are the files that the attempt
     stored, even if it failed. `change` is applied to the hook's endpoint, and its alert is stored.
+    `output` is the object that the hook returned; it is stored if the delivery is DELIVERED.
     """
 
     delivery: Delivery
@@ -30,6 +31,7 @@ class Settlement:
     due_at: int | None
     files: Sequence[File] = ()
     change: EndpointChange | None = None
+    output: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ended_at(self) -> int | None:
@@ -105,6 +107,7 @@ class Outbox(Component):
         due_at: int | None,
         files: Sequence[File] = (),
         change: EndpointChange | None = None,
+        output: Mapping[str, Any] | None = None,
     ) -> bool:
         """End the attempt that `delivery` was claimed for; see `Settlement`.
 
@@ -112,7 +115,7 @@ class Outbox(Component):
         if the claim was lost. Triggers count the deliveries by state, and in PostgreSQL announce
         those that become due to the job queue.
         """
-        settlement = Settlement(delivery, attempt, state, due_at, files, change)
+        settlement = Settlement(delivery, attempt, state, due_at, files, change, output or {})
         return self._database.write(lambda session: _settle(session, [settlement]))[0]
 
     def redeliver(self, delivery_id: int, now: int) -> None:
@@ -175,6 +178,7 @@ def _settle(session: Session, settlements: Sequence[Settlement]) -> list[bool]:
                 "attempts": settlement.delivery.attempts,
                 "outcome": settlement.attempt.outcome,
                 "now": settlement.attempt.ended_at,
+                "output": rows.column_value(settlement.output),
             },
         )
     are_settled = [bool(results[index].fetchall()) for index in range(len(settlements))]
@@ -211,7 +215,8 @@ where id = ? and state = 'pending'
 _RENEW = "update deliveries set due_at = ? where id = ? and attempts = ? and state = 'claimed'"
 
 _SETTLE = """
-update deliveries set state = :state, due_at = :due_at, ended_at = :ended_at, worker = null
+update deliveries set state = :state, due_at = :due_at, ended_at = :ended_at, worker = null,
+  output = case when :state = 'delivered' then :output else output end
 where id = :id and attempts = :attempts and state = 'claimed'
   and (:outcome <> 'abandoned' or due_at <= :now)
 returning id

@@ -74,7 +74,9 @@ TABLES: Mapping[str, PersonalTable] = {
         "id task status callback occurred_at recorded_at trust corrected revision outputs"
     ),
     "deliveries": PersonalTable(
-        "id transition hook state after due_at attempts retries_from worker ended_at"
+        "id transition hook state after due_at attempts retries_from worker ended_at",
+        {"output": Column()},
+        of_task="transition in (select id from transitions where task = :task)",
     ),
     "attempts": PersonalTable(
         "id delivery number started_at ended_at outcome",

@@ -416,7 +416,8 @@ insert into deliveries (transition, hook, after, due_at)
 select transitions.id, added.hook, added.after, added.due_at
 from ({added}) as added cross join transitions where task = ? and status = ?
 on conflict (transition, hook) do update set state = 'pending', after = excluded.after,
-  due_at = excluded.due_at, ended_at = null, worker = null, retries_from = deliveries.attempts
+  due_at = excluded.due_at, ended_at = null, worker = null, retries_from = deliveries.attempts,
+  output = null
 """
 
 _ONE_DELIVERY = """
