@@ -228,6 +228,9 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
             answer = cut((attempt.answer.strip().splitlines() or [""])[-1])
             details = f"{answer} ({elapsed(attempt.duration_ms)})"
             yield attempt.ended_at, f"  {delivery.hook} {attempt.outcome}", details
+            if delivery.output and attempt.number == delivery.attempts:
+                returned = json_readable(dict(delivery.output), indent=None)
+                yield attempt.ended_at, f"  {delivery.hook} returned", cut(returned)
 
 
 def _second(instant: int | None) -> str:

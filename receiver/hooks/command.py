@@ -101,7 +101,7 @@ class Command:
         clean = {name: encodable(text.replace("\0", "")) for name, text in variables.items()}
         return {**inherited, **self._options["env"], **clean}
 
-    def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[Output, int]:
+    def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[PrintedOutput, int]:
         """Return the output and the exit status. Raises TemporaryFailure."""
         end = time.monotonic() + self._options["deadline"]
         with tempfile.TemporaryFile() as stdin:  # not a pipe: the command may ignore its input
@@ -138,7 +138,7 @@ class Command:
 
 
 @dataclass(slots=True)
-class Output:
+class PrintedOutput:
     """The output of a command."""
 
     quoted: bytes = b""  # the beginning of standard output and standard error together
@@ -151,12 +151,12 @@ class Output:
             self.standard += piece[: MAX_PRINTED + 1 - len(self.standard)]
 
 
-def _read(child: subprocess.Popen[bytes], end: float) -> Output:
+def _read(child: subprocess.Popen[bytes], end: float) -> PrintedOutput:
     """Return what the command prints before it ends, or before `end`.
 
     Processes that it started may keep its output open; they are not waited for.
     """
-    output = Output()
+    output = PrintedOutput()
     with selectors.DefaultSelector() as selector:
         for stream in (child.stdout, child.stderr):
             assert stream is not None  # noqa: S101 - it is a pipe
