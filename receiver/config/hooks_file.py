@@ -18,6 +18,8 @@ from receiver.config import durations, plugins
 from receiver.config.plugins import Plugins
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import SettingsError
+from receiver.filters.where import Filter, InvalidFilter
+from receiver.filters.where import parse as parse_filter
 from receiver.tasks import Status
 
 TYPES = ("apprise", "command", "download", "email", "python", "slack", "webhook")
@@ -27,6 +29,8 @@ DOWNLOAD = "download"
 NOTIFICATIONS = frozenset({"apprise", "email", "slack"})
 NOTIFICATION_WAIT = 120  # seconds
 HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)
+EVERY = "*"  # in `on`: every status
+ON = (*HEARABLE, EVERY)  # the values of `on`
 DEFAULT_ON = (Status.SUCCEEDED.value, Status.FAILED.value)
 
 Table = Mapping[str, Any]
@@ -105,7 +109,7 @@ def lines(messages: Any, key: str = "") -> Iterator[str]:
             # The message names the item, so its number is omitted, and so is whether the name or
             # the value in a table is wrong.
             is_named = isinstance(part, int) or (key and part in ("key", "value"))
-            yield from lines(below, key if is_named else f"{key}.{part}".lstrip("."))
+            yield from lines(below, key if is_named else f"{key}.{part}".strip("."))
     elif isinstance(messages, str):
         yield f"{key}: {messages}" if key else messages
     else:
@@ -169,6 +173,18 @@ class _Keys(Schema):
     class Meta:
         unknown = INCLUDE
 
+    def __init__(self, providers: Collection[str]) -> None:
+        super().__init__()
+        self._providers = providers
+
+    def _read_filter(self, value: Any) -> Filter | None:
+        try:
+            return parse_filter(value, self._providers)
+        except InvalidFilter as error:
+            raise ValidationError(
+                {name: [problem] for name, problem in error.problems.items()}
+            ) from None
+
     name = fields.String(
         required=True,
         validate=validate.Regexp(
@@ -177,14 +193,15 @@ class _Keys(Schema):
     )
     type = fields.String(required=True, validate=_check_type)
     on = fields.List(
-        fields.String(validate=one_of(HEARABLE, "a status")),
+        fields.String(validate=one_of(ON, "a status")),
         load_default=lambda: list(DEFAULT_ON),
-        validate=validate.Length(min=1, error=f"is empty; use {either(HEARABLE)}"),
+        validate=validate.Length(min=1, error=f"is empty; use {either(ON)}"),
     )
     providers = fields.List(fields.String(), load_default=list)
     match = fields.String(load_default="*", validate=validate.Length(min=1, error="is empty"))
     after = fields.String(load_default=None)
     wait_for_files = _Wait(load_default=None)
+    where = fields.Method(deserialize="_read_filter", load_default=None)
     alerts = fields.Boolean(load_default=False)
 
 
@@ -214,7 +231,7 @@ def _translated(table: Table, spelling: Spelling) -> Table:
 
 
 def _status(item: Any, spelling: Spelling) -> Any:
-    if not isinstance(item, str) or item in HEARABLE:
+    if not isinstance(item, str) or item in ON:
         return item
     return spelling(item) or item
 
@@ -226,7 +243,7 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
         name = table.get("name")
         where = f'hook "{name}"' if isinstance(name, str) else f"hook {number}"
         try:
-            entry = _entry(_Keys().load(table))
+            entry = _entry(_Keys(providers).load(table))
         except ValidationError as error:
             problems += [f"{where}: {line}" for line in lines(error.messages)]
         else:
@@ -251,12 +268,14 @@ def _entry(keys: dict[str, Any]) -> HookEntry:
         wait = NOTIFICATION_WAIT
     subscription = Subscription(
         hook=name,
-        on=frozenset(keys.pop("on")),
+        on=frozenset(HEARABLE if EVERY in keys["on"] else keys["on"]),
         providers=frozenset(keys.pop("providers")),
         match=keys.pop("match"),
         after=keys.pop("after"),
         wait_ms=None if wait is None else round(wait * 1000),
+        where=keys.pop("where"),
     )
+    del keys["on"]
     return HookEntry(name, type_, subscription, keys, alerts)
 
 

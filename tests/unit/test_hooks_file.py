@@ -176,21 +176,21 @@ def test_a_hook_named_download_has_precedence(tmp_path: Path) -> None:
             hook("mail", more='on = ["sucess"]'),
             (
                 'hooks.toml: hook "mail": on: "sucess" is not a status; '
-                "use submitted, processing, succeeded, failed or given_up"
+                "use submitted, processing, succeeded, failed, given_up or *"
             ),
         ),
         (
             hook("mail", more='on = ["created"]'),  # no transition leads to it
             (
                 'hooks.toml: hook "mail": on: "created" is not a status; '
-                "use submitted, processing, succeeded, failed or given_up"
+                "use submitted, processing, succeeded, failed, given_up or *"
             ),
         ),
         (
             hook("mail", more="on = []"),
             (
                 'hooks.toml: hook "mail": on: is empty; '
-                "use submitted, processing, succeeded, failed or given_up"
+                "use submitted, processing, succeeded, failed, given_up or *"
             ),
         ),
         (hook("mail", more='on = "failed"'), 'hooks.toml: hook "mail": on: Not a valid list.'),
