@@ -36,7 +36,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.delivery import failures
 from receiver.delivery.worker_slots import Reservation, WorkerSlots
-from receiver.endpoints import Breaker, EndpointHealth
+from receiver.endpoints import Breaker, EndpointHealth, Limits
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -107,6 +107,8 @@ class DeliveryWorker:
     meter: MetricBuffer = field(default_factory=MetricBuffer)
     zone: tzinfo = UTC  # the time zone of times that people read
     concurrency: int = 4
+    policies: Callable[[], Mapping[str, RetryPolicy]] = dict  # of hooks with their own
+    limits: Callable[[], Mapping[str, Limits]] = dict  # of hooks with limits
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
     _claimed: dict[tuple[int, int], Delivery] = field(default_factory=dict, init=False)
@@ -116,7 +118,9 @@ class DeliveryWorker:
     _seen_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self.slots = WorkerSlots(self.concurrency, is_known=self.hooks.__contains__)
+        self.slots = WorkerSlots(
+            self.concurrency, is_known=self.hooks.__contains__, limits=self.limits
+        )
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     @property
@@ -360,7 +364,10 @@ class DeliveryWorker:
             self.store.polling.query_at(delivery.task_id, started_at)
         retry_in = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
-            retry_in = self.policy.delay(
+            policy = self.policies().get(delivery.hook, self.policy)
+            if outcome == failures.ABANDONED:
+                policy = self.policy  # the hook's own schedule is about its endpoint
+            retry_in = policy.delay(
                 failures.counted_attempts(self.store, delivery, outcome),
                 chance=self.chance(),
                 retry_after=failure.retry_after,
