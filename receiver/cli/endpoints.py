@@ -34,7 +34,10 @@ CIRCUITS = (*(circuit.label for circuit in Circuit), Circuit.CLOSED.value)
 @as_json
 @click.pass_context
 def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
-    """List the endpoints of the hooks: whether they work, fail or are paused, and their limits."""
+    """List the endpoints of the hooks, and whether they work, fail, are paused or disabled.
+
+    If a hook has limits, the list also shows them, and whether its deliveries wait for them.
+    """
     if ctx.invoked_subcommand:
         return
     chosen, record = settings_and_store()

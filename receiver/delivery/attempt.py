@@ -116,6 +116,7 @@ class DeliveryWorker:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock, init=False)
     _seen_at: float = field(default=0.0, init=False)
+    _looked_at: int | None = field(default=None, init=False)  # of a claim since the last nap
 
     def __post_init__(self) -> None:
         self.slots = WorkerSlots(
@@ -133,7 +134,7 @@ class DeliveryWorker:
 
         Each claim begins an attempt. `upkeep` renews the lease until `run` has ended it.
         """
-        now = self.clock()
+        now = self._looked_at = self.clock()
         with Reservation(self.slots) as reservation:
             claimed = self.store.outbox.claim(
                 self.name, now, now + LEASE, self.slots.free, reservation
@@ -143,13 +144,15 @@ class DeliveryWorker:
     def seconds_until_due(self, most: float) -> float:
         """Return after how many seconds the next delivery may begin; `most` if it takes longer.
 
-        Raises StoreUnavailable.
+        A delivery that was due at the last claim is held by another worker or a missing hook. One
+        that has become due since then may begin immediately. Raises StoreUnavailable.
         """
         now = self.clock()
-        due_at = self.store.outbox.next_due_at(now, self.slots)
-        if due_at is None or due_at <= now:  # due, but another worker or a missing hook holds it
+        looked_at, self._looked_at = self._looked_at or now, None
+        due_at = self.store.outbox.next_due_at(looked_at, self.slots)
+        if due_at is None or due_at <= looked_at:
             return most
-        return min(most, (due_at - now) / 1000)
+        return min(most, max(0, due_at - now) / 1000)
 
     def keep(
         self, claimed: Sequence[ClaimedDelivery], reservation: Reservation

@@ -132,6 +132,13 @@ def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
     """
     subscription = entry.subscription
     wait_ms = subscription.wait_ms if subscription.after is not None else None
+    rate, concurrency = entry.limits.rate, entry.limits.concurrency
+    pacing = {
+        "retry": None if entry.retry is None else list(entry.retry),  # seconds
+        "retry_for": entry.retry_for,  # seconds
+        "rate": None if rate is None else str(rate),
+        "concurrency": concurrency,
+    }
     return {
         "hook": entry.name,
         "type": entry.type,
@@ -141,10 +148,7 @@ def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
         "after": subscription.after,
         **({} if wait_ms is None else {"wait_for_files": wait_ms / 1000}),  # seconds
         "alerts": entry.alerts,
-        "retry": None if entry.retry is None else list(entry.retry),  # seconds
-        "retry_for": entry.retry_for,  # seconds
-        "rate": None if entry.limits.rate is None else str(entry.limits.rate),
-        "concurrency": entry.limits.concurrency,
+        **{name: value for name, value in pacing.items() if value is not None},
         "problems": list(problems),
     }
 
