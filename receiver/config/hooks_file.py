@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import INCLUDE, ValidationError, fields, validate
 
-from receiver.config import durations, plugins
+from receiver.config import durations, pacing, plugins
 from receiver.config.plugins import Plugins
 from receiver.deliveries import GIVEN_UP, Subscription
+from receiver.endpoints import Limits
 from receiver.errors import SettingsError
 from receiver.filters.where import Filter, InvalidFilter
 from receiver.filters.where import parse as parse_filter
@@ -46,6 +47,10 @@ class HookEntry:
     subscription: Subscription
     options: Table
     alerts: bool = False  # also notify people when another hook's endpoint fails
+    # Seconds after each failed attempt, or in total; both None: the usual delays.
+    retry: tuple[float, ...] | None = None
+    retry_for: float | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,11 @@ def one_of(choices: Collection[str], kind: str) -> Callable[[str], None]:
     return check
 
 
+def limits_of(entries: Sequence[HookEntry]) -> dict[str, Limits]:
+    """Return the limits of the hooks that have any."""
+    return {entry.name: entry.limits for entry in entries if entry.limits}
+
+
 def installed_types() -> Plugins:
     """Return the hook types of other installed packages, without importing them."""
     return plugins.find(plugins.HOOKS, frozenset(TYPES))
@@ -151,23 +161,7 @@ def _check_type(value: str) -> None:
     one_of((*TYPES, *installed.usable), "a hook type")(value)
 
 
-class _Wait(fields.Field[float]):
-    """A duration in seconds, written as a number of seconds or as `"2m"`."""
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ARG002
-        try:
-            if isinstance(value, str):
-                return durations.parse(value)
-            if not isinstance(value, bool) and 0 < value <= durations.LONGEST:
-                return float(value)
-        except (TypeError, ValueError):
-            pass  # the error below describes the format
-        raise ValidationError(
-            'is not a duration; use one like "90s" or "2m"; after = "" does not wait'
-        )
-
-
-class _Keys(Schema):
+class _Keys(pacing.PacingKeys):
     """The keys that every hook has. All others belong to its type."""
 
     class Meta:
@@ -200,8 +194,12 @@ class _Keys(Schema):
     providers = fields.List(fields.String(), load_default=list)
     match = fields.String(load_default="*", validate=validate.Length(min=1, error="is empty"))
     after = fields.String(load_default=None)
-    wait_for_files = _Wait(load_default=None)
     where = fields.Method(deserialize="_read_filter", load_default=None)
+    wait_for_files = pacing.Seconds(
+        durations.LONGEST,
+        'is not a duration; use one like "90s" or "2m"; after = "" does not wait',
+        load_default=None,
+    )
     alerts = fields.Boolean(load_default=False)
 
 
@@ -276,7 +274,10 @@ def _entry(keys: dict[str, Any]) -> HookEntry:
         where=keys.pop("where"),
     )
     del keys["on"]
-    return HookEntry(name, type_, subscription, keys, alerts)
+    retry, retry_for = keys.pop("retry"), keys.pop("retry_for")
+    limits = Limits(keys.pop("rate"), keys.pop("concurrency"))
+    retry = None if retry is None else tuple(retry)
+    return HookEntry(name, type_, subscription, keys, alerts, retry, retry_for, limits)
 
 
 def _unknown_providers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
