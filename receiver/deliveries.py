@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from receiver.events import Media
+from receiver.filters.where import Check, Filter
 from receiver.tasks import Status, Task, Trust
 from receiver.text.display import rfc3339
 
@@ -40,6 +41,7 @@ class Subscription:
     match: str = "*"  # a glob pattern for the reference
     after: str | None = None  # wait for this hook's delivery of the same event to end
     wait_ms: int | None = None  # maximum wait for `after`; None: no limit
+    where: Filter | None = None  # further conditions, for the fields of the event
 
     @property
     def test_status(self) -> str:
@@ -54,12 +56,29 @@ class Subscription:
         return None if self.wait_ms is None else at + self.wait_ms
 
     def includes(self, *, status: str, provider: str, reference: str | None) -> bool:
-        """Return whether the hook receives an event with these values."""
+        """Return whether the hook receives an event with these values, if `where` matches too."""
         return (
             status in self.on
             and (not self.providers or provider in self.providers)
             and (self.match == "*" or fnmatchcase(reference or "", self.match))
         )
+
+    def matches(self, event: Mapping[str, Any]) -> bool:
+        """Return whether `where` matches the event, in the form of `Notice.as_json`."""
+        return self.where is None or self.where.matches(event)
+
+    def checks(self, notice: Notice) -> Iterator[Check]:
+        """Yield the result of each condition; the hook receives the event if all of them hold."""
+        status, task = notice.status, notice.task
+        yield Check("on", sorted(self.on), status, status in self.on)
+        if self.providers:
+            is_included = task.provider in self.providers
+            yield Check("providers", sorted(self.providers), task.provider, is_included)
+        if self.match != "*":
+            is_matched = fnmatchcase(task.reference or "", self.match)
+            yield Check("match", self.match, task.reference, is_matched)
+        if self.where is not None:
+            yield from self.where.checks(notice.as_json())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,30 @@
-"""The endpoint of a hook and its circuit breaker; pure.
+"""The endpoint of a hook, its circuit breaker and its limits; pure.
 
 Each hook has a circuit breaker. Closed: deliveries are attempted. Open, after repeated failures: no
 delivery is attempted, and waiting uses up no attempt. Half-open, after the pause: one delivery at a
 time is attempted as a probe; a success closes the circuit, a failure opens it for longer. A content
 failure concerns one result or event, so it has no effect on the circuit.
+
+The limits decide how fast deliveries begin, in all workers together; see docs/adr/0020-pacing.md.
+The rate is limited by the generic cell rate algorithm (GCRA), whose only state is the time at which
+the next delivery may begin.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import ceil
 
 # Pauses after the circuit opened, and after each probe that failed, in seconds; the last repeats.
 DEFAULT_PAUSES = (30, 60, 120, 300, 600, 900)
 SAID_KEPT = 500  # characters of the last failure
+PERIODS = {"s": 1_000, "m": 60_000, "h": 3_600_000}  # ms
+# The part of a period by which a delivery may begin too late without loss: the next ones catch up.
+LATE_BY = 0.05
+# ms by which the clocks of two transactions may differ. A limit that lies further ahead than any
+# claim can set it is ignored: the rate was raised, or the clock was set back.
+PACES_APART = 10_000
 
 
 class Circuit(StrEnum):
@@ -156,3 +167,96 @@ class Breaker:
             failing, openings=endpoint.openings + 1, retry_at=now + round(pause * 1000)
         )
         return opened, None if endpoint.openings else AlertKind.PAUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` deliveries begin in any period. `unit` is a key of PERIODS."""
+
+    count: int
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.unit}"
+
+    @property
+    def per_second(self) -> float:
+        return self.count * 1000 / PERIODS[self.unit]
+
+    @property
+    def tolerance(self) -> float:
+        """How much earlier than evenly spaced a delivery may begin, if others began late."""
+        return PERIODS[self.unit] * LATE_BY
+
+    @property
+    def interval(self) -> float:
+        """The average time between deliveries.
+
+        The tolerance is part of it, so that no period contains more than `count` deliveries.
+        """
+        return (PERIODS[self.unit] + self.tolerance) / self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one hook, which all workers share. None: unlimited."""
+
+    rate: Rate | None = None
+    concurrency: int | None = None  # deliveries that run at a time
+
+    def __bool__(self) -> bool:
+        return self.rate is not None or self.concurrency is not None
+
+    def __str__(self) -> str:
+        rate = [] if self.rate is None else [str(self.rate)]
+        at_a_time = [] if self.concurrency is None else [f"{self.concurrency} at a time"]
+        return ", ".join(rate + at_a_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The limits of a hook and how far they are used up."""
+
+    limits: Limits
+    next_at: float | None  # when the rate allows the next delivery; None: none has begun yet
+    running: int  # deliveries with an unexpired lease, of all workers
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many deliveries run as may run at a time."""
+        concurrency = self.limits.concurrency
+        return concurrency is not None and self.running >= concurrency
+
+    @property
+    def used_up(self) -> str:
+        """The limit that is used up, for people, if no delivery may begin."""
+        if self.is_full:
+            return f"concurrency limit {self.limits.concurrency}"
+        return f"rate limit {self.limits.rate}"
+
+    def opens_at(self, now: int) -> int | None:
+        """Return when the limits allow the next delivery; None if a running one must end first."""
+        if self.is_full:
+            return None
+        return 0 if self.limits.rate is None else ceil(self._next(self.limits.rate, now))
+
+    def allowed(self, now: int, most: int) -> int:
+        """Return how many deliveries may begin now, at most `most`."""
+        rate, concurrency = self.limits.rate, self.limits.concurrency
+        if concurrency is not None:
+            most = min(most, max(0, concurrency - self.running))
+        if rate is not None:
+            most = min(most, int((now - self._next(rate, now)) // rate.interval) + 1)
+        return max(0, most)
+
+    def next_after(self, begun: int, now: int) -> float | None:
+        """Return `next_at` after this number of allowed deliveries began now."""
+        rate = self.limits.rate
+        return self.next_at if rate is None else self._next(rate, now) + begun * rate.interval
+
+    def _next(self, rate: Rate, now: int) -> float:
+        """Return when the rate allows the next delivery, as if none was missed for too long."""
+        earliest = now - rate.tolerance
+        if self.next_at is None or self.next_at > now + rate.interval + PACES_APART:
+            return earliest
+        return max(self.next_at, earliest)

@@ -46,6 +46,8 @@ def worker() -> None:
     deliveries = DeliveryWorker(
         record,
         loaded,
+        policies=lambda: loaded.policies,
+        limits=lambda: loaded.limits,
         hide=loaded.hide,
         meter=meter,
         zone=chosen.zone,

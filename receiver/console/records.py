@@ -114,7 +114,7 @@ def show_rejections(rejections: Iterable[Rejection]) -> None:
     _show(rejections, "No request was rejected.", columns)
 
 
-def show_endpoints(statuses: Iterable[EndpointStatus]) -> None:
+def show_endpoints(statuses: Sequence[EndpointStatus]) -> None:
     columns: dict[str, Callable[[EndpointStatus], object]] = {
         "hook": lambda status: status.hook,
         "circuit": lambda status: status.state,
@@ -125,7 +125,15 @@ def show_endpoints(statuses: Iterable[EndpointStatus]) -> None:
         "next attempt": _next_attempt,
         "last response": lambda status: cut(status.last_response),
     }
+    if any(status.limits for status in statuses):
+        columns["limits"] = _limits
     _show(statuses, "No hooks.", columns)
+
+
+def _limits(status: EndpointStatus) -> str:
+    """Return the limits of a hook, and the one for which its deliveries wait."""
+    wait = status.wait(_second)
+    return f"{status.limits}; held by {wait}" if wait else str(status.limits)
 
 
 def _next_attempt(status: EndpointStatus) -> str:
@@ -144,11 +152,12 @@ def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
             ", ".join(status for status in HEARABLE if status in entry.subscription.on),
             _condition(entry.subscription),
             _awaited(entry.subscription),
+            str(entry.limits),
             "; ".join(problems),  # not shortened, because it may end with a command
         )
         for entry, problems in hooks
     )
-    columns = ("hook", "type", "receives", "only for", "after", "problems")
+    columns = ("hook", "type", "receives", "only for", "after", "limits", "problems")
     show_table(columns, rows, "No hooks.")
 
 

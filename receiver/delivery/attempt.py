@@ -36,7 +36,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.delivery import failures
 from receiver.delivery.worker_slots import Reservation, WorkerSlots
-from receiver.endpoints import Breaker, EndpointHealth
+from receiver.endpoints import Breaker, EndpointHealth, Limits
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -107,6 +107,8 @@ class DeliveryWorker:
     meter: MetricBuffer = field(default_factory=MetricBuffer)
     zone: tzinfo = UTC  # the time zone of times that people read
     concurrency: int = 4
+    policies: Callable[[], Mapping[str, RetryPolicy]] = dict  # of hooks with their own
+    limits: Callable[[], Mapping[str, Limits]] = dict  # of hooks with limits
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
     _claimed: dict[tuple[int, int], Delivery] = field(default_factory=dict, init=False)
@@ -114,9 +116,12 @@ class DeliveryWorker:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock, init=False)
     _seen_at: float = field(default=0.0, init=False)
+    _looked_at: int | None = field(default=None, init=False)  # of a claim since the last nap
 
     def __post_init__(self) -> None:
-        self.slots = WorkerSlots(self.concurrency, is_known=self.hooks.__contains__)
+        self.slots = WorkerSlots(
+            self.concurrency, is_known=self.hooks.__contains__, limits=self.limits
+        )
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     @property
@@ -129,7 +134,7 @@ class DeliveryWorker:
 
         Each claim begins an attempt. `upkeep` renews the lease until `run` has ended it.
         """
-        now = self.clock()
+        now = self._looked_at = self.clock()
         with Reservation(self.slots) as reservation:
             claimed = self.store.outbox.claim(
                 self.name, now, now + LEASE, self.slots.free, reservation
@@ -139,13 +144,15 @@ class DeliveryWorker:
     def seconds_until_due(self, most: float) -> float:
         """Return after how many seconds the next delivery may begin; `most` if it takes longer.
 
-        Raises StoreUnavailable.
+        A delivery that was due at the last claim is held by another worker or a missing hook. One
+        that has become due since then may begin immediately. Raises StoreUnavailable.
         """
         now = self.clock()
-        due_at = self.store.outbox.next_due_at(now, self.slots)
-        if due_at is None or due_at <= now:  # due, but another worker or a missing hook holds it
+        looked_at, self._looked_at = self._looked_at or now, None
+        due_at = self.store.outbox.next_due_at(looked_at, self.slots)
+        if due_at is None or due_at <= looked_at:
             return most
-        return min(most, (due_at - now) / 1000)
+        return min(most, max(0, due_at - now) / 1000)
 
     def keep(
         self, claimed: Sequence[ClaimedDelivery], reservation: Reservation
@@ -367,7 +374,10 @@ class DeliveryWorker:
             self.store.polling.query_at(delivery.task_id, started_at)
         retry_in = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
-            retry_in = self.policy.delay(
+            policy = self.policies().get(delivery.hook, self.policy)
+            if outcome == failures.ABANDONED:
+                policy = self.policy  # the hook's own schedule is about its endpoint
+            retry_in = policy.delay(
                 failures.counted_attempts(self.store, delivery, outcome),
                 chance=self.chance(),
                 retry_after=failure.retry_after,

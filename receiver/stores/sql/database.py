@@ -65,6 +65,10 @@ class Session(Protocol):
         """Wait for other transactions that locked this name; hold it until this one ends."""
         ...
 
+    def try_lock_name(self, name: str, /) -> bool:
+        """Lock this name as `lock_name` does; return False if another transaction holds it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RowKeyRange:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.endpoints import Limits, Pace
 from receiver.errors import NotFound
 from receiver.stores.sql import endpoints, rows
 from receiver.stores.sql.claims import ClaimedDelivery, load_claims
@@ -56,7 +57,8 @@ class Outbox(Component):
 
         No other worker can claim them before `lease_until`. The hook with the fewest running
         deliveries comes first, then the oldest delivery. Hooks that are paused or whose circuit is
-        open are skipped; a half-open hook gets one delivery at a time.
+        open are skipped; a half-open hook gets one delivery at a time. The limits of a hook apply
+        to all workers together.
         """
         if not self._any_may_begin(now, admission):
             return []  # an idle worker only reads, so it does not sync the disk
@@ -138,16 +140,24 @@ class Outbox(Component):
         with self._database.reading() as session:
             times = [
                 queue.opens_at(now)
-                for queue in load_queues(session)
+                for queue in load_queues(session, admission.limits, now)
                 if admission.has_slot(queue.hook, timed_out=queue.endpoint.timed_out)
             ]
         return min((at for at in times if at is not None), default=None)
+
+    def held(self, limits: Mapping[str, Limits], now: int) -> dict[str, Pace]:
+        """Return the pace of each hook whose due deliveries wait only because of its limits."""
+        if not limits:
+            return {}
+        with self._database.reading() as session:
+            queues = load_queues(session, limits, now)
+        return {queue.hook: queue.pace for queue in queues if queue.pace and queue.is_paced(now)}
 
     def _any_may_begin(self, now: int, admission: Admission) -> bool:
         with self._database.reading() as session:
             return any(
                 admission.has_slot(queue.hook, timed_out=queue.endpoint.timed_out)
-                for queue in load_queues(session)
+                for queue in load_queues(session, admission.limits, now)
                 if queue.claimable_count(now, 1)
             )
 

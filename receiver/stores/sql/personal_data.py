@@ -123,6 +123,7 @@ TABLES: Mapping[str, PersonalTable] = {
     "clocks": PersonalTable("boot offset_ms step seen_at suspected_ms"),
     "clock_steps": PersonalTable("id boot at by_ms moved_ms"),
     "pauses": PersonalTable("name until"),
+    "pacing": PersonalTable("hook next_at", dated_by="next_at"),
     "counters": PersonalTable("name provider value"),
     "measures": PersonalTable("name labels value"),
     # Not copied: processes send heartbeats again, triggers count the copied rows, and an unfinished

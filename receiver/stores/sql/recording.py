@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import NotFound
-from receiver.events import Callback, Event, Source
+from receiver.events import Callback, Event, Media, Source
 from receiver.stores.sql import mismatches, resolve_task
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.metrics import CALLBACKS_MISSED, CONFLICTS, REPAIRS, count
+from receiver.stores.sql.notices import load_notice
 from receiver.stores.sql.resolve_task import ProviderId
 from receiver.stores.sql.rows import Row, StoredCallback
 from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Outcome, Status, Task, Trust, judge
@@ -234,7 +235,7 @@ class Recording:
         delay = 0
         if event.status is Status.SUCCEEDED and event.lost_outputs:
             delay = self._query_lost_outputs(task, callback, at)
-        self._fill_outbox(task, event.status, at, delay)
+        self._fill_outbox(task, event.status, at, event.media, delay)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
 
@@ -261,8 +262,9 @@ class Recording:
         """Record that a query confirmed the status. Its response contains the newest URLs.
 
         The response replaces the message of the transition, unless it has fewer outputs. If it has
-        more, hooks that have not been called yet receive all of them, and downloads run once more;
-        no other hook is called again.
+        more, hooks that have not been called yet receive all of them, hooks whose filter did not
+        match before are called if it does now, and downloads run once more; no other hook is called
+        again.
         """
         self._set(task, "trust", Trust.QUERIED)
         if event.status.is_terminal:
@@ -278,6 +280,18 @@ class Recording:
             self._session.execute(_STOP_WAITING, (at, move["id"], at))
             if move["outputs"] is not None and outputs > known:
                 self._session.execute(_FETCH_THE_REST, (at, move["id"]))
+                self._call_late_hooks(task, move["id"], event, at)
+
+    def _call_late_hooks(self, task: Row, transition: int, event: Event, at: int) -> None:
+        """Write a delivery for each hook whose filter matches only with the new outputs."""
+        late = [one for one in self._subscriptions if one.where and one.where.of_outputs]
+        if not late:
+            return
+        found = self._session.execute(_HOOKS_ON_RECORD, (transition,)).fetchall()
+        is_open = {row["hook"]: row["is_open"] for row in found}
+        late = [one for one in late if one.hook not in is_open]
+        awaited = [hook for hook in is_open if is_open[hook]]
+        self._fill_outbox(task, event.status, at, event.media, 0, late, awaited)
 
     def _count_repair(self, task: Row, status: Status) -> None:
         """Count a transition that a query reported, unless a callback had reported it.
@@ -290,19 +304,33 @@ class Recording:
             if status.is_terminal:
                 count(self._session, CALLBACKS_MISSED, task["provider"])
 
-    def _fill_outbox(self, task: Row, status: str, at: int, delay: int = 0) -> None:
+    def _fill_outbox(
+        self,
+        task: Row,
+        status: str,
+        at: int,
+        media: tuple[Media, ...] = (),
+        delay: int = 0,
+        subscriptions: Sequence[Subscription] | None = None,
+        awaited: Collection[str] = (),
+    ) -> None:
         """Write one delivery for each subscription to the transition that was just written.
 
-        Deliveries that do not wait for another one become due after `delay` ms.
+        Filters see the event with the outputs `media`. Deliveries that do not wait for another one
+        become due after `delay` ms. `subscriptions`, if given, replaces all subscriptions; then
+        `awaited` contains the hooks that have a delivery of this transition that has not ended.
         """
         seq, status = task["seq"], str(status)
         provider, reference = task["provider"], task["reference"]
         matching = [
             subscription
-            for subscription in self._subscriptions
+            for subscription in (self._subscriptions if subscriptions is None else subscriptions)
             if subscription.includes(status=status, provider=provider, reference=reference)
         ]
-        hooks = {subscription.hook for subscription in matching}
+        if any(subscription.where is not None for subscription in matching):
+            event = load_notice(self._session, seq, status, media).as_json()
+            matching = [one for one in matching if one.matches(event)]
+        hooks = {*awaited, *(subscription.hook for subscription in matching)}
         values: list[object] = []
         for subscription in matching:
             after = subscription.after if subscription.after in hooks else None
@@ -373,6 +401,10 @@ values (?, ?, ?, ?, ?, ?, ?, ?)
 _MOVE_ON_RECORD = "select id, outputs from transitions where task = ? and status = ?"
 
 _REPLACE_MESSAGE = "update transitions set callback = ?, outputs = ? where id = ?"
+
+_HOOKS_ON_RECORD = """
+select hook, state in ('pending', 'claimed') as is_open from deliveries where transition = ?
+"""
 
 _POLLER_SEEN = "select max(seen_at) as seen_at from processes where kind = 'poller'"
 

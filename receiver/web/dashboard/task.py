@@ -60,7 +60,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
         last_message = store.queries.results([task_id]).get(task_id)
         pictures = store.queries.pictures([task_id]).get(task_id, [])
         found = results(media_of(last_message), pictures)
-        reasons = WaitReasons.of(store, context.hooks, g.now)
+        reasons = WaitReasons.of(context.ingest, g.now)
         return page(
             "task",
             here="tasks",
