@@ -63,9 +63,9 @@ class Subscription:
             and (self.match == "*" or fnmatchcase(reference or "", self.match))
         )
 
-    def matches(self, event: Mapping[str, Any]) -> bool:
-        """Return whether `where` matches the event, in the form of `Notice.as_json`."""
-        return self.where is None or self.where.matches(event)
+    def matches(self, notice: Notice) -> bool:
+        """Return whether `where` matches the event."""
+        return self.where is None or self.where.matches(notice)
 
     def checks(self, notice: Notice) -> Iterator[Check]:
         """Yield the result of each condition; the hook receives the event if all of them hold."""
@@ -78,7 +78,7 @@ class Subscription:
             is_matched = fnmatchcase(task.reference or "", self.match)
             yield Check("match", self.match, task.reference, is_matched)
         if self.where is not None:
-            yield from self.where.checks(notice.as_json())
+            yield from self.where.checks(notice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +187,19 @@ class Notice:
         """The status of the transition."""
         return self.transition.status
 
+    @property
+    def type(self) -> str:
+        """The type of the event, such as `task.succeeded`."""
+        return f"task.{self.transition.status}"
+
+    @property
+    def trust(self) -> Trust | None:
+        """The evidence for the transition; None if it was an action of our own."""
+        # Only a provider states success; the other statuses may be conclusions of our own.
+        if self.transition.status == Status.SUCCEEDED:
+            return self.transition.trust
+        return evidence(self.task, self.transition)
+
     def file_of(self, media: Media) -> File | None:
         """Return the file that a download stored for this output, if there is one."""
         return next((file for file in self.files if file.media_index == media.index), None)
@@ -213,15 +226,13 @@ class Notice:
                     "size": file.size if file else None,
                 }
             )
-        # Only a provider states success; the other statuses may be conclusions of our own.
-        is_stated = transition.status == Status.SUCCEEDED
         return {
             "id": self.id,
-            "type": f"task.{transition.status}",
+            "type": self.type,
             "occurred_at": rfc3339(transition.occurred_at),
             "task": task_json(self.task),
             "media": outputs,
-            "trust": transition.trust if is_stated else evidence(self.task, transition),
+            "trust": self.trust,
             "corrected": transition.corrected,
             **({"outputs": dict(self.outputs)} if self.outputs else {}),
             **({"test": True} if self.is_test else {}),

@@ -11,13 +11,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from receiver.text.display import one_line
+from receiver.text.display import one_line, rfc3339
 
 LONGEST_PATTERN = 200  # characters
 LONGEST_TEXT = 4_096  # characters of a value that are compared with a pattern
@@ -30,6 +30,8 @@ RANGE = ("min", "max", "not")  # the keys of a table that is a condition
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 _LONGEST_INSTANT = 40  # characters
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 Condition = Callable[[Any], bool]  # returns whether a value of the event matches
 Number = int | Decimal
 
@@ -39,7 +41,10 @@ class InvalidCondition(ValueError):
 
 
 class Kind(Enum):
-    """The kind of a field's values. The value says which conditions it accepts."""
+    """The kind of a field's values: text, numbers as text, times in ms UTC, booleans, or JSON.
+
+    The value of a member says which conditions it accepts.
+    """
 
     TEXT = 'is text; use a pattern such as "shop-*", a list of patterns, or { not = "shop-*" }'
     NUMBER = "is a number; use 1, a list such as [1, 2], { min = 1, max = 5 }, or { not = 1 }"
@@ -58,14 +63,15 @@ def compiled(
     if depth > DEEPEST:
         raise InvalidCondition(f"is nested more than {DEEPEST} levels deep")
     if isinstance(value, str) and kind is not Kind.BOOLEAN:
-        return _pattern(value, choices)
+        matches = _pattern(value, choices)
+        return matches if kind is not Kind.TIME else lambda found: matches(time_text(found))
     if isinstance(value, bool):
         if kind in (Kind.BOOLEAN, Kind.ANY):
             return lambda found: found is value
     elif isinstance(value, int | float) and kind in (Kind.NUMBER, Kind.ANY):
         return _equal(_finite(value))
     elif isinstance(value, date) and kind in (Kind.TIME, Kind.ANY):  # a datetime is a date, too
-        return _between(instant, _start(value), _end(value))
+        return _between(_reader(kind), _start(value), _end(value))
     elif isinstance(value, list):
         return _any_of(value, kind, choices, depth)
     elif isinstance(value, Mapping):
@@ -108,15 +114,19 @@ def number(value: Any) -> Number | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def instant(value: Any) -> datetime | None:
-    """Return the time that a text contains; None for any other value. Without an offset: UTC."""
+def instant(value: Any) -> float | None:
+    """Return the time in a text in ms UTC; None for any other value. Without an offset: UTC."""
     if not isinstance(value, str) or not 10 <= len(value) <= _LONGEST_INSTANT:
         return None
     try:
-        moment = datetime.fromisoformat(value)
+        return _start(datetime.fromisoformat(value))
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def time_text(value: Any) -> str | None:
+    """Return a time in ms UTC as events show it."""
+    return None if value is None else rfc3339(value)
 
 
 def _pattern(pattern: str, choices: Collection[str]) -> Condition:
@@ -163,6 +173,8 @@ def _any_of(values: Sequence[Any], kind: Kind, choices: Collection[str], depth: 
         raise InvalidCondition(f"has {len(values):,} values; use at most {LONGEST_LIST:,}")
     conditions = [compiled(value, kind, choices, depth + 1) for value in values]
     texts = {one for one in values if isinstance(one, str) and not set(one) & set(SPECIAL)}
+    if kind is Kind.TIME:  # its values are no text
+        texts.clear()
     others = [
         condition
         for value, condition in zip(values, conditions, strict=True)
@@ -198,34 +210,40 @@ def _all_of(
 
 
 def _limits(table: Mapping[str, Any], kind: Kind) -> Iterator[Condition]:
-    limits: dict[str, Any] = {
-        key: _limit(key, table[key]) for key in ("min", "max") if key in table
-    }
+    limits = {key: _limit(key, table[key]) for key in ("min", "max") if key in table}
     if not limits:
         return
-    are_times = {isinstance(limit, datetime) for limit in limits.values()}
-    if len(are_times) > 1:
+    kinds = {of for of, _ in limits.values()}
+    if len(kinds) > 1:
         raise InvalidCondition("min and max are a number and a time; use two of one kind")
-    is_time = True in are_times
-    if kind is not Kind.ANY and kind is not (Kind.TIME if is_time else Kind.NUMBER):
+    if kind is not Kind.ANY and kind not in kinds:
         raise InvalidCondition(kind.value)
-    if len(limits) > 1 and limits["min"] > limits["max"]:
+    least, most = (limits[key][1] if key in limits else None for key in ("min", "max"))
+    if least is not None and most is not None and least > most:
         raise InvalidCondition("min is greater than max, so no event can match")
-    yield _between(instant if is_time else number, limits.get("min"), limits.get("max"))
+    yield _between(_reader(kind) if Kind.TIME in kinds else number, least, most)
 
 
-def _limit(key: str, value: Any) -> Number | datetime:
-    """Return a limit of a range. A date is the whole day, in UTC. Raises InvalidCondition."""
+def _limit(key: str, value: Any) -> tuple[Kind, Number | float]:
+    """Return the kind and the value of a limit. A date is the whole day. Raises InvalidCondition.
+
+    Times are in ms UTC.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _finite(value)
+        return Kind.NUMBER, _finite(value)
     if isinstance(value, date):
-        return _start(value) if key == "min" else _end(value)
+        return Kind.TIME, _start(value) if key == "min" else _end(value)
     moment = instant(value)
     if moment is None:
         raise InvalidCondition(
             f"{key} is neither a number nor a time such as 2026-11-01 or 2026-11-01T08:00:00Z"
         )
-    return moment
+    return Kind.TIME, moment
+
+
+def _reader(kind: Kind) -> Callable[[Any], Any]:
+    """Return the function that reads a time from a value of a field of this kind."""
+    return instant if kind is Kind.ANY else lambda found: found
 
 
 def _finite(value: float) -> Number:
@@ -235,13 +253,11 @@ def _finite(value: float) -> Number:
     return found
 
 
-def _start(value: date) -> datetime:
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    return datetime.combine(value, time.min, UTC)
+def _start(value: date) -> float:
+    """Return a time, or the start of a day, in ms UTC."""
+    moment = value if isinstance(value, datetime) else datetime.combine(value, time.min)
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) / MILLISECOND
 
 
-def _end(value: date) -> datetime:
-    if isinstance(value, datetime):
-        return _start(value)
-    return datetime.combine(value, time.max, UTC)
+def _end(value: date) -> float:
+    return _start(value if isinstance(value, datetime) else datetime.combine(value, time.max))

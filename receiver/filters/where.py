@@ -5,18 +5,20 @@ The fields are those of the event that a webhook receives, `Notice.as_json`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from receiver.filters.conditions import (
     LONGEST_SHOWN,
-    Condition,
     InvalidCondition,
     Kind,
     compiled,
     is_condition,
     plain_value,
+    time_text,
     written,
 )
 from receiver.tasks import Status, Trust
@@ -31,32 +33,35 @@ _STATUSES = tuple(status.value for status in Status)
 
 
 class _Field(NamedTuple):
+    """A field of an event. `attribute` is that of a `Notice`, for `media.…` of a `Media`."""
+
+    attribute: str
     kind: Kind = Kind.TEXT
     choices: tuple[str, ...] = ()  # the only values; empty: any
 
 
 FIELDS: Mapping[str, _Field] = {
-    "id": _Field(),
-    "type": _Field(choices=(*(f"task.{status}" for status in _STATUSES[1:]), "task.given_up")),
-    "occurred_at": _Field(Kind.TIME),
-    "trust": _Field(choices=tuple(trust.value for trust in Trust)),
-    "corrected": _Field(Kind.BOOLEAN),
-    "task.id": _Field(),
-    PROVIDER: _Field(),
-    "task.account": _Field(),
-    "task.provider_task_id": _Field(),
-    "task.reference": _Field(),
-    "task.model": _Field(),
-    "task.status": _Field(choices=_STATUSES),
-    "task.reason": _Field(),
-    "task.cost": _Field(Kind.NUMBER),
-    "task.cost_unit": _Field(),
-    "task.created_at": _Field(Kind.TIME),
-    "task.given_up_at": _Field(Kind.TIME),
-    "media.kind": _Field(),
-    "media.index": _Field(),
-    "media.url": _Field(),
-    "media.expires_at": _Field(Kind.TIME),
+    "id": _Field("id"),
+    "type": _Field("type", choices=(*(f"task.{name}" for name in _STATUSES[1:]), "task.given_up")),
+    "occurred_at": _Field("transition.occurred_at", Kind.TIME),
+    "trust": _Field("trust", choices=tuple(trust.value for trust in Trust)),
+    "corrected": _Field("transition.corrected", Kind.BOOLEAN),
+    "task.id": _Field("task.id"),
+    PROVIDER: _Field("task.provider"),
+    "task.account": _Field("task.account"),
+    "task.provider_task_id": _Field("task.id_at_provider"),
+    "task.reference": _Field("task.reference"),
+    "task.model": _Field("task.model"),
+    "task.status": _Field("task.status.value", choices=_STATUSES),
+    "task.reason": _Field("task.reason"),
+    "task.cost": _Field("task.cost", Kind.NUMBER),
+    "task.cost_unit": _Field("task.cost_unit"),
+    "task.created_at": _Field("task.created_at", Kind.TIME),
+    "task.given_up_at": _Field("task.given_up_at", Kind.TIME),
+    "media.kind": _Field("kind"),
+    "media.index": _Field("index"),
+    "media.url": _Field("url"),
+    "media.expires_at": _Field("expires_at", Kind.TIME),
 }
 _LATER = "is not known when the filter is evaluated, because files are downloaded later"
 # Fields of the event that no filter can use, and the reason.
@@ -94,28 +99,9 @@ class FieldCondition:
 
     name: str  # such as `task.account`
     wanted: Any = field(hash=False)  # as in the hooks file
-    # For each part of the path in the event (for `media.…`, in an output): the key, and the key if
-    # it contains the rest of the name, because keys of the metadata may contain dots.
-    keys: tuple[tuple[str, str], ...]
-    condition: Condition = field(compare=False, repr=False)
-
-    def values(self, document: Mapping[str, Any]) -> list[Any]:
-        """Return the values of the field in an event or an output; [None] if there is none.
-
-        Lists in the metadata are replaced by their elements.
-        """
-        nodes: list[Any] = [document]
-        whole: list[Any] = []
-        for key, rest in self.keys:
-            tables = [node for node in nodes if isinstance(node, dict)]
-            nodes = list(_elements([table[key] for table in tables if key in table]))
-            if rest != key:
-                whole += [table[rest] for table in tables if rest in table]
-        return [*nodes, *_elements(whole)] or [None]
-
-    def holds(self, document: Mapping[str, Any]) -> bool:
-        """Return whether a value of the field in an event or an output matches."""
-        return any(map(self.condition, self.values(document)))
+    # Takes the notice, for `media.…` the output; returns the values of the field.
+    values: Callable[[Any], Sequence[Any]] = field(compare=False, repr=False)
+    holds: Callable[[Any], bool] = field(compare=False, repr=False)  # takes the same
 
     def __str__(self) -> str:
         return f"{self.name} = {written(self.wanted)}"
@@ -125,7 +111,8 @@ class FieldCondition:
 class Filter:
     """The conditions of a hook's `where` table, all of which an event has to meet.
 
-    One output has to meet all conditions for outputs.
+    One output has to meet all conditions for outputs. An event is a `Notice`: its fields are read
+    only if a condition needs them.
     """
 
     of_event: tuple[FieldCondition, ...]
@@ -136,26 +123,26 @@ class Filter:
         """All conditions: those for the event come first."""
         return self.of_event + self.of_outputs
 
-    def matches(self, event: Mapping[str, Any]) -> bool:
-        """Return whether the event, as a webhook receives it, meets all conditions."""
-        return all(one.holds(event) for one in self.of_event) and (
-            not self.of_outputs or self._has_output(event)
-        )
+    def matches(self, notice: Any) -> bool:
+        """Return whether the event meets all conditions."""
+        for one in self.of_event:
+            if not one.holds(notice):
+                return False
+        return not self.of_outputs or self._has_output(notice)
 
-    def checks(self, event: Mapping[str, Any]) -> Iterator[Check]:
+    def checks(self, notice: Any) -> Iterator[Check]:
         """Yield whether the event meets each condition."""
         for one in self.of_event:
-            values = one.values(event)
+            values = one.values(notice)
             found = values[0] if len(values) == 1 else values
-            yield Check(f"where.{one.name}", one.wanted, found, one.holds(event))
-        outputs = event[MEDIA]
+            yield Check(f"where.{one.name}", one.wanted, found, one.holds(notice))
+        outputs = notice.media
         for one in self.of_outputs:
             values = [value for output in outputs for value in one.values(output)]
-            holds = any(map(one.holds, outputs))
-            yield Check(f"where.{one.name}", one.wanted, values, holds)
+            yield Check(f"where.{one.name}", one.wanted, values, any(map(one.holds, outputs)))
         if len(self.of_outputs) > 1:
             together = "one output meets all conditions for outputs"
-            yield Check("where.media", together, len(outputs), self._has_output(event))
+            yield Check("where.media", together, len(outputs), self._has_output(notice))
 
     def as_json(self) -> dict[str, Any]:
         """Return the condition of each field, by its name."""
@@ -164,8 +151,8 @@ class Filter:
     def __str__(self) -> str:
         return ", ".join(map(str, self.conditions))
 
-    def _has_output(self, event: Mapping[str, Any]) -> bool:
-        return any(all(one.holds(output) for one in self.of_outputs) for output in event[MEDIA])
+    def _has_output(self, notice: Any) -> bool:
+        return any(all(one.holds(output) for one in self.of_outputs) for output in notice.media)
 
 
 def parse(table: Any, providers: Collection[str] = ()) -> Filter | None:
@@ -211,15 +198,46 @@ def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path,
 
 def _condition(path: Path, wanted: Any, providers: Collection[str]) -> FieldCondition:
     name = ".".join(path)
-    kind, choices = _field(path)
-    condition = compiled(wanted, kind, tuple(sorted(providers)) if name == PROVIDER else choices)
-    keys = path[1:] if path[0] == MEDIA else path
-    rests = (".".join(keys[place:]) for place in range(len(keys)))
-    return FieldCondition(name, wanted, tuple(zip(keys, rests, strict=True)), condition)
+    known = _field(path)
+    if known is None:
+        matches, read = compiled(wanted), partial(_metadata, _keys(path[2:]))
+        return FieldCondition(name, wanted, read, lambda notice: any(map(matches, read(notice))))
+    value, is_time = attrgetter(known.attribute), known.kind is Kind.TIME
+    choices = tuple(sorted(providers)) if name == PROVIDER else known.choices
+    condition = compiled(wanted, known.kind, choices)
+    return FieldCondition(
+        name,
+        wanted,
+        lambda subject: [time_text(value(subject)) if is_time else value(subject)],
+        lambda subject: condition(value(subject)),
+    )
 
 
-def _field(path: Path) -> _Field:
-    """Return the kind of a field. Raises InvalidCondition for a field that no filter can use."""
+def _keys(path: Path) -> list[tuple[str, str]]:
+    """Return each key of the path, with the key that contains the rest of the name.
+
+    Keys of the metadata may contain dots.
+    """
+    return [(key, ".".join(path[place:])) for place, key in enumerate(path)]
+
+
+def _metadata(keys: Sequence[tuple[str, str]], notice: Any) -> list[Any]:
+    """Return the values at a path in the metadata, and elements in place of lists; or [None]."""
+    nodes: list[Any] = [notice.task.metadata]
+    whole: list[Any] = []
+    for key, rest in keys:
+        tables = [node for node in nodes if isinstance(node, dict)]
+        nodes = list(_elements([table[key] for table in tables if key in table]))
+        if rest != key:
+            whole += [table[rest] for table in tables if rest in table]
+    return [*nodes, *_elements(whole)] or [None]
+
+
+def _field(path: Path) -> _Field | None:
+    """Return the field; None if it is below the metadata.
+
+    Raises InvalidCondition for a field that no filter can use.
+    """
     name = ".".join(path)
     if name in FIELDS:
         return FIELDS[name]
@@ -234,7 +252,7 @@ def _field(path: Path) -> _Field:
     if path[:2] == METADATA:
         if not all(path):
             raise InvalidCondition("has an empty part; write a name after each dot")
-        return _Field(Kind.ANY)
+        return None
     raise InvalidCondition(f"is not a field of an event; {_suggestion(path)}")
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from receiver import providers
-from receiver.deliveries import Delivery, Subscription
+from receiver.deliveries import Delivery, Notice, Subscription
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Source
 from receiver.filters.where import Filter, parse
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
-from receiver.stores.sql import notices, recording
+from receiver.stores.sql import recording, rows
 from receiver.tasks import Outcome, Status, Task, Trust
 from tests.support.attempts import current_notice
 from tests.support.patience import PATIENCE
@@ -64,9 +64,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
     events: list[Mapping[str, Any]] = []
     original = Filter.matches
 
-    def matches(self: Filter, event: Mapping[str, Any]) -> bool:
-        events.append(event)
-        return original(self, event)
+    def matches(self: Filter, notice: Notice) -> bool:
+        events.append(notice.as_json())
+        return original(self, notice)
 
     monkeypatch.setattr(Filter, "matches", matches)
     return events
@@ -260,13 +260,12 @@ def test_the_event_is_built_once_and_only_for_a_filter(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = []
-    original = notices.load_notice
 
-    def load_notice(*values: Any) -> Any:
+    def from_row(*values: Any) -> Any:
         built.append(values)
-        return original(*values)
+        return rows.from_row(*values)
 
-    monkeypatch.setattr(recording, "load_notice", load_notice)
+    monkeypatch.setattr(recording, "from_row", from_row)
     store.inbox.create_task(TASK)
     others = replace(hook("other", trust="token"), providers=frozenset({"modellix"}))
     ingest = Ingest(store, [subscription("plain"), others])

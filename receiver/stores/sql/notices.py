@@ -14,14 +14,6 @@ from receiver.stores.sql.rows import from_row
 from receiver.tasks import Task
 
 
-def load_notice(session: Session, task: int, status: str, media: tuple[Media, ...]) -> Notice:
-    """Return the notice of a transition that was just written, with these outputs."""
-    # In PostgreSQL, they share a round trip, because no result is read before both are sent.
-    found = session.execute(_TASK, (task,)), session.execute(_TRANSITION, (task, status))
-    task_row, transition = (result.fetchone() for result in found)
-    return Notice(from_row(Task, task_row), from_row(Transition, transition), media)
-
-
 def load_notices(session: Session, transitions: Sequence[int]) -> dict[int, Notice]:
     """Return the notices of these transitions, by row key, with the outputs in their messages.
 
@@ -51,10 +43,6 @@ def _media(message: Callback | None) -> tuple[Media, ...]:
     except RequestRefused:
         return ()
 
-
-_TASK = "select * from tasks where seq = ?"
-
-_TRANSITION = "select * from transitions where task = ? and status = ?"
 
 _TRANSITIONS = "select tr.* from transitions tr where {0} order by tr.id"
 

@@ -10,16 +10,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 
-from receiver.deliveries import GIVEN_UP, Subscription
+from receiver.deliveries import GIVEN_UP, Notice, Subscription, Transition
 from receiver.errors import NotFound
-from receiver.events import Callback, Event, Media, Source
+from receiver.events import Callback, Event, Source
 from receiver.stores.sql import mismatches, resolve_task
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.metrics import CALLBACKS_MISSED, CONFLICTS, REPAIRS, count
-from receiver.stores.sql.notices import load_notice
+from receiver.stores.sql.notices import load_notices
 from receiver.stores.sql.resolve_task import ProviderId
-from receiver.stores.sql.rows import Row, StoredCallback
+from receiver.stores.sql.rows import Row, StoredCallback, from_row
 from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Outcome, Status, Task, Trust, judge
 from receiver.text.display import shortened
 
@@ -132,14 +132,16 @@ class Recording:
         if task["given_up_at"] is not None:  # it was due for one more query
             self._set(task, "deadline_at", None)
             return
-        self._session.execute(
-            "update tasks set given_up_at = ?, deadline_at = null where seq = ?",
-            (now, task["seq"]),
-        )
+        subscriptions = self._included(task, GIVEN_UP)
+        changed = self._change_task(_GIVE_UP, (now, task["seq"]), subscriptions)
         self._session.execute(
             _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, 0, now, now, task["trust"], 0)
         )
-        self._fill_outbox(task, GIVEN_UP, now)
+        if changed is not None:
+            transition = Transition(GIVEN_UP, now, now, Trust(task["trust"]))
+            notice = Notice(from_row(Task, changed), transition)
+            subscriptions = [one for one in subscriptions if one.matches(notice)]
+        self._fill_outbox(task, GIVEN_UP, now, subscriptions)
 
     def _record_forgotten(self, task: Row, callback: Callback) -> Outcome:
         """Store only the digest of a message about a forgotten task. Returns its outcome."""
@@ -223,21 +225,42 @@ class Recording:
         ended = event.status.is_terminal
         seq, status, trust = task["seq"], str(event.status), str(callback.trust)
         costs = (event.cost, event.cost, event.cost_unit)
-        self._session.execute(
-            _END_TASK if ended else _MOVE_TASK, (status, trust, event.reason, *costs, at, seq)
+        subscriptions = self._included(task, status)
+        changed = self._change_task(
+            _END_TASK if ended else _MOVE_TASK,
+            (status, trust, event.reason, *costs, at, seq),
+            subscriptions,
         )
         corrected = int(ended and Status(task["status"]).is_terminal)
         outputs = len(event.media)
         moved = (seq, status, callback_id, outputs, event.occurred_at, at, trust, corrected)
-        self._session.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
+        revision = 0
         if corrected:
+            revision = self._session.execute(_CORRECT_TRANSITION, moved).fetchone()["revision"]
             self._session.execute(_REPLACE_FILES, (seq, status))
+        else:
+            self._session.execute(_INSERT_TRANSITION, moved)
+        if changed is not None:
+            trust = callback.trust
+            transition = Transition(status, event.occurred_at, at, trust, bool(corrected), revision)
+            notice = Notice(from_row(Task, changed), transition, event.media)
+            subscriptions = [one for one in subscriptions if one.matches(notice)]
         delay = 0
         if event.status is Status.SUCCEEDED and event.lost_outputs:
             delay = self._query_lost_outputs(task, callback, at)
-        self._fill_outbox(task, event.status, at, event.media, delay)
+        self._fill_outbox(task, event.status, at, subscriptions, delay)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
+
+    def _change_task(
+        self, sql: str, values: Sequence[object], subscriptions: Sequence[Subscription]
+    ) -> Row | None:
+        """Update the task; return its new row if a filter needs it."""
+        if all(subscription.where is None for subscription in subscriptions):
+            self._session.execute(sql, values)
+            return None
+        row: Row = self._session.execute(f"{sql} returning *", values).fetchone()
+        return row
 
     def _contradict(self, task: Row, at: int) -> None:
         """Flag the task; make it due for a query unless a query reported the status on record."""
@@ -284,14 +307,16 @@ class Recording:
 
     def _call_late_hooks(self, task: Row, transition: int, event: Event, at: int) -> None:
         """Write a delivery for each hook whose filter matches only with the new outputs."""
-        late = [one for one in self._subscriptions if one.where and one.where.of_outputs]
+        included = self._included(task, event.status)
+        late = [one for one in included if one.where is not None and one.where.of_outputs]
         if not late:
             return
         found = self._session.execute(_HOOKS_ON_RECORD, (transition,)).fetchall()
         is_open = {row["hook"]: row["is_open"] for row in found}
-        late = [one for one in late if one.hook not in is_open]
+        notice = replace(load_notices(self._session, [transition])[transition], media=event.media)
+        late = [one for one in late if one.hook not in is_open and one.matches(notice)]
         awaited = [hook for hook in is_open if is_open[hook]]
-        self._fill_outbox(task, event.status, at, event.media, 0, late, awaited)
+        self._fill_outbox(task, event.status, at, late, awaited=awaited)
 
     def _count_repair(self, task: Row, status: Status) -> None:
         """Count a transition that a query reported, unless a callback had reported it.
@@ -304,40 +329,36 @@ class Recording:
             if status.is_terminal:
                 count(self._session, CALLBACKS_MISSED, task["provider"])
 
+    def _included(self, task: Row, status: str) -> list[Subscription]:
+        """Return the subscriptions to this status of the task, before their filters decide."""
+        values = {
+            "status": str(status), "provider": task["provider"], "reference": task["reference"],
+        }  # fmt: skip
+        return [one for one in self._subscriptions if one.includes(**values)]
+
     def _fill_outbox(
         self,
         task: Row,
         status: str,
         at: int,
-        media: tuple[Media, ...] = (),
+        subscriptions: Sequence[Subscription],
         delay: int = 0,
-        subscriptions: Sequence[Subscription] | None = None,
         awaited: Collection[str] = (),
     ) -> None:
         """Write one delivery for each subscription to the transition that was just written.
 
-        Filters see the event with the outputs `media`. Deliveries that do not wait for another one
-        become due after `delay` ms. `subscriptions`, if given, replaces all subscriptions; then
-        `awaited` contains the hooks that have a delivery of this transition that has not ended.
+        Deliveries that do not wait for another one become due after `delay` ms. `awaited` are hooks
+        whose delivery of the transition was written before and has not ended.
         """
-        seq, status = task["seq"], str(status)
-        provider, reference = task["provider"], task["reference"]
-        matching = [
-            subscription
-            for subscription in (self._subscriptions if subscriptions is None else subscriptions)
-            if subscription.includes(status=status, provider=provider, reference=reference)
-        ]
-        if any(subscription.where is not None for subscription in matching):
-            event = load_notice(self._session, seq, status, media).as_json()
-            matching = [one for one in matching if one.matches(event)]
-        hooks = {*awaited, *(subscription.hook for subscription in matching)}
+        hooks = {*awaited, *(subscription.hook for subscription in subscriptions)}
         values: list[object] = []
-        for subscription in matching:
+        for subscription in subscriptions:
             after = subscription.after if subscription.after in hooks else None
             due_at = subscription.due_at(at if after else at + delay, waits=after is not None)
             values += (subscription.hook, after, due_at)
         if values:
-            self._session.execute(_insert_deliveries(len(matching)), (*values, seq, status))
+            sql = _insert_deliveries(len(subscriptions))
+            self._session.execute(sql, (*values, task["seq"], str(status)))
 
     # -- rows
 
@@ -428,6 +449,7 @@ on conflict (task, status) do update set callback = excluded.callback,
   outputs = excluded.outputs, occurred_at = excluded.occurred_at,
   recorded_at = excluded.recorded_at, trust = excluded.trust,
   corrected = 1, revision = transitions.revision + 1
+returning revision
 """
 
 # Hides files of the other provider task. They stay on record, so that `forget` erases them.
@@ -476,6 +498,8 @@ update tasks set status = ?, trust = ?, reason = ?, cost = coalesce(?, cost),
 _MOVE_TASK = f"{_NEXT_STATUS} where seq = ?"
 
 _END_TASK = f"{_NEXT_STATUS}, deadline_at = null where seq = ?"
+
+_GIVE_UP = "update tasks set given_up_at = ?, deadline_at = null where seq = ?"
 
 _SET_PROVIDER_ID = "update tasks set provider_task_id = ?, id_source = ? where seq = ?"
 

@@ -138,7 +138,7 @@ def _matching(session: Session, subscription: Subscription, missing: list[Row]) 
     if subscription.where is None:
         return missing
     notices = load_notices(session, [row["id"] for row in missing])
-    return [row for row in missing if subscription.matches(notices[row["id"]].as_json())]
+    return [row for row in missing if subscription.matches(notices[row["id"]])]
 
 
 def _conditions(wanted: DeliverySelection) -> tuple[str, list[object]]:
