@@ -50,6 +50,9 @@ def _forbidden(tree: nodes.Template, context: Context) -> Iterator[str]:
     if context in JSON_CONTEXTS + ESCAPED_CONTEXTS:
         for node in tree.find_all((nodes.CallBlock, nodes.FilterBlock)):
             yield at_line(node.lineno, "{% call %} and {% filter %} are not escaped; use {% set %}")
+    if context is not Context.HTML:
+        for node in tree.find_all(nodes.ScopedEvalContextModifier):
+            yield at_line(node.lineno, "{% autoescape %} is only for HTML; leave it out")
 
 
 def _unknown(
@@ -183,7 +186,7 @@ def _parts(node: nodes.Node) -> list[list[nodes.Node]]:
         return [node.body, *(branch.body for branch in node.elif_), node.else_]
     if isinstance(node, nodes.For):
         return [node.body, node.else_]
-    if isinstance(node, nodes.With | nodes.Scope | nodes.ScopedEvalContextModifier | nodes.Block):
+    if isinstance(node, nodes.With | nodes.Scope | nodes.Block):
         return [node.body]
     return []
 
