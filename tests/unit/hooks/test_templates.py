@@ -109,6 +109,7 @@ def test_no_value_leaves_its_place_in_json(text: str) -> None:
         '{% if task.cost %}{"cost": {{ task.cost }}}{% else %}{"cost": 0}{% endif %}',
         '{% block cost %}{"cost": {{ task.cost }}}{% endblock %}',
         '{"cost": {{ task.cost if task.cost else 0 }}}',
+        '{{ "{" }}"cost": {{ task.cost }}{{ "}" if id else " }" }}',
     ],
 )
 def test_a_value_outside_a_string_is_always_one_json_value(source: str) -> None:
@@ -170,6 +171,12 @@ def test_values_in_blocks_mention_nobody() -> None:
     block, text, metadata = json.loads(render(source, Context.SLACK_JSON, about))
     assert block["text"] == text == '&lt;!channel&gt; "x"'
     assert metadata == {}
+
+
+def test_a_key_that_depends_on_the_event_is_not_that_of_a_url() -> None:
+    source = '[{ {% if id %}"image_url"{% else %}"text"{% endif %}: "{{ task.reference }}"}]'
+    (block,) = json.loads(render(source, Context.SLACK_JSON, notice(reference="<!here>")))
+    assert block == {"image_url": "&lt;!here&gt;"}
 
 
 def test_the_context_of_a_body_depends_on_its_content_type() -> None:
@@ -280,6 +287,8 @@ def test_a_member_of_the_metadata_comes_before_pythons_methods() -> None:
         ('{"a": "{{ id }}', "a string has no closing quote"),
         ('{"a": {% if test %}"x{% endif %}"}', "whether a JSON string ends here"),
         ('{"a": "{% for m in media %}"{% endfor %}}', "whether a JSON string ends here"),
+        ("[{{ '\"' if test }}]", "whether a JSON string ends here"),
+        ("[{{ '\"' }}{{ id }}]", "no closing quote"),
         ('{"a": "\\{{ id }}"}', "backslash"),
         ("[{% autoescape true %}{{ id }}{% endautoescape %}]", "{% autoescape %} is only for HTML"),
         ("[{% filter upper %}{{ id }}{% endfilter %}]", "{% filter %} are not escaped"),
