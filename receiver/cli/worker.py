@@ -47,6 +47,7 @@ def worker() -> None:
         record,
         loaded,
         policies=lambda: loaded.policies,
+        filters=lambda: loaded.filters,
         limits=lambda: loaded.limits,
         hide=loaded.hide,
         meter=meter,

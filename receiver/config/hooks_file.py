@@ -14,7 +14,7 @@ from typing import Any
 
 from marshmallow import INCLUDE, ValidationError, fields, validate
 
-from receiver.config import durations, pacing, plugins
+from receiver.config import chains, durations, pacing, plugins
 from receiver.config.plugins import Plugins
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.endpoints import Limits
@@ -251,7 +251,7 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
             problems.append(f"{where}: name: is used twice; give every hook a name of its own")
         names.append(str(name))
     names += [DOWNLOAD for table in tables if table.get("type") == DOWNLOAD]  # an alias
-    resolved = [_after(entry, entries) for entry in entries]
+    resolved = _resolved(entries, problems)
     problems += [*_dangling(resolved, names), *_cycles(resolved), *_idle_waits(tables, resolved)]
     if problems:
         raise SettingsError(problems)
@@ -283,6 +283,29 @@ def _entry(keys: dict[str, Any]) -> HookEntry:
 def _unknown_providers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
     for name in sorted(entry.subscription.providers - set(providers) if providers else ()):
         yield f'providers: "{name}" is not a provider; use {either(sorted(providers))}'
+
+
+def _resolved(entries: Sequence[HookEntry], problems: list[str]) -> list[HookEntry]:
+    """Return the hooks with those that they wait for in `after`; add what is wrong to `problems`.
+
+    A hook that uses the output of another one waits for it without a limit.
+    """
+    resolved = [_after(entry, entries) for entry in entries]
+    waits = {entry.name: entry.subscription.after for entry in resolved}
+    for index, entry in enumerate(entries):
+        where = entry.subscription.where
+        used = chains.used_in_templates(entry.options) | (where.hooks if where else set())
+        if not used:
+            continue
+        try:
+            after = chains.awaited(entry.name, used, entry.subscription.after, waits)
+        except chains.InvalidChain as error:
+            problems.append(f'hook "{entry.name}": {error.key}: {error}')
+            continue
+        subscription = replace(entry.subscription, after=after, wait_ms=None)
+        waits[entry.name] = after
+        resolved[index] = replace(entry, subscription=subscription)
+    return resolved
 
 
 def _after(entry: HookEntry, entries: Sequence[HookEntry]) -> HookEntry:

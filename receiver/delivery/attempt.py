@@ -47,6 +47,7 @@ from receiver.errors import (
     TemporaryFailure,
 )
 from receiver.events import Event, Media, Source
+from receiver.filters.where import Filter
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
@@ -109,6 +110,7 @@ class DeliveryWorker:
     concurrency: int = 4
     policies: Callable[[], Mapping[str, RetryPolicy]] = dict  # of hooks with their own
     limits: Callable[[], Mapping[str, Limits]] = dict  # of hooks with limits
+    filters: Callable[[], Mapping[str, Filter]] = dict  # that need the outputs of other hooks
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
     _claimed: dict[tuple[int, int], Delivery] = field(default_factory=dict, init=False)
@@ -250,6 +252,10 @@ class DeliveryWorker:
             return self._failed(delivery, started_at, failures.hook_disabled(delivery.endpoint))
         if isinstance(notice, Exception):
             return self._failed(delivery, started_at, notice)
+        where = self.filters().get(delivery.hook)
+        if where is not None and (unmet := where.unmet(notice)):
+            done = Done(f"skipped, because the event does not meet where.{unmet}")
+            return self._outcome(delivery, started_at, "delivered", State.DELIVERED, done)
         try:
             # In a context of its own: values that the hook binds appear in no later log line.
             done = copy_context().run(hook.send, notice)

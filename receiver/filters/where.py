@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ MOST_CONDITIONS = 100
 MOST_PARTS = 16  # of the name of a field
 METADATA = ("task", "metadata")
 MEDIA = "media"
+OUTPUTS = "outputs"  # of other hooks, by name
 PROVIDER = "task.provider"
 _STATUSES = tuple(status.value for status in Status)
 
@@ -71,7 +71,7 @@ UNUSABLE: Mapping[str, str] = {
     "media.size": _LATER,
     "test": "is only in test events, and filters do not apply to those",
 }
-_TABLES = frozenset({("task",), (MEDIA,), METADATA})
+_TABLES = frozenset({("task",), (MEDIA,), (OUTPUTS,), METADATA})
 Path = tuple[str, ...]  # the parts of the name of a field
 
 
@@ -111,20 +111,31 @@ class FieldCondition:
 class Filter:
     """The conditions of a hook's `where` table, all of which an event has to meet.
 
-    One output has to meet all conditions for outputs. An event is a `Notice`: its fields are read
-    only if a condition needs them.
+    One of the event's outputs (`media`) has to meet all conditions for them. What other hooks
+    returned is known only after the delivery was written, so those conditions are evaluated later.
+    An event is a `Notice`: its fields are read only if a condition needs them.
     """
 
     of_event: tuple[FieldCondition, ...]
     of_outputs: tuple[FieldCondition, ...]
+    of_hooks: tuple[FieldCondition, ...] = ()
 
     @property
     def conditions(self) -> tuple[FieldCondition, ...]:
         """All conditions: those for the event come first."""
-        return self.of_event + self.of_outputs
+        return self.of_event + self.of_outputs + self.of_hooks
+
+    @property
+    def hooks(self) -> set[str]:
+        """The names of the hooks whose outputs it needs."""
+        return {one.name.split(".")[1] for one in self.of_hooks}
+
+    def unmet(self, notice: Any) -> FieldCondition | None:
+        """Return a condition for the output of a hook that the event does not meet, or None."""
+        return next((one for one in self.of_hooks if not one.holds(notice)), None)
 
     def matches(self, notice: Any) -> bool:
-        """Return whether the event meets all conditions."""
+        """Return whether the event meets all conditions, except for those for outputs of hooks."""
         for one in self.of_event:
             if not one.holds(notice):
                 return False
@@ -132,7 +143,7 @@ class Filter:
 
     def checks(self, notice: Any) -> Iterator[Check]:
         """Yield whether the event meets each condition."""
-        for one in self.of_event:
+        for one in self.of_event + self.of_hooks:
             values = one.values(notice)
             found = values[0] if len(values) == 1 else values
             yield Check(f"where.{one.name}", one.wanted, found, one.holds(notice))
@@ -167,9 +178,10 @@ def parse(table: Any, providers: Collection[str] = ()) -> Filter | None:
     problems: dict[str, str] = {}
     of_event: dict[str, FieldCondition] = {}
     of_outputs: dict[str, FieldCondition] = {}
+    of_hooks: dict[str, FieldCondition] = {}
     for path, wanted in _fields(table):
         name = ".".join(path)
-        conditions = of_outputs if path[0] == MEDIA else of_event
+        conditions = {MEDIA: of_outputs, OUTPUTS: of_hooks}.get(path[0], of_event)
         if name in conditions:
             problems[name] = "is used twice; use a list, or one table with min and max"
             continue
@@ -177,19 +189,20 @@ def parse(table: Any, providers: Collection[str] = ()) -> Filter | None:
             conditions[name] = _condition(path, wanted, providers)
         except InvalidCondition as error:
             problems[one_line(name[:LONGEST_SHOWN])] = str(error)
-    number = len(of_event) + len(of_outputs)
+    number = len(of_event) + len(of_outputs) + len(of_hooks)
     if number > MOST_CONDITIONS:
         problems[""] = f"has {number} conditions; use at most {MOST_CONDITIONS}"
     if problems:
         raise InvalidFilter(problems)
-    return Filter(tuple(of_event.values()), tuple(of_outputs.values())) if number else None
+    groups = (tuple(group.values()) for group in (of_event, of_outputs, of_hooks))
+    return Filter(*groups) if number else None
 
 
 def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Yield the path of each field and its condition. Names with dots and tables are equivalent."""
     for key, value in table.items():
         path = (*parent, *key.split("."))
-        is_table = path in _TABLES or (path[:2] == METADATA and not is_condition(value))
+        is_table = path in _TABLES or (_is_free(path) and not is_condition(value))
         if isinstance(value, Mapping) and is_table and len(path) <= MOST_PARTS:
             yield from _fields(value, path)
         else:
@@ -200,7 +213,7 @@ def _condition(path: Path, wanted: Any, providers: Collection[str]) -> FieldCond
     name = ".".join(path)
     known = _field(path)
     if known is None:
-        matches, read = compiled(wanted), partial(_metadata, _keys(path[2:]))
+        matches, read = compiled(wanted), _reader(path)
         return FieldCondition(name, wanted, read, lambda notice: any(map(matches, read(notice))))
     value, is_time = attrgetter(known.attribute), known.kind is Kind.TIME
     choices = tuple(sorted(providers)) if name == PROVIDER else known.choices
@@ -221,9 +234,23 @@ def _keys(path: Path) -> list[tuple[str, str]]:
     return [(key, ".".join(path[place:])) for place, key in enumerate(path)]
 
 
-def _metadata(keys: Sequence[tuple[str, str]], notice: Any) -> list[Any]:
-    """Return the values at a path in the metadata, and elements in place of lists; or [None]."""
-    nodes: list[Any] = [notice.task.metadata]
+def _is_free(path: Path) -> bool:
+    """Return whether the field is in an object that may have any members."""
+    return path[:2] == METADATA or path[0] == OUTPUTS
+
+
+def _reader(path: Path) -> Callable[[Any], list[Any]]:
+    """Return the function that returns the values of a field in an object with any members."""
+    if path[0] == OUTPUTS:
+        keys = _keys(path[1:])
+        return lambda notice: _values(keys, notice.outputs)
+    keys = _keys(path[2:])
+    return lambda notice: _values(keys, notice.task.metadata)
+
+
+def _values(keys: Sequence[tuple[str, str]], document: Any) -> list[Any]:
+    """Return the values at a path in an object, and elements in place of lists; or [None]."""
+    nodes: list[Any] = [document]
     whole: list[Any] = []
     for key, rest in keys:
         tables = [node for node in nodes if isinstance(node, dict)]
@@ -234,7 +261,7 @@ def _metadata(keys: Sequence[tuple[str, str]], notice: Any) -> list[Any]:
 
 
 def _field(path: Path) -> _Field | None:
-    """Return the field; None if it is below the metadata.
+    """Return the field; None if it is in an object that may have any members.
 
     Raises InvalidCondition for a field that no filter can use.
     """
@@ -245,11 +272,13 @@ def _field(path: Path) -> _Field | None:
         raise InvalidCondition(UNUSABLE[name])
     if path == METADATA:
         raise InvalidCondition("is an object; name one of its keys, as in task.metadata.campaign")
+    if path == (OUTPUTS,):
+        raise InvalidCondition("is an object; name a hook and a key, as in outputs.cutout.score")
     if path in _TABLES:
         raise InvalidCondition(f"is a table; name one of its fields: {_fields_below(path[0])}")
     if len(path) > MOST_PARTS:
         raise InvalidCondition(f"has more than {MOST_PARTS} parts")
-    if path[:2] == METADATA:
+    if _is_free(path):
         if not all(path):
             raise InvalidCondition("has an empty part; write a name after each dot")
         return None
