@@ -252,7 +252,7 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
         names.append(str(name))
     names += [DOWNLOAD for table in tables if table.get("type") == DOWNLOAD]  # an alias
     resolved = _resolved(entries, problems)
-    problems += [*_dangling(resolved, names), *_cycles(resolved), *_idle_waits(tables, resolved)]
+    problems += [*_dangling(resolved, names), *_cycles(resolved), *_wrong_waits(tables, resolved)]
     if problems:
         raise SettingsError(problems)
     return tuple(resolved)
@@ -291,21 +291,35 @@ def _resolved(entries: Sequence[HookEntry], problems: list[str]) -> list[HookEnt
     A hook that uses the output of another one waits for it without a limit.
     """
     resolved = [_after(entry, entries) for entry in entries]
-    waits = {entry.name: entry.subscription.after for entry in resolved}
+    used = {entry.name: _used_outputs(entry) for entry in entries}
+    ahead = {name: set(names) for name, names in used.items()}
+    for entry, default in zip(entries, resolved, strict=True):
+        after = default.subscription.after
+        if after and (entry.subscription.after or not used[entry.name]):
+            ahead[entry.name].add(after)
     for index, entry in enumerate(entries):
-        where = entry.subscription.where
-        used = chains.used_in_templates(entry.options) | (where.hooks if where else set())
-        if not used:
+        names = used[entry.name]
+        # The alias of a download is replaced.
+        after = entry.subscription.after and resolved[index].subscription.after
+        if not names:
             continue
         try:
-            after = chains.awaited(entry.name, used, entry.subscription.after, waits)
+            after = chains.awaited(entry.name, names, after, ahead)
+            chains.check_returns(
+                {one.name: one.type for one in entries if one.name in names}, TYPES
+            )
         except chains.InvalidChain as error:
             problems.append(f'hook "{entry.name}": {error.key}: {error}')
-            continue
-        subscription = replace(entry.subscription, after=after, wait_ms=None)
-        waits[entry.name] = after
-        resolved[index] = replace(entry, subscription=subscription)
+        else:
+            subscription = replace(entry.subscription, after=after, wait_ms=None)
+            resolved[index] = replace(entry, subscription=subscription)
     return resolved
+
+
+def _used_outputs(entry: HookEntry) -> set[str]:
+    """Return the names of the hooks whose outputs the hook's templates and its filter use."""
+    where = entry.subscription.where
+    return chains.used_in_templates(entry.options) | (where.hooks if where else set())
 
 
 def _after(entry: HookEntry, entries: Sequence[HookEntry]) -> HookEntry:
@@ -329,15 +343,20 @@ def _dangling(entries: Sequence[HookEntry], names: Sequence[str]) -> Iterator[st
             yield f'hook "{entry.name}": after: there is no hook "{after}"'
 
 
-def _idle_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Iterator[str]:
-    """Yield an error for each hook that sets `wait_for_files` but waits for no hook.
+def _wrong_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Iterator[str]:
+    """Yield an error for each hook that sets `wait_for_files` although it has no effect.
 
     Notifications may set it, because they wait for a download hook by default.
     """
     limited = {table.get("name") for table in tables if "wait_for_files" in table}
-    for entry in entries:
-        waits = entry.subscription.after is not None or entry.type in NOTIFICATIONS
-        if entry.name in limited and not waits:
+    for entry in (one for one in entries if one.name in limited):
+        if used := _used_outputs(entry):
+            shown = " and ".join(f'"{name}"' for name in sorted(used))
+            yield (
+                f'hook "{entry.name}": wait_for_files: it uses the output of {shown}, so it waits '
+                "without a limit; leave this out"
+            )
+        elif entry.subscription.after is None and entry.type not in NOTIFICATIONS:
             yield (
                 f'hook "{entry.name}": wait_for_files: it waits for no hook; '
                 'name one with after = "…", or leave this out'

@@ -79,7 +79,12 @@ def notice_of_history(history: TaskHistory, transition: Transition) -> Notice:
     """Return the notice about a status change that hooks would receive now."""
     status = transition.status
     media, files = media_of_history(history, status), files_of_history(history, status)
-    return Notice(history.task, transition, media, files)
+    outputs = {
+        delivery.hook: delivery.output
+        for delivery in history.deliveries
+        if delivery.status == status and delivery.output
+    }
+    return Notice(history.task, transition, media, files, outputs=outputs)
 
 
 def history_media_json(history: TaskHistory) -> list[dict[str, Any]]:

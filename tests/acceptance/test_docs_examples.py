@@ -265,6 +265,7 @@ def test_blocks_that_are_not_run_contain_no_command() -> None:
     assert {(language, page) for language, page in found if language not in TO_BE_RUN} == {
         ("", "README.md"),  # the flow as a picture
         ("", "docs/architecture.md"),  # tests/unit/test_architecture.py checks it
+        ("text", "docs/chains.md"),  # tests/unit/hooks/test_chains_page.py compares it
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py checks it
         ("js", "docs/hooks.md"),  # tests/acceptance/test_webhook_receivers.py runs it
         ("php", "docs/hooks.md"),

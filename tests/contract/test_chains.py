@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from receiver.deliveries import Attempt, State, Subscription
+import pytest
+
+from receiver.deliveries import Attempt, Notice, State, Subscription
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.filters.where import parse
+from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql.claims import ClaimedDelivery
-from tests.support.attempts import notice_source
+from tests.support.attempts import make_attempt, notice_source
 from tests.support.samples import body, callback, subscription
 
 LATER = 2_000_000_000_000
@@ -110,3 +116,48 @@ def test_a_damaged_output_is_read_as_none(store: Store) -> None:
     )
     assert store.queries.delivery(first.id).output == {}
     assert notice_source(store, claim(store, "cutout")).notice.outputs == {"pictures": {}}
+
+
+@dataclass
+class Returning:
+    """A hook that returns this object."""
+
+    name: str
+    output: dict[str, Any]
+    notices: list[Notice] = field(default_factory=list)
+
+    def send(self, notice: Notice) -> Done:
+        self.notices.append(notice)
+        return Done("fine", output=self.output)
+
+
+@pytest.mark.parametrize(("score", "answer"), [(0.97, "fine"), (0.5, "skipped, because")])
+def test_a_filter_for_an_output_is_evaluated_before_the_attempt(
+    store: Store, score: float, answer: str
+) -> None:
+    where = parse({"outputs.cutout.score": {"min": 0.9}})
+    assert where is not None
+    hooks = (subscription("cutout"), subscription("shop", after="cutout", where=where))
+    record(store, hooks)
+    shop = Returning("shop", {})
+    worker = DeliveryWorker(
+        store,
+        {"cutout": Returning("cutout", {"score": score}), "shop": shop},
+        filters=lambda: {"shop": where},
+    )
+    for _ in hooks:
+        (delivery,) = store.outbox.claim("w", LATER, SOON, 9)
+        assert make_attempt(worker, delivery) is State.DELIVERED
+    (attempt,) = store.queries.history("task-1").attempts[delivery.id]
+    assert attempt.answer.startswith(answer)
+    assert len(shop.notices) == (answer == "fine")
+
+
+def test_a_hook_that_returns_something_that_is_not_json_has_failed(store: Store) -> None:
+    """A hook type of another package may do so; the attempt must still be recorded."""
+    record(store, (subscription("cutout"),))
+    worker = DeliveryWorker(store, {"cutout": Returning("cutout", {"a": object()})})
+    (delivery,) = store.outbox.claim("w", LATER, SOON, 9)
+    assert make_attempt(worker, delivery) is State.PENDING
+    (attempt,) = store.queries.history("task-1").attempts[delivery.id]
+    assert "not JSON serializable" in attempt.answer
