@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from receiver.config import hooks_file
 from receiver.deliveries import File
@@ -17,10 +20,12 @@ from tests.support.hook_servers import notice
 PAGE = {block.language: block.text for block in blocks(ROOT / "docs" / "chains.md")}
 
 
-def test_the_shop_receives_what_the_page_shows(tmp_path: Path, monkeypatch) -> None:
+def test_the_shop_receives_what_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cutout.py").write_text(PAGE["python"])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr("sys.path", [*sys.path])
     entries = {
         entry.name: entry for entry in hooks_file.parse(PAGE["toml"], Path("x"), lambda _: None)
     }
