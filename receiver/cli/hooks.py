@@ -13,6 +13,7 @@ from receiver.config import settings
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.imported_commands import Imported, ImportedCommands
 from receiver.console.program import SummarizedGroup
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.ingest import hook_entries, known_secrets
@@ -20,8 +21,15 @@ from receiver.serializers import records
 from receiver.signing import standard_webhooks
 from receiver.text.display import hiding, plain
 
+COMMANDS = ImportedCommands(
+    explain=Imported(
+        "receiver.cli.explain:explain",
+        "Show for every hook why it fires for an event of a task, or why it does not.",
+    ),
+)
 
-@click.group("hooks", cls=SummarizedGroup)
+
+@click.group("hooks", cls=SummarizedGroup, commands=COMMANDS)
 def hooks_() -> None:
     """List and test the hooks of the hooks file."""
 
