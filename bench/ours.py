@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -29,12 +29,28 @@ type = "slack"
 url = "http://127.0.0.1:{port}/"
 allow_private = true
 """
+# Filters of hooks for final statuses. They match every success, so that they save no delivery.
+FILTERS = (
+    '{ "task.account" = ["default", "shop-*"] }',
+    '{ "task.cost" = { not = { min = 100 } } }',
+    '{ "task.metadata.campaign" = { not = "test-*" } }',
+    '{ "media.kind" = "image", "media.url" = "https://*" }',
+    '{ trust = { not = "queried" }, occurred_at = { min = 2020-01-01 } }',
+)
 NOWHERE = 9  # the port of the web process's hooks, which only stores deliveries
 
 
 def two_hooks(port: int) -> str:
     """Write a hooks file with two hooks for final statuses."""
     return "".join(HOOK.format(name=name, port=port) for name in ("shop", "books"))
+
+
+def ten_hooks(port: int) -> str:
+    """Write a hooks file with ten hooks for final statuses, five of them with a filter."""
+    filters = [f"where = {one}\n" for one in FILTERS] + [""] * len(FILTERS)
+    return "".join(
+        HOOK.format(name=f"hook-{number}", port=port) + one for number, one in enumerate(filters)
+    )
 
 
 @contextmanager
@@ -44,12 +60,13 @@ def our_web(
     workers: int,
     options: Sequence[str] = (),
     app: str = "wsgi:app",
+    write_hooks: Callable[[int], str] = two_hooks,
     **environment: object,
 ) -> Iterator[Running]:
     """Run the web process with production settings on an existing record."""
     hooks, port = site.folder / "hooks.toml", free_port()
     if not hooks.exists():
-        hooks.write_text(two_hooks(NOWHERE))
+        hooks.write_text(write_hooks(NOWHERE))
     command = gunicorn(OURS, workers, port, *options, app)
     given = dict[str, Any](DATABASE_URL=database_url, HOOKS_FILE=hooks, API_TOKEN=API_TOKEN)
     with serve(site, command, port, **{**given, **environment}) as running:
@@ -64,11 +81,17 @@ def migrate(database_url: str) -> None:
     store.close()
 
 
-def on_sqlite(workers: int, options: Sequence[str] = (), app: str = "wsgi:app") -> Start:
+def on_sqlite(
+    workers: int,
+    options: Sequence[str] = (),
+    app: str = "wsgi:app",
+    write_hooks: Callable[[int], str] = two_hooks,
+) -> Start:
     def start(site: Site) -> Iterator[Running]:
         database = site.folder / "receiver.db"
         migrate(f"sqlite:///{database}")
-        with our_web(site, f"sqlite:///{database}", workers, options, app) as running:
+        url = f"sqlite:///{database}"
+        with our_web(site, url, workers, options, app, write_hooks) as running:
             running.kept = lambda: rows(database, "callbacks")
             yield running
 

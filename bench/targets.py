@@ -61,6 +61,7 @@ CEILING_OF_TWO = "the same, 2 processes"
 US, US_OF_TWO = "us, SQLite, 1 process", "us, SQLite, 2 processes"
 THREADS, THREADS_OF_TWO = f"{US}, threads", f"{US_OF_TWO}, threads"
 COMMIT_EACH = f"{US}, a commit each"
+TEN_HOOKS = "us, SQLite, ten hooks, 1 process"
 BY_HAND = "Flask + sqlite3 FULL, a commit each"
 POOLED, ATTEMPT = "requests, one session", "us, an attempt"
 THIS_DISK, SLOW_DISK = "this disk", "fsync +10 ms"
@@ -153,6 +154,9 @@ def _of_callbacks(results: Results) -> Iterator[Target]:
             f"p99 ÷ ceiling's p99, {processes} each", 1.0, p99, at_least=False, limit=OF_TWO
         )
     yield Target("group commit ÷ a commit each, same front", 1.5, rate(US, COMMIT_EACH))
+    cpu = ratio(series(results, TEN_HOOKS, "cpu_ms"), series(results, US, "cpu_ms"))
+    what = "CPU of a callback with ten hooks, five of them filtered ÷ with two hooks"
+    yield Target(what, 1.5, cpu, at_least=False)
     slow = rate(US, COMMIT_EACH, SLOW_DISK)
     yield Target("group commit ÷ a commit each, fsync +10 ms", 15, slow)
     slower = [disk for disk in results.get("fsync_ms", ()) if disk != THIS_DISK]

@@ -70,7 +70,8 @@ class Subscription:
     def checks(self, notice: Notice) -> Iterator[Check]:
         """Yield the result of each condition; the hook receives the event if all of them hold."""
         status, task = notice.status, notice.task
-        yield Check("on", sorted(self.on), status, status in self.on)
+        on = [str(one) for one in (*Status, GIVEN_UP) if one in self.on]
+        yield Check("on", on, status, status in self.on)
         if self.providers:
             is_included = task.provider in self.providers
             yield Check("providers", sorted(self.providers), task.provider, is_included)

@@ -162,9 +162,10 @@ def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
 
 
 def _condition(subscription: Subscription) -> str:
-    """Return the providers, and the pattern of references, that the hook is limited to."""
+    """Return the providers, the pattern of references and the filter that limit the hook."""
     match = [] if subscription.match == "*" else [subscription.match]
-    return " ".join([*sorted(subscription.providers), *match])
+    where = [] if subscription.where is None else [str(subscription.where)]
+    return " ".join([*sorted(subscription.providers), *match, *where])
 
 
 def _awaited(subscription: Subscription) -> str | None:

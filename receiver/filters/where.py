@@ -29,6 +29,7 @@ METADATA = ("task", "metadata")
 MEDIA = "media"
 OUTPUTS = "outputs"  # of other hooks, by name
 PROVIDER = "task.provider"
+TOGETHER = "where.media"  # the key of the check that one output meets all conditions for outputs
 _STATUSES = tuple(status.value for status in Status)
 
 
@@ -152,8 +153,8 @@ class Filter:
             values = [value for output in outputs for value in one.values(output)]
             yield Check(f"where.{one.name}", one.wanted, values, any(map(one.holds, outputs)))
         if len(self.of_outputs) > 1:
-            together = "one output meets all conditions for outputs"
-            yield Check("where.media", together, len(outputs), self._has_output(notice))
+            wanted = "one output that meets all conditions for outputs"
+            yield Check(TOGETHER, wanted, len(outputs), self._has_output(notice))
 
     def as_json(self) -> dict[str, Any]:
         """Return the condition of each field, by its name."""

@@ -146,6 +146,7 @@ def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
         "on": [status for status in HEARABLE if status in subscription.on],
         "providers": sorted(subscription.providers),
         "match": subscription.match,
+        "where": {} if subscription.where is None else subscription.where.as_json(),
         "after": subscription.after,
         **({} if wait_ms is None else {"wait_for_files": wait_ms / 1000}),  # seconds
         "alerts": entry.alerts,

@@ -32,6 +32,7 @@ NOT_RUN = {
     'export "$(grep ^WEBHOOK_SECRET= .env)"': "test_webhook_receivers.py runs it",
     "flask --app shop_events run --port 5001": "test_webhook_receivers.py runs it",
     "receiver hooks test shop": "test_webhook_receivers.py runs it",
+    "receiver hooks explain ORDER-7": "tests/integration/test_hooks_explain.py runs it",
     "receiver completion fish | source      # in ~/.config/fish/config.fish": "needs fish",
     "receiver copy --from sqlite:///data/receiver.db --to postgresql://…": "needs a server; "
     "tests/integration/test_copy.py has one",

@@ -91,6 +91,7 @@ def test_the_list_shows_the_subscriptions() -> None:
         "on": ["failed", "given_up"],
         "providers": ["kling"],
         "match": "ORDER-*",
+        "where": {},
         "after": None,
         "alerts": False,
         "problems": [],

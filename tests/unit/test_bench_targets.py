@@ -18,6 +18,7 @@ from bench.targets import (
     OF_BYTES,
     OF_TWO,
     POOLED,
+    TEN_HOOKS,
     US,
     US_OF_TWO,
 )
@@ -58,6 +59,15 @@ def test_an_https_attempt_is_compared_with_a_pooled_session_round_by_round() -> 
     assert f"| {ATTEMPT} | 3.00 | 0.50 | 2.50 | 900 |" in lines
     assert "| HTTPS, 4 slots | 200 | 190 to 210 | 1.60 |" in lines
     assert any("over HTTPS: p50 11.0 ms, p99 25.0 ms" in line for line in lines)
+
+
+@pytest.mark.parametrize(("cpu_ms", "verdict"), [([3, 1.4, 1.4], "met"), ([3, 3, 2], "not met")])
+def test_ten_hooks_are_compared_with_two_round_by_round(cpu_ms: list[float], verdict: str) -> None:
+    rows = [cell(US, [100, 100, 100], [2, 1, 1]), cell(TEN_HOOKS, [90, 90, 90], cpu_ms)]
+    what = "CPU of a callback with ten hooks, five of them filtered ÷ with two hooks"
+    (line,) = (line for line in lines_of(callbacks=rows) if line.startswith(f"| {what} |"))
+    assert line.split(" | ")[1] == "≤ 1.5"
+    assert line.endswith(f"| {verdict} |")
 
 
 def test_a_row_that_misses_its_target_refers_to_the_explanation() -> None:

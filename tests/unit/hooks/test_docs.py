@@ -12,6 +12,8 @@ import pytest
 from receiver import hooks
 from receiver.config import hooks_file
 from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.filters.conditions import LONGEST_LIST, LONGEST_PATTERN, LONGEST_TEXT, MOST_OTHERS
+from receiver.filters.where import MOST_CONDITIONS
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting
 from receiver.hooks.options import Options
@@ -58,6 +60,34 @@ def test_every_example_builds(type_: str, tmp_path: Path, monkeypatch: pytest.Mo
         (entry,) = hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
         assert entry.type == type_
         assert hooks.build(entry, ENVIRONMENT).name == entry.name
+
+
+FILTERS = DOCS.partition("\n## Filters\n")[2].partition("\n## ")[0]
+CONDITIONS = [
+    condition
+    for row in re.findall(r"^\| (`.*) \| .* \|$", FILTERS, re.MULTILINE)
+    for condition in re.findall(r"`(.+?)`", row)
+]
+
+
+def test_every_condition_in_the_table_loads(tmp_path: Path) -> None:
+    assert len(CONDITIONS) == 8
+    for condition in CONDITIONS:
+        example = '[[hook]]\nname = "shop"\ntype = "webhook"\n[hook.where.task.metadata]\n'
+        (tmp_path / "hooks.toml").write_text(f"{example}key = {condition}\n")
+        (entry,) = hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
+        assert str(entry.subscription.where) == f"task.metadata.key = {condition}"
+
+
+def test_the_limits_of_filters_are_stated() -> None:
+    text = " ".join(FILTERS.split())
+    for limit in (
+        f"{MOST_CONDITIONS} conditions",
+        f"{LONGEST_PATTERN} characters",
+        f"{LONGEST_LIST:,} values, {MOST_OTHERS} of which",
+        f"first {LONGEST_TEXT:,} characters",
+    ):
+        assert limit in text, limit
 
 
 def test_every_hook_type_that_sends_alerts_is_listed() -> None:

@@ -1,0 +1,149 @@
+"""`receiver hooks explain`: why each hook receives an event of a task, or does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from receiver.cli.database import settings_and_store
+from receiver.cli.options import as_json
+from receiver.config.hooks_file import HEARABLE, HookEntry
+from receiver.console import output
+from receiver.console.find_task import find_task
+from receiver.deliveries import Delivery, Notice
+from receiver.filters.conditions import plain_value, written
+from receiver.filters.where import TOGETHER, Check
+from receiver.ingest import hook_entries
+from receiver.stores import Store
+from receiver.tasks import Status, Task
+from receiver.text.display import counted
+
+INDENT = 7  # characters before the text of a check
+NO_OUTPUTS = "its outputs are not on record: `prune` has erased them, or there were none"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision about one hook. `delivery` is None if none is on record."""
+
+    entry: HookEntry
+    checks: tuple[Check, ...]
+    delivery: Delivery | None
+
+    @property
+    def fires(self) -> bool:
+        """Whether the hook receives the event, according to the hooks file as it is now."""
+        return all(check.holds for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The decision in words, with the delivery on record."""
+        name, delivery = self.entry.name, self.delivery
+        if delivery is not None:
+            record = f"delivery {delivery.id} is {delivery.state}"
+            return (
+                f"{name} fires; {record}" if self.fires else f"{name} does not fire, but {record}"
+            )
+        if not self.fires:
+            return f"{name} does not fire"
+        return f"{name} fires, but has no delivery: the hook was added or changed after the event"
+
+
+@click.command()
+@click.argument("task")
+@click.option(
+    "--status",
+    type=click.Choice(HEARABLE),
+    help="Explain the event of this status. [default: the newest event]",
+)
+@as_json
+def explain(task: str, status: str | None, as_json: bool) -> None:
+    """Show for every hook why it fires for an event of a task, or why it does not.
+
+    Shows every condition of the hooks file, as it is now, with the value in the event. TASK is an
+    id, its beginning or end if no other id has it, or a reference.
+    """
+    chosen, record = settings_and_store()
+    entries = hook_entries(chosen)
+    found = find_task(record, task)
+    notice = _notice(record, found, status)
+    deliveries = {
+        delivery.hook: delivery
+        for delivery in record.queries.history(found.id).deliveries
+        if delivery.status == notice.status
+    }
+    explanations = [
+        Explanation(
+            entry, tuple(entry.subscription.checks(notice)), deliveries.get(entry.subscription.hook)
+        )
+        for entry in entries
+    ]
+    if as_json:
+        output.as_json(_json(notice, explanations))
+        return
+    _show(notice, explanations)
+
+
+def _notice(record: Store, task: Task, status: str | None) -> Notice:
+    """Return the newest event of the task, or the one of this status. Raises UsageError."""
+    notices = {notice.status: notice for notice in record.queries.notices(task.id)}
+    found = [one for one in notices if one in HEARABLE]
+    if status in notices:
+        return notices[status]
+    if status is None and found:
+        return notices[found[-1]]
+    known = f"it has events of {', '.join(found)}" if found else "it has no event yet"
+    raise click.UsageError(f"task {task.id} has no event of {status or 'any status'}; {known}")
+
+
+def _show(notice: Notice, explanations: Sequence[Explanation]) -> None:
+    output.print_line(f"{notice.type} of task {notice.task.id}  {notice.task.reference or ''}")
+    if notice.status == Status.SUCCEEDED and not notice.media:
+        output.print_line(NO_OUTPUTS)
+    for explanation in explanations:
+        click.echo()
+        output.print_line(explanation.verdict)
+        for line in _lines(explanation.checks):
+            output.print_line(line, indent=INDENT)
+    if not explanations:
+        click.echo("No hooks.")
+
+
+def _lines(checks: tuple[Check, ...]) -> Iterator[str]:
+    for check in checks:
+        wanted, found = written(check.wanted), output.cut(written(check.found))
+        if check.key == TOGETHER:
+            wanted, found = check.wanted, counted(check.found, "output")
+        mark = "yes" if check.holds else "no"
+        yield f"  {mark:<3}  {output.cut(f'{check.key} = {wanted}')}; the event has {found}"
+
+
+def _json(notice: Notice, explanations: Sequence[Explanation]) -> dict[str, Any]:
+    return {
+        "event": notice.as_json(),
+        "hooks": [
+            {
+                "hook": explanation.entry.name,
+                "type": explanation.entry.type,
+                "fires": explanation.fires,
+                "checks": [
+                    {
+                        "key": check.key,
+                        "condition": plain_value(check.wanted),
+                        "value": check.found,
+                        "holds": check.holds,
+                    }
+                    for check in explanation.checks
+                ],
+                "delivery": explanation.delivery
+                and {
+                    "id": explanation.delivery.id,
+                    "state": explanation.delivery.state.value,
+                },
+            }
+            for explanation in explanations
+        ],
+    }
