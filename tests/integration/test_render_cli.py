@@ -151,7 +151,7 @@ def test_nothing_is_shown_about_a_forgotten_or_pruned_task(rich: Rich) -> None:
     done = run("erp", "--task", rich.forgotten)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "the task was forgotten" in done.stderr
-    CliRunner().invoke(main, ["prune", "--older-than", "1d"])
+    CliRunner().invoke(main, ["prune", "--older-than", "1d", "--dead-letters"])
     done = run("erp", "--task", rich.succeeded)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "the provider's message was pruned" in done.stderr
