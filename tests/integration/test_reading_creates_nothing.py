@@ -31,6 +31,7 @@ ARGUMENTS = {
     "tail": "",
     "hooks list": "",
     "hooks explain": "a-task",
+    "hooks render": "mail",
     "hooks test": "mail",
     "hooks secret": "",
     "endpoints": "",
