@@ -229,10 +229,13 @@ class Pace:
 
     @property
     def used_up(self) -> str:
-        """The limit that is used up, for people, if no delivery may begin."""
-        if self.is_full:
-            return f"concurrency limit {self.limits.concurrency}"
-        return f"rate limit {self.limits.rate}"
+        """The limit that is used up if no delivery may begin: `rate` or `concurrency`."""
+        return "concurrency" if self.is_full else "rate"
+
+    @property
+    def text(self) -> str:
+        """The limit that is used up, for people."""
+        return f"{self.used_up} limit {getattr(self.limits, self.used_up)}"
 
     def opens_at(self, now: int) -> int | None:
         """Return when the limits allow the next delivery; None if a running one must end first."""

@@ -79,8 +79,8 @@ def test_a_concurrency_limit_counts_running_deliveries(running: int) -> None:
 def test_the_limit_that_is_used_up_has_a_name() -> None:
     both = Limits(Rate(10, "s"), 2)
     assert str(both) == "10/s, 2 at a time"
-    assert Pace(both, NOW + 50.0, 1).used_up == "rate limit 10/s"
-    assert Pace(both, NOW + 50.0, 2).used_up == "concurrency limit 2"
+    assert Pace(both, NOW + 50.0, 1).text == "rate limit 10/s"
+    assert Pace(both, NOW + 50.0, 2).text == "concurrency limit 2"
     assert [bool(limits) for limits in (both, TEN, TWO, Limits())] == [True, True, True, False]
 
 

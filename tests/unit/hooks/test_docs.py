@@ -11,6 +11,7 @@ import pytest
 
 from receiver import hooks
 from receiver.config import hooks_file
+from receiver.config.pacing import PacingKeys
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting
@@ -18,6 +19,7 @@ from receiver.hooks.options import Options
 
 DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
+TOPICS = {"Pacing"}  # sections about all types
 (FUNCTION,) = re.findall(r"```python\n(.*?)```", SECTIONS["python"], re.DOTALL)
 SCHEMAS: dict[str, type[Options]] = {
     "apprise": apprise.AppriseOptions,
@@ -37,7 +39,7 @@ ENVIRONMENT = {
 
 
 def test_every_type_has_a_section() -> None:
-    assert SECTIONS.keys() == hooks.TYPES.keys() == SCHEMAS.keys()
+    assert SECTIONS.keys() - TOPICS == hooks.TYPES.keys() == SCHEMAS.keys()
 
 
 @pytest.mark.parametrize("type_", SCHEMAS)
@@ -45,6 +47,13 @@ def test_every_key_is_documented(type_: str) -> None:
     fields = SCHEMAS[type_]().fields
     keys = {field.data_key or name for name, field in fields.items()}
     assert {key for key in keys if not re.search(rf"\b{key}\b", SECTIONS[type_])} == set()
+
+
+def test_every_key_of_pacing_is_documented() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", SECTIONS["Pacing"], re.DOTALL)
+    for name in PacingKeys().fields:
+        assert f"| `{name}` |" in SECTIONS["Pacing"]
+        assert re.search(rf"^{name} = ", example, re.MULTILINE)
 
 
 @pytest.mark.parametrize("type_", SCHEMAS)
