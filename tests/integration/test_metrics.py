@@ -291,7 +291,7 @@ def test_the_limits_of_hooks_and_what_they_hold(
     assert not any(name.startswith(names) for name in scraped(app.test_client()))
     (tmp_path / "hooks.toml").write_text(
         '[[hook]]\nname = "mail"\ntype = "command"\ncommand = ["true"]\n'
-        'rate = "30/h"\nconcurrency = 1\n'
+        'rate = "60/h"\nconcurrency = 1\n'
     )
     client = make_app(
         Settings(
@@ -314,7 +314,7 @@ def test_the_limits_of_hooks_and_what_they_hold(
         )
 
     assert held() == (0, 0, 0, 3)
-    limits = {"mail": Limits(Rate(30, "h"), 1)}
+    limits = {"mail": Limits(Rate(60, "h"), 1)}
     slots, now = WorkerSlots(4, limits=lambda: limits), now_ms()
     (delivery,) = store.outbox.claim("w", now, now + 60_000, 4, slots)
     assert held() == (0, 1, 2, 0)
@@ -323,5 +323,5 @@ def test_the_limits_of_hooks_and_what_they_hold(
     store.outbox.settle(delivery, Attempt(1, now, now, "delivered", ""), State.DELIVERED, None)
     assert held() == (1, 0, 1, 0)
     found = scraped(client)
-    assert found["hook_rate_limit_per_second{hook=mail}"] == pytest.approx(30 / 3_600)
+    assert found["hook_rate_limit_per_second{hook=mail}"] == pytest.approx(60 / 3_600)
     assert found["hook_concurrency_limit{hook=mail}"] == 1

@@ -333,7 +333,7 @@ def test_endpoints_are_listed_with_their_limits(store: SqliteStore, tmp_path: Pa
     assert shown() == ["limits", "", "1/h, 2 at a time"]
     slots, now = WorkerSlots(4, limits=lambda: {"later": Limits(Rate(1, "h"), 2)}), now_ms()
     store.outbox.claim("w", now, now + 60_000, 4, slots)
-    next_at = rfc3339(now + 3_600_000)
+    next_at = rfc3339(now + 3_690_000)
     when = next_at[:19].replace("T", " ")
     assert shown()[2] == f"1/h, 2 at a time; held by rate limit 1/h, next at {when}"
     mail, later = json.loads(run("endpoints", "--json").stdout)

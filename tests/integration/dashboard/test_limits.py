@@ -15,6 +15,7 @@ from receiver.endpoints import Limits, Rate
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from tests.integration.dashboard import conftest
+from tests.support.dashboard_visits import PASSWORD
 from tests.support.samples import body, callback, subscription
 
 MINUTE = 60_000
@@ -29,7 +30,7 @@ def settings(tmp_path: Path, store: SqliteStore) -> Settings:
         database_url=f"sqlite:///{tmp_path / 'receiver.db'}",
         callback_secrets=("a" * 40,),
         hooks_file=tmp_path / "hooks.toml",
-        dashboard_password=conftest.PASSWORD,
+        dashboard_password=PASSWORD,
     )
 
 
@@ -56,7 +57,7 @@ def test_the_pages_show_when_the_rate_allows_the_next_delivery(
     claim(store, LIMITS)
     text = browser.get("/dashboard/endpoints").text
     assert "Deliveries wait: rate limit 1/h, next at " in text
-    reason = "waits for the rate limit 1/h, next in 59 min"
+    reason = "waits for the rate limit 1/h, next in 1 h"
     assert browser.get("/dashboard/deliveries?state=pending").text.count(reason) == 2
     assert reason[1:] in browser.get("/dashboard/tasks/c").text
     assert "2 due, 2 held back" in browser.get("/dashboard/").text
