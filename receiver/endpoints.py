@@ -20,8 +20,10 @@ from math import ceil
 DEFAULT_PAUSES = (30, 60, 120, 300, 600, 900)
 SAID_KEPT = 500  # characters of the last failure
 PERIODS = {"s": 1_000, "m": 60_000, "h": 3_600_000}  # ms
-# The part of a period by which a delivery may begin too late without loss: the next ones catch up.
-LATE_BY = 0.05
+# The part of a period that no delivery uses. After a delivery that began late, the next ones catch
+# up with at most LATE_BY; the rest allows for requests that take different times to arrive.
+RESERVE = 0.05
+LATE_BY = RESERVE / 2
 # ms by which the clocks of two transactions may differ. A limit that lies further ahead than any
 # claim can set it is ignored: the rate was raised, or the clock was set back.
 PACES_APART = 10_000
@@ -171,7 +173,11 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` deliveries begin in any period. `unit` is a key of PERIODS."""
+    """At most `count` deliveries begin in any period. `unit` is a key of PERIODS.
+
+    More exactly, the first and the last of `count + 1` deliveries are at least
+    `1 + RESERVE - LATE_BY` periods apart.
+    """
 
     count: int
     unit: str
@@ -190,11 +196,8 @@ class Rate:
 
     @property
     def interval(self) -> float:
-        """The average time between deliveries.
-
-        The tolerance is part of it, so that no period contains more than `count` deliveries.
-        """
-        return (PERIODS[self.unit] + self.tolerance) / self.count
+        """The least average time between deliveries."""
+        return PERIODS[self.unit] * (1 + RESERVE) / self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +232,13 @@ class Pace:
 
     @property
     def used_up(self) -> str:
-        """The limit that is used up, for people, if no delivery may begin."""
-        if self.is_full:
-            return f"concurrency limit {self.limits.concurrency}"
-        return f"rate limit {self.limits.rate}"
+        """The limit that is used up if no delivery may begin: `rate` or `concurrency`."""
+        return "concurrency" if self.is_full else "rate"
+
+    @property
+    def text(self) -> str:
+        """The limit that is used up, for people."""
+        return f"{self.used_up} limit {getattr(self.limits, self.used_up)}"
 
     def opens_at(self, now: int) -> int | None:
         """Return when the limits allow the next delivery; None if a running one must end first."""

@@ -143,8 +143,9 @@ def _next_attempt(status: EndpointStatus) -> str:
     return _second(status.endpoint.retry_at) if status.circuit is Circuit.OPEN else ""
 
 
-def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
-    """Print the hooks, each with the problems that make it unusable."""
+def show_hooks(hooks: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
+    """Print the hooks, each with the problems that make it unusable, and its limits."""
+    has_limits = any(entry.limits for entry, _ in hooks)
     rows = (
         (
             entry.name,
@@ -152,13 +153,13 @@ def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
             ", ".join(status for status in HEARABLE if status in entry.subscription.on),
             _condition(entry.subscription),
             _awaited(entry.subscription),
-            str(entry.limits),
             "; ".join(problems),  # not shortened, because it may end with a command
+            *([str(entry.limits)] if has_limits else []),
         )
         for entry, problems in hooks
     )
-    columns = ("hook", "type", "receives", "only for", "after", "limits", "problems")
-    show_table(columns, rows, "No hooks.")
+    columns = ["hook", "type", "receives", "only for", "after", "problems"]
+    show_table(columns + ["limits"] * has_limits, rows, "No hooks.")
 
 
 def _condition(subscription: Subscription) -> str:

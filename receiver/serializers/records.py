@@ -103,7 +103,8 @@ def endpoint_json(status: EndpointStatus) -> dict[str, Any]:
     """Return the state of a hook's endpoint. `failures` are those that its circuit breaker counts.
 
     `failed_in_a_row` also counts refused events, which have no effect on the circuit breaker.
-    `held_by` is the limit for which due deliveries wait, and `next_at` when a rate allows the next.
+    `held_by` is the limit that due deliveries wait for (`rate` or `concurrency`), and `next_at` the
+    time at which the rate allows the next one.
     """
     endpoint, last = status.endpoint, status.last_attempt
     return {

@@ -168,15 +168,14 @@ def _limits(ingest: Ingest, now: int) -> dict[str, Values]:
     held = ingest.store.outbox.held(ingest.limits, now)
     values: defaultdict[str, Values] = defaultdict(dict)
     for hook, limits in ingest.limits.items():
-        pace = held.get(hook)
+        used_up = held[hook].used_up if hook in held else None
         if limits.rate is not None:
             values[metrics.RATE_LIMIT.name][hook,] = limits.rate.per_second
-            is_held = pace is not None and not pace.is_full
-            values[metrics.HELD_BY_LIMIT.name][hook, "rate"] = float(is_held)
+            values[metrics.HELD_BY_LIMIT.name][hook, "rate"] = float(used_up == "rate")
         if limits.concurrency is not None:
             values[metrics.CONCURRENCY_LIMIT.name][hook,] = limits.concurrency
-            is_held = pace is not None and pace.is_full
-            values[metrics.HELD_BY_LIMIT.name][hook, "concurrency"] = float(is_held)
+            is_full = float(used_up == "concurrency")
+            values[metrics.HELD_BY_LIMIT.name][hook, "concurrency"] = is_full
     return values
 
 

@@ -439,7 +439,7 @@ def test_two_workers_share_the_concurrency_limit_of_a_hook(store: Store, start: 
     try:
         wait_until(lambda: delivered(store) == 5)  # of the other hook
         wait_until(lambda: running == 1)
-        assert store.outbox.held(limits, now_ms())["mail"].used_up == "concurrency limit 1"
+        assert store.outbox.held(limits, now_ms())["mail"].text == "concurrency limit 1"
     finally:
         may_end.set()
     wait_until(lambda: delivered(store) == 10)

@@ -37,8 +37,9 @@ def test_no_period_contains_more_deliveries_than_the_rate(
         now += round(part * PERIODS[unit])
         pace, begun = begin(pace, now, most)
         begun_at += [now] * begun
+    window = PERIODS[unit] * 1.025  # with a margin for requests that take different times
     for start in begun_at:
-        assert sum(start <= at < start + PERIODS[unit] for at in begun_at) <= count
+        assert sum(start <= at < start + window for at in begun_at) <= count
 
 
 @pytest.mark.parametrize(("count", "unit"), [(10, "s"), (1_000, "s"), (60, "m"), (7, "h")])
@@ -50,22 +51,22 @@ def test_a_busy_hook_uses_its_rate_although_each_worker_looks_late(count: int, u
         total += begun
         opens_at = pace.opens_at(now)
         assert opens_at is not None
-        now = opens_at + period // 25
+        now = opens_at + period // 50
     assert total >= 20 * count / 1.05 - 1
 
 
 def test_deliveries_of_a_rate_are_spread_evenly() -> None:
     pace, begun = begin(Pace(TEN, None, 0), NOW, 5)
-    assert (begun, pace.opens_at(NOW)) == (1, NOW + 55)
-    pace, begun = begin(pace, NOW + 55, 5)
-    assert (begun, pace.opens_at(NOW + 55)) == (1, NOW + 160)
-    assert begin(pace, NOW + 159, 5)[1] == 0
+    assert (begun, pace.opens_at(NOW)) == (1, NOW + 80)
+    pace, begun = begin(pace, NOW + 80, 5)
+    assert (begun, pace.opens_at(NOW + 80)) == (1, NOW + 185)
+    assert begin(pace, NOW + 184, 5)[1] == 0
 
 
-def test_time_without_deliveries_allows_no_more_than_a_twentieth_at_once() -> None:
+def test_time_without_deliveries_allows_only_a_few_at_once() -> None:
     pace = Pace(Limits(Rate(100, "m")), NOW - 1_000_000.0, 0)
-    assert pace.allowed(NOW, 1_000) == 5
-    assert pace.allowed(NOW, 3) == 3
+    assert pace.allowed(NOW, 1_000) == 3
+    assert pace.allowed(NOW, 2) == 2
 
 
 @pytest.mark.parametrize("running", [0, 1, 2, 3])
@@ -79,8 +80,8 @@ def test_a_concurrency_limit_counts_running_deliveries(running: int) -> None:
 def test_the_limit_that_is_used_up_has_a_name() -> None:
     both = Limits(Rate(10, "s"), 2)
     assert str(both) == "10/s, 2 at a time"
-    assert Pace(both, NOW + 50.0, 1).used_up == "rate limit 10/s"
-    assert Pace(both, NOW + 50.0, 2).used_up == "concurrency limit 2"
+    assert Pace(both, NOW + 50.0, 1).text == "rate limit 10/s"
+    assert Pace(both, NOW + 50.0, 2).text == "concurrency limit 2"
     assert [bool(limits) for limits in (both, TEN, TWO, Limits())] == [True, True, True, False]
 
 
@@ -89,7 +90,7 @@ def test_a_time_that_no_claim_can_have_set_is_ignored() -> None:
     slow, _ = begin(Pace(Limits(Rate(1, "h")), None, 0), NOW, 1)
     assert slow.allowed(NOW + 1, 1) == 0
     assert replace(slow, limits=TEN).allowed(NOW + 1, 1) == 1
-    assert slow.allowed(NOW - 3_600_000, 1) == 1
+    assert slow.allowed(NOW - 3_900_000, 1) == 1
 
 
 def test_clocks_that_differ_a_little_allow_nothing_more() -> None:

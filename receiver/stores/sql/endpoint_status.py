@@ -109,8 +109,8 @@ class EndpointStatus:
         if self.held is None:
             return ""
         if self.next_at is None:
-            return f"{self.held.used_up}, {self.held.running} running"
-        return f"{self.held.used_up}, next at {when(self.next_at)}"
+            return f"{self.held.text}, {self.held.running} running"
+        return f"{self.held.text}, next at {when(self.next_at)}"
 
     def _newer_test(self) -> HookTest | None:
         """Return the newest test event if it ended after the last attempt."""

@@ -76,7 +76,7 @@ class WaitReasons:
         if at <= self.now and not self.has_worker:
             return self._wait("no worker is running", "due", at)
         if at <= self.now and (pace := self.held.get(delivery.hook)) is not None:
-            return self._wait(f"waits for the {pace.used_up}", "next", pace.opens_at(self.now))
+            return self._wait(f"waits for the {pace.text}", "next", pace.opens_at(self.now))
         return self._wait("", "next try" if delivery.attempts else "due", at)
 
     def _wait(self, cause: str, event: str = "", at: int | None = None) -> Wait:
