@@ -20,7 +20,7 @@ from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import SettingsError
 from receiver.tasks import Status
 
-TYPES = ("apprise", "command", "download", "email", "python", "slack", "webhook")
+TYPES = ("apprise", "command", "download", "email", "python", "queue", "slack", "webhook")
 DOWNLOAD = "download"
 # Notifications wait for the download, unless `after` names another hook or is empty, but not longer
 # than NOTIFICATION_WAIT, unless `wait_for_files` is set.

@@ -16,7 +16,7 @@ from receiver.hooks.base import Done
 from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.outgoing import http
 from receiver.signing import standard_webhooks
-from receiver.text.display import json_ascii, one_line, rfc3339
+from receiver.text.display import json_ascii, one_line
 
 MAX_RESPONSE = 2 * 1024  # bytes of a response that are read and stored
 GONE = 410
@@ -55,15 +55,7 @@ class Webhook:
 
     def alert(self, alert: Alert) -> None:
         """Report the state of another hook's endpoint, signed like an event."""
-        self._post(
-            {
-                "id": f"alert:{alert.id}",
-                "type": f"endpoint.{alert.kind}",
-                "occurred_at": rfc3339(alert.at),
-                "hook": alert.hook,
-                "said": alert.said,
-            }
-        )
+        self._post(alert.as_json())
 
     def _post(self, document: Mapping[str, Any]) -> str:
         """Send the document, which has an `id`; return a one-line description of the response.

@@ -12,10 +12,11 @@ class Between:
 
     `count`: how often the store waited for the server. `is_silent`: no response of the server is
     forwarded. `cuts_behind`: after the store has sent this, the connection ends without a response.
+    `server_port`: where the next connection goes.
     """
 
     def __init__(self, port: int, listen_on: int = 0) -> None:
-        self._port = port
+        self.server_port = port
         self._listening = socket.create_server(("127.0.0.1", listen_on))
         self.port: int = self._listening.getsockname()[1]
         self.count = 0
@@ -32,7 +33,7 @@ class Between:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(("127.0.0.1", self._port))
+                server = socket.create_connection(("127.0.0.1", self.server_port))
                 for source, sink, name in ((client, server, "store"), (server, client, "server")):
                     work = (source, sink, name)
                     threading.Thread(target=self._pass_on, args=work, daemon=True).start()
