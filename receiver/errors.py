@@ -22,7 +22,8 @@ CallbackReceiverError
     ├── TemporaryFailure     the endpoint is not available now: retried; the breaker counts it
     │   └── TimedOut         it did not answer within the hook's deadline
     ├── PermanentFailure     a retry cannot help: the delivery is dead
-    │   └── EndpointGone     the endpoint no longer exists: its hook is disabled
+    │   ├── EndpointGone     the endpoint no longer exists: its hook is disabled
+    │   └── RenderFailed     a template cannot be rendered for this event; nothing was sent
     └── ContentFailure       one event or result is unusable: retried; the breaker ignores it
         └── ResultGone       a URL does not return the result: the provider is queried again
 """
@@ -166,6 +167,13 @@ class PermanentFailure(DeliveryFailure):
 
 class EndpointGone(PermanentFailure):
     """The endpoint no longer exists: the hook is disabled until an operator resumes it."""
+
+
+class RenderFailed(PermanentFailure):
+    """A template cannot be rendered for this event; the message names the hook and the key.
+
+    Nothing was sent, so the failure is no evidence about the endpoint.
+    """
 
 
 class ContentFailure(DeliveryFailure):

@@ -9,6 +9,7 @@ from receiver.errors import (
     DeliveryFailure,
     EndpointGone,
     PermanentFailure,
+    RenderFailed,
     StoreUnavailable,
     TemporaryFailure,
     TimedOut,
@@ -24,11 +25,11 @@ def endpoint_health(failure: DeliveryFailure) -> EndpointHealth | None:
     """Return the health of the endpoint after this failure; None if the failure has no effect.
 
     An endpoint that refuses one delivery permanently has answered, so it works. If an attempt made
-    some of its files, the endpoint counts neither as working nor as failing.
+    some of its files, or sent nothing, the endpoint counts neither as working nor as failing.
     """
     if isinstance(failure, EndpointGone):
         return EndpointHealth.GONE
-    if isinstance(failure, ContentFailure) or failure.files:
+    if isinstance(failure, ContentFailure | RenderFailed) or failure.files:
         return None
     return EndpointHealth.FAILS if isinstance(failure, TemporaryFailure) else EndpointHealth.WORKS
 

@@ -82,10 +82,11 @@ def build(entry: HookEntry, environ: Mapping[str, str]) -> Hook:
     options = {key: found.put_in(value, key) for key, value in entry.options.items()}
     problems = tuple(found.problems)
     if not problems:
+        hide = hiding(found.values)
         try:
-            return _checked_hook(entry, options, hiding(found.values))
+            return _checked_hook(entry, options, hide)
         except SettingsError as error:
-            problems = error.problems
+            problems = tuple(map(hide, error.problems))  # such as a mistake within a template
     raise SettingsError([f'hook "{entry.name}": {line}' for line in problems])
 
 

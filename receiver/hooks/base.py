@@ -20,6 +20,15 @@ class Done:
     files: tuple[File, ...] = ()  # files that the hook stored; they are put on record
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A message as a hook would send it, for people; it may contain the hook's secrets."""
+
+    destination: str  # one line, such as `POST https://shop.example`
+    headers: Mapping[str, str]
+    body: str  # lines of text
+
+
 @runtime_checkable
 class Hook(Protocol):
     """An action that is run when a task changes. It has no access to the store, and no state.
@@ -52,6 +61,15 @@ class Alerting(Protocol):
 
         Raises DeliveryFailure.
         """
+        ...
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """A hook that can show the message for an event without sending it."""
+
+    def preview(self, notice: Notice) -> Preview:
+        """Return the message that `send` would send now. Raises DeliveryFailure."""
         ...
 
 

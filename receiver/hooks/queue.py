@@ -8,13 +8,12 @@ from typing import Any
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.hooks import brokers
-from receiver.hooks.base import Done
-from receiver.hooks.brokers.base import NAME_PLACEHOLDERS, Message, failure
+from receiver.hooks.base import Done, Preview
+from receiver.hooks.brokers.base import JSON_TYPE, NAME_PLACEHOLDERS, Message, failure
 from receiver.hooks.options import checked
+from receiver.hooks.templates import Template, context_of
 from receiver.outgoing.deadline import Deadline
 from receiver.text.display import json_ascii, one_line
-
-JSON = "application/json"
 
 
 class Queue:
@@ -30,21 +29,42 @@ class Queue:
         self._broker = type_(self._options)
 
     def send(self, notice: Notice) -> Done:
-        task = notice.task
-        names = {"status": notice.status, "provider": task.provider, "account": task.account}
-        return Done(self._publish(notice.as_json(), task.id, names))
+        return Done(self._publish(self._message(notice)))
+
+    def preview(self, notice: Notice) -> Preview:
+        """Return the message of `send`. Raises RenderFailed."""
+        message = self._message(notice)
+        target, properties = self._broker.described(message)
+        return Preview(target, properties, message.body.decode())
 
     def alert(self, alert: Alert) -> None:
-        """Report the state of another hook's endpoint in the JSON of a webhook."""
+        """Report the state of another hook's endpoint, in the JSON of a webhook."""
         names = dict.fromkeys(NAME_PLACEHOLDERS, "alert") | {"status": alert.kind.value}
-        self._publish(alert.as_json(), "alerts", names)
+        self._publish(_json_message(alert.as_json(), "alerts", names))
 
-    def _publish(self, document: Mapping[str, Any], group: str, names: Mapping[str, str]) -> str:
-        """Publish the document, which has an `id` and a `type`. Raises DeliveryFailure."""
-        body = json_ascii(document, separators=(",", ":")).encode()
-        message = Message(document["id"], document["type"], group, body, JSON, names)
+    def _message(self, notice: Notice) -> Message:
+        """Return the message for an event. Raises RenderFailed."""
+        task = notice.task
+        names = {"status": notice.status, "provider": task.provider, "account": task.account}
+        message = _json_message(notice.as_json(), task.id, names)
+        body: Template | None = self._options["body"]
+        if body is None:
+            return message
+        content_type = self._options["content_type"]
+        text = body.with_context(context_of(content_type)).render(
+            notice, hook=self.name, key="body"
+        )
+        return message.with_body(text.encode(), content_type)
+
+    def _publish(self, message: Message) -> str:
+        """Publish the message; return the broker's confirmation. Raises DeliveryFailure."""
         with Deadline(self._options["deadline"]) as clock:
             try:
                 return one_line(self._broker.publish(message, clock))
             except Exception as error:  # a library may raise anything if the answer is malformed
                 raise failure(error, self._broker.title, clock) from error
+
+
+def _json_message(document: Mapping[str, Any], group: str, names: Mapping[str, str]) -> Message:
+    body = json_ascii(document, separators=(",", ":")).encode()
+    return Message(document["id"], document["type"], group, body, JSON_TYPE, names)

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from receiver.clock import wall_ms
+from receiver.config.hooks_file import either
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.errors import ContentFailure, EndpointGone, TemporaryFailure
-from receiver.hooks.base import Done
+from receiver.hooks import cloudevents
+from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, http_url, seconds
+from receiver.hooks.templates import Context, Template, TemplateField, checked_template, context_of
 from receiver.outgoing import http
 from receiver.signing import standard_webhooks
 from receiver.text.display import json_ascii, one_line
 
 MAX_RESPONSE = 2 * 1024  # bytes of a response that are read and stored
 GONE = 410
+JSON_TYPE = "application/json"
+# The formats of a message: our own event, or CloudEvents in one of its modes.
+EVENT, STRUCTURED, BINARY = FORMATS = ("event", "cloudevents", "cloudevents-binary")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+OWN_HEADERS = frozenset(
+    {
+        *(standard_webhooks.ID, standard_webhooks.TIMESTAMP, standard_webhooks.SIGNATURE),
+        *("connection", "content-encoding", "content-length", "expect", "host", "keep-alive"),
+        *("proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookMessage:
+    """The body of a request, its identity, and the headers that do not depend on the time."""
+
+    id: str
+    headers: Mapping[str, str]
+    body: bytes
 
 
 def _check_secret(value: str) -> None:
@@ -27,6 +52,35 @@ def _check_secret(value: str) -> None:
         standard_webhooks.key_of(value)
     except ValueError as error:
         raise ValidationError(f"{error}; make one with: {standard_webhooks.MAKE_ONE}") from None
+
+
+class Headers(fields.Dict):
+    """The headers that a hook adds to its requests, each with a template for its value."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            keys=fields.String(), values=TemplateField(Context.HEADER), load_default=dict
+        )
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> dict[str, Template]:
+        headers: dict[str, Template]
+        headers = super()._deserialize(value, *args, **kwargs)  # type: ignore[no-untyped-call]
+        problems = [
+            problem for name in headers if (problem := _header_name_problem(name)) is not None
+        ]
+        if problems:
+            raise ValidationError(problems)
+        return headers
+
+
+def _header_name_problem(name: str) -> str | None:
+    if not HEADER_NAME.fullmatch(name):
+        return f'"{one_line(name, 40)}" is not the name of a header'
+    if name.lower() == "content-type":
+        return f'"{name}" is set by the option content_type'
+    if name.lower() in OWN_HEADERS or name.lower().startswith(cloudevents.HEADER_PREFIX):
+        return f'"{name}" is set by the hook itself; leave it out'
+    return None
 
 
 class WebhookOptions(Options):
@@ -38,8 +92,32 @@ class WebhookOptions(Options):
         required=True,
         validate=validate.Length(1, 2, error="give one secret, or two during a rotation"),
     )
+    format = fields.String(
+        load_default=EVENT,
+        validate=validate.OneOf(FORMATS, error=f"use {either(FORMATS)}"),
+    )
+    source = fields.String(load_default=None, validate=cloudevents.check_source)
+    body = TemplateField(Context.TEXT)
+    content_type = TemplateField(Context.HEADER)
+    headers = Headers()
     deadline = seconds(15)
     allow_private = fields.Boolean(load_default=False)
+
+    @validates_schema
+    def _check_body(self, options: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ARG002
+        body, content_type = options["body"], options["content_type"]
+        is_event = options["format"] == EVENT
+        problems = {
+            "body": "cannot be used with this format" if body and not is_event else None,
+            "content_type": "requires body" if content_type and not body else None,
+            "source": 'requires format = "cloudevents"' if options["source"] and is_event else None,
+        }
+        for key, problem in problems.items():
+            if problem:
+                raise ValidationError(problem, key)
+        if body and (content_type is None or content_type.is_constant):
+            type_ = content_type.source if content_type else JSON_TYPE
+            checked_template(body.with_context(context_of(type_)), "body")
 
 
 class Webhook:
@@ -51,34 +129,84 @@ class Webhook:
         self._origin = http.origin(self._options["url"])
 
     def send(self, notice: Notice) -> Done:
-        return Done(self._post(notice.as_json()))
+        return Done(self._post(self._message(notice)))
+
+    def preview(self, notice: Notice) -> Preview:
+        """Return the request of `send`. Raises RenderFailed."""
+        message = self._message(notice)
+        return Preview(f"POST {self._origin}", self._headers(message), message.body.decode())
 
     def alert(self, alert: Alert) -> None:
-        """Report the state of another hook's endpoint, signed like an event."""
-        self._post(alert.as_json())
+        """Report the state of another hook's endpoint, signed like an event.
 
-    def _post(self, document: Mapping[str, Any]) -> str:
-        """Send the document, which has an `id`; return a one-line description of the response.
+        Alerts have no fields for templates, so only the constant headers are sent.
+        """
+        headers = {
+            name: value.source
+            for name, value in self._options["headers"].items()
+            if value.is_constant
+        }
+        self._post(self._formatted(alert.as_json(), alert.hook, headers))
+
+    def _message(self, notice: Notice) -> WebhookMessage:
+        """Return the message for an event. Raises RenderFailed."""
+        headers = {
+            name: value.render(notice, hook=self.name, key=f"headers.{name}")
+            for name, value in self._options["headers"].items()
+        }
+        body: Template | None = self._options["body"]
+        if body is None:
+            return self._formatted(notice.as_json(), notice.task.id, headers)
+        content_type = JSON_TYPE
+        if self._options["content_type"] is not None:
+            content_type = self._options["content_type"].render(
+                notice, hook=self.name, key="content_type"
+            )
+        text = body.with_context(context_of(content_type)).render(
+            notice, hook=self.name, key="body"
+        )
+        return WebhookMessage(notice.id, {"Content-Type": content_type, **headers}, text.encode())
+
+    def _formatted(
+        self, document: Mapping[str, Any], subject: str, headers: Mapping[str, str]
+    ) -> WebhookMessage:
+        """Return the message for an event or an alert, in the format of the hook."""
+        attributes = {"Content-Type": JSON_TYPE}
+        if self._options["format"] != EVENT:
+            envelope = cloudevents.envelope(document, subject, self._options["source"])
+            if self._options["format"] == BINARY:
+                attributes = cloudevents.headers(envelope)
+            else:
+                attributes = {"Content-Type": cloudevents.CONTENT_TYPE}
+                document = {**envelope, "data": document}
+        body = json_ascii(document, separators=(",", ":")).encode()
+        return WebhookMessage(document["id"], {**attributes, **headers}, body)
+
+    def _headers(self, message: WebhookMessage) -> dict[str, str]:
+        """Return all headers of the request, with the signatures of this moment."""
+        sent_at = wall_ms() // 1000
+        signatures = [
+            standard_webhooks.sign(secret, message.id, sent_at, message.body)
+            for secret in self._options["secrets"]
+        ]
+        return {
+            **message.headers,
+            standard_webhooks.ID: message.id,
+            standard_webhooks.TIMESTAMP: str(sent_at),
+            standard_webhooks.SIGNATURE: " ".join(signatures),
+        }
+
+    def _post(self, message: WebhookMessage) -> str:
+        """Send the message; return a one-line description of the response.
 
         Raises DeliveryFailure for any status except 2xx. As in Standard Webhooks, the delivery is
         retried after any response except 410: a consumer that is being deployed may answer 404 or
         a redirect for a minute. Such a response does not count as a failure of the endpoint.
         """
-        body = json_ascii(document, separators=(",", ":")).encode()
-        sent_at = wall_ms() // 1000
-        signatures = [
-            standard_webhooks.sign(secret, document["id"], sent_at, body)
-            for secret in self._options["secrets"]
-        ]
         response = http.post(
             self._options["url"],
-            data=body,
-            headers={
-                "Content-Type": "application/json",
-                standard_webhooks.ID: document["id"],
-                standard_webhooks.TIMESTAMP: str(sent_at),
-                standard_webhooks.SIGNATURE: " ".join(signatures),
-            },
+            data=message.body,
+            headers=self._headers(message),
             deadline=self._options["deadline"],
             allow_private=self._options["allow_private"],
             max_bytes=MAX_RESPONSE,

@@ -1,0 +1,54 @@
+"""Events in the CloudEvents 1.0 format: its attributes, as JSON members and as HTTP headers.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from marshmallow import ValidationError
+
+SOURCE = "/callback-receiver"
+CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
+DATA_TYPE = "application/json"
+HEADER_PREFIX = "ce-"
+# In a header, a space, `"`, `%` and everything that is not printable ASCII are percent-encoded.
+SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_URI_REFERENCE = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,500}")
+
+
+def check_source(value: str) -> None:
+    """Validate a URI reference, which names the sender of the events."""
+    try:
+        urlsplit(value)
+    except ValueError:
+        value = ""
+    if not _URI_REFERENCE.fullmatch(value):
+        raise ValidationError("is not a URI; use one like https://callbacks.shop.example")
+
+
+def envelope(document: Mapping[str, Any], subject: str, source: str | None) -> dict[str, str]:
+    """Return the attributes of an event or alert, without its data."""
+    return {
+        "specversion": "1.0",
+        "id": document["id"],
+        "source": source or SOURCE,
+        "type": document["type"],
+        "subject": subject,
+        "time": document["occurred_at"],
+        "datacontenttype": DATA_TYPE,
+    }
+
+
+def headers(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of the binary mode, in which the body is the data."""
+    encoded = {
+        f"{HEADER_PREFIX}{name}": quote(value, safe=SAFE, errors="replace")
+        for name, value in attributes.items()
+        if name != "datacontenttype"
+    }
+    return {"Content-Type": attributes["datacontenttype"], **encoded}

@@ -1,0 +1,253 @@
+"""Compiles and renders templates with Jinja's sandbox, in which values are escaped and limited."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from html import escape
+from typing import Any
+from urllib.parse import quote_plus
+
+from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined
+from jinja2 import Template as JinjaTemplate
+from jinja2.runtime import Context as JinjaContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from receiver.hooks import wording
+from receiver.hooks.templates.contexts import Context, TemplateError, at_line
+from receiver.hooks.templates.syntax import prepare
+from receiver.text.display import encodable, json_ascii, one_line, storable
+
+MAX_FIELD = 4_000  # characters of a text in the event; a longer one is cut, and ends with `…`
+MAX_ITEMS = 1_000  # items of a list in the event
+MAX_PRODUCT = 1_000_000  # characters or items that `*` creates, and bits of a power
+SHOWN = 200  # characters of an error
+FILE_NAME = "<template>"  # that Jinja gives to all of them
+# A hostile number in the event could make their results huge.
+NO_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill"})
+NO_FILTERS = ("center", "pprint")
+
+
+class Unchanged(str):
+    """A text that is inserted as it is, because the author used `| safe`."""
+
+    __slots__ = ()
+
+
+class JsonText(str):
+    """JSON, which is inserted unchanged outside the strings of a JSON text."""
+
+    __slots__ = ()
+
+
+class _Fields(dict[str, Any]):
+    """An object in the event, with its path for error messages."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+
+class _Items(list[Any]):
+    """A list in the event, with its path for error messages."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str, values: Sequence[Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """A sandbox in which the event's members come before Python's attributes."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return self._explained(obj, attribute, super().getattr(obj, attribute))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return self._explained(obj, argument, super().getitem(obj, argument))
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr not in NO_METHODS and super().is_safe_attribute(obj, attr, value)
+
+    def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
+        """Refuse a product or a power that would need much memory."""
+        sizes = [
+            len(side) if isinstance(side, str | Sequence) else abs(side) for side in (left, right)
+        ]
+        is_power = operator == "**"
+        if is_power and isinstance(left, int):
+            sizes[0] = left.bit_length()
+        repeats = any(isinstance(side, str | Sequence) for side in (left, right))
+        if (is_power or repeats) and sizes[0] * sizes[1] > MAX_PRODUCT:
+            raise TemplateError(f"the result of {operator} is too large")
+        return super().call_binop(context, operator, left, right)
+
+    def _explained(self, obj: Any, name: object, value: Any) -> Any:
+        """Return the value; if it is missing in the event, with an error that has its path."""
+        if not isinstance(value, Undefined) or not isinstance(obj, _Fields | _Items):
+            return value
+        path = obj._path  # noqa: SLF001 - templates cannot read names with an underscore
+        full = f"{path}[{name!r}]" if isinstance(obj, _Items) else f"{path}.{name}"
+        return self.undefined(f"{full.lstrip('.')} is not in this event", obj, str(name))
+
+
+def as_text(value: Any) -> Any:
+    """Return the text of a value, as JSON writes it; None is empty.
+
+    Raises TemplateError for a value without a text, and UndefinedError.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, Undefined | int | float) and not isinstance(value, bool):
+        return str(value)
+    return encodable(json.dumps(_serializable(value), ensure_ascii=False))
+
+
+def _serializable(value: Any) -> Any:
+    if isinstance(value, Iterator):
+        value = list(value)
+    if isinstance(value, bool | int | float | str | Mapping | Sequence | None):
+        return value
+    raise TemplateError(f"a {type(value).__name__} cannot be inserted; insert a field or a value")
+
+
+def _tojson(value: Any) -> JsonText:
+    """Return a value as JSON of ASCII characters."""
+    if isinstance(value, Undefined):
+        str(value)  # raises UndefinedError
+    return JsonText(json_ascii(_serializable(value), allow_nan=False))
+
+
+def _json_value(value: Any) -> str:
+    """Return what is inserted between the strings of a JSON text."""
+    return value if isinstance(value, Unchanged | JsonText) else _tojson(value)
+
+
+def _json_string(value: Any) -> str:
+    """Return what is inserted within a string of a JSON text."""
+    text = as_text(value)
+    return text if isinstance(text, Unchanged) else json_ascii(text)[1:-1]
+
+
+def _slack_text(value: Any) -> str:
+    """Return text for mrkdwn in which nothing is a mention, and only a whole URL is a link."""
+    text = as_text(value)
+    if isinstance(text, Unchanged):
+        return text
+    text = text.replace("|", "%7C") if wording.is_link(text) else wording.inert(text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _slack_json_value(value: Any) -> str:
+    is_plain = isinstance(value, str) and not isinstance(value, Unchanged | JsonText)
+    return _json_value(_slack_text(value) if is_plain else value)
+
+
+def _slack_json_string(value: Any) -> str:
+    text = _slack_text(value)
+    return text if isinstance(value, Unchanged) else json_ascii(text)[1:-1]
+
+
+def _form_value(value: Any) -> str:
+    text = as_text(value)
+    return text if isinstance(text, Unchanged) else quote_plus(text, errors="replace")
+
+
+# The filters that escape values. Templates cannot name them, because of the spaces.
+ESCAPES: Mapping[str, Callable[[Any], str]] = {
+    "json value": _json_value,
+    "json string": _json_string,
+    "slack value": _slack_text,
+    "slack_json value": _slack_json_value,
+    "slack_json string": _slack_json_string,
+    "form value": _form_value,
+}
+
+
+def _environment(*, is_html: bool) -> Environment:
+    environment = _Sandbox(autoescape=is_html, undefined=StrictUndefined, finalize=as_text)
+    for name in NO_FILTERS:
+        del environment.filters[name]
+    del environment.globals["lipsum"]
+    environment.filters["one_line"] = lambda value: one_line(as_text(value))
+    environment.tests["link"] = lambda value: isinstance(value, str) and wording.is_link(value)
+    if not is_html:  # its own filters return `Markup`, which only HTML may contain unchanged
+        for name in ("e", "escape", "forceescape"):
+            environment.filters[name] = lambda value: escape(as_text(value))
+        environment.filters["safe"] = lambda value: Unchanged(as_text(value))
+        environment.filters["tojson"] = _tojson
+        environment.filters.update(ESCAPES)
+    return environment
+
+
+ENVIRONMENTS = {is_html: _environment(is_html=is_html) for is_html in (True, False)}
+
+
+@lru_cache(maxsize=256)
+def compiled(source: str, context: Context, names: tuple[str, ...]) -> JinjaTemplate:
+    """Return the compiled template. Raises TemplateError with every problem."""
+    environment = ENVIRONMENTS[context is Context.HTML]
+    try:
+        tree = environment.parse(source)
+        prepare(tree, context, names)
+        return environment.from_string(tree)
+    except TemplateSyntaxError as error:
+        raise TemplateError(at_line(error.lineno, str(error.message))) from None
+    except RecursionError:
+        raise TemplateError("is nested too deeply") from None
+
+
+def render(
+    template: JinjaTemplate, event: Mapping[str, Any], values: Mapping[str, Any], limit: int
+) -> str:
+    """Return the text, of at most `limit` bytes in UTF-8. Raises TemplateError."""
+    try:
+        known = {"test": False, **_limited(event, ""), **values}
+        return encodable("".join(_bounded(template.generate(known), limit)))
+    except TemplateError:
+        raise
+    except Exception as error:  # noqa: BLE001 - operations on values raise anything
+        text = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise TemplateError(at_line(_line(error), one_line(text, SHOWN))) from None
+
+
+def _bounded(pieces: Iterable[str], limit: int) -> Iterator[str]:
+    """Yield the pieces. Raises TemplateError as soon as they have more than `limit` bytes."""
+    size = 0
+    for piece in pieces:
+        size += len(piece.encode("utf-8", "replace"))
+        if size > limit:
+            raise TemplateError(f"the text is longer than {limit // 1024} KB")
+        yield piece
+
+
+def _line(error: Exception) -> int | None:
+    """Return the line of the template that raised the error."""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == FILE_NAME]
+    return lines[-1] if lines else None
+
+
+def _limited(value: Any, path: str) -> Any:
+    """Return a value of the event with every text and list cut to its maximum length."""
+    if isinstance(value, str):
+        text = storable(str(value))
+        return text if len(text) <= MAX_FIELD else f"{text[: MAX_FIELD - 1]}…"
+    if isinstance(value, Mapping):
+        members = {key: _limited(member, f"{path}.{key}") for key, member in value.items()}
+        return _Fields(path, members)
+    if isinstance(value, list | tuple):
+        items = [_limited(item, f"{path}[{n}]") for n, item in enumerate(value[:MAX_ITEMS])]
+        return _Items(path, items)
+    return value
