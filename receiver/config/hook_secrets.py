@@ -15,7 +15,9 @@ from receiver.config.hooks_file import HookEntry
 
 PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Keys of options that hold a secret even if it is written in the file.
-SECRET_KEYS = ("credential", "key", "password", "secret", "token")
+SECRET_KEYS = ("authorization", "cookie", "credential", "key", "password", "secret", "token")
+# Options with templates. A URL in one is part of a text, so the whole text is not a secret.
+TEMPLATE_KEYS = ("blocks", "body", "html", "subject", "text")
 # Options whose value is not a secret even if it comes from the environment: hiding the address of a
 # mail server on this machine would also hide the address of each client.
 PUBLIC_KEYS = ("host", "port", "routing_key")
@@ -54,7 +56,7 @@ class Secrets:
         if not isinstance(value, str):
             return value
         text = PLACE_OF_A_SECRET.sub(lambda found: self._value(found[1], key), value)
-        is_url = "://" in text and not text.startswith(BUCKET)
+        is_url = "://" in text and not text.startswith(BUCKET) and key not in TEMPLATE_KEYS
         is_named = any(word in key.lower() for word in SECRET_KEYS) and key not in PUBLIC_KEYS
         if is_url or is_named:
             self.values.add(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import smtplib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from email.message import EmailMessage
 from typing import Any
 
@@ -13,8 +13,16 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.hooks import mime_message, smtp
-from receiver.hooks.base import Done
+from receiver.hooks.base import Done, Preview
+from receiver.hooks.mime_message import Output, OwnTexts
 from receiver.hooks.options import NOT_EMPTY, Options, checked, placeholders, seconds
+from receiver.hooks.templates import (
+    Context,
+    Template,
+    TemplateField,
+    checked_template,
+    is_jinja,
+)
 from receiver.outgoing.deadline import Deadline
 
 
@@ -40,7 +48,10 @@ def _check_address(text: str) -> None:
 
 
 def _check_subject(template: str) -> None:
-    placeholders(template, mime_message.SUBJECT_PLACEHOLDERS)
+    if is_jinja(template):
+        checked_template(Template(template, Context.LINE))
+    else:
+        placeholders(template, mime_message.SUBJECT_PLACEHOLDERS)
 
 
 class EmailOptions(Options):
@@ -62,6 +73,8 @@ class EmailOptions(Options):
     sender = fields.String(data_key="from", required=True, validate=_check_address)
     to = OneOrMore(fields.String(validate=_check_address), required=True, validate=NOT_EMPTY)
     subject = fields.String(load_default="{reference} {status}", validate=_check_subject)
+    text = TemplateField(Context.TEXT)
+    html = TemplateField(Context.HTML, names=("pictures",))
     deadline = seconds(60)
 
     @validates_schema
@@ -90,15 +103,50 @@ class Email:
         self._recipients = [mime_message.address(text) for text in self._options["to"]]
 
     def send(self, notice: Notice) -> Done:
-        versions = mime_message.versions(
+        return Done(self._send(list(self._versions(notice))))
+
+    def preview(self, notice: Notice) -> Preview:
+        """Return the largest version of the e-mail. Raises RenderFailed."""
+        message = next(self._versions(notice))
+        to = ", ".join(recipient.addr_spec for recipient in self._recipients)
+        return Preview(
+            f"SMTP to {self._options['host']}, for {to}",
+            {name: str(value) for name, value in message.items()},
+            "\n".join([*_structure(message), *_texts(message)]),
+        )
+
+    def _versions(self, notice: Notice) -> Iterator[EmailMessage]:
+        """Yield the e-mail and its smaller versions. Raises RenderFailed."""
+        return mime_message.versions(
             notice,
             hook=self.name,
             sender=self._sender,
             recipients=self._recipients,
             subject=self._options["subject"],
             now=time.time(),
+            own=self._own_texts(notice),
         )
-        return Done(self._send(list(versions)))
+
+    def _own_texts(self, notice: Notice) -> OwnTexts:
+        """Return the parts that have templates. Raises RenderFailed."""
+        subject, text = self._options["subject"], self._options["text"]
+        html: Template | None = self._options["html"]
+
+        def rendered_html(outputs: Sequence[Output]) -> str:
+            assert html is not None  # noqa: S101 - otherwise the function is not used
+            pictures = [
+                {"index": output.media.index, "cid": output.content_id}
+                for output in outputs
+                if output.preview is not None
+            ]
+            return html.render(notice, hook=self.name, key="html", pictures=pictures)
+
+        template = Template(subject, Context.LINE) if is_jinja(subject) else None
+        return OwnTexts(
+            template.render(notice, hook=self.name, key="subject") if template else None,
+            text.render(notice, hook=self.name, key="text") if text else None,
+            rendered_html if html is not None else None,
+        )
 
     def alert(self, alert: Alert) -> None:
         """Report the state of another hook's endpoint. Raises DeliveryFailure."""
@@ -158,3 +206,26 @@ class Email:
                     raise
                 return [], dict.fromkeys(recipients, too_large)
             return [session.data_reply], refused
+
+
+def _structure(message: EmailMessage, depth: int = 0) -> Iterator[str]:
+    """Yield an indented line for each part: its type, its file name and its size."""
+    facts = [f"{'  ' * depth}{message.get_content_type()}"]
+    if not message.is_multipart():
+        content = message.get_payload(decode=True)
+        assert isinstance(content, bytes)  # noqa: S101 - the part is not multipart
+        name = message.get_filename()
+        facts += [name] if name else []
+        facts += [f"{message.get_content_disposition() or 'shown'}", f"{len(content):,} bytes"]
+    yield ", ".join(facts)
+    for part in message.iter_parts():
+        assert isinstance(part, EmailMessage)  # noqa: S101 - we built it
+        yield from _structure(part, depth + 1)
+
+
+def _texts(message: EmailMessage) -> Iterator[str]:
+    """Yield the content of each part that is text, after a line with its type."""
+    for part in message.walk():
+        if part.get_content_maintype() == "text":
+            assert isinstance(part, EmailMessage)  # noqa: S101 - we built it
+            yield f"\n--- {part.get_content_type()} ---\n{part.get_content().rstrip()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from email.headerregistry import Address
@@ -59,6 +59,20 @@ class Output:
         return self.media.url if wording.is_link(self.media.url) else None
 
 
+@dataclass(frozen=True, slots=True)
+class OwnTexts:
+    """The parts of an e-mail that its hook renders itself; None: the usual ones."""
+
+    subject: str | None = None
+    text: str | None = None
+    html: Callable[[Sequence[Output]], str] | None = None
+
+    @property
+    def has_html(self) -> bool:
+        """Whether there is HTML, which shows the previews; a text of its own replaces both."""
+        return self.html is not None or self.text is None
+
+
 def address(text: str) -> Address:
     """Return the address in `Name <name@example.com>`. Raises ValueError if there is none."""
     match = ADDRESS.fullmatch(text.strip())
@@ -77,8 +91,11 @@ def versions(
     recipients: Sequence[Address],
     subject: str,
     now: float,
+    own: OwnTexts = OwnTexts(),
 ) -> Iterator[EmailMessage]:
     """Yield the e-mail of this hook about this notice, then smaller versions.
+
+    `subject` has placeholders; a subject in `own` replaces it.
 
     The smaller versions are for servers that refuse the e-mail as too large: one without the
     original pictures, and one without any picture. `now`, in seconds since 1970, is the Date.
@@ -86,13 +103,16 @@ def versions(
     # Every attempt and version has the same identity, so that a mail client shows only one of them.
     identity = _identity(f"{notice.id}\n{hook}")
     complete = _outputs(notice, identity)
+    if not own.has_html:
+        complete = [replace(output, preview=None) for output in complete]
     previews = [replace(output, original=None) for output in complete]
     links = [replace(output, preview=None) for output in previews]
     different = [complete]
     different += [outputs for outputs in (previews, links) if outputs != different[-1]]
     for outputs in different:
-        message = _with_headers(sender, recipients, _subject(notice, subject), identity, now)
-        _add_content(message, notice, outputs)
+        line = _subject(notice, subject) if own.subject is None else _clean_subject(own.subject)
+        message = _with_headers(sender, recipients, line, identity, now)
+        _add_content(message, notice, outputs, own)
         yield message
 
 
@@ -110,9 +130,13 @@ def _identity(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _add_content(message: EmailMessage, notice: Notice, outputs: Sequence[Output]) -> None:
-    message.set_content(_text(notice, outputs))
-    message.add_alternative(_html(notice, outputs), subtype="html")
+def _add_content(
+    message: EmailMessage, notice: Notice, outputs: Sequence[Output], own: OwnTexts
+) -> None:
+    message.set_content(_text(notice, outputs) if own.text is None else own.text)
+    if own.has_html:
+        html = own.html(outputs) if own.html else _html(notice, outputs)
+        message.add_alternative(html, subtype="html")
     for output in outputs:
         if output.preview is not None:
             message.get_payload()[1].add_related(  # type: ignore[index, union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from receiver.deliveries import Notice
@@ -34,8 +35,7 @@ class Queue:
     def preview(self, notice: Notice) -> Preview:
         """Return the message of `send`. Raises RenderFailed."""
         message = self._message(notice)
-        target, properties = self._broker.described(message)
-        return Preview(target, properties, message.body.decode())
+        return Preview(self._broker.title, self._broker.headers(message), message.body.decode())
 
     def alert(self, alert: Alert) -> None:
         """Report the state of another hook's endpoint, in the JSON of a webhook."""
@@ -50,11 +50,10 @@ class Queue:
         body: Template | None = self._options["body"]
         if body is None:
             return message
-        content_type = self._options["content_type"]
-        text = body.with_context(context_of(content_type)).render(
-            notice, hook=self.name, key="body"
-        )
-        return message.with_body(text.encode(), content_type)
+        content_type = self._options["content_type"] or JSON_TYPE
+        template = body.with_context(context_of(content_type))
+        text = template.render(notice, hook=self.name, key="body")
+        return replace(message, body=text.encode(), content_type=content_type)
 
     def _publish(self, message: Message) -> str:
         """Publish the message; return the broker's confirmation. Raises DeliveryFailure."""

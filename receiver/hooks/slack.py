@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -14,10 +15,11 @@ from receiver.endpoints import Alert
 from receiver.errors import ContentFailure, DeliveryFailure, EndpointGone
 from receiver.events import Media
 from receiver.hooks import wording
-from receiver.hooks.base import Done
+from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, http_url, seconds
+from receiver.hooks.templates import Context, TemplateField
 from receiver.outgoing import http
-from receiver.text.display import one_line
+from receiver.text.display import json_readable, one_line
 
 # https://docs.slack.dev/reference/block-kit/blocks (2026-11), in characters
 HEADER_LIMIT, TEXT_LIMIT, FIELD_LIMIT, FIELDS_LIMIT = 150, 3000, 2000, 10
@@ -55,6 +57,8 @@ class SlackOptions(Options):
     """The keys of a hook of type slack."""
 
     url = fields.String(required=True, validate=http_url)
+    text = TemplateField(Context.SLACK)
+    blocks = TemplateField(Context.SLACK_JSON)
     pictures = fields.Boolean(load_default=True)
     deadline = seconds(15)
     allow_private = fields.Boolean(load_default=False)
@@ -68,8 +72,32 @@ class Slack:
         self._options = checked(SlackOptions(), options)
 
     def send(self, notice: Notice) -> Done:
+        return Done(self._send(*self._messages(notice)))
+
+    def preview(self, notice: Notice) -> Preview:
+        """Return the first request of `send`. Raises RenderFailed."""
+        message, _ = self._messages(notice)
+        origin = http.origin(self._options["url"])
+        headers = {"Content-Type": "application/json"}
+        return Preview(f"POST {origin}", headers, json_readable(message))
+
+    def _messages(self, notice: Notice) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+        """Return the message, and the one without blocks, if the message has blocks.
+
+        Raises RenderFailed.
+        """
+        text, blocks = self._options["text"], self._options["blocks"]
         message = compose(notice, pictures=self._options["pictures"])
-        return Done(self._send(message, compose_text(notice)))
+        without_blocks = compose_text(notice)
+        if text is not None:
+            without_blocks = {"text": text.render(notice, hook=self.name, key="text")}
+            message = {**message, **without_blocks}
+        if blocks is not None:
+            rendered = blocks.render(notice, hook=self.name, key="blocks")
+            message = {**message, "blocks": json.loads(rendered)}
+        elif text is not None:
+            return without_blocks, None
+        return message, without_blocks
 
     def alert(self, alert: Alert) -> None:
         """Report the state of another hook's endpoint. Raises DeliveryFailure."""
@@ -83,15 +111,15 @@ class Slack:
             {"text": f"*{title}*\n{escaped(wording.inert(alert.text), TEXT_LIMIT)}"},
         )
 
-    def _send(self, message: Mapping[str, Any], text: Mapping[str, Any]) -> str:
-        """Post the message; if Slack refuses it, post it again as text.
+    def _send(self, message: Mapping[str, Any], text: Mapping[str, Any] | None) -> str:
+        """Post the message; if Slack refuses it, post the text instead, if there is one.
 
         Returns a description of Slack's response. Raises DeliveryFailure.
         """
         response, description = self._post(message)
         if _is_accepted(response):
             return f"Slack answered {description}"
-        if not _concerns_message(response):
+        if text is None or not _concerns_message(response):
             raise _failure(response, description)
         # Slack fetches the pictures before it answers. If it cannot fetch one, or one is a WebP,
         # the only error is `invalid_blocks` (slackapi/python-slack-sdk#1782, 2025-11).

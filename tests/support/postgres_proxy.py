@@ -21,6 +21,7 @@ class Between:
         self.port: int = self._listening.getsockname()[1]
         self.count = 0
         self.is_silent = threading.Event()
+        self.clients: list[socket.socket] = []
         self.cuts_behind: bytes | None = None
         self._said_last = ""
         threading.Thread(target=self._accept, daemon=True).start()
@@ -29,10 +30,17 @@ class Between:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
+    def cut(self) -> None:
+        """End all connections."""
+        for client in self.clients:
+            with suppress(OSError):  # it has ended
+                client.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                self.clients.append(client)
                 server = socket.create_connection(("127.0.0.1", self.server_port))
                 for source, sink, name in ((client, server, "store"), (server, client, "server")):
                     work = (source, sink, name)

@@ -11,18 +11,19 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import amqpstorm
 import pytest
 import requests
+from amqpstorm.channel import Channel
+from amqpstorm.connection import Connection
 
 from tests.support.patience import PATIENCE
 from tests.support.real_servers import Place, place, rabbitmq_node, redis
-from tests.support.s3_server import KEYS, s3_server
+from tests.support.s3_server import KEYS, S3Server, s3_server
 from tests.support.unprivileged_user import process_user
 
 REGION = "eu-central-1"
@@ -38,6 +39,13 @@ class Received:
     type: str
     content_type: str
     body: bytes
+
+    @classmethod
+    def of(cls, properties: Iterable[str | bytes], body: bytes) -> Received:
+        id_, type_, content_type = (
+            value.decode() if isinstance(value, bytes) else value for value in properties
+        )
+        return cls(id_, type_, content_type, body)
 
     @property
     def event(self) -> Any:
@@ -90,10 +98,10 @@ class RabbitMqServer:
 
     def __init__(self, server: Place, port: int, environment: Mapping[str, str]) -> None:
         self.server, self.port, self._environment = server, port, environment
-        self.connection = amqpstorm.Connection("127.0.0.1", "guest", "guest", port=port)
+        self.connection = Connection("127.0.0.1", "guest", "guest", port=port)
 
     @property
-    def channel(self) -> amqpstorm.Channel:
+    def channel(self) -> Channel:
         """A new channel, because an error closes one."""
         return self.connection.channel()
 
@@ -115,8 +123,7 @@ class RabbitMqServer:
                 assert isinstance(message, dict)
                 properties = message["properties"]
                 names = ("message_id", "message_type", "content_type")
-                values = (_text(properties[name]) for name in names)
-                found.append(Received(*values, message["body"]))
+                found.append(Received.of((properties[name] for name in names), message["body"]))
         return found
 
     def spoil(self, options: Mapping[str, Any]) -> None:
@@ -143,10 +150,6 @@ class RabbitMqServer:
         self.connection.close()
 
 
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 class RedisServer:
     """Redis."""
 
@@ -171,7 +174,7 @@ class RedisServer:
         for number, pairs in self.call("XRANGE", _name(options["stream"]), "-", "+"):
             entry = dict(zip(pairs[::2], pairs[1::2], strict=True))
             names = (b"id", b"type", b"content_type")
-            found.append(Received(*(entry[name].decode() for name in names), entry[b"body"]))
+            found.append(Received.of((entry[name] for name in names), entry[b"body"]))
             self.call("XDEL", _name(options["stream"]), number.decode())
         return found
 
@@ -195,10 +198,28 @@ def _reply(lines: Any) -> Any:
 
 
 class SqsServer:
-    """moto's SQS. It checks no signature, but needs the service and region in one."""
+    """moto's SQS. It needs a signature, and checks it only after `check_signatures`."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, moto: S3Server) -> None:
+        self.moto, self.port = moto, moto.port
+
+    @contextmanager
+    def check_signatures(self) -> Iterator[dict[str, str]]:
+        """Accept only signed requests in the block; yield the keys of a user who may send."""
+        iam = self.moto.client("iam")
+        iam.create_user(UserName="shop")
+        statement = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_user_policy(UserName="shop", PolicyName="send", PolicyDocument=policy)
+        keys = iam.create_access_key(UserName="shop")["AccessKey"]
+        self.moto.ask_for_keys()
+        try:
+            yield {
+                "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+                "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+            }
+        finally:
+            self.moto.accept_every_key()
 
     def call(self, action: str, **parameters: Any) -> Any:
         """Call an action of SQS; return the JSON of the response."""
@@ -240,7 +261,7 @@ class SqsServer:
             attributes = message["MessageAttributes"]
             names = ("id", "type", "content_type")
             values = (attributes[name]["StringValue"] for name in names)
-            found.append(Received(*values, message["Body"].encode()))
+            found.append(Received.of(values, message["Body"].encode()))
         return found
 
     def spoil(self, options: Mapping[str, Any]) -> None:
@@ -269,7 +290,11 @@ def redis_server() -> Iterator[RedisServer]:
 @contextmanager
 def sqs_server() -> Iterator[SqsServer]:
     with s3_server() as server:
-        yield SqsServer(server.port)
+        yield SqsServer(server)
 
 
-SERVERS = {"rabbitmq": rabbitmq_server, "redis": redis_server, "sqs": sqs_server}
+SERVERS: Mapping[str, Callable[[], AbstractContextManager[QueueServer]]] = {
+    "rabbitmq": rabbitmq_server,
+    "redis": redis_server,
+    "sqs": sqs_server,
+}

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validates_schema
 
 from receiver.errors import ContentFailure, DeliveryFailure, TemporaryFailure, TimedOut
 from receiver.hooks import wording
 from receiver.hooks.options import Options, placeholders, seconds
+from receiver.hooks.templates import Context, TemplateField, checked_template, context_of
 from receiver.outgoing.deadline import Deadline, watchdog
 from receiver.outgoing.tls import system_context
 
@@ -28,7 +29,9 @@ MAX_REPLY = 64 * 1024  # bytes that a broker may send in reply to one message
 MAX_IDLE_SECONDS = 60.0
 MAX_IDLE = 16  # connections, as many as a worker has slots
 QUOTED = 200  # characters of a broker's reply
+JSON_TYPE = "application/json"
 NAME_PLACEHOLDERS = ("status", "provider", "account")
+CONTENT_TYPE = re.compile(r"[!-~]{1,80}/[ -~]{1,120}")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -49,6 +52,10 @@ class Broker(Protocol):
 
     title: str  # the broker and its address, for people
 
+    def headers(self, message: Message) -> dict[str, str]:
+        """Return what is sent in addition to the body: where to, the id, and other properties."""
+        ...
+
     def publish(self, message: Message, clock: Deadline) -> str:
         """Return the broker's confirmation that the message is in the queue, as one line.
 
@@ -66,11 +73,26 @@ class BrokerType(Protocol):
     def __call__(self, options: Mapping[str, Any]) -> Broker: ...
 
 
+def _check_content_type(value: str) -> None:
+    if not CONTENT_TYPE.fullmatch(value):
+        raise ValidationError("is not a content type; use one like text/plain; charset=utf-8")
+
+
 class BrokerOptions(Options):
     """The options of every broker."""
 
     url = fields.String(required=True)
+    body = TemplateField(Context.TEXT)
+    content_type = fields.String(load_default=None, validate=_check_content_type)
     deadline = seconds(15)
+
+    @validates_schema
+    def _check_body(self, options: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ARG002
+        body, content_type = options.get("body"), options.get("content_type")
+        if content_type and not body:
+            raise ValidationError("requires body", "content_type")
+        if body:
+            checked_template(body.with_context(context_of(content_type or JSON_TYPE)), "body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +234,7 @@ class Session(Protocol):
 
 
 S = TypeVar("S", bound=Session)
+_pools: list[SessionPool[Any]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +256,7 @@ class SessionPool(Generic[S]):
         self._lock = threading.Lock()
         self._idle: list[_Idle[S]] = []
         os.register_at_fork(after_in_child=self._after_fork)
-        atexit.register(self.close_expired, math.inf)
+        _pools.append(self)
 
     @contextmanager
     def session(self, key: Hashable, clock: Deadline, open_: Callable[[], S]) -> Iterator[S]:
@@ -298,6 +321,13 @@ class SessionPool(Generic[S]):
         inherited, self._idle = self._idle, []
         for idle in inherited:
             idle.session.socket.inner.close()
+
+
+@atexit.register
+def close_idle() -> None:
+    """Close all idle connections of this process to brokers."""
+    for pool in _pools:
+        pool.close_expired(math.inf)
 
 
 def _is_silent(connection: socket.socket) -> bool:

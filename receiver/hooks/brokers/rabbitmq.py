@@ -36,7 +36,7 @@ from receiver.hooks.brokers.base import (
 from receiver.outgoing.deadline import Deadline
 
 PORTS = {"amqp": 5672, "amqps": 5671}
-MAX_NAME = 255  # bytes of an exchange's name or a routing key
+MAX_NAME = 255  # bytes of a name or another short text
 READ = 64 * 1024  # bytes
 CONFIRMED, REFUSED, RETURNED = spec.Basic.Ack.NAME, spec.Basic.Nack.NAME, spec.Basic.Return.NAME
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
@@ -75,21 +75,30 @@ class RabbitMq:
         self._address = Address.parse(options["url"], PORTS, "amqps")
         self.title = f"RabbitMQ at {self._address}"
 
+    def headers(self, message: Message) -> dict[str, str]:
+        return {
+            "exchange": filled_in(self._options["exchange"], message),
+            "routing_key": filled_in(self._options["routing_key"], message),
+            "message_id": message.id,
+            "type": message.type,
+            "content_type": message.content_type,
+        }
+
     def publish(self, message: Message, clock: Deadline) -> str:
-        exchange = filled_in(self._options["exchange"], message)
-        routing_key = filled_in(self._options["routing_key"], message)
-        for name in (exchange, routing_key):
-            if len(name.encode("utf-8", "replace")) > MAX_NAME:
-                raise PermanentFailure(f"{self.title}: a name is longer than {MAX_NAME} bytes")
+        headers = self.headers(message)
+        for name, value in headers.items():
+            if len(value.encode("utf-8", "replace")) > MAX_NAME:
+                raise PermanentFailure(f"{self.title}: {name} is longer than {MAX_NAME} bytes")
         open_ = partial(AmqpSession, self._address, clock)
         try:
             with _sessions.session(self._address, clock, open_) as session:
-                outcome = session.publish(exchange, routing_key, message)
+                outcome = session.publish(headers, message.body)
         except (ChannelClosedByBroker, ConnectionClosed) as error:
             raise self._closed(error) from error
         if outcome == CONFIRMED:
             return f"{self.title} confirmed the message"
         if outcome == RETURNED:
+            exchange, routing_key = headers["exchange"], headers["routing_key"]
             where = f'exchange "{exchange}"' if exchange else "the default exchange"
             raise misdirected(
                 self._options["exchange"] + self._options["routing_key"],
@@ -152,23 +161,25 @@ class AmqpSession(Connection):
             self.socket.close()
             raise
 
-    def publish(self, exchange: str, routing_key: str, message: Message) -> str:
+    def publish(self, headers: Mapping[str, str], body: bytes) -> str:
         """Send a persistent message; return CONFIRMED if every queue for it has stored it.
 
         Returns RETURNED if there is no queue for it, and REFUSED if a queue did not accept it.
         Raises OSError, or an error of pika.
         """
         self._outcomes.clear()
-        self.socket.left = MAX_REPLY + len(message.body)  # a returned message has its body
+        self.socket.left = MAX_REPLY + len(body)  # a returned message has its body
         properties = pika.BasicProperties(
-            content_type=message.content_type,
+            content_type=headers["content_type"],
             delivery_mode=pika.DeliveryMode.Persistent,
-            message_id=message.id,
+            message_id=headers["message_id"],
             timestamp=int(time.time()),
-            type=message.type,
+            type=headers["type"],
             app_id="callback-receiver",
         )
-        self._channel.basic_publish(exchange, routing_key, message.body, properties, mandatory=True)
+        self._channel.basic_publish(
+            headers["exchange"], headers["routing_key"], body, properties, mandatory=True
+        )
         while self._outcomes in ([], [RETURNED]):  # a returned message is confirmed as well
             self._exchange()
         return self._outcomes[0]

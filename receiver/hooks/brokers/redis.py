@@ -64,16 +64,26 @@ class Redis:
         self._address = Address.parse(options["url"], PORTS, "rediss")
         self.title = f"Redis at {self._address}"
 
+    def headers(self, message: Message) -> dict[str, str]:
+        return {
+            "stream": filled_in(self._options["stream"], message),
+            "id": message.id,
+            "type": message.type,
+            "content_type": message.content_type,
+        }
+
     def publish(self, message: Message, clock: Deadline) -> str:
-        stream = filled_in(self._options["stream"], message)
+        entry: dict[str, str | bytes] = {**self.headers(message), "body": message.body}
+        stream = str(entry.pop("stream"))
         maxlen, group = self._options["maxlen"], self._options["group"]
         try:
             open_ = partial(RedisSession, self._address, clock)
             with _sessions.session(self._address, clock, open_) as session:
-                reply = session.add(stream, message, maxlen, group)
+                reply = session.add(stream, entry, maxlen, group)
         except RedisError as error:
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
+            if error.status_code is None:  # not an answer
+                cause = error.__context__
+                raise cause if isinstance(cause, OSError) else ConnectionError(error) from error
             raise self._refused(error) from error
         if isinstance(reply, ResponseError):
             raise self._refused(reply)
@@ -95,7 +105,7 @@ class RedisSession(Connection):
 
     def __init__(self, address: Address, clock: Deadline) -> None:
         """Connect and log in. Raises OSError or RedisError."""
-        self._streams_with_group: set[str] = set()
+        self._groups: set[tuple[str, str]] = set()
         self.socket = connect(address, clock)
         super().__init__(  # type: ignore[no-untyped-call]
             host=address.host,
@@ -114,25 +124,19 @@ class RedisSession(Connection):
             raise
 
     def add(
-        self, stream: str, message: Message, maxlen: int | None, group: str | None
+        self, stream: str, entry: Mapping[str, str | bytes], maxlen: int | None, group: str | None
     ) -> str | ResponseError:
         """Add an entry; return its id, or the error that the server answered.
 
         Creates the consumer group first, unless this connection has done so. It starts at the first
         entry of the stream. Raises OSError or RedisError.
         """
-        if group is not None and stream not in self._streams_with_group:
+        if group is not None and (stream, group) not in self._groups:
             reply = self._call("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")
             if isinstance(reply, ResponseError) and not str(reply).startswith("BUSYGROUP"):
                 return reply
-            self._streams_with_group.add(stream)
+            self._groups.add((stream, group))
         limit = () if maxlen is None else ("MAXLEN", "~", maxlen)
-        entry: dict[str, str | bytes] = {
-            "id": message.id,
-            "type": message.type,
-            "content_type": message.content_type,
-            "body": message.body,
-        }
         pairs: list[str | bytes] = [part for pair in entry.items() for part in pair]
         return self._call("XADD", stream, *limit, "*", *pairs)
 

@@ -36,8 +36,11 @@ from receiver.outgoing.deadline import Deadline
 AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
 FIFO = ".fifo"
+ATTRIBUTES = ("id", "type", "content_type")
+PARAMETERS = ("QueueUrl", "MessageGroupId", "MessageDeduplicationId")
 # Message groups and deduplication ids of SQS.
 TOKEN = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
+XML_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,80})</Code>")  # of some compatible services
 MAX_MESSAGE = 2**20  # bytes, with the attributes; an older service may accept less
 _KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 HINTS = {
@@ -94,6 +97,22 @@ class Sqs:
             raise SettingsError(["region: is missing, and the URL does not contain it; set it"])
         self.title = f"SQS at {parts.netloc}"
 
+    def headers(self, message: Message) -> dict[str, str]:
+        found = {
+            "QueueUrl": self._options["url"],
+            "region": str(self._region),
+            "id": message.id,
+            "type": message.type,
+            "content_type": message.content_type,
+        }
+        group = self._options["group"]
+        if group is not None or self._is_fifo:
+            name = filled_in(group, message) if group else message.group
+            found["MessageGroupId"] = _token(name)
+        if self._is_fifo:
+            found["MessageDeduplicationId"] = _token(message.id)
+        return found
+
     def publish(self, message: Message, clock: Deadline) -> str:
         content = json.dumps(self._parameters(message)).encode()
         if len(message.body) > MAX_MESSAGE:
@@ -113,26 +132,19 @@ class Sqs:
         document = _document(response.body)
         if response.status == 200 and "MessageId" in document:
             return f"{self.title} accepted the message as {quoted(document['MessageId'])}"
-        raise self._refused(response, document)
+        raise self._refused(response, *_error(document, response.body))
 
     def _parameters(self, message: Message) -> dict[str, Any]:
         """Return the parameters of SendMessage."""
-        attributes = {"id": message.id, "type": message.type, "content_type": message.content_type}
-        parameters: dict[str, Any] = {
-            "QueueUrl": self._options["url"],
-            "MessageBody": message.body.decode("utf-8"),
-            "MessageAttributes": {
-                name: {"DataType": "String", "StringValue": value}
-                for name, value in attributes.items()
-            },
+        headers = self.headers(message)
+        attributes = {
+            name: {"DataType": "String", "StringValue": headers[name]} for name in ATTRIBUTES
         }
-        group = self._options["group"]
-        if group is not None or self._is_fifo:
-            name = filled_in(group, message) if group else message.group
-            parameters["MessageGroupId"] = _token(name)
-        if self._is_fifo:
-            parameters["MessageDeduplicationId"] = _token(message.id)
-        return parameters
+        return {
+            "MessageBody": message.body.decode(),
+            "MessageAttributes": attributes,
+            **{name: headers[name] for name in PARAMETERS if name in headers},
+        }
 
     def _signed(self, content: bytes) -> dict[str, str]:
         """Return the headers of the signed request. Finding credentials may take requests."""
@@ -147,18 +159,16 @@ class Sqs:
         SigV4Auth(credentials.get_frozen_credentials(), "sqs", self._region).add_auth(request)
         return dict(request.headers.items())
 
-    def _refused(self, response: http.Response, document: Mapping[str, Any]) -> DeliveryFailure:
+    def _refused(self, response: http.Response, code: str, reason: str) -> DeliveryFailure:
         """Return the failure for a response that is not a success.
 
         Only a message that SQS cannot store is a permanent failure; an operator can correct
         everything else without losing a message.
         """
-        code = re.split("[#.]", str(document.get("__type", "")))[-1]
-        reason = document.get("message") or document.get("Message") or ""
         text = f"{self.title} answered {response.status} {quoted(f'{code} {reason}')}".rstrip()
         if http.is_unavailable(response.status):
             return http.failure(response.status, response.headers, text)
-        if code == CONTENTS or (code == PARAMETER and "shorter than" in str(reason)):
+        if code == CONTENTS or (code == PARAMETER and "shorter than" in reason):
             return PermanentFailure(text)
         hint = HINTS.get(code)
         return TemporaryFailure(f"{text}; {hint}" if hint else text)
@@ -189,3 +199,15 @@ def _document(body: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _error(document: Mapping[str, Any], body: bytes) -> tuple[str, str]:
+    """Return the code and the message of an error in JSON; from XML, only the code.
+
+    The message of any other response is its text.
+    """
+    if "__type" in document:
+        code = re.split("[#.]", str(document["__type"]))[-1]
+        return code, str(document.get("message") or document.get("Message") or "")
+    found = XML_CODE.search(body)
+    return (found[1].decode(), "") if found else ("", body.decode("utf-8", "replace"))

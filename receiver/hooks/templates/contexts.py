@@ -81,6 +81,12 @@ def _json_problem(text: str) -> str | None:
     return None
 
 
+def _blocks_problem(text: str) -> str | None:
+    if problem := _json_problem(text):
+        return problem
+    return None if text.lstrip().startswith("[") else "is not a list of blocks in [ and ]"
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"it contains {name}")
 
@@ -89,5 +95,5 @@ _CHECKS: Mapping[Context, Callable[[str], str | None]] = {
     Context.LINE: _line_problem,
     Context.HEADER: _header_problem,
     Context.JSON: _json_problem,
-    Context.SLACK_JSON: _json_problem,
+    Context.SLACK_JSON: _blocks_problem,
 }
