@@ -13,6 +13,7 @@ from receiver.config import settings
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console import output
 from receiver.console import records as tables
+from receiver.console.imported_commands import Imported, ImportedCommands
 from receiver.console.program import SummarizedGroup
 from receiver.errors import DeliveryFailure, SettingsError
 from receiver.ingest import hook_entries, known_secrets
@@ -20,8 +21,15 @@ from receiver.serializers import records
 from receiver.signing import standard_webhooks
 from receiver.text.display import hiding, plain
 
+COMMANDS = ImportedCommands(
+    render=Imported(
+        "receiver.cli.render:render",
+        "Print the message that a hook would send, without sending it.",
+    ),
+)
 
-@click.group("hooks", cls=SummarizedGroup)
+
+@click.group("hooks", cls=SummarizedGroup, commands=COMMANDS)
 def hooks_() -> None:
     """List and test the hooks of the hooks file."""
 
@@ -59,7 +67,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     from receiver.delivery import hook_tests  # noqa: PLC0415 - slow, and `list` does without
     from receiver.observability import logs  # noqa: PLC0415
 
-    entry = _entry(name)
+    entry = hook_entry(name)
     hook = hooks.build(entry, os.environ)
     chosen = settings.load(creates_secret=False)
     hide = hiding(known_secrets(chosen))
@@ -88,7 +96,8 @@ def secret() -> None:
     click.echo(standard_webhooks.new_secret())
 
 
-def _entry(name: str) -> HookEntry:
+def hook_entry(name: str) -> HookEntry:
+    """Return the hook with this name in the hooks file. Raises BadParameter and SettingsError."""
     entries = {entry.name: entry for entry in hook_entries(settings.load(creates_secret=False))}
     if name not in entries:
         known = ", ".join(entries) or "none"

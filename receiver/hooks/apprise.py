@@ -25,7 +25,7 @@ from receiver.errors import (
     TimedOut,
 )
 from receiver.hooks import wording
-from receiver.hooks.base import Done
+from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, seconds
 from receiver.outgoing import http
 from receiver.outgoing.deadline import Deadline
@@ -87,6 +87,23 @@ class Apprise:
             _allow_no_mentions(self._service)
 
     def send(self, notice: Notice) -> Done:
+        text, pictures = self._content(notice)
+        type_ = TYPES.get(notice.status, "info")
+        self._send(type_, self._title(wording.title(notice)), text, pictures)
+        return Done(f"{self._service_name} accepted the message")
+
+    def preview(self, notice: Notice) -> Preview:
+        """Return the title and the text of `send`, and the names of the pictures."""
+        text, pictures = self._content(notice)
+        headers = {
+            "type": TYPES.get(notice.status, "info"),
+            "title": self._title(wording.title(notice)),
+            **{f"picture {n}": picture for n, picture in enumerate(pictures, 1)},
+        }
+        return Preview(self._service_name, headers, text)
+
+    def _content(self, notice: Notice) -> tuple[str, list[str]]:
+        """Return the text, and the paths of the pictures to attach."""
         lines = [f"{label}: {self._literal(value)}" for label, value in wording.facts(notice)]
         pictures: list[str] = []
         for media in notice.media[:MAX_OUTPUTS]:
@@ -95,9 +112,7 @@ class Apprise:
                 pictures.append(file.url)
             elif wording.is_link(media.url):
                 lines.append(f"{self._literal(wording.kind(media))}: {self._link(media.url)}")
-        type_ = TYPES.get(notice.status, "info")
-        self._send(type_, self._title(wording.title(notice)), "\n".join(lines), pictures)
-        return Done(f"{self._service_name} accepted the message")
+        return "\n".join(lines), pictures
 
     def alert(self, alert: Alert) -> None:
         """Report the state of another hook's endpoint. Raises DeliveryFailure."""

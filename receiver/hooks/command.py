@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import selectors
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from marshmallow import ValidationError, fields, validate
 from receiver.deliveries import Notice
 from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure, TimedOut
 from receiver.hooks import wording
-from receiver.hooks.base import Done
+from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, seconds
 from receiver.text.display import encodable, json_ascii
 
@@ -70,7 +71,8 @@ class Command:
 
     def send(self, notice: Notice) -> Done:
         event = json_ascii(notice.as_json()).encode()
-        output, status = self._run(event, self._environment(notice))
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        output, status = self._run(event, {**inherited, **self._variables(notice)})
         text = wording.quoted(output, MAX_OUTPUT, is_cut=len(output) >= MAX_OUTPUT)
         outcome = f"{describe_status(status)}: {text}" if text else describe_status(status)
         if status == 0:
@@ -81,8 +83,13 @@ class Command:
             raise TemporaryFailure(outcome)
         raise ContentFailure(outcome)
 
-    def _environment(self, notice: Notice) -> dict[str, str]:
-        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    def preview(self, notice: Notice) -> Preview:
+        """Return the command of `send`, the variables that it sets, and the standard input."""
+        command = shlex.join(self._options["command"])
+        return Preview(command, self._variables(notice), json_ascii(notice.as_json()))
+
+    def _variables(self, notice: Notice) -> dict[str, str]:
+        """Return the environment variables, except for the inherited ones."""
         file = next((file.url for file in map(notice.file_of, notice.media) if file), "")
         variables = {
             "CALLBACK_EVENT_ID": notice.id,
@@ -95,7 +102,7 @@ class Command:
         }
         # The reference comes from outside; variables contain neither NUL nor lone surrogates.
         clean = {name: encodable(text.replace("\0", "")) for name, text in variables.items()}
-        return {**inherited, **self._options["env"], **clean}
+        return {**self._options["env"], **clean}
 
     def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:
         """Return the beginning of the output, and the exit status. Raises TemporaryFailure."""

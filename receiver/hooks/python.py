@@ -13,9 +13,9 @@ from marshmallow import fields, validate
 
 from receiver.deliveries import Notice
 from receiver.errors import ContentFailure, DeliveryFailure, SettingsError
-from receiver.hooks.base import Done
+from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked
-from receiver.text.display import one_line
+from receiver.text.display import json_readable, one_line
 
 DOTTED_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
@@ -55,6 +55,11 @@ class Python:
             raise ContentFailure(f"the function raised {type(error).__name__}: {error}") from error
         text = one_line(answer) if isinstance(answer, str) else ""
         return Done(text or "returned")
+
+    def preview(self, notice: Notice) -> Preview:
+        """Return the argument of the call in `send`."""
+        function = f"{self._function.__module__}:{self._function.__qualname__}"
+        return Preview(f"call of {function}", {}, json_readable(notice.as_json()))
 
 
 def load_function(call: str) -> Callable[[dict[str, Any]], Any]:

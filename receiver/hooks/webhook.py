@@ -142,7 +142,7 @@ class Webhook:
         Alerts have no fields for templates, so only the constant headers are sent.
         """
         headers = {
-            name: value.source
+            name: value.source.strip()
             for name, value in self._options["headers"].items()
             if value.is_constant
         }
@@ -151,7 +151,7 @@ class Webhook:
     def _message(self, notice: Notice) -> WebhookMessage:
         """Return the message for an event. Raises RenderFailed."""
         headers = {
-            name: value.render(notice, hook=self.name, key=f"headers.{name}")
+            name: value.render(notice, hook=self.name, key=f"headers.{name}").strip()
             for name, value in self._options["headers"].items()
         }
         body: Template | None = self._options["body"]

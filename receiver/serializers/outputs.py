@@ -56,22 +56,30 @@ def results(media: Sequence[Media], pictures: Sequence[Picture]) -> list[Result]
     ]
 
 
-def media_of_history(history: TaskHistory) -> tuple[Media, ...]:
-    """Return the outputs in the latest message that has the status of the task."""
+def media_of_history(history: TaskHistory, status: str | None = None) -> tuple[Media, ...]:
+    """Return the outputs in the latest message that has this status, or that of the task."""
     for stored in reversed(history.callbacks):
         if stored.outcome in COUNTED and stored.callback.body:
             with suppress(RequestRefused):  # only an earlier version could parse it
                 event = providers.parse(stored.callback)
-                if event.status is history.task.status and event.media:
+                if event.status == (status or history.task.status) and event.media:
                     return event.media
     return ()
 
 
-def files_of_history(history: TaskHistory) -> tuple[File, ...]:
-    """Return the files that were downloaded for the current status of the task."""
-    deliveries = [d.id for d in history.deliveries if d.status == history.task.status]
+def files_of_history(history: TaskHistory, status: str | None = None) -> tuple[File, ...]:
+    """Return the files that were downloaded for this status, or the current one of the task."""
+    wanted = status or history.task.status
+    deliveries = [d.id for d in history.deliveries if d.status == wanted]
     files = [file for delivery in deliveries for file in history.files.get(delivery, ())]
     return tuple(file for file in files if not file.media_index.startswith(REPLACED))
+
+
+def notice_of_history(history: TaskHistory, transition: Transition) -> Notice:
+    """Return the notice about a status change that hooks would receive now."""
+    status = transition.status
+    media, files = media_of_history(history, status), files_of_history(history, status)
+    return Notice(history.task, transition, media, files)
 
 
 def history_media_json(history: TaskHistory) -> list[dict[str, Any]]:

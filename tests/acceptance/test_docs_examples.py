@@ -72,6 +72,7 @@ SECRETS = {
     "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
     "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
     "PHONES_URL": "json://example.com/",
+    "ERP_TOKEN": "a-token-of-the-erp",
     "API_TOKEN": "a-token-for-the-tests-only",
 }
 # Permitted differences: omissions, ids, numbers and spaces. Each key is a pattern for a part of the

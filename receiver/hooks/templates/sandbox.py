@@ -93,7 +93,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def _explained(self, obj: Any, name: object, value: Any) -> Any:
         """Return the value; if it is missing in the event, with an error that has its path."""
-        if not isinstance(value, Undefined) or not isinstance(obj, _Fields | _Items):
+        is_missing = isinstance(value, Undefined) and isinstance(obj, _Fields | _Items)
+        if not is_missing or hasattr(obj, str(name)):  # the sandbox refuses some attributes
             return value
         path = obj._path  # noqa: SLF001 - templates cannot read names with an underscore
         full = f"{path}[{name!r}]" if isinstance(obj, _Items) else f"{path}.{name}"
@@ -245,7 +246,8 @@ def _limited(value: Any, path: str) -> Any:
         text = storable(str(value))
         return text if len(text) <= MAX_FIELD else f"{text[: MAX_FIELD - 1]}…"
     if isinstance(value, Mapping):
-        members = {key: _limited(member, f"{path}.{key}") for key, member in value.items()}
+        names = [(_limited(str(key), path), member) for key, member in value.items()]
+        members = {name: _limited(member, f"{path}.{name}") for name, member in names}
         return _Fields(path, members)
     if isinstance(value, list | tuple):
         items = [_limited(item, f"{path}[{n}]") for n, item in enumerate(value[:MAX_ITEMS])]

@@ -50,6 +50,9 @@ def _forbidden(tree: nodes.Template, context: Context) -> Iterator[str]:
     if context in JSON_CONTEXTS + ESCAPED_CONTEXTS:
         for node in tree.find_all((nodes.CallBlock, nodes.FilterBlock)):
             yield at_line(node.lineno, "{% call %} and {% filter %} are not escaped; use {% set %}")
+    if context is not Context.HTML:
+        for node in tree.find_all(nodes.ScopedEvalContextModifier):
+            yield at_line(node.lineno, "{% autoescape %} is only for HTML; leave it out")
 
 
 def _unknown(
@@ -166,11 +169,14 @@ def _filtered(expression: nodes.Expr, name: str) -> nodes.Filter:
     return nodes.Filter(expression, name, [], [], None, None, lineno=expression.lineno)
 
 
-def _is_literal(node: nodes.Node | None) -> bool:
-    """Return whether the author wrote every possible value of the expression."""
+def _literals(node: nodes.Expr | None) -> list[str] | None:
+    """Return the texts that the expression may insert; None if one is not the author's literal."""
     if isinstance(node, nodes.CondExpr):
-        return _is_literal(node.expr1) and _is_literal(node.expr2)
-    return isinstance(node, nodes.Const)
+        branches = _literals(node.expr1), _literals(node.expr2)
+        return None if None in branches else [text for one in branches for text in one or ()]
+    if isinstance(node, nodes.Const):
+        return ["" if node.value is None else str(node.value)]
+    return None
 
 
 def _parts(node: nodes.Node) -> list[list[nodes.Node]]:
@@ -183,7 +189,7 @@ def _parts(node: nodes.Node) -> list[list[nodes.Node]]:
         return [node.body, *(branch.body for branch in node.elif_), node.else_]
     if isinstance(node, nodes.For):
         return [node.body, node.else_]
-    if isinstance(node, nodes.With | nodes.Scope | nodes.ScopedEvalContextModifier | nodes.Block):
+    if isinstance(node, nodes.With | nodes.Scope | nodes.Block):
         return [node.body]
     return []
 
@@ -226,22 +232,37 @@ def _escape_json(body: Sequence[nodes.Node], place: _JsonPlace, context: Context
     """
     for node in body:
         if isinstance(node, nodes.Output):
-            children: list[nodes.Expr] = []
-            for child in node.nodes:
-                if isinstance(child, nodes.TemplateData):
-                    place = place.after(child.data, child.lineno)
-                    children.append(child)
-                elif not place.in_string and _is_literal(child):
-                    children.append(child)  # such as the comma in `{{ "," if not loop.last }}`
-                else:
-                    children.append(_filtered(child, place.filter(context)))
-            node.nodes = children
+            node.nodes, place = _escaped_output(node, place, context)
         ends = [_escape_json(part, place, context) for part in _parts(node)]
         if isinstance(node, nodes.For):
-            ends.append(place)
-        if len({end.in_string for end in ends}) > 1:
-            raise TemplateError(
-                at_line(node.lineno, "whether a JSON string ends here depends on the event")
-            )
-        place = ends[0] if ends else place
+            ends.append(place)  # without an iteration
+        place = _only(ends, node) if ends else place
     return place
+
+
+def _escaped_output(
+    output: nodes.Output, place: _JsonPlace, context: Context
+) -> tuple[list[nodes.Expr], _JsonPlace]:
+    """Return the text and the escaped expressions of the output, and the place after them."""
+    children: list[nodes.Expr] = []
+    for child in output.nodes:
+        texts = [child.data] if isinstance(child, nodes.TemplateData) else _literals(child)
+        if texts is None or (place.in_string and not isinstance(child, nodes.TemplateData)):
+            children.append(_filtered(child, place.filter(context)))
+        else:  # also the comma in `{{ "," if not loop.last }}`
+            children.append(child)
+            place = _only([place.after(text, child.lineno) for text in texts], child)
+    return children, place
+
+
+def _only(ends: Sequence[_JsonPlace], node: nodes.Node) -> _JsonPlace:
+    """Return the place where all branches end. Raises TemplateError if there are several."""
+    if len({end.in_string for end in ends}) > 1:
+        problem = "whether a JSON string ends here depends on the event"
+        raise TemplateError(at_line(node.lineno, problem))
+    keys, strings = ({end.key for end in ends}, {end.string for end in ends})
+    return _JsonPlace(
+        ends[0].in_string,
+        string=strings.pop() if len(strings) == 1 else "",
+        key=keys.pop() if len(keys) == 1 else "",
+    )

@@ -17,7 +17,7 @@ from receiver.hooks.base import Alerting
 from receiver.hooks.options import Options
 
 DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
-SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## ([a-z]+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
 (FUNCTION,) = re.findall(r"```python\n(.*?)```", SECTIONS["python"], re.DOTALL)
 SCHEMAS: dict[str, type[Options]] = {
     "apprise": apprise.AppriseOptions,

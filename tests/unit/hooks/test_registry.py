@@ -89,7 +89,7 @@ def test_the_error_for_an_unknown_key_lists_the_known_ones() -> None:
     assert problems("slack", {"url": "https://hooks.example/", "channel": "#a"}) == {
         (
             'hook "x": channel: is not an option of this type; '
-            "use allow_private, deadline, pictures or url"
+            "use allow_private, blocks, deadline, pictures, text or url"
         )
     }
 
