@@ -14,17 +14,27 @@ from receiver.config import hooks_file
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting
+from receiver.hooks.brokers.rabbitmq import RabbitMqOptions
+from receiver.hooks.brokers.redis import RedisOptions
+from receiver.hooks.brokers.sqs import SqsOptions
 from receiver.hooks.options import Options
 
 DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
 SECTIONS = dict(re.findall(r"^## ([a-z]+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
 (FUNCTION,) = re.findall(r"```python\n(.*?)```", SECTIONS["python"], re.DOTALL)
+
+
+class AllQueueOptions(RabbitMqOptions, RedisOptions, SqsOptions):
+    """The keys of a queue hook for any broker."""
+
+
 SCHEMAS: dict[str, type[Options]] = {
     "apprise": apprise.AppriseOptions,
     "command": command.CommandOptions,
     "download": download.DownloadOptions,
     "email": email.EmailOptions,
     "python": python.PythonOptions,
+    "queue": AllQueueOptions,
     "slack": slack.SlackOptions,
     "webhook": webhook.WebhookOptions,
 }
@@ -32,6 +42,8 @@ ENVIRONMENT = {
     "SMTP_PASSWORD": "secret",
     "SLACK_WEBHOOK_URL": "https://hooks.example/x",
     "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
+    "RABBITMQ_URL": "amqps://user:password@rabbitmq.example.com/vhost",
+    "REDIS_URL": "rediss://user:password@redis.example.com/0",
     "PHONES_URL": "json://example.com/",
 }
 
