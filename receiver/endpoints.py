@@ -15,6 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil
+from typing import Any
+
+from receiver.text.display import rfc3339
 
 # Pauses after the circuit opened, and after each probe that failed, in seconds; the last repeats.
 DEFAULT_PAUSES = (30, 60, 120, 300, 600, 900)
@@ -94,6 +97,16 @@ class Alert:
     kind: AlertKind
     at: int
     said: str  # the last failure
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the alert as programs receive it."""
+        return {
+            "id": f"alert:{self.id}",
+            "type": f"endpoint.{self.kind}",
+            "occurred_at": rfc3339(self.at),
+            "hook": self.hook,
+            "said": self.said,
+        }
 
     @property
     def title(self) -> str:

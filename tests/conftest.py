@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
+    from tests.support.queue_servers import QueueServer
+
 # A shell starts background jobs with SIGINT ignored. The processes that tests start would inherit
 # this, and ignore the SIGINT that a test sends.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,6 +67,7 @@ TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
     "tests/acceptance/test_demo.py": "one demo",
     "tests/acceptance/test_docs_examples.py": "one demo",
+    "tests/acceptance/test_queue_docs.py": "one broker of each kind",
     "tests/acceptance/test_provider_packages.py": "one wheel of a provider",
     "tests/acceptance/test_reload.py": "one receiver serve",
     "tests/acceptance/test_refused_bodies.py": "one pair of web processes",
@@ -76,7 +79,9 @@ TOGETHER = {
     "tests/browser/test_appearance.py": "one busy day",
     "tests/browser/test_dashboard.py": "one Chromium",
     "tests/contract/test_adapters_together.py": "one sandbox",
+    "tests/contract/test_hooks.py": "one broker of each kind",
     "tests/contract/test_odd_results.py": "one result",
+    "tests/integration/hooks/test_queues.py": "one broker of each kind",
     "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
     "tests/integration/test_debian_packages.py": "one repository",
     "tests/integration/test_openapi.py": "one application",
@@ -263,6 +268,20 @@ def make_app() -> Iterator[MakeApp]:
     """Return a function that creates applications as `create_app` does, which end with the test."""
     with applications() as make:
         yield make
+
+
+@pytest.fixture(scope="session")
+def queue_servers() -> Iterator[Callable[[str], QueueServer]]:
+    """Return a function that returns the broker with this name, which starts at its first use."""
+    from tests.support.queue_servers import SERVERS  # noqa: PLC0415 - few processes need it
+
+    with ExitStack() as stack:
+
+        @lru_cache
+        def started(name: str) -> QueueServer:
+            return stack.enter_context(SERVERS[name]())
+
+        yield started
 
 
 @pytest.fixture(scope="session")

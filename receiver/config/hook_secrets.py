@@ -20,7 +20,7 @@ SECRET_KEYS = ("authorization", "cookie", "credential", "key", "password", "secr
 TEMPLATE_KEYS = ("blocks", "body", "html", "subject", "text")
 # Options whose value is not a secret even if it comes from the environment: hiding the address of a
 # mail server on this machine would also hide the address of each client.
-PUBLIC_KEYS = ("host", "port")
+PUBLIC_KEYS = ("host", "port", "routing_key")
 # The object storage takes its secrets from the environment.
 OF_STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 BUCKET = "s3://"  # a URL without secrets
@@ -57,7 +57,8 @@ class Secrets:
             return value
         text = PLACE_OF_A_SECRET.sub(lambda found: self._value(found[1], key), value)
         is_url = "://" in text and not text.startswith(BUCKET) and key not in TEMPLATE_KEYS
-        if is_url or any(word in key.lower() for word in SECRET_KEYS):
+        is_named = any(word in key.lower() for word in SECRET_KEYS) and key not in PUBLIC_KEYS
+        if is_url or is_named:
             self.values.add(text)
         return text
 

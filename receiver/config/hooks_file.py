@@ -23,7 +23,7 @@ from receiver.filters.where import Filter, InvalidFilter
 from receiver.filters.where import parse as parse_filter
 from receiver.tasks import Status
 
-TYPES = ("apprise", "command", "download", "email", "python", "slack", "webhook")
+TYPES = ("apprise", "command", "download", "email", "python", "queue", "slack", "webhook")
 DOWNLOAD = "download"
 # Notifications wait for the download, unless `after` names another hook or is empty, but not longer
 # than NOTIFICATION_WAIT, unless `wait_for_files` is set.

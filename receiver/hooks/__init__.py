@@ -18,6 +18,7 @@ TYPES: Mapping[str, HookType] = BuiltIn(
     download="receiver.hooks.download:Download",
     email="receiver.hooks.email:Email",
     python="receiver.hooks.python:Python",
+    queue="receiver.hooks.queue:Queue",
     slack="receiver.hooks.slack:Slack",
     webhook="receiver.hooks.webhook:Webhook",
 )

@@ -21,7 +21,7 @@ from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.hooks.templates import Context, Template, TemplateField, checked_template, context_of
 from receiver.outgoing import http
 from receiver.signing import standard_webhooks
-from receiver.text.display import json_ascii, one_line, rfc3339
+from receiver.text.display import json_ascii, one_line
 
 MAX_RESPONSE = 2 * 1024  # bytes of a response that are read and stored
 GONE = 410
@@ -141,19 +141,12 @@ class Webhook:
 
         Alerts have no fields for templates, so only the constant headers are sent.
         """
-        document = {
-            "id": f"alert:{alert.id}",
-            "type": f"endpoint.{alert.kind}",
-            "occurred_at": rfc3339(alert.at),
-            "hook": alert.hook,
-            "said": alert.said,
-        }
         headers = {
             name: value.source.strip()
             for name, value in self._options["headers"].items()
             if value.is_constant
         }
-        self._post(self._formatted(document, alert.hook, headers))
+        self._post(self._formatted(alert.as_json(), alert.hook, headers))
 
     def _message(self, notice: Notice) -> WebhookMessage:
         """Return the message for an event. Raises RenderFailed."""

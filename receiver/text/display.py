@@ -65,6 +65,7 @@ _SHORTEST, _LONGEST = 8, 256  # characters of a secret
 # Characters that some formats escape.
 _NOT_PLAIN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9_.~-]")
 _HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?::[0-9]{1,5})?")
+_HOST_SCHEMES = ("amqp", "amqps", "http", "https", "redis", "rediss")  # a host always follows
 _WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
 _SECRET_CHARACTERS = string.ascii_letters + string.digits + "!#$%&*+-./:=?@\\^_|~"
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
@@ -252,7 +253,7 @@ def _parts(secret: str) -> Iterator[str]:
     scheme, is_url, rest = secret.partition("://")
     if not is_url:
         return
-    is_web = scheme.lower() in ("http", "https")
+    is_host = scheme.lower() in _HOST_SCHEMES
     rest = rest.partition("#")[0]
     rest, _, query = rest.partition("?")
     authority, _, path = rest.partition("/")
@@ -265,7 +266,7 @@ def _parts(secret: str) -> Iterator[str]:
     # A part that is more than words, such as `orders` or `new-results`, may be a token.
     yield from (part for part in path.split("/") if not _WORDS.fullmatch(part))
     # In apprise's URLs, such as discord://id/token, the first part is a secret or a host name.
-    if not is_web and not _HOST.fullmatch(host):
+    if not is_host and not _HOST.fullmatch(host):
         yield from (host, *host.split(":"))
 
 

@@ -16,9 +16,14 @@ from receiver.config.hooks_file import HookEntry
 from receiver.deliveries import Subscription
 from receiver.errors import DeliveryFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
+from receiver.hooks import brokers
 from receiver.hooks.base import Hook
+from receiver.outgoing import connections
 from tests.support import hook_servers
 from tests.support.hook_servers import Mailbox, Page, Site, notice, picture, smtp_server
+from tests.support.ports import free_port
+from tests.support.postgres_proxy import Between
+from tests.support.queue_servers import SERVERS, QueueServer, set_credentials
 
 HOSTILE = [
     "x\r\nBcc: evil@example.com\r\n\r\nbody",
@@ -198,6 +203,29 @@ def apprise(site: Site, tmp_path: Path) -> Iterator[Case]:  # noqa: ARG001
     yield Case(build("apprise", options), options, received, refuse, break_down)
 
 
+def queue(broker: str, server: QueueServer, site: Site) -> Iterator[Case]:
+    """The target has the provider in its name, so its absence concerns only some events."""
+    port = free_port()
+    proxy = Between(server.port, port)
+    direct = server.options(by_provider=True)
+    options = {**direct, "url": direct["url"].replace(str(server.port), str(port))}
+    found: list[str] = []
+
+    def received() -> list[str]:
+        found.extend(message.id for message in server.received(direct))
+        return found
+
+    def refuse() -> None:
+        server.spoil(direct)
+        if broker == "sqs":
+            refusal = {"__type": "com.amazonaws.sqs#InvalidMessageContents"}
+            site.pages["/"] = Page(json.dumps(refusal).encode(), 400)
+            proxy.server_port = site.server.server_port
+
+    yield Case(build("queue", options), options, received, refuse, proxy.close)
+    connections.close_idle()
+
+
 CASES = {
     "apprise": apprise,
     "command": command,
@@ -209,13 +237,21 @@ CASES = {
 }
 
 
-@pytest.fixture(params=sorted(hooks.TYPES))
-def case(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Iterator[Case]:
-    yield from CASES[request.param](site, tmp_path)
+@pytest.fixture(params=[*CASES, *(f"queue {broker}" for broker in brokers.BROKERS)])
+def case(
+    request: pytest.FixtureRequest, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Case]:
+    type_, _, broker = request.param.partition(" ")
+    if type_ == "queue":
+        set_credentials(monkeypatch)
+        yield from queue(broker, request.getfixturevalue("queue_servers")(broker), site)
+    else:
+        yield from CASES[type_](site, tmp_path)
 
 
 def test_every_hook_type_is_tested_here() -> None:
-    assert set(CASES) == set(hooks.TYPES)
+    assert {*CASES, "queue"} == set(hooks.TYPES)
+    assert set(SERVERS) == set(brokers.BROKERS)
 
 
 def test_a_hook_has_the_name_of_its_entry(case: Case) -> None:
@@ -307,6 +343,6 @@ def test_an_endpoint_that_is_down_is_a_temporary_failure(
 
 
 def test_an_unknown_option_is_refused_by_name(case: Case, request: pytest.FixtureRequest) -> None:
-    type_ = request.node.callspec.params["case"]
+    type_ = request.node.callspec.params["case"].partition(" ")[0]
     with pytest.raises(SettingsError, match='hook "shop": colour: is not an option of this type'):
         build(type_, {**case.options, "colour": "red"})

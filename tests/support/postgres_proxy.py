@@ -12,14 +12,16 @@ class Between:
 
     `count`: how often the store waited for the server. `is_silent`: no response of the server is
     forwarded. `cuts_behind`: after the store has sent this, the connection ends without a response.
+    `server_port`: where the next connection goes.
     """
 
     def __init__(self, port: int, listen_on: int = 0) -> None:
-        self._port = port
+        self.server_port = port
         self._listening = socket.create_server(("127.0.0.1", listen_on))
         self.port: int = self._listening.getsockname()[1]
         self.count = 0
         self.is_silent = threading.Event()
+        self.clients: list[socket.socket] = []
         self.cuts_behind: bytes | None = None
         self._said_last = ""
         threading.Thread(target=self._accept, daemon=True).start()
@@ -28,11 +30,18 @@ class Between:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
+    def cut(self) -> None:
+        """End all connections."""
+        for client in self.clients:
+            with suppress(OSError):  # it has ended
+                client.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(("127.0.0.1", self._port))
+                self.clients.append(client)
+                server = socket.create_connection(("127.0.0.1", self.server_port))
                 for source, sink, name in ((client, server, "store"), (server, client, "server")):
                     work = (source, sink, name)
                     threading.Thread(target=self._pass_on, args=work, daemon=True).start()

@@ -175,7 +175,14 @@ def redis(server: Place) -> Iterator[int]:
 
 @contextmanager
 def rabbitmq(server: Place) -> Iterator[int]:
-    """Run RabbitMQ; yield its port for AMQP.
+    """Run RabbitMQ; yield its port for AMQP."""
+    with rabbitmq_node(server) as (port, _):
+        yield port
+
+
+@contextmanager
+def rabbitmq_node(server: Place) -> Iterator[tuple[int, dict[str, str]]]:
+    """Run RabbitMQ; yield its port for AMQP, and the environment of its commands.
 
     The node's name server (epmd) is our own process as well, because Erlang would start one that
     outlives the node.
@@ -194,7 +201,7 @@ def rabbitmq(server: Place) -> Iterator[int]:
         server.running(program=epmd, more=more, is_ready=lambda: accepts(name_port)),
         server.running("-noinput", program=script, more=more, is_ready=lambda: _has_amqp(port)),
     ):
-        yield port
+        yield port, server.environment() | more
 
 
 def _rabbitmq_environment(server: Place, port: int) -> dict[str, str]:

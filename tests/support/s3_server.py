@@ -62,8 +62,11 @@ class S3Server:
         """Accept only known access keys from now on."""
         self._reset(b"0")
 
-    def forget_all(self) -> None:
+    def accept_every_key(self) -> None:
         self._reset(b"inf")
+
+    def forget_all(self) -> None:
+        self.accept_every_key()
         assert requests.post(f"{self.url}/moto-api/reset", timeout=PATIENCE).ok
 
     def _reset(self, actions: bytes) -> None:

@@ -54,9 +54,11 @@ class Client:
 
 
 CLIENTS = {
+    "amqplib": Client("amqplib", "2.3.1", "npm"),
     "express": Client("express", "5.1.0", "npm"),
     "opentryon": Client("opentryon", "0.0.8", "pip"),
     "kling-api": Client("kling-api", "1.0.0", "npm"),
+    "redis": Client("redis", "6.3.1", "npm"),
     "modellix-cli 0.0.5": Client("modellix-cli", "0.0.5", "npm"),
     "modellix-cli 0.0.7": Client("modellix-cli", "0.0.7", "npm"),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver import stores
-from receiver.hooks import apprise, object_storage
+from receiver.hooks import apprise, brokers, object_storage
 from tests.support import interpreters
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,12 @@ def test_both_lock_files_pin_the_same_versions() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "hint"),
-    [("postgres", stores.INSTALL), ("s3", object_storage.INSTALL), ("apprise", apprise.INSTALL)],
+    [
+        ("postgres", stores.INSTALL),
+        ("s3", object_storage.INSTALL),
+        ("apprise", apprise.INSTALL),
+        *brokers.INSTALL.items(),
+    ],
 )
 def test_the_packages_in_install_hints_are_those_of_the_extra(extra: str, hint: str) -> None:
     """The hints name packages, because an index may contain another project under our name."""

@@ -13,14 +13,17 @@ import pytest
 
 from receiver import hooks
 from receiver.config import hooks_file
-from receiver.deliveries import File, Notice, Transition
 from receiver.config.pacing import PacingKeys
+from receiver.deliveries import File, Notice, Transition
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.events import Media
 from receiver.filters.conditions import LONGEST_LIST, LONGEST_PATTERN, LONGEST_TEXT, MOST_OTHERS
 from receiver.filters.where import MOST_CONDITIONS
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting
+from receiver.hooks.brokers.rabbitmq import RabbitMqOptions
+from receiver.hooks.brokers.redis import RedisOptions
+from receiver.hooks.brokers.sqs import SqsOptions
 from receiver.hooks.options import Options
 from receiver.tasks import Status, Task, Trust
 
@@ -28,12 +31,19 @@ DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
 TOPICS = {"CloudEvents", "Filters", "Pacing", "Templates"}  # sections about several types
 (FUNCTION,) = re.findall(r"```python\n(.*?)```", SECTIONS["python"], re.DOTALL)
+
+
+class AllQueueOptions(RabbitMqOptions, RedisOptions, SqsOptions):
+    """The keys of a queue hook for any broker."""
+
+
 SCHEMAS: dict[str, type[Options]] = {
     "apprise": apprise.AppriseOptions,
     "command": command.CommandOptions,
     "download": download.DownloadOptions,
     "email": email.EmailOptions,
     "python": python.PythonOptions,
+    "queue": AllQueueOptions,
     "slack": slack.SlackOptions,
     "webhook": webhook.WebhookOptions,
 }
@@ -43,6 +53,8 @@ ENVIRONMENT = {
     "SMTP_PASSWORD": "secret",
     "SLACK_WEBHOOK_URL": "https://hooks.example/x",
     "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
+    "RABBITMQ_URL": "amqps://user:password@rabbitmq.example.com/vhost",
+    "REDIS_URL": "rediss://user:password@redis.example.com/0",
     "PHONES_URL": "json://example.com/",
 }
 
