@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -21,6 +21,7 @@ from receiver.stores import Store
 from receiver.tasks import Status, Task
 from receiver.text.display import counted
 
+OF_HOOKS = "where.outputs."  # the beginning of the keys of conditions for outputs of hooks
 INDENT = 7  # characters before the text of a check
 NO_OUTPUTS = "its outputs are not on record: `prune` has erased them, or there were none"
 
@@ -39,9 +40,19 @@ class Explanation:
         return all(check.holds for check in self.checks)
 
     @property
+    def lacks_output(self) -> bool:
+        """Whether only conditions for the outputs of other hooks do not hold."""
+        unmet = [check for check in self.checks if not check.holds]
+        return bool(unmet) and all(check.key.startswith(OF_HOOKS) for check in unmet)
+
+    @property
     def verdict(self) -> str:
         """The decision in words, with the delivery on record."""
         name, delivery = self.entry.name, self.delivery
+        if delivery is not None and self.lacks_output:
+            if delivery.state.is_final:
+                return f"{name} is skipped; delivery {delivery.id} ended without a call"
+            return f"{name} is skipped unless delivery {delivery.id} gets the output it waits for"
         if delivery is not None:
             record = f"delivery {delivery.id} is {delivery.state}"
             return (
@@ -75,6 +86,8 @@ def explain(task: str, status: str | None, as_json: bool) -> None:
         for delivery in record.queries.history(found.id).deliveries
         if delivery.status == notice.status
     }
+    returned = {hook: delivery.output for hook, delivery in deliveries.items() if delivery.output}
+    notice = replace(notice, outputs=returned)
     explanations = [
         Explanation(
             entry, tuple(entry.subscription.checks(notice)), deliveries.get(entry.subscription.hook)

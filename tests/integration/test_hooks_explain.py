@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from receiver.cli import main
 from receiver.config import settings
+from receiver.deliveries import Attempt, State
 from receiver.ingest import Ingest
 from receiver.maintenance.prune import prune
 from receiver.stores.base import Store
@@ -210,3 +211,50 @@ def test_the_example_of_the_docs_is_the_output(store: Store, tmp_path: Path) -> 
     done = CliRunner().invoke(main, command.removeprefix("receiver ").split())
     printed = re.sub("01a1fc0a", "01a1fc…", done.stdout)
     assert [line for line in printed.splitlines() if line] == [line for line in shown if line]
+
+
+CHAIN = """
+[[hook]]
+name = "check"
+type = "command"
+command = ["true"]
+
+[[hook]]
+name = "shop"
+type = "command"
+command = ["true"]
+where = { outputs.check.score = { min = 0.9 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"),
+    [
+        (None, "shop is skipped unless delivery 2 gets the output it waits for"),
+        (0.5, "shop is skipped unless delivery 2 gets the output it waits for"),
+        (0.97, "shop fires; delivery 2 is pending"),
+    ],
+)
+def test_a_filter_for_the_output_of_a_hook_is_explained(
+    store: Store, tmp_path: Path, score: float | None, verdict: str
+) -> None:
+    (tmp_path / "hooks.toml").write_text(CHAIN)
+    fill(store, TASK, "succeed")
+    if score is not None:
+        (check,) = store.outbox.claim("w", NOW * 2, NOW * 2 + 9, 9)
+        attempt = Attempt(1, NOW, NOW, "delivered", "ok")
+        store.outbox.settle(check, attempt, State.DELIVERED, None, output={"score": score})
+    assert verdict in run("ORDER-7").stdout
+    shop = json.loads(run("ORDER-7", "--json").stdout)["hooks"][1]
+    assert shop["fires"] is (score == 0.97)
+    assert shop["checks"][-1]["value"] == score
+
+
+def test_a_skipped_delivery_is_explained(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "hooks.toml").write_text(CHAIN)
+    fill(store, TASK, "succeed")
+    for _ in range(2):
+        (delivery,) = store.outbox.claim("w", NOW * 2, NOW * 2 + 9, 9)
+        attempt = Attempt(1, NOW, NOW, "delivered", "ok")
+        store.outbox.settle(delivery, attempt, State.DELIVERED, None)
+    assert "shop is skipped; delivery 2 ended without a call" in run("ORDER-7").stdout
