@@ -45,7 +45,8 @@ def check(
     succeeded = sum(task.status == "succeeded" for task in expected.values())
     _check_pictures(pictures, succeeded)
     _check_mails(sandbox.mails(), len(expected), succeeded)
-    _check_slack(sandbox, len(expected), succeeded)
+    _check_subjects(sandbox.mails(), expected)
+    _check_slack(sandbox, succeeded)
 
 
 def missing(record: ReceiverCommands, expected: dict[str, Expected]) -> list[str]:
@@ -129,12 +130,24 @@ def _check_mails(mails: list[Mail], number: int, with_picture: int) -> None:
         _check_opens(part.content, "the picture in a mail")
 
 
-def _check_slack(sandbox: Sandbox, number: int, with_picture: int) -> None:
+def _check_subjects(mails: list[Mail], expected: dict[str, Expected]) -> None:
+    """Check that the template of the hook `mail` was rendered for each task."""
+    subjects = sorted(mail.headers["subject"] for mail in mails)
+    wanted = sorted(
+        f"{reference}: {'the picture is ready' if task.status == 'succeeded' else 'no picture'}"
+        for reference, task in expected.items()
+    )
+    if subjects != wanted:
+        raise StepError(f"mail: expected the subjects {wanted}, found {subjects}")
+
+
+def _check_slack(sandbox: Sandbox, number: int) -> None:
+    """Check that the filter of the hook `slack` let only messages with a picture pass."""
     messages = sandbox.slack_messages()
     showing = sum("/_sandbox/results/" in json.dumps(m.payload) for m in messages)
-    if (len(messages), showing) != (number, with_picture):
+    if (len(messages), showing) != (number, number):
         raise StepError(
-            f"Slack: expected {number} messages, {with_picture} with a picture;"
+            f"Slack: expected {number} messages, all with a picture;"
             f" {len(messages)} arrived, {showing} with one"
         )
 

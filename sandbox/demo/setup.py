@@ -31,10 +31,12 @@ starttls = "never"
 deadline = {deadline}
 from = "Callback Receiver <callbacks@shop.example>"
 to = ["orders@shop.example"]
+subject = "{{{{ task.reference }}}}: {{{{ 'the picture is ready' if media else 'no picture' }}}}"
 
 [[hook]]
 name = "slack"
 type = "slack"
+where = {{ media.kind = "image" }}
 url = "{SANDBOX_SLACK_URL}"
 deadline = {deadline}
 allow_private = true

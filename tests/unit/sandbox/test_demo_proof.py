@@ -32,8 +32,11 @@ def picture() -> bytes:
     return output.getvalue()
 
 
-def mail(number: int, *parts: MailPart) -> Mail:
-    return Mail(number, 0, "a@shop.example", ("b@shop.example",), {}, "t", None, parts, b"raw")
+def mail(number: int, *parts: MailPart, subject: str = "") -> Mail:
+    headers = {
+        "subject": subject or f"DEMO-{number}: {'the picture is ready' if parts else 'no picture'}"
+    }
+    return Mail(number, 0, "a@shop.example", ("b@shop.example",), headers, "t", None, parts, b"raw")
 
 
 def message(number: int, text: str) -> SlackMessage:
@@ -77,7 +80,6 @@ def world(tmp_path: Path) -> World:
     shown = MailPart("image/png", "0.png", "pic", True, picture())
     world.kept_mails = [mail(1, shown), mail(2), mail(3)]
     world.kept_messages = [message(1, "http://x/_sandbox/results/1.png")]
-    world.kept_messages += [message(2, "failed"), message(3, "failed")]
     world.record = ReceiverCommands(
         (
             TaskRow("t1", "kling", "DEMO-1", "succeeded", "p-t1"),
@@ -125,6 +127,14 @@ def no_inline_picture(world: World) -> None:
     world.kept_mails[0] = mail(1)
 
 
+def template_not_rendered(world: World) -> None:
+    world.kept_mails[2] = mail(3, subject="DEMO-3 failed")
+
+
+def unfiltered_slack(world: World) -> None:
+    world.kept_messages.append(message(2, "failed"))
+
+
 def no_slack(world: World) -> None:
     world.kept_messages.pop()
 
@@ -148,8 +158,10 @@ def test_a_complete_demo_passes(world: World) -> None:
         (broken_picture, "does not open"),
         (mail_twice, "mail: expected 3"),
         (no_inline_picture, "mail: expected 3, 1 of them with an inline picture"),
-        (no_slack, "Slack: expected 3"),
-        (slack_without_picture, "Slack: expected 3 messages, 1 with a picture"),
+        (template_not_rendered, "mail: expected the subjects .*'DEMO-3: no picture'"),
+        (unfiltered_slack, "Slack: expected 1 messages, all with a picture; 2 arrived"),
+        (no_slack, "Slack: expected 1 messages"),
+        (slack_without_picture, "Slack: expected 1 messages, all with a picture; 1 arrived, 0"),
     ],
 )
 def test_each_missing_step_is_named(
@@ -188,4 +200,4 @@ def test_each_missing_fact_is_named_with_the_process_that_records_it(
 def test_received_messages_are_saved_as_files(world: World, tmp_path: Path) -> None:
     checks.keep(world, tmp_path)  # type: ignore[arg-type]
     assert (tmp_path / "mail-1.eml").read_bytes() == b"raw"
-    assert "failed" in (tmp_path / "slack-2.json").read_text()
+    assert "results/1.png" in (tmp_path / "slack-1.json").read_text()
