@@ -138,3 +138,8 @@ def test_a_filter_for_outputs_is_evaluated_when_they_are_known(
     event = replace(notice(), outputs=outputs)
     assert found.matches(event)  # when the delivery is written, they are not known
     assert (found.unmet(event) is None) is matches
+
+
+def test_a_filter_shows_its_conditions_for_outputs() -> None:
+    found = load(with_shop('where = { "outputs.check.ok" = true }'))["shop"].subscription.where
+    assert str(found) == "outputs.check.ok = true"
