@@ -18,7 +18,7 @@ from receiver.config import durations, plugins
 from receiver.config.plugins import Plugins
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.errors import SettingsError
-from receiver.filters.where import Filter, InvalidFilter
+from receiver.filters.where import EventFilter, InvalidFilter
 from receiver.filters.where import parse as parse_filter
 from receiver.tasks import Status
 
@@ -177,7 +177,7 @@ class _Keys(Schema):
         super().__init__()
         self._providers = providers
 
-    def _read_filter(self, value: Any) -> Filter | None:
+    def _read_filter(self, value: Any) -> EventFilter | None:
         try:
             return parse_filter(value, self._providers)
         except InvalidFilter as error:

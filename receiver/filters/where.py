@@ -109,7 +109,7 @@ class FieldCondition:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class EventFilter:
     """The conditions of a hook's `where` table, all of which an event has to meet.
 
     One output has to meet all conditions for outputs. An event is a `Notice`: its fields are read
@@ -156,7 +156,7 @@ class Filter:
         return any(all(one.holds(output) for one in self.of_outputs) for output in notice.media)
 
 
-def parse(table: Any, providers: Collection[str] = ()) -> Filter | None:
+def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
     """Return the filter that a `where` table describes; None for an empty table.
 
     `providers`, if given, are the only names that `task.provider` can have. Raises InvalidFilter
@@ -183,7 +183,7 @@ def parse(table: Any, providers: Collection[str] = ()) -> Filter | None:
         problems[""] = f"has {number} conditions; use at most {MOST_CONDITIONS}"
     if problems:
         raise InvalidFilter(problems)
-    return Filter(tuple(of_event.values()), tuple(of_outputs.values())) if number else None
+    return EventFilter(tuple(of_event.values()), tuple(of_outputs.values())) if number else None
 
 
 def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path, Any]]:

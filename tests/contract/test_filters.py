@@ -14,7 +14,7 @@ from receiver.deliveries import Delivery, Notice, Subscription
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Source
-from receiver.filters.where import Filter, parse
+from receiver.filters.where import EventFilter, parse
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql import recording, rows
@@ -62,13 +62,13 @@ def hooks_of(store: Store, status: str | None = None) -> set[str]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
     """The events for which filters are evaluated."""
     events: list[Mapping[str, Any]] = []
-    original = Filter.matches
+    original = EventFilter.matches
 
-    def matches(self: Filter, notice: Notice) -> bool:
+    def matches(self: EventFilter, notice: Notice) -> bool:
         events.append(notice.as_json())
         return original(self, notice)
 
-    monkeypatch.setattr(Filter, "matches", matches)
+    monkeypatch.setattr(EventFilter, "matches", matches)
     return events
 
 

@@ -16,7 +16,7 @@ from receiver.deliveries import File, Notice, Subscription, Transition
 from receiver.errors import SettingsError
 from receiver.events import Media
 from receiver.filters import conditions, where
-from receiver.filters.where import FIELDS, METADATA, UNUSABLE, Filter
+from receiver.filters.where import FIELDS, METADATA, UNUSABLE, EventFilter
 from receiver.tasks import Status, Task, Trust
 from tests.support.steps import grows_linearly
 
@@ -58,7 +58,7 @@ FAILURE = Notice(
 )
 
 
-def load(table: str, providers: tuple[str, ...] = ("kling", "modellix")) -> Filter:
+def load(table: str, providers: tuple[str, ...] = ("kling", "modellix")) -> EventFilter:
     """Return the filter of a hooks file with this `where` table."""
     text = f'[[hook]]\nname = "shop"\ntype = "webhook"\n{table}\n'
     (entry,) = hooks_file.parse(text, Path("hooks.toml"), lambda _: None, providers)
