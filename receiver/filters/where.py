@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -165,10 +166,13 @@ def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
     if not isinstance(table, Mapping):
         example = 'where = { "task.account" = "shop-*" }'
         raise InvalidFilter({"": f"is not a table; write one such as {example}"})
+    fields = list(islice(_fields(table), MOST_CONDITIONS + 1))
+    if len(fields) > MOST_CONDITIONS:
+        raise InvalidFilter({"": f"has more than {MOST_CONDITIONS} conditions"})
     problems: dict[str, str] = {}
     of_event: dict[str, FieldCondition] = {}
     of_outputs: dict[str, FieldCondition] = {}
-    for path, wanted in _fields(table):
+    for path, wanted in fields:
         name = ".".join(path)
         conditions = of_outputs if path[0] == MEDIA else of_event
         if name in conditions:
@@ -178,12 +182,11 @@ def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
             conditions[name] = _condition(path, wanted, providers)
         except InvalidCondition as error:
             problems[one_line(name[:LONGEST_SHOWN])] = str(error)
-    number = len(of_event) + len(of_outputs)
-    if number > MOST_CONDITIONS:
-        problems[""] = f"has {number} conditions; use at most {MOST_CONDITIONS}"
     if problems:
         raise InvalidFilter(problems)
-    return EventFilter(tuple(of_event.values()), tuple(of_outputs.values())) if number else None
+    if not fields:
+        return None
+    return EventFilter(tuple(of_event.values()), tuple(of_outputs.values()))
 
 
 def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path, Any]]:

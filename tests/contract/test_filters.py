@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from receiver import providers
-from receiver.deliveries import Delivery, Notice, Subscription
+from receiver.deliveries import Attempt, Delivery, Notice, State, Subscription
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Source
@@ -238,9 +238,15 @@ def test_a_hook_is_called_when_a_query_finds_the_output_that_it_needs(store: Sto
     whole = {"images": [IMAGE, {"index": 1, "url": "https://cdn.example/1.png"}]}
     ingest.accept(callback(body(task_result=half)))
     assert hooks_of(store) == {"image", "files"}
+    for delivery in store.outbox.claim("worker", NOW, NOW, 9):
+        if delivery.hook == "image":
+            attempt = Attempt(1, NOW, NOW, "delivered", "ok")
+            assert store.outbox.settle(delivery, attempt, State.DELIVERED, None)
     ingest = replace(ingest, subscriptions=[*hooks, subscription("added")])
     assert ingest.accept(responded(Source.QUERY, task_result=whole)) is Outcome.DUPLICATE
     assert hooks_of(store) == {"image", "files", "second", "mail"}
+    (delivered,) = store.lists.deliveries(state=State.DELIVERED)  # it is not called again
+    assert delivered.hook == "image"
     due = {one.hook: one.due_at for one in store.lists.deliveries()}
     assert (due["second"], due["mail"]) == (LATER, None)  # `mail` waits for `files`
 
