@@ -90,8 +90,8 @@ class Check:
     """The result of one condition of a subscription for an event."""
 
     key: str  # of the hooks file, such as `where.task.account`
-    wanted: Any  # as in the hooks file
-    found: Any  # in the event
+    condition: Any  # as in the hooks file
+    value: Any  # in the event
     holds: bool
 
 
@@ -100,13 +100,13 @@ class FieldCondition:
     """The condition for one field."""
 
     name: str  # such as `task.account`
-    wanted: Any = field(hash=False)  # as in the hooks file
+    condition: Any = field(hash=False)  # as in the hooks file
     # Takes the notice, for `media.…` the output; returns the values of the field.
     values: Callable[[Any], Sequence[Any]] = field(compare=False, repr=False)
     holds: Callable[[Any], bool] = field(compare=False, repr=False)  # takes the same
 
     def __str__(self) -> str:
-        return f"{self.name} = {written(self.wanted)}"
+        return f"{self.name} = {written(self.condition)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +136,19 @@ class EventFilter:
         """Yield whether the event meets each condition."""
         for one in self.of_event:
             values = one.values(notice)
-            found = values[0] if len(values) == 1 else values
-            yield Check(f"where.{one.name}", one.wanted, found, one.holds(notice))
+            value = values[0] if len(values) == 1 else values
+            yield Check(f"where.{one.name}", one.condition, value, one.holds(notice))
         outputs = notice.media
         for one in self.of_outputs:
             values = [value for output in outputs for value in one.values(output)]
-            yield Check(f"where.{one.name}", one.wanted, values, any(map(one.holds, outputs)))
+            yield Check(f"where.{one.name}", one.condition, values, any(map(one.holds, outputs)))
         if len(self.of_outputs) > 1:
-            wanted = "one output that meets all conditions for outputs"
-            yield Check(TOGETHER, wanted, len(outputs), self._has_output(notice))
+            condition = "one output that meets all conditions for outputs"
+            yield Check(TOGETHER, condition, len(outputs), self._has_output(notice))
 
     def as_json(self) -> dict[str, Any]:
         """Return the condition of each field, by its name."""
-        return {one.name: plain_value(one.wanted) for one in self.conditions}
+        return {one.name: plain_value(one.condition) for one in self.conditions}
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.conditions))
@@ -172,16 +172,17 @@ def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
     problems: dict[str, str] = {}
     of_event: dict[str, FieldCondition] = {}
     of_outputs: dict[str, FieldCondition] = {}
-    for path, wanted in fields:
+    for path, value in fields:
         name = ".".join(path)
+        shown = one_line(name[:LONGEST_SHOWN])
         conditions = of_outputs if path[0] == MEDIA else of_event
         if name in conditions:
-            problems[name] = "is used twice; use a list, or one table with min and max"
+            problems[shown] = "is used twice; use a list, or one table with min and max"
             continue
         try:
-            conditions[name] = _condition(path, wanted, providers)
+            conditions[name] = _condition(path, value, providers)
         except InvalidCondition as error:
-            problems[one_line(name[:LONGEST_SHOWN])] = str(error)
+            problems[shown] = str(error)
     if problems:
         raise InvalidFilter(problems)
     if not fields:
@@ -200,20 +201,20 @@ def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path,
             yield path, value
 
 
-def _condition(path: Path, wanted: Any, providers: Collection[str]) -> FieldCondition:
+def _condition(path: Path, value: Any, providers: Collection[str]) -> FieldCondition:
     name = ".".join(path)
     known = _field(path)
     if known is None:
-        matches, read = compiled(wanted), partial(_metadata, _keys(path[2:]))
-        return FieldCondition(name, wanted, read, lambda notice: any(map(matches, read(notice))))
-    value, is_time = attrgetter(known.attribute), known.kind is Kind.TIME
+        matches, read = compiled(value), partial(_metadata, _keys(path[2:]))
+        return FieldCondition(name, value, read, lambda notice: any(map(matches, read(notice))))
+    get, is_time = attrgetter(known.attribute), known.kind is Kind.TIME
     choices = tuple(sorted(providers)) if name == PROVIDER else known.choices
-    condition = compiled(wanted, known.kind, choices)
+    matches = compiled(value, known.kind, choices)
     return FieldCondition(
         name,
-        wanted,
-        lambda subject: [time_text(value(subject)) if is_time else value(subject)],
-        lambda subject: condition(value(subject)),
+        value,
+        lambda subject: [time_text(get(subject)) if is_time else get(subject)],
+        lambda subject: matches(get(subject)),
     )
 
 

@@ -136,6 +136,7 @@ CASES = [  # the condition, and whether it matches SUCCESS
     ("occurred_at = { min = 2026-11-21T05:12:24, max = 2026-11-21T05:12:24 }", True),  # UTC
     ("occurred_at = { min = 2026-11-21, max = 2026-11-21 }", True),  # the whole day
     ("occurred_at = { max = 2026-11-20 }", False),
+    ('occurred_at = { min = "2026-11-21", max = "2026-11-21" }', True),
     ('occurred_at = { min = "2026-11-21T05:00:00Z" }', True),
     ("occurred_at = 2026-11-21", True),
     ("occurred_at = 2026-11-22", False),
@@ -533,7 +534,7 @@ def test_a_check_has_the_values_of_the_event() -> None:
         '[hook.where]\n"task.cost" = { min = 5 }\n"task.metadata.tags" = "vip"\n'
         '"media.kind" = "video"\n"media.index" = "0"'
     )
-    found = [(check.key, check.found, check.holds) for check in filter_.checks(SUCCESS)]
+    found = [(check.key, check.value, check.holds) for check in filter_.checks(SUCCESS)]
     assert found == [
         ("where.task.cost", "2.50", False),
         ("where.task.metadata.tags", ["new", "vip", "nested", 3], True),
