@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from receiver.events import Media
-from receiver.filters.where import Check, Filter
+from receiver.filters.where import Check, EventFilter
 from receiver.tasks import Status, Task, Trust
 from receiver.text.display import rfc3339
 
@@ -41,7 +41,7 @@ class Subscription:
     match: str = "*"  # a glob pattern for the reference
     after: str | None = None  # wait for this hook's delivery of the same event to end
     wait_ms: int | None = None  # maximum wait for `after`; None: no limit
-    where: Filter | None = None  # further conditions, for the fields of the event
+    where: EventFilter | None = None  # further conditions, for the fields of the event
 
     @property
     def test_status(self) -> str:

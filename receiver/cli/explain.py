@@ -18,7 +18,7 @@ from receiver.filters.conditions import plain_value, written
 from receiver.filters.where import TOGETHER, Check
 from receiver.ingest import hook_entries
 from receiver.stores import Store
-from receiver.tasks import Status, Task
+from receiver.tasks import Status
 from receiver.text.display import counted
 
 OF_HOOKS = "where.outputs."  # the beginning of the keys of conditions for outputs of hooks
@@ -79,11 +79,11 @@ def explain(task: str, status: str | None, as_json: bool) -> None:
     """
     chosen, record = settings_and_store()
     entries = hook_entries(chosen)
-    found = find_task(record, task)
-    notice = _notice(record, found, status)
+    task_id = find_task(record, task).id
+    notice = _notice(record, task_id, status)
     deliveries = {
         delivery.hook: delivery
-        for delivery in record.queries.history(found.id).deliveries
+        for delivery in record.queries.history(task_id).deliveries
         if delivery.status == notice.status
     }
     returned = {hook: delivery.output for hook, delivery in deliveries.items() if delivery.output}
@@ -100,16 +100,17 @@ def explain(task: str, status: str | None, as_json: bool) -> None:
     _show(notice, explanations)
 
 
-def _notice(record: Store, task: Task, status: str | None) -> Notice:
+def _notice(record: Store, task_id: str, status: str | None) -> Notice:
     """Return the newest event of the task, or the one of this status. Raises UsageError."""
-    notices = {notice.status: notice for notice in record.queries.notices(task.id)}
-    found = [one for one in notices if one in HEARABLE]
-    if status in notices:
-        return notices[status]
-    if status is None and found:
-        return notices[found[-1]]
-    known = f"it has events of {', '.join(found)}" if found else "it has no event yet"
-    raise click.UsageError(f"task {task.id} has no event of {status or 'any status'}; {known}")
+    every = record.queries.notices(task_id)
+    notices = {notice.status: notice for notice in every if notice.status in HEARABLE}
+    if not notices:
+        raise click.UsageError(f"task {task_id} has no event yet: its status has not changed")
+    newest = next(reversed(notices))
+    if status is not None and status not in notices:
+        known = ", ".join(notices)
+        raise click.UsageError(f"task {task_id} has no event of {status}, but of: {known}")
+    return notices[status or newest]
 
 
 def _show(notice: Notice, explanations: Sequence[Explanation]) -> None:
@@ -127,11 +128,11 @@ def _show(notice: Notice, explanations: Sequence[Explanation]) -> None:
 
 def _lines(checks: tuple[Check, ...]) -> Iterator[str]:
     for check in checks:
-        wanted, found = written(check.wanted), output.cut(written(check.found))
+        condition, value = written(check.condition), output.cut(written(check.value))
         if check.key == TOGETHER:
-            wanted, found = check.wanted, counted(check.found, "output")
+            condition, value = check.condition, counted(check.value, "output")
         mark = "yes" if check.holds else "no"
-        yield f"  {mark:<3}  {output.cut(f'{check.key} = {wanted}')}; the event has {found}"
+        yield f"  {mark:<3}  {output.cut(f'{check.key} = {condition}')}; the event has {value}"
 
 
 def _json(notice: Notice, explanations: Sequence[Explanation]) -> dict[str, Any]:
@@ -145,8 +146,8 @@ def _json(notice: Notice, explanations: Sequence[Explanation]) -> dict[str, Any]
                 "checks": [
                     {
                         "key": check.key,
-                        "condition": plain_value(check.wanted),
-                        "value": check.found,
+                        "condition": plain_value(check.condition),
+                        "value": check.value,
                         "holds": check.holds,
                     }
                     for check in explanation.checks

@@ -19,7 +19,7 @@ from receiver.config.plugins import Plugins
 from receiver.deliveries import GIVEN_UP, Subscription
 from receiver.endpoints import Limits
 from receiver.errors import SettingsError
-from receiver.filters.where import Filter, InvalidFilter
+from receiver.filters.where import EventFilter, InvalidFilter
 from receiver.filters.where import parse as parse_filter
 from receiver.tasks import Status
 
@@ -171,7 +171,7 @@ class _Keys(pacing.PacingKeys):
         super().__init__()
         self._providers = providers
 
-    def _read_filter(self, value: Any) -> Filter | None:
+    def _read_filter(self, value: Any) -> EventFilter | None:
         try:
             return parse_filter(value, self._providers)
         except InvalidFilter as error:

@@ -47,7 +47,7 @@ from receiver.errors import (
     TemporaryFailure,
 )
 from receiver.events import Event, Media, Source
-from receiver.filters.where import Filter
+from receiver.filters.where import EventFilter
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
@@ -110,7 +110,7 @@ class DeliveryWorker:
     concurrency: int = 4
     policies: Callable[[], Mapping[str, RetryPolicy]] = dict  # of hooks with their own
     limits: Callable[[], Mapping[str, Limits]] = dict  # of hooks with limits
-    filters: Callable[[], Mapping[str, Filter]] = dict  # that need the outputs of other hooks
+    filters: Callable[[], Mapping[str, EventFilter]] = dict  # that need the outputs of other hooks
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
     _claimed: dict[tuple[int, int], Delivery] = field(default_factory=dict, init=False)

@@ -10,7 +10,7 @@ import structlog
 from receiver import hooks
 from receiver.config.hook_secrets import secrets as secrets_of
 from receiver.config.hooks_file import HookEntry, limits_of
-from receiver.filters.where import Filter
+from receiver.filters.where import EventFilter
 from receiver.hooks.base import Alerting, Hook
 from receiver.outgoing.retry import RetryPolicy
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
@@ -67,7 +67,7 @@ def _policies(entries: Sequence[HookEntry]) -> dict[str, RetryPolicy]:
     return policies
 
 
-def _filters(entries: Sequence[HookEntry]) -> dict[str, Filter]:
+def _filters(entries: Sequence[HookEntry]) -> dict[str, EventFilter]:
     """Return the filters that need the outputs of other hooks, by hook."""
     filters = {entry.name: entry.subscription.where for entry in entries}
     return {name: where for name, where in filters.items() if where is not None and where.of_hooks}

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -37,13 +38,13 @@ Number = int | Decimal
 
 
 class InvalidCondition(ValueError):
-    """A condition that can never be tested. The message names the problem and the remedy."""
+    """A condition that is not valid. The message states the problem and the remedy."""
 
 
 class Kind(Enum):
     """The kind of a field's values: text, numbers as text, times in ms UTC, booleans, or JSON.
 
-    The value of a member says which conditions it accepts.
+    The value of a member is the error for a condition that it does not accept.
     """
 
     TEXT = 'is text; use a pattern such as "shop-*", a list of patterns, or { not = "shop-*" }'
@@ -64,10 +65,10 @@ def compiled(
         raise InvalidCondition(f"is nested more than {DEEPEST} levels deep")
     if isinstance(value, str) and kind is not Kind.BOOLEAN:
         matches = _pattern(value, choices)
-        return matches if kind is not Kind.TIME else lambda found: matches(time_text(found))
+        return matches if kind is not Kind.TIME else lambda actual: matches(time_text(actual))
     if isinstance(value, bool):
         if kind in (Kind.BOOLEAN, Kind.ANY):
-            return lambda found: found is value
+            return lambda actual: actual is value
     elif isinstance(value, int | float) and kind in (Kind.NUMBER, Kind.ANY):
         return _equal(_finite(value))
     elif isinstance(value, date) and kind in (Kind.TIME, Kind.ANY):  # a datetime is a date, too
@@ -107,8 +108,7 @@ def plain_value(value: Any) -> Any:
 def number(value: Any) -> Number | None:
     """Return the number that a value is, or that its text contains; otherwise None."""
     if isinstance(value, str):
-        is_short = len(value) <= _LONGEST_INSTANT + 2
-        return Decimal(value) if is_short and _DECIMAL.fullmatch(value) else None
+        return Decimal(value) if _DECIMAL.fullmatch(value) else None
     if isinstance(value, float):
         return Decimal(repr(value)) if math.isfinite(value) else None  # 0.1 equals "0.1"
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -142,21 +142,21 @@ def _pattern(pattern: str, choices: Collection[str]) -> Condition:
     if choices and not any(fnmatchcase(choice, pattern) for choice in choices):
         raise InvalidCondition(f'"{shown}" matches none of {", ".join(choices)}')
     if pattern == "*":
-        return lambda found: found is not None
+        return lambda actual: actual is not None
     if not set(pattern) & set(SPECIAL):
-        return lambda found: isinstance(found, str) and found == pattern
-    return lambda found: isinstance(found, str) and fnmatchcase(found[:LONGEST_TEXT], pattern)
+        return lambda actual: isinstance(actual, str) and actual == pattern
+    return lambda actual: isinstance(actual, str) and fnmatchcase(actual[:LONGEST_TEXT], pattern)
 
 
 def _equal(wanted: Number) -> Condition:
-    return lambda found: number(found) == wanted
+    return lambda actual: number(actual) == wanted
 
 
 def _between(read: Callable[[Any], Any], least: Any, most: Any) -> Condition:
     """Return a condition for a range of numbers or times, with both limits. None: no limit."""
 
-    def condition(found: Any) -> bool:
-        value = read(found)
+    def condition(actual: Any) -> bool:
+        value = read(actual)
         return (
             value is not None
             and (least is None or value >= least)
@@ -185,10 +185,10 @@ def _any_of(values: Sequence[Any], kind: Kind, choices: Collection[str], depth: 
             f"has {len(others)} values that are not plain text; use at most {MOST_OTHERS}"
         )
 
-    def condition(found: Any) -> bool:
-        if isinstance(found, str) and found in texts:
+    def condition(actual: Any) -> bool:
+        if isinstance(actual, str) and actual in texts:
             return True
-        return any(one(found) for one in others)
+        return any(one(actual) for one in others)
 
     return condition
 
@@ -205,8 +205,8 @@ def _all_of(
     conditions = list(_limits(table, kind))
     if "not" in table:
         unwanted = compiled(table["not"], kind, choices, depth + 1)
-        conditions.append(lambda found: not unwanted(found))
-    return lambda found: all(one(found) for one in conditions)
+        conditions.append(lambda actual: not unwanted(actual))
+    return lambda actual: all(one(actual) for one in conditions)
 
 
 def _limits(table: Mapping[str, Any], kind: Kind) -> Iterator[Condition]:
@@ -233,6 +233,8 @@ def _limit(key: str, value: Any) -> tuple[Kind, Number | float]:
         return Kind.NUMBER, _finite(value)
     if isinstance(value, date):
         return Kind.TIME, _start(value) if key == "min" else _end(value)
+    with suppress(TypeError, ValueError):
+        return _limit(key, date.fromisoformat(value))
     moment = instant(value)
     if moment is None:
         raise InvalidCondition(
@@ -243,14 +245,14 @@ def _limit(key: str, value: Any) -> tuple[Kind, Number | float]:
 
 def _reader(kind: Kind) -> Callable[[Any], Any]:
     """Return the function that reads a time from a value of a field of this kind."""
-    return instant if kind is Kind.ANY else lambda found: found
+    return instant if kind is Kind.ANY else lambda actual: actual
 
 
 def _finite(value: float) -> Number:
-    found = number(value)
-    if found is None:
+    finite = number(value)
+    if finite is None:
         raise InvalidCondition(f"{value} is not a finite number")
-    return found
+    return finite
 
 
 def _start(value: date) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -89,8 +90,8 @@ class Check:
     """The result of one condition of a subscription for an event."""
 
     key: str  # of the hooks file, such as `where.task.account`
-    wanted: Any  # as in the hooks file
-    found: Any  # in the event
+    condition: Any  # as in the hooks file
+    value: Any  # in the event
     holds: bool
 
 
@@ -99,17 +100,17 @@ class FieldCondition:
     """The condition for one field."""
 
     name: str  # such as `task.account`
-    wanted: Any = field(hash=False)  # as in the hooks file
+    condition: Any = field(hash=False)  # as in the hooks file
     # Takes the notice, for `media.…` the output; returns the values of the field.
     values: Callable[[Any], Sequence[Any]] = field(compare=False, repr=False)
     holds: Callable[[Any], bool] = field(compare=False, repr=False)  # takes the same
 
     def __str__(self) -> str:
-        return f"{self.name} = {written(self.wanted)}"
+        return f"{self.name} = {written(self.condition)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class EventFilter:
     """The conditions of a hook's `where` table, all of which an event has to meet.
 
     One of the event's outputs (`media`) has to meet all conditions for them. What other hooks
@@ -146,19 +147,19 @@ class Filter:
         """Yield whether the event meets each condition."""
         for one in self.of_event + self.of_hooks:
             values = one.values(notice)
-            found = values[0] if len(values) == 1 else values
-            yield Check(f"where.{one.name}", one.wanted, found, one.holds(notice))
+            value = values[0] if len(values) == 1 else values
+            yield Check(f"where.{one.name}", one.condition, value, one.holds(notice))
         outputs = notice.media
         for one in self.of_outputs:
             values = [value for output in outputs for value in one.values(output)]
-            yield Check(f"where.{one.name}", one.wanted, values, any(map(one.holds, outputs)))
+            yield Check(f"where.{one.name}", one.condition, values, any(map(one.holds, outputs)))
         if len(self.of_outputs) > 1:
-            wanted = "one output that meets all conditions for outputs"
-            yield Check(TOGETHER, wanted, len(outputs), self._has_output(notice))
+            condition = "one output that meets all conditions for outputs"
+            yield Check(TOGETHER, condition, len(outputs), self._has_output(notice))
 
     def as_json(self) -> dict[str, Any]:
         """Return the condition of each field, by its name."""
-        return {one.name: plain_value(one.wanted) for one in self.conditions}
+        return {one.name: plain_value(one.condition) for one in self.conditions}
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.conditions))
@@ -167,7 +168,7 @@ class Filter:
         return any(all(one.holds(output) for one in self.of_outputs) for output in notice.media)
 
 
-def parse(table: Any, providers: Collection[str] = ()) -> Filter | None:
+def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
     """Return the filter that a `where` table describes; None for an empty table.
 
     `providers`, if given, are the only names that `task.provider` can have. Raises InvalidFilter
@@ -176,27 +177,30 @@ def parse(table: Any, providers: Collection[str] = ()) -> Filter | None:
     if not isinstance(table, Mapping):
         example = 'where = { "task.account" = "shop-*" }'
         raise InvalidFilter({"": f"is not a table; write one such as {example}"})
+    fields = list(islice(_fields(table), MOST_CONDITIONS + 1))
+    if len(fields) > MOST_CONDITIONS:
+        raise InvalidFilter({"": f"has more than {MOST_CONDITIONS} conditions"})
     problems: dict[str, str] = {}
     of_event: dict[str, FieldCondition] = {}
     of_outputs: dict[str, FieldCondition] = {}
     of_hooks: dict[str, FieldCondition] = {}
-    for path, wanted in _fields(table):
+    for path, value in fields:
         name = ".".join(path)
+        shown = one_line(name[:LONGEST_SHOWN])
         conditions = {MEDIA: of_outputs, OUTPUTS: of_hooks}.get(path[0], of_event)
         if name in conditions:
-            problems[name] = "is used twice; use a list, or one table with min and max"
+            problems[shown] = "is used twice; use a list, or one table with min and max"
             continue
         try:
-            conditions[name] = _condition(path, wanted, providers)
+            conditions[name] = _condition(path, value, providers)
         except InvalidCondition as error:
-            problems[one_line(name[:LONGEST_SHOWN])] = str(error)
-    number = len(of_event) + len(of_outputs) + len(of_hooks)
-    if number > MOST_CONDITIONS:
-        problems[""] = f"has {number} conditions; use at most {MOST_CONDITIONS}"
+            problems[shown] = str(error)
     if problems:
         raise InvalidFilter(problems)
+    if not fields:
+        return None
     groups = (tuple(group.values()) for group in (of_event, of_outputs, of_hooks))
-    return Filter(*groups) if number else None
+    return EventFilter(*groups)
 
 
 def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -210,20 +214,20 @@ def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path,
             yield path, value
 
 
-def _condition(path: Path, wanted: Any, providers: Collection[str]) -> FieldCondition:
+def _condition(path: Path, value: Any, providers: Collection[str]) -> FieldCondition:
     name = ".".join(path)
     known = _field(path)
     if known is None:
-        matches, read = compiled(wanted), _reader(path)
-        return FieldCondition(name, wanted, read, lambda notice: any(map(matches, read(notice))))
-    value, is_time = attrgetter(known.attribute), known.kind is Kind.TIME
+        matches, read = compiled(value), _reader(path)
+        return FieldCondition(name, value, read, lambda notice: any(map(matches, read(notice))))
+    get, is_time = attrgetter(known.attribute), known.kind is Kind.TIME
     choices = tuple(sorted(providers)) if name == PROVIDER else known.choices
-    condition = compiled(wanted, known.kind, choices)
+    matches = compiled(value, known.kind, choices)
     return FieldCondition(
         name,
-        wanted,
-        lambda subject: [time_text(value(subject)) if is_time else value(subject)],
-        lambda subject: condition(value(subject)),
+        value,
+        lambda subject: [time_text(get(subject)) if is_time else get(subject)],
+        lambda subject: matches(get(subject)),
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from receiver import providers
-from receiver.deliveries import Delivery, Notice, Subscription
+from receiver.deliveries import Attempt, Delivery, Notice, State, Subscription
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import NotTheProtocol
 from receiver.events import Callback, Source
-from receiver.filters.where import Filter, parse
+from receiver.filters.where import EventFilter, parse
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql import recording, rows
@@ -62,13 +62,13 @@ def hooks_of(store: Store, status: str | None = None) -> set[str]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
     """The events for which filters are evaluated."""
     events: list[Mapping[str, Any]] = []
-    original = Filter.matches
+    original = EventFilter.matches
 
-    def matches(self: Filter, notice: Notice) -> bool:
+    def matches(self: EventFilter, notice: Notice) -> bool:
         events.append(notice.as_json())
         return original(self, notice)
 
-    monkeypatch.setattr(Filter, "matches", matches)
+    monkeypatch.setattr(EventFilter, "matches", matches)
     return events
 
 
@@ -238,9 +238,15 @@ def test_a_hook_is_called_when_a_query_finds_the_output_that_it_needs(store: Sto
     whole = {"images": [IMAGE, {"index": 1, "url": "https://cdn.example/1.png"}]}
     ingest.accept(callback(body(task_result=half)))
     assert hooks_of(store) == {"image", "files"}
+    for delivery in store.outbox.claim("worker", NOW, NOW, 9):
+        if delivery.hook == "image":
+            attempt = Attempt(1, NOW, NOW, "delivered", "ok")
+            assert store.outbox.settle(delivery, attempt, State.DELIVERED, None)
     ingest = replace(ingest, subscriptions=[*hooks, subscription("added")])
     assert ingest.accept(responded(Source.QUERY, task_result=whole)) is Outcome.DUPLICATE
     assert hooks_of(store) == {"image", "files", "second", "mail"}
+    (delivered,) = store.lists.deliveries(state=State.DELIVERED)  # it is not called again
+    assert delivered.hook == "image"
     due = {one.hook: one.due_at for one in store.lists.deliveries()}
     assert (due["second"], due["mail"]) == (LATER, None)  # `mail` waits for `files`
 

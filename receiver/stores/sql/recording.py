@@ -12,7 +12,7 @@ from functools import cache
 
 from receiver.deliveries import GIVEN_UP, Notice, Subscription, Transition
 from receiver.errors import NotFound
-from receiver.events import Callback, Event, Source
+from receiver.events import Callback, Event, Media, Source
 from receiver.stores.sql import mismatches, resolve_task
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.database import Session
@@ -137,11 +137,8 @@ class Recording:
         self._session.execute(
             _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, 0, now, now, task["trust"], 0)
         )
-        if changed is not None:
-            transition = Transition(GIVEN_UP, now, now, Trust(task["trust"]))
-            notice = Notice(from_row(Task, changed), transition)
-            subscriptions = [one for one in subscriptions if one.matches(notice)]
-        self._fill_outbox(task, GIVEN_UP, now, subscriptions)
+        transition = Transition(GIVEN_UP, now, now, Trust(task["trust"]))
+        self._fill_outbox(task, GIVEN_UP, now, _matching(subscriptions, changed, transition))
 
     def _record_forgotten(self, task: Row, callback: Callback) -> Outcome:
         """Store only the digest of a message about a forgotten task. Returns its outcome."""
@@ -240,11 +237,10 @@ class Recording:
             self._session.execute(_REPLACE_FILES, (seq, status))
         else:
             self._session.execute(_INSERT_TRANSITION, moved)
-        if changed is not None:
-            trust = callback.trust
-            transition = Transition(status, event.occurred_at, at, trust, bool(corrected), revision)
-            notice = Notice(from_row(Task, changed), transition, event.media)
-            subscriptions = [one for one in subscriptions if one.matches(notice)]
+        transition = Transition(
+            status, event.occurred_at, at, callback.trust, bool(corrected), revision
+        )
+        subscriptions = _matching(subscriptions, changed, transition, event.media)
         delay = 0
         if event.status is Status.SUCCEEDED and event.lost_outputs:
             delay = self._query_lost_outputs(task, callback, at)
@@ -255,7 +251,7 @@ class Recording:
     def _change_task(
         self, sql: str, values: Sequence[object], subscriptions: Sequence[Subscription]
     ) -> Row | None:
-        """Update the task; return its new row if a filter needs it."""
+        """Update the task. Returns its new row if one of the subscriptions has a filter."""
         if all(subscription.where is None for subscription in subscriptions):
             self._session.execute(sql, values)
             return None
@@ -331,10 +327,12 @@ class Recording:
 
     def _included(self, task: Row, status: str) -> list[Subscription]:
         """Return the subscriptions to this status of the task, before their filters decide."""
-        values = {
-            "status": str(status), "provider": task["provider"], "reference": task["reference"],
-        }  # fmt: skip
-        return [one for one in self._subscriptions if one.includes(**values)]
+        status, provider, reference = str(status), task["provider"], task["reference"]
+        return [
+            subscription
+            for subscription in self._subscriptions
+            if subscription.includes(status=status, provider=provider, reference=reference)
+        ]
 
     def _fill_outbox(
         self,
@@ -395,6 +393,19 @@ class Recording:
             ),
         ).fetchone()
         return row["repeats"] > 0, row["id"]
+
+
+def _matching(
+    subscriptions: list[Subscription],
+    changed: Row | None,
+    transition: Transition,
+    media: tuple[Media, ...] = (),
+) -> list[Subscription]:
+    """Return the subscriptions whose filters match. `changed`: the task, if one has a filter."""
+    if changed is None:
+        return subscriptions
+    notice = Notice(from_row(Task, changed), transition, media)
+    return [subscription for subscription in subscriptions if subscription.matches(notice)]
 
 
 def _problem(task: Row, named: ProviderId, event: Event) -> str | None:
