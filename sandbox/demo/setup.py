@@ -31,7 +31,7 @@ starttls = "never"
 deadline = {deadline}
 from = "Callback Receiver <callbacks@shop.example>"
 to = ["orders@shop.example"]
-subject = "{{{{ task.reference }}}}: {{{{ 'the picture is ready' if media else 'no picture' }}}}"
+subject = "{subject}"
 
 [[hook]]
 name = "slack"
@@ -41,6 +41,8 @@ url = "{SANDBOX_SLACK_URL}"
 deadline = {deadline}
 allow_private = true
 """
+# A template, which the receiver renders for each event.
+SUBJECT = "{{ task.reference }} {{ 'is ready' if task.status == 'succeeded' else task.status }}"
 # Seconds that an attempt may take. If an attempt timed out on a slow machine after its message had
 # arrived, it would be repeated, but the demo expects each message exactly once.
 ATTEMPT_WITHIN = 120
@@ -121,7 +123,7 @@ def lay_out(
         },
     )
     stage.pictures.mkdir()
-    names = {"pictures": stage.pictures, "deadline": ATTEMPT_WITHIN}
+    names = {"pictures": stage.pictures, "deadline": ATTEMPT_WITHIN, "subject": SUBJECT}
     hooks = HOOKS.format(**names, **sandbox.env())
     (data / "hooks.toml").write_text(hooks, encoding="utf-8")
     return stage
