@@ -179,10 +179,11 @@ def test_a_half_open_circuit_gets_one_delivery_whatever_the_limits(store: Store)
 
 
 def test_a_reservation_that_is_refused_uses_up_no_rate(store: Store) -> None:
-    record(store, 2)
-    full = slots(TEN, 0)
-    assert store.outbox.exchange((), "w", NOW, NOW + LEASE, 5, full)[1] == []
-    assert len(claim(store, TEN)) == 1
+    record(store, 2, "shop", "mail")
+    only = slots(TEN, 1)
+    found = store.outbox.claim("w", NOW, NOW + LEASE, 5, only)
+    assert [delivery.hook for delivery in found] == ["shop"]
+    assert [delivery.hook for delivery in claim(store, TEN)] == ["mail", "shop"]
 
 
 def test_the_status_names_the_limit_that_deliveries_wait_for(store: Store) -> None:
