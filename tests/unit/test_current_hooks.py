@@ -186,9 +186,8 @@ def test_a_worker_replaces_retries_and_limits(path: Path) -> None:
     loaded = LoadedHooks(load(path), {})
     assert (loaded.policies, loaded.limits) == ({}, {})
     paced = 'retry = ["5s"]\nrate = "10/s"'
-    path.write_text(
-        SLACK.format("chat", "x", paced) + SLACK.format("mail", "x", 'retry_for = "9s"')
-    )
+    lasting = SLACK.format("mail", "x", 'retry_for = "9s"')
+    path.write_text(SLACK.format("chat", "x", paced) + lasting)
     loaded.reload()
     assert loaded.limits == {"chat": Limits(Rate(10, "s"))}
     assert loaded.policies == {"chat": RetryPolicy((5,)), "mail": RetryPolicy((5, 4))}
