@@ -211,6 +211,8 @@ def test_the_backlog_counts_deliveries_that_wait_for_limits_as_held(store: Store
     claim(store, TEN)
     assert store.metrics.backlog(NOW, ["mail"], TEN) == Backlog(4, 0, None, held=4)
     assert store.metrics.backlog(NOW + 85, ["mail"], TEN) == Backlog(4, 0, NOW + 80, held=0)
+    much_later = NOW + 600_000  # no worker is running
+    assert store.metrics.backlog(much_later, ["mail"], TEN) == Backlog(4, 0, NOW + 80, held=0)
     assert store.metrics.backlog(NOW, ["mail"]) == Backlog(4, 0, NOW, held=0)
 
 
