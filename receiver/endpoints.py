@@ -238,7 +238,9 @@ class Pace:
     @property
     def text(self) -> str:
         """The limit that is used up, for people."""
-        return f"{self.used_up} limit {getattr(self.limits, self.used_up)}"
+        if self.is_full:
+            return f"concurrency limit {self.limits.concurrency}"
+        return f"rate limit {self.limits.rate}"
 
     def opens_at(self, now: int) -> int | None:
         """Return since when, or when, the limits allow the next delivery.
