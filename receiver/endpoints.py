@@ -251,13 +251,18 @@ class Pace:
     @property
     def text(self) -> str:
         """The limit that is used up, for people."""
-        return f"{self.used_up} limit {getattr(self.limits, self.used_up)}"
+        if self.is_full:
+            return f"concurrency limit {self.limits.concurrency}"
+        return f"rate limit {self.limits.rate}"
 
     def opens_at(self, now: int) -> int | None:
-        """Return when the limits allow the next delivery; None if a running one must end first."""
+        """Return since when, or when, the limits allow the next delivery.
+
+        Returns None if a running delivery must end first.
+        """
         if self.is_full:
             return None
-        return 0 if self.limits.rate is None else ceil(self._next(self.limits.rate, now))
+        return 0 if self.limits.rate is None else ceil(self._allowed_at(self.limits.rate, now))
 
     def allowed(self, now: int, most: int) -> int:
         """Return how many deliveries may begin now, at most `most`."""
@@ -274,8 +279,10 @@ class Pace:
         return self.next_at if rate is None else self._next(rate, now) + begun * rate.interval
 
     def _next(self, rate: Rate, now: int) -> float:
-        """Return when the rate allows the next delivery, as if none was missed for too long."""
-        earliest = now - rate.tolerance
+        """Return the time from which the next deliveries are counted; they catch up from there."""
+        return max(self._allowed_at(rate, now), now - rate.tolerance)
+
+    def _allowed_at(self, rate: Rate, now: int) -> float:
         if self.next_at is None or self.next_at > now + rate.interval + PACES_APART:
-            return earliest
-        return max(self.next_at, earliest)
+            return 0
+        return self.next_at

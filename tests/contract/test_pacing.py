@@ -179,10 +179,11 @@ def test_a_half_open_circuit_gets_one_delivery_whatever_the_limits(store: Store)
 
 
 def test_a_reservation_that_is_refused_uses_up_no_rate(store: Store) -> None:
-    record(store, 2)
-    full = slots(TEN, 0)
-    assert store.outbox.exchange((), "w", NOW, NOW + LEASE, 5, full)[1] == []
-    assert len(claim(store, TEN)) == 1
+    record(store, 2, "shop", "mail")
+    only = slots(TEN, 1)
+    found = store.outbox.claim("w", NOW, NOW + LEASE, 5, only)
+    assert [delivery.hook for delivery in found] == ["shop"]
+    assert [delivery.hook for delivery in claim(store, TEN)] == ["mail", "shop"]
 
 
 def test_the_status_names_the_limit_that_deliveries_wait_for(store: Store) -> None:
@@ -210,6 +211,8 @@ def test_the_backlog_counts_deliveries_that_wait_for_limits_as_held(store: Store
     claim(store, TEN)
     assert store.metrics.backlog(NOW, ["mail"], TEN) == Backlog(4, 0, None, held=4)
     assert store.metrics.backlog(NOW + 85, ["mail"], TEN) == Backlog(4, 0, NOW + 80, held=0)
+    much_later = NOW + 600_000  # no worker is running
+    assert store.metrics.backlog(much_later, ["mail"], TEN) == Backlog(4, 0, NOW + 80, held=0)
     assert store.metrics.backlog(NOW, ["mail"]) == Backlog(4, 0, NOW, held=0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiver.config import pacing
@@ -26,15 +26,17 @@ def begin(pace: Pace, now: int, most: int) -> tuple[Pace, int]:
 @given(
     count=st.integers(1, 200),
     unit=st.sampled_from(list(PERIODS)),
-    steps=st.lists(st.tuples(st.floats(0, 0.3), st.integers(1, 300)), min_size=1, max_size=80),
+    steps=st.lists(st.tuples(st.floats(0, 3), st.integers(1, 300)), min_size=1, max_size=80),
 )
+@example(count=10, unit="s", steps=[(0.105, 5)] * 300)
+@example(count=100, unit="m", steps=[(0.1, 5)] * 1_500)
 def test_no_period_contains_more_deliveries_than_the_rate(
     count: int, unit: str, steps: list[tuple[float, int]]
 ) -> None:
-    """Workers look at any times, given as parts of the period, and have any number of slots."""
+    """Workers look at any times, given as parts of the interval, and have any number of slots."""
     pace, now, begun_at = Pace(Limits(Rate(count, unit)), None, 0), NOW, list[int]()
     for part, most in steps:
-        now += round(part * PERIODS[unit])
+        now += round(part * PERIODS[unit] / count)
         pace, begun = begin(pace, now, most)
         begun_at += [now] * begun
     window = PERIODS[unit] * 1.025  # with a margin for requests that take different times
