@@ -10,7 +10,7 @@ from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.hooks import brokers
 from receiver.hooks.base import Done, Preview
-from receiver.hooks.brokers.base import JSON_TYPE, NAME_PLACEHOLDERS, Message, failure
+from receiver.hooks.brokers.base import JSON_TYPE, NAME_PLACEHOLDERS, QueueMessage, failure
 from receiver.hooks.options import checked
 from receiver.hooks.templates import Template, context_of
 from receiver.outgoing.deadline import Deadline
@@ -42,7 +42,7 @@ class Queue:
         names = dict.fromkeys(NAME_PLACEHOLDERS, "alert") | {"status": alert.kind.value}
         self._publish(_json_message(alert.as_json(), "alerts", names))
 
-    def _message(self, notice: Notice) -> Message:
+    def _message(self, notice: Notice) -> QueueMessage:
         """Return the message for an event. Raises RenderFailed."""
         task = notice.task
         names = {"status": notice.status, "provider": task.provider, "account": task.account}
@@ -55,7 +55,7 @@ class Queue:
         text = template.render(notice, hook=self.name, key="body")
         return replace(message, body=text.encode(), content_type=content_type)
 
-    def _publish(self, message: Message) -> str:
+    def _publish(self, message: QueueMessage) -> str:
         """Publish the message; return the broker's confirmation. Raises DeliveryFailure."""
         with Deadline(self._options["deadline"]) as clock:
             try:
@@ -64,6 +64,8 @@ class Queue:
                 raise failure(error, self._broker.title, clock) from error
 
 
-def _json_message(document: Mapping[str, Any], group: str, names: Mapping[str, str]) -> Message:
+def _json_message(
+    document: Mapping[str, Any], group: str, names: Mapping[str, str]
+) -> QueueMessage:
     body = json_ascii(document, separators=(",", ":")).encode()
-    return Message(document["id"], document["type"], group, body, JSON_TYPE, names)
+    return QueueMessage(document["id"], document["type"], group, body, JSON_TYPE, names)

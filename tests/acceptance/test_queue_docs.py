@@ -85,7 +85,7 @@ def send_and_expect_once(hook: Hook, printed: Callable[[], list[str]]) -> None:
         hook.send(notice(reference=reference, id=f"task-{reference}"))
     hook.send(notice("failed", reference="ORDER-3", id="task-3"))
     expected = ["ORDER-1 succeeded", "ORDER-2 succeeded", "ORDER-3 failed"]
-    wait_until(lambda: len(printed()) >= len(expected), printed)
+    wait_until(lambda: len(printed()) >= len(expected), lambda: str(printed()))
     assert printed() == expected
 
 
@@ -140,4 +140,5 @@ def test_the_consumer_of_sqs(
 
 
 def test_the_topic_of_the_page_is_valid(tmp_path: Path) -> None:
-    assert hook_named("topics", tmp_path, {"RABBITMQ_URL": "amqps://rabbitmq.example.com/vhost"})
+    environment = {"RABBITMQ_URL": "amqps://rabbitmq.example.com/vhost"}
+    assert hook_named("topics", tmp_path, environment).name == "topics"

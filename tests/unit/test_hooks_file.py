@@ -199,7 +199,7 @@ def test_a_hook_named_download_has_precedence(tmp_path: Path) -> None:
             hook("mail", "telegram"),
             (
                 'hooks.toml: hook "mail": type: "telegram" is not a hook type; '
-                "use apprise, command, download, email, python, slack or webhook"
+                "use apprise, command, download, email, python, queue, slack or webhook"
             ),
         ),
         (

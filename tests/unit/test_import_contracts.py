@@ -37,6 +37,8 @@ SANDBOX_LAYERS = "Layers of the sandbox"
 RECEIVER_ADAPTERS = "Provider adapters of the receiver import no siblings"
 SUBMITTER_ADAPTERS = "Provider adapters of the submitter import no siblings"
 HOOKS = "Hook types import no siblings"
+BROKERS = "Brokers import no siblings"
+CLIENTS = "Clients of brokers only in their adapters"
 STORES = "Stores import no siblings"
 DELIVERY_LAYERS = "Layers of the delivery package"
 SQLITE = "SQLite only in its store"
@@ -113,6 +115,14 @@ VIOLATIONS = [
     Violation(HOOKS, "receiver/hooks/zz_package/zz_new.py", "from receiver.hooks import python"),
     Violation(HOOKS, "receiver/hooks/webhook.py", "from receiver.hooks import email"),
     Violation(HOOKS, "receiver/hooks/wording.py", "from receiver.hooks import command"),
+    Violation(HOOKS, "receiver/hooks/slack.py", "from receiver.hooks import brokers"),
+    Violation(BROKERS, "receiver/hooks/brokers/sqs.py", "from receiver.hooks.brokers import redis"),
+    Violation(
+        BROKERS, "receiver/hooks/brokers/zz_new.py", "from receiver.hooks.brokers import sqs"
+    ),
+    Violation(BROKERS, "receiver/hooks/brokers/base.py", "from receiver.hooks.brokers import sqs"),
+    Violation(CLIENTS, "receiver/hooks/zz_new.py", "import pika"),
+    Violation(CLIENTS, "receiver/delivery/zz_new.py", "import redis"),
     Violation(STORES, "receiver/stores/zz_new.py", "from receiver.stores import sqlite"),
     Violation(STORES, "receiver/stores/sqlite/space.py", "from receiver.stores import postgres"),
     Violation(STORES, "receiver/stores/base.py", "from receiver.stores.sqlite import space"),

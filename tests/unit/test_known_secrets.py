@@ -36,6 +36,8 @@ URLS = [
     f"json://host.example/{TOKEN}",
     f"ntfys://{TOKEN}/",
     f"matrix://user:{TOKEN}@host.example/#room",
+    f"amqps://user:{TOKEN}@rabbitmq:5671/vhost",
+    f"rediss://:{TOKEN}@localhost/0",
 ]
 ECHOES: list[Callable[[str], str]] = [
     lambda text: text,

@@ -36,7 +36,7 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class QueueMessage:
     """One event or alert, as it is sent to a queue."""
 
     id: str  # the same in every attempt
@@ -52,11 +52,11 @@ class Broker(Protocol):
 
     title: str  # the broker and its address, for people
 
-    def headers(self, message: Message) -> dict[str, str]:
+    def headers(self, message: QueueMessage) -> dict[str, str]:
         """Return what is sent in addition to the body: where to, the id, and other properties."""
         ...
 
-    def publish(self, message: Message, clock: Deadline) -> str:
+    def publish(self, message: QueueMessage, clock: Deadline) -> str:
         """Return the broker's confirmation that the message is in the queue, as one line.
 
         Does not take longer than `clock` allows. Raises DeliveryFailure, or any other exception if
@@ -151,7 +151,7 @@ def check_name(template: str) -> None:
         raise ValidationError("contains a character that cannot be printed")
 
 
-def filled_in(template: str, message: Message) -> str:
+def filled_in(template: str, message: QueueMessage) -> str:
     """Return the name for this message."""
     return PLACEHOLDER.sub(lambda found: message.names[found[1]], template)
 
@@ -223,7 +223,7 @@ def connect(address: Address, clock: Deadline) -> BoundedSocket:
     return BoundedSocket(connection)
 
 
-class Session(Protocol):
+class BrokerSession(Protocol):
     """An open connection that sends one message at a time."""
 
     socket: BoundedSocket
@@ -233,7 +233,7 @@ class Session(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Session)
+S = TypeVar("S", bound=BrokerSession)
 _pools: list[SessionPool[Any]] = []
 
 

@@ -24,7 +24,7 @@ from receiver.hooks.brokers.base import (
     MAX_REPLY,
     Address,
     BrokerOptions,
-    Message,
+    QueueMessage,
     SessionPool,
     broker_url,
     check_name,
@@ -75,7 +75,7 @@ class RabbitMq:
         self._address = Address.parse(options["url"], PORTS, "amqps")
         self.title = f"RabbitMQ at {self._address}"
 
-    def headers(self, message: Message) -> dict[str, str]:
+    def headers(self, message: QueueMessage) -> dict[str, str]:
         return {
             "exchange": filled_in(self._options["exchange"], message),
             "routing_key": filled_in(self._options["routing_key"], message),
@@ -84,7 +84,7 @@ class RabbitMq:
             "content_type": message.content_type,
         }
 
-    def publish(self, message: Message, clock: Deadline) -> str:
+    def publish(self, message: QueueMessage, clock: Deadline) -> str:
         headers = self.headers(message)
         for name, value in headers.items():
             if len(value.encode("utf-8", "replace")) > MAX_NAME:

@@ -14,7 +14,7 @@ from receiver.errors import DeliveryFailure, TemporaryFailure
 from receiver.hooks.brokers.base import (
     Address,
     BrokerOptions,
-    Message,
+    QueueMessage,
     SessionPool,
     broker_url,
     check_name,
@@ -64,7 +64,7 @@ class Redis:
         self._address = Address.parse(options["url"], PORTS, "rediss")
         self.title = f"Redis at {self._address}"
 
-    def headers(self, message: Message) -> dict[str, str]:
+    def headers(self, message: QueueMessage) -> dict[str, str]:
         return {
             "stream": filled_in(self._options["stream"], message),
             "id": message.id,
@@ -72,7 +72,7 @@ class Redis:
             "content_type": message.content_type,
         }
 
-    def publish(self, message: Message, clock: Deadline) -> str:
+    def publish(self, message: QueueMessage, clock: Deadline) -> str:
         entry: dict[str, str | bytes] = {**self.headers(message), "body": message.body}
         stream = str(entry.pop("stream"))
         maxlen, group = self._options["maxlen"], self._options["group"]

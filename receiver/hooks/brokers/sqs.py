@@ -23,7 +23,7 @@ from marshmallow import ValidationError, fields, validate
 from receiver.errors import DeliveryFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.hooks.brokers.base import (
     BrokerOptions,
-    Message,
+    QueueMessage,
     broker_url,
     check_name,
     filled_in,
@@ -97,7 +97,7 @@ class Sqs:
             raise SettingsError(["region: is missing, and the URL does not contain it; set it"])
         self.title = f"SQS at {parts.netloc}"
 
-    def headers(self, message: Message) -> dict[str, str]:
+    def headers(self, message: QueueMessage) -> dict[str, str]:
         found = {
             "QueueUrl": self._options["url"],
             "region": str(self._region),
@@ -113,7 +113,7 @@ class Sqs:
             found["MessageDeduplicationId"] = _token(message.id)
         return found
 
-    def publish(self, message: Message, clock: Deadline) -> str:
+    def publish(self, message: QueueMessage, clock: Deadline) -> str:
         content = json.dumps(self._parameters(message)).encode()
         if len(message.body) > MAX_MESSAGE:
             raise PermanentFailure(f"{self.title}: the message is larger than {MAX_MESSAGE} bytes")
@@ -134,7 +134,7 @@ class Sqs:
             return f"{self.title} accepted the message as {quoted(document['MessageId'])}"
         raise self._refused(response, *_error(document, response.body))
 
-    def _parameters(self, message: Message) -> dict[str, Any]:
+    def _parameters(self, message: QueueMessage) -> dict[str, Any]:
         """Return the parameters of SendMessage."""
         headers = self.headers(message)
         attributes = {
