@@ -60,6 +60,7 @@ POLICY = (
 # The parts of the documentation in order: name, description, and the paths that belong to it.
 TAGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Tasks", "Create tasks, and read them with their results.", ("/api/tasks",)),
+    ("Events", "Status changes as they happen.", ("/api/events",)),
     ("Deliveries", "The deliveries of events to hooks.", ("/api/deliveries",)),
     ("Messages", "Stored callbacks and other messages of providers.", ("/api/callbacks",)),
     ("Callbacks", "Where providers send their callbacks.", ("/callbacks",)),
@@ -205,6 +206,8 @@ def _parameters(rule: Rule, route: RouteSpec) -> Iterator[dict[str, Any]]:
     for name, meaning in route.headers.items():
         # A header has no spaces at its ends.
         schema = {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+        if name in route.patterns:
+            schema = {"type": "string", "pattern": route.patterns[name]}
         yield {"in": "header", "name": name, "description": meaning, "schema": schema}
     if "token>" not in rule.rule:
         yield from _header_parameters(route.signature)
