@@ -12,7 +12,7 @@ from receiver.web import problems
 from receiver.web.api import StatusField, loaded
 from receiver.web.live.feed import EventFeed
 from receiver.web.live.listener import HAND_OVER, EventSelection, Listener
-from receiver.web.live.on_threads import stream_on_thread
+from receiver.web.live.on_threads import stream_on_thread, while_needed
 
 MEDIA_TYPE = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
@@ -82,7 +82,8 @@ def stream(feed: EventFeed, listener: Listener) -> Response:
         request.environ[HAND_OVER] = listener  # the event loop sends it
         response = Response(iter(()), mimetype=MEDIA_TYPE)
     else:
-        response = Response(stream_on_thread(listener, feed.is_serving), mimetype=MEDIA_TYPE)
+        is_needed = while_needed(request.environ, feed.is_serving)
+        response = Response(stream_on_thread(listener, is_needed), mimetype=MEDIA_TYPE)
         response.call_on_close(listener.close)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect the events

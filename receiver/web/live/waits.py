@@ -15,7 +15,7 @@ from receiver.tasks import Status
 from receiver.text import limits
 from receiver.web.live.feed import EventFeed
 from receiver.web.live.listener import HAND_OVER, WAITED
-from receiver.web.live.on_threads import wait_on_thread
+from receiver.web.live.on_threads import wait_on_thread, while_needed
 
 CREATED = "receiver.created"  # in the environ: the response to the create, without the wait
 APPLIED = "Preference-Applied"
@@ -57,7 +57,7 @@ def wait_until_ended(feed: EventFeed, task_id: str, seconds: int) -> bool:
     if HAND_OVER in request.environ:
         request.environ[HAND_OVER] = wait
         return False
-    wait_on_thread(wait, feed.is_serving)
+    wait_on_thread(wait, while_needed(request.environ, feed.is_serving))
     return True
 
 
