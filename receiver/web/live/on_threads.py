@@ -23,7 +23,7 @@ def while_needed(environ: Mapping[str, Any], is_serving: Callable[[], bool]) -> 
 
     It also returns False when the process ends.
     """
-    connection = environ.get("gunicorn.socket")
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if connection is None:  # another server
         return is_serving
     poll = select.poll()
