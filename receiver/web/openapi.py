@@ -60,9 +60,9 @@ POLICY = (
 # The parts of the documentation in order: name, description, and the paths that belong to it.
 TAGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Tasks", "Create tasks, and read them with their results.", ("/api/tasks",)),
-    ("Events", "Status changes as they happen.", ("/api/events",)),
     ("Deliveries", "The deliveries of events to hooks.", ("/api/deliveries",)),
     ("Messages", "Stored callbacks and other messages of providers.", ("/api/callbacks",)),
+    ("Events", "Status changes as they happen.", ("/api/events",)),
     ("Callbacks", "Where providers send their callbacks.", ("/callbacks",)),
     ("Monitoring", "The state of this server.", ("/healthz", "/readyz", "/metrics")),
     ("Documentation", "This documentation.", ("/openapi.json", "/docs")),

@@ -1,7 +1,7 @@
 """Follows the record with one thread, and passes new events to all listeners of the process.
 
 The thread runs only while somebody listens. It reads after each commit of any process, but at most
-five times per second, so that many callbacks are read and sent together.
+twice per second, so that many callbacks are read and sent together.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:  # the gthread worker does not use asyncio
     import asyncio
 
 EVENTS_PER_READ = 100
-PAUSE = 0.2  # seconds between two reads
+PAUSE = 0.5  # seconds between two reads
 IDLE = 1.0  # seconds to wait for a commit
 RETRY = 1.0  # seconds after an error of the database
-WOKEN_TOGETHER = 10  # listeners of one loop iteration; meanwhile, callbacks wait
+WOKEN_TOGETHER = 4  # listeners of one loop iteration; meanwhile, callbacks wait
 SENT_WITHIN = 1.0  # seconds for the event loop to pass a batch to its connections
 log = structlog.get_logger()
 
