@@ -125,6 +125,17 @@ def _hooks(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def _listeners(found: dict[str, Any]) -> str:
+    lines = [
+        [name, *(f"{statistics.median(found[prefix + key]):.1f}" for key in ("p50_ms", "p99_ms"))]
+        for name, prefix in (
+            (f"{found['per_second']} callbacks/s", ""),
+            (f"the same, with {found['listeners']} listeners", "with_"),
+        )
+    ]
+    return "**Callbacks and live events**\n\n" + table(("1 process", "p50 ms", "p99 ms"), lines)
+
+
 def _worker(rows: list[dict[str, Any]]) -> str:
     lines = [
         [row["database"], _middle(row["per_second"]), _spread(row["per_second"]),
@@ -229,6 +240,7 @@ def _doublings(series: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float
 
 SMALL: dict[str, Callable[[Any], str]] = {
     "hooks": _hooks,
+    "listeners": _listeners,
     "worker": _worker,
     "https": _https,
     "pictures": _pictures,

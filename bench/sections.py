@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import disks, footprint, growth, hook_latency, https, large_pictures, worker_rate
+from bench import (
+    disks,
+    footprint,
+    growth,
+    hook_latency,
+    https,
+    large_pictures,
+    listeners,
+    worker_rate,
+)
 from bench.peers import Peers
 from bench.processes import CannotMeasure
 from bench.progress import elapsed, say
@@ -33,9 +42,11 @@ class Size:
     within: float = 570.0  # seconds after which the last part, memory, ends
     hooks: int = 200  # callbacks
     delivery_rounds: int = 5
+    listeners_s: float = 5.0
     sections: Sequence[str] = (
         "callbacks",
         "hooks",
+        "listeners",
         "worker",
         "https",
         "pictures",
@@ -94,6 +105,9 @@ Section = Callable[[Size, Peers, Path, Results], Any]
 SECTIONS: dict[str, Section] = {
     "callbacks": _callbacks,
     "hooks": lambda size, _, place, __: hook_latency.measure(size.hooks, place),
+    "listeners": lambda size, _, place, __: listeners.measure(
+        size.plan.rounds, size.listeners_s, place
+    ),
     "worker": lambda size, _, place, __: worker_rate.measure(
         size.delivery_rounds, 2.0, 1500, place
     ),

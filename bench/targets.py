@@ -209,6 +209,10 @@ def _of_the_rest(results: Results) -> Iterator[Target]:
     for row in results.get("hooks", ()):
         what = f"callback to hook request, p50, {row['database']}"
         yield Target(what, 20, row["p50_ms"], at_least=False, unit=" ms")
+    listeners = results.get("listeners", {})
+    grown = ratio(listeners.get("with_p99_ms", []), listeners.get("p99_ms", []))
+    what = "p99 of callbacks with 100 listeners ÷ without"
+    yield Target(what, 1.5, grown, at_least=False)
     exchanges = results.get("https", {}).get("exchanges", ())
     spent = {row["name"]: row["cpu_ms"] for row in exchanges}
     cpu = ratio(spent.get(ATTEMPT, []), spent.get(POOLED, []))
