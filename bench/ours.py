@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
 
+from bench import ROOT
 from bench.disks import Disk, under_us
 from bench.kept import postgres_rows, rows
 from bench.processes import CannotMeasure, answers, free_port, parent, tree, wait_until
@@ -51,6 +54,27 @@ def ten_hooks(port: int) -> str:
     return "".join(
         HOOK.format(name=f"hook-{number}", port=port) + one for number, one in enumerate(filters)
     )
+
+
+def on_granian(site: Site) -> Iterator[Running]:
+    """Run our handler for callbacks under Granian, with the rest of our web process."""
+    python = site.peers.place("granian")
+    database, port = site.folder / "receiver.db", free_port()
+    migrate(f"sqlite:///{database}")
+    hooks = site.folder / "hooks.toml"
+    hooks.write_text(two_hooks(NOWHERE))
+    options = ("--interface", "asgi", "--loop", "uvloop", "--http", "1", "--log-level", "warning")
+    address = ("--host", "127.0.0.1", "--port", str(port))
+    command = [str(python), "-m", "granian", *options, *address, "bench.apps.by_granian:app"]
+    given = dict[str, Any](
+        DATABASE_URL=f"sqlite:///{database}",
+        HOOKS_FILE=hooks,
+        API_TOKEN=API_TOKEN,
+        PYTHONPATH=os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")]),
+    )
+    with serve(site, command, port, **given) as running:
+        running.kept = lambda: rows(database, "callbacks")
+        yield running
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from bench import APPS, ours
 from bench.others import by_hand, express, fastapi, flask, knocker, webhook
 from bench.processes import answers, wait_until
 from bench.site import Running, Site, Start
+from bench.targets import GRANIAN
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def everybody() -> list[Variant]:
             for name, options in ours.FRONTS.items()
             for number, count in ((1, "1 process"), (2, "2 processes"))
         ),
+        Variant(GRANIAN, "us", ours.on_granian, full),
         Variant("us, SQLite, 1 process, a commit each", "us", commit_each, full),
         Variant("us, SQLite, ten hooks, 1 process", "us", ten_hooks, full),
         Variant("us, PostgreSQL, 2 processes", "us", ours.on_postgres(2), full),
