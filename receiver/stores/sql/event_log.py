@@ -221,6 +221,7 @@ def _load_sources(session: Session, keys: Sequence[int]) -> dict[int, NoticeSour
             row,
             task_of[row["task"]],
             tuple(files_of[row["transition"]]),
+            (),
             message_of.get(row["callback"]),
         )
         for row in events
@@ -239,7 +240,7 @@ order by recorded_at, id
 
 # Like a delivery that no hook has attempted, for `NoticeSource`.
 _EVENTS = """
-select tr.id as transition, 0 as id, 0 as retries_from, tr.task, tr.callback, tr.status,
+select tr.id as transition, 0 as id, null as after, 0 as retries_from, tr.task, tr.callback, tr.status,
   tr.occurred_at, tr.recorded_at, tr.trust, tr.corrected, tr.revision, forgotten.closed_at
 from transitions tr left join forgotten on forgotten.task = tr.task where tr.id in ({0})
 """
