@@ -240,8 +240,9 @@ order by recorded_at, id
 
 # Like a delivery that no hook has attempted, for `NoticeSource`.
 _EVENTS = """
-select tr.id as transition, 0 as id, null as after, 0 as retries_from, tr.task, tr.callback, tr.status,
-  tr.occurred_at, tr.recorded_at, tr.trust, tr.corrected, tr.revision, forgotten.closed_at
+select tr.id as transition, 0 as id, null as after, 0 as retries_from, tr.task, tr.callback,
+  tr.status, tr.occurred_at, tr.recorded_at, tr.trust, tr.corrected, tr.revision,
+  forgotten.closed_at
 from transitions tr left join forgotten on forgotten.task = tr.task where tr.id in ({0})
 """
 
