@@ -251,8 +251,8 @@ def test_a_broker_that_stops_answering_is_a_timeout(lasting: QueueServer) -> Non
     proxy.is_silent.set()
     assert isinstance(failure(at(options, proxy.port, deadline=DEADLINE)), TimedOut)
     proxy.is_silent.clear()
-    proxy.pause = DEADLINE / 5
     hook.send(notice())
+    proxy.pause = DEADLINE / 5
     assert isinstance(failure(at(options, proxy.port, deadline=DEADLINE)), TimedOut)
     proxy.pause = 0
     hook.send(notice(id="task-2"))  # on a new connection
