@@ -513,10 +513,14 @@ def test_a_missing_queue_of_sqs_may_be_created_later(sqs: SqsServer) -> None:
     Queue("shop", options).send(notice())
 
 
-def test_a_message_that_is_too_large_for_sqs_is_a_permanent_failure(sqs: SqsServer) -> None:
-    hook = Queue("shop", sqs.options())
-    with pytest.raises(PermanentFailure):
+@pytest.mark.parametrize("broker", ["rabbitmq", "sqs"])
+def test_a_message_that_is_too_large_is_a_permanent_failure(
+    queue_servers: Servers, broker: str
+) -> None:
+    hook = Queue("shop", queue_servers(broker).options())
+    with pytest.raises(PermanentFailure, match="larger than"):
         hook.send(notice(reference="a" * 1_100_000))
+    assert hook.send(notice()).answer
 
 
 OUTAGES = ("stopped", "hanging", "refusing")
