@@ -8,6 +8,7 @@ from typing import Any
 
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
+from receiver.errors import DeliveryFailure
 from receiver.hooks import brokers
 from receiver.hooks.base import Done, Preview
 from receiver.hooks.brokers.base import JSON_TYPE, NAME_PLACEHOLDERS, QueueMessage, failure
@@ -60,6 +61,8 @@ class Queue:
         with Deadline(self._options["deadline"]) as clock:
             try:
                 return one_line(self._broker.publish(message, clock))
+            except DeliveryFailure:
+                raise
             except Exception as error:  # a library may raise anything if the answer is malformed
                 raise failure(error, self._broker.title, clock) from error
 

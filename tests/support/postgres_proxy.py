@@ -12,7 +12,7 @@ class Between:
 
     `count`: how often the store waited for the server. `is_silent`: no response of the server is
     forwarded. `cuts_behind`: after the store has sent this, the connection ends without a response.
-    `server_port`: where the next connection goes.
+    `server_port`: where the next connection goes. `pause`: seconds between bytes of the server.
     """
 
     def __init__(self, port: int, listen_on: int = 0) -> None:
@@ -21,6 +21,7 @@ class Between:
         self.port: int = self._listening.getsockname()[1]
         self.count = 0
         self.is_silent = threading.Event()
+        self.pause = 0.0
         self.clients: list[socket.socket] = []
         self.cuts_behind: bytes | None = None
         self._said_last = ""
@@ -54,6 +55,12 @@ class Between:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
+    def _drip(self, data: bytes, sink: socket.socket) -> None:
+        never = threading.Event()
+        for byte in data:
+            sink.sendall(bytes([byte]))
+            never.wait(self.pause)
+
     def _copy(self, source: socket.socket, sink: socket.socket, name: str) -> None:
         while data := source.recv(65_536):
             self.count += name == "store" and self._said_last != name
@@ -63,6 +70,9 @@ class Between:
             is_last = name == "store" and self.cuts_behind and self.cuts_behind in data
             if is_last:
                 source.shutdown(socket.SHUT_RDWR)
-            sink.sendall(data)
+            if name == "server" and self.pause:
+                self._drip(data, sink)
+            else:
+                sink.sendall(data)
             if is_last:
                 return

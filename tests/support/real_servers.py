@@ -40,6 +40,7 @@ http {{
 }}
 """
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"  # AMQP 0-9-1, section 4.2.2
+MAX_AMQP_MESSAGE = 1_000_000  # bytes; by default, it would take too long to send a larger message
 CONNECTION_START = b"\x00\x0a\x00\x0a"  # class 10, method 10
 
 
@@ -227,7 +228,10 @@ def _rabbitmq_environment(server: Place, port: int) -> dict[str, str]:
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
         "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "none"),
         "RABBITMQ_CONFIG_FILE": str(
-            server.write("rabbitmq.conf", f"listeners.tcp.1 = 127.0.0.1:{port}\n")
+            server.write(
+                "rabbitmq.conf",
+                f"listeners.tcp.1 = 127.0.0.1:{port}\nmax_message_size = {MAX_AMQP_MESSAGE}\n",
+            )
         ),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(server.write("plugins", "[].\n")),
         "RABBITMQ_MNESIA_BASE": str(folder / "database"),

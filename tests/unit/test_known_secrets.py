@@ -103,6 +103,18 @@ def test_only_the_token_is_redacted_and_words_remain() -> None:
     assert hide(words) == words
 
 
+@pytest.mark.parametrize("host", ["localhost:5672", "rabbitmq", "redis-server:6379"])
+@pytest.mark.parametrize("scheme", ["amqp", "amqps", "redis", "rediss"])
+def test_the_host_of_a_broker_is_not_redacted(scheme: str, host: str) -> None:
+    hide = hiding_values([f"{scheme}://user:{TOKEN}@{host}/0"])
+    assert hide(f"{host} is down") == f"{host} is down"
+
+
+def test_a_routing_key_is_not_a_secret() -> None:
+    found = secrets([entry("queue", url="${BROKER}", routing_key="${QUEUE}")], {"QUEUE": "orders"})
+    assert found == set()
+
+
 def test_the_username_and_password_of_a_url_are_redacted_as_an_authorization_header() -> None:
     hide = hiding_values([f"https://user:{TOKEN}@shop.example/hook"])
     header = base64.b64encode(f"user:{TOKEN}".encode()).decode()

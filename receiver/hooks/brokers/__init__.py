@@ -23,7 +23,7 @@ SCHEMES = {
 }
 INSTALL = {  # what each extra installs
     "rabbitmq": "pika is not installed: pip install 'pika>=1.4'",
-    "redis": "redis is not installed: pip install 'redis>=7'",
+    "redis": "redis is not installed: pip install 'redis>=8'",
     "sqs": "botocore is not installed: pip install 'botocore>=1.40'",
 }
 

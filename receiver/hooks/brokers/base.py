@@ -137,7 +137,9 @@ def broker_url(example: str) -> Callable[[str], None]:
         except ValueError:
             parts, is_valid = SplitResult("", "", "", "", ""), False
         if not is_valid:
-            raise ValidationError(f"is not a URL; use one like {example}")
+            raise ValidationError(
+                f"is not a URL; use one like {example}, with special characters percent-encoded"
+            )
         if parts.query or parts.fragment:
             raise ValidationError('ends with "?…" or "#…"; write these values as options')
 
@@ -171,9 +173,7 @@ def quoted(reply: object) -> str:
 
 
 def failure(error: Exception, title: str, clock: Deadline) -> DeliveryFailure:
-    """Return the failure for an exception of `Broker.publish`."""
-    if isinstance(error, DeliveryFailure):
-        return error
+    """Return the failure for an exception of a socket or a library."""
     if clock.passed or isinstance(error, TimeoutError):
         return TimedOut(f"{title}: no complete answer within {clock.seconds:g} s")
     if isinstance(error, ssl.SSLCertVerificationError):

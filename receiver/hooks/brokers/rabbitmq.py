@@ -76,8 +76,9 @@ class RabbitMq:
         self.title = f"RabbitMQ at {self._address}"
 
     def headers(self, message: QueueMessage) -> dict[str, str]:
+        exchange = filled_in(self._options["exchange"], message)
         return {
-            "exchange": filled_in(self._options["exchange"], message),
+            **({"exchange": exchange} if exchange else {}),
             "routing_key": filled_in(self._options["routing_key"], message),
             "message_id": message.id,
             "type": message.type,
@@ -98,7 +99,7 @@ class RabbitMq:
         if outcome == CONFIRMED:
             return f"{self.title} confirmed the message"
         if outcome == RETURNED:
-            exchange, routing_key = headers["exchange"], headers["routing_key"]
+            exchange, routing_key = headers.get("exchange"), headers["routing_key"]
             where = f'exchange "{exchange}"' if exchange else "the default exchange"
             raise misdirected(
                 self._options["exchange"] + self._options["routing_key"],
@@ -178,7 +179,7 @@ class AmqpSession(Connection):
             app_id="callback-receiver",
         )
         self._channel.basic_publish(
-            headers["exchange"], headers["routing_key"], body, properties, mandatory=True
+            headers.get("exchange", ""), headers["routing_key"], body, properties, mandatory=True
         )
         while self._outcomes in ([], [RETURNED]):  # a returned message is confirmed as well
             self._exchange()

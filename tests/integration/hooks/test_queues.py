@@ -166,6 +166,16 @@ def test_hooks_with_one_broker_share_its_connections(lasting: QueueServer) -> No
     proxy.close()
 
 
+def test_a_connection_is_used_for_its_own_address_only(lasting: QueueServer) -> None:
+    options = lasting.options()
+    proxies = [Between(lasting.port), Between(lasting.port)]
+    for proxy in proxies * 2:
+        Queue("shop", at(options, proxy.port)).send(notice())
+    assert [len(proxy.clients) for proxy in proxies] == [1, 1]
+    for proxy in proxies:
+        proxy.close()
+
+
 def test_each_thread_has_a_connection_of_its_own(lasting: QueueServer) -> None:
     proxy, options = Between(lasting.port), lasting.options()
     hook = Queue("shop", at(options, proxy.port))
@@ -241,6 +251,10 @@ def test_a_broker_that_stops_answering_is_a_timeout(lasting: QueueServer) -> Non
     proxy.is_silent.set()
     assert isinstance(failure(at(options, proxy.port, deadline=DEADLINE)), TimedOut)
     proxy.is_silent.clear()
+    hook.send(notice())
+    proxy.pause = DEADLINE / 5
+    assert isinstance(failure(at(options, proxy.port, deadline=DEADLINE)), TimedOut)
+    proxy.pause = 0
     hook.send(notice(id="task-2"))  # on a new connection
     assert "task-2:succeeded" in [message.id for message in lasting.received(options)]
     proxy.close()
@@ -396,10 +410,10 @@ def test_a_stream_keeps_at_most_about_maxlen_entries(redis: RedisServer) -> None
     assert 100 <= redis.call("XLEN", options["stream"]) < 300
 
 
-def test_a_consumer_group_gets_the_first_message(redis: RedisServer) -> None:
+def test_a_consumer_group_gets_every_message(redis: RedisServer) -> None:
     options = {**redis.options(), "group": "shop"}
+    Queue("shop", {key: options[key] for key in ("url", "stream")}).send(notice())
     Queue("shop", options).send(notice())
-    Queue("shop", options).send(notice())  # the group exists
     base.close_idle()
     Queue("shop", options).send(notice())
     read = ("XREADGROUP", "GROUP", "shop", "worker-1", "STREAMS", options["stream"], ">")
@@ -499,10 +513,14 @@ def test_a_missing_queue_of_sqs_may_be_created_later(sqs: SqsServer) -> None:
     Queue("shop", options).send(notice())
 
 
-def test_a_message_that_is_too_large_for_sqs_is_a_permanent_failure(sqs: SqsServer) -> None:
-    hook = Queue("shop", sqs.options())
-    with pytest.raises(PermanentFailure):
+@pytest.mark.parametrize("broker", ["rabbitmq", "sqs"])
+def test_a_message_that_is_too_large_is_a_permanent_failure(
+    queue_servers: Servers, broker: str
+) -> None:
+    hook = Queue("shop", queue_servers(broker).options())
+    with pytest.raises(PermanentFailure, match="larger than"):
         hook.send(notice(reference="a" * 1_100_000))
+    assert hook.send(notice()).answer
 
 
 OUTAGES = ("stopped", "hanging", "refusing")
