@@ -52,7 +52,7 @@ def _add(found: dict[str, Any], prefix: str, took: list[float]) -> None:
 @contextmanager
 def _listening(port: int) -> Iterator[list[int]]:
     """Read the streams in another process; afterwards, yield's list has the number of events."""
-    command = [sys.executable, APPS / "listeners.py", str(port), API_TOKEN, str(LISTENERS)]
+    command = [sys.executable, str(APPS / "listeners.py"), str(port), API_TOKEN, str(LISTENERS)]
     received: list[int] = []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
