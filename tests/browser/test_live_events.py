@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from werkzeug.serving import make_server
-from werkzeug.wrappers import Response
 
 from receiver.config.settings import Settings
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from tests.support.applications import applications
 from tests.support.docs_pages import ROOT, blocks
+from tests.support.hook_servers import Page as StaticPage
+from tests.support.hook_servers import Site
 from tests.support.live_events import TOKEN
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback
@@ -41,39 +42,31 @@ def shop(tmp_path: Path, store: SqliteStore) -> Iterator[tuple[str, str]]:
     store.check_schema()
     (tmp_path / "hooks.toml").touch()
 
-    @Response.application
-    def page(_: object) -> Response:
-        return Response("<title>A shop</title><link rel=icon href='data:,'>", mimetype="text/html")
-
-    pages = make_server("127.0.0.1", 0, page, threaded=True)
-    origin = f"http://127.0.0.1:{pages.server_port}"
-    settings = Settings(
-        f"sqlite:///{tmp_path / 'receiver.db'}",
-        (SECRET,),
-        hooks_file=tmp_path / "hooks.toml",
-        api_token=TOKEN,
-        cors_origins=(origin,),
-    )
-    with applications() as make_app:
+    content = b"<title>A shop</title><link rel=icon href='data:,'>"
+    with Site() as site, applications() as make_app:
+        site.pages["/"] = StaticPage(content, headers={"Content-Type": "text/html"})
+        settings = Settings(
+            f"sqlite:///{tmp_path / 'receiver.db'}",
+            (SECRET,),
+            hooks_file=tmp_path / "hooks.toml",
+            api_token=TOKEN,
+            cors_origins=(site.url,),
+        )
         api = make_server("127.0.0.1", 0, make_app(settings), threaded=True)
-        threads = [threading.Thread(target=one.serve_forever, args=(0.05,)) for one in (pages, api)]
-        for thread in threads:
-            thread.start()
+        thread = threading.Thread(target=api.serve_forever, args=(0.05,))
+        thread.start()
         try:
-            yield origin, f"http://127.0.0.1:{api.server_port}"
+            yield site.url, f"http://127.0.0.1:{api.server_port}"
         finally:
-            for one in (pages, api):
-                one.shutdown()
-            for thread in threads:
-                thread.join(PATIENCE)
-            for one in (pages, api):
-                one.server_close()
+            api.shutdown()
+            thread.join(PATIENCE)
+            api.server_close()
 
 
 @pytest.fixture
 def page(chromium: Browser, shop: tuple[str, str]) -> Iterator[Page]:
     page = chromium.new_page()
-    page.goto(shop[0])
+    page.goto(f"{shop[0]}/")
     yield page
     page.close()
 
