@@ -32,7 +32,7 @@ LONGEST_LINE = 1024 * 1024  # bytes
 LOOK_EVERY = 0.1  # seconds between two checks whether to stop
 
 
-class ConnectionLost(Exception):
+class StreamLost(Exception):
     """The connection failed or ended; a later one may work, after `retry_after` seconds."""
 
     def __init__(self, problem: str, retry_after: float | None = None) -> None:
@@ -76,7 +76,7 @@ class RemoteEvents:
                 before = self._last_id
                 try:
                     self._read_stream()
-                except ConnectionLost as lost:
+                except StreamLost as lost:
                     if not self._was_connected and lost.retry_after is None:
                         raise click.ClickException(str(lost)) from None
                     delay = FIRST_DELAY if self._last_id != before else delay
@@ -88,7 +88,7 @@ class RemoteEvents:
             self._found.put(error)
 
     def _read_stream(self) -> None:
-        """Receive events of one connection. Raises ConnectionLost, ClickException."""
+        """Receive events of one connection. Raises StreamLost, ClickException."""
         headers = {"Authorization": f"Bearer {self._token}", "Accept": MEDIA_TYPE}
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id
@@ -102,11 +102,11 @@ class RemoteEvents:
         except UrlRefused as error:
             raise click.ClickException(f"{error}; correct --url") from None
         except DeliveryFailure as error:
-            raise ConnectionLost(str(error)) from None
-        raise ConnectionLost(f"{self._url}: the server has ended the stream")
+            raise StreamLost(str(error)) from None
+        raise StreamLost(f"{self._url}: the server has ended the stream")
 
     def _check(self, response: StreamedResponse) -> None:
-        """Raise ClickException, or ConnectionLost if a later request may be accepted."""
+        """Raise ClickException, or StreamLost if a later request may be accepted."""
         status = response.status
         kind = response.headers.get("Content-Type", "").partition(";")[0]
         if status == HTTPStatus.OK and kind == MEDIA_TYPE:
@@ -128,7 +128,7 @@ class RemoteEvents:
         problem = f"{self._url}: {status} {_detail(response.chunks)}".rstrip()
         if http.is_unavailable(status):
             retry_after = http.retry_after(response.headers.get("Retry-After"), time.time())
-            raise ConnectionLost(problem, min(retry_after or FIRST_DELAY, LONGEST_DELAY))
+            raise StreamLost(problem, min(retry_after or FIRST_DELAY, LONGEST_DELAY))
         raise click.ClickException(problem)
 
     def _read_lines(self, chunks: Iterable[bytes]) -> None:

@@ -103,7 +103,6 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
         api_token=settings.api_token,
         is_behind_proxy=settings.trusted_proxies > 0,
     )
-    waits.install(app, store, feed)
     hooks_report.install(store)
     app.extensions["callbacks"] = CallbackHandler(ingest, settings, report)
     app.extensions["live"] = feed
@@ -116,7 +115,9 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(openapi.blueprint(settings.public_url))
     dashboard.install(app, ingest, settings, feed)
     for routes in more:
-        app.register_blueprint(routes(ingest, settings))
+        blueprint = routes(ingest, settings)
+        waits.install(blueprint, store, feed)
+        app.register_blueprint(blueprint)
     app.wsgi_app = CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

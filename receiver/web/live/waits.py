@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from flask import Flask, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from marshmallow import Schema, fields, validate
 
 from receiver.errors import StoreError, TooManyListeners
@@ -68,18 +68,18 @@ def mark_applied(response: Response, seconds: int) -> Response:
     return response
 
 
-def install(app: Flask, store: Store, feed: EventFeed) -> None:
-    """Let `POST /api/tasks` respond when the task ends, if the client prefers it.
+def install(routes: Blueprint, store: Store, feed: EventFeed) -> None:
+    """Let `POST /api/tasks`, if it is among these routes, respond when the task ends.
 
-    If that is not possible now, the response is the usual one.
+    The client has to prefer it. If that is not possible now, the response is the usual one.
     """
 
-    @app.before_request
+    @routes.before_request
     def respond_after_wait() -> Response | None:
         created: Response | None = request.environ.get(CREATED)
         return None if created is None else _current(store, created)
 
-    @app.after_request
+    @routes.after_request
     def wait(response: Response) -> Response:
         is_create = request.method == "POST" and request.path == "/api/tasks"
         if not is_create or response.status_code != 201 or CREATED in request.environ:
