@@ -114,10 +114,10 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(api.redelivery(ingest))
     app.register_blueprint(openapi.blueprint(settings.public_url))
     dashboard.install(app, ingest, settings, feed)
-    for build in more:
-        routes = build(ingest, settings)
-        waits.install(routes, store, feed)
-        app.register_blueprint(routes)
+    for routes in more:
+        blueprint = routes(ingest, settings)
+        waits.install(blueprint, store, feed)
+        app.register_blueprint(blueprint)
     app.wsgi_app = CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

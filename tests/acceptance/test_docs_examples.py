@@ -270,6 +270,7 @@ def test_blocks_that_are_not_run_contain_no_command() -> None:
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py checks it
         ("js", "docs/hooks.md"),  # tests/acceptance/test_webhook_receivers.py runs it
         ("php", "docs/hooks.md"),
+        ("js", "docs/live-events.md"),  # tests/browser/test_live_events.py runs it
         ("json", "docs/adding-a-provider.md"),
         ("json", "docs/creating-tasks.md"),  # tests/integration/test_api_results.py has all members
         ("yaml", "docs/metrics.md"),  # Prometheus's

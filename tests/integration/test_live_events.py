@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def front(
 @contextmanager
 def own_installation(folder: Path) -> Iterator[Installation]:
     """An installation without running processes."""
-    with Sandbox() as sandbox:
+    with Sandbox(pace=0.5) as sandbox:
         installation = Installation(folder, sandbox)
         installation.environment["API_TOKEN"] = TOKEN
         try:
@@ -211,6 +212,74 @@ def test_too_many_listeners_are_told_to_retry(front: Front) -> None:
             return stream.status == HTTPStatus.OK
 
     wait_until(is_accepted)
+
+
+def test_a_listener_that_reads_nothing_is_disconnected(
+    installation: Installation, shared: tuple[Installation, tuple[Front, Front]]
+) -> None:
+    """The others receive every event meanwhile. With gthread, it only occupies its thread."""
+    front, _ = shared[1]
+    metadata = {"text": "x" * 3_900}
+    tasks = [f"{front.prefix}-bulk-{number}" for number in range(400)]
+    request = f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    with socket.socket() as idle, EventStream.opened(front.port) as stream:
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        idle.settimeout(PATIENCE)
+        idle.connect(("127.0.0.1", front.port))
+        idle.sendall(request.encode())
+        assert idle.recv(12) == b"HTTP/1.1 200"
+        for task in tasks:
+            installation.store.inbox.create_task(
+                Task(task, "kling", Status.CREATED, NOW, NOW, metadata=metadata)
+            )
+        assert stream.ids(len(tasks)) == [f"{task}:created" for task in tasks]
+        log = installation.folder / f"{front.name}.log"
+        wait_until(lambda: "a listener read too slowly" in log.read_text())
+        received = 0
+        with suppress(ConnectionError):
+            while part := idle.recv(65536):
+                received += len(part)
+        assert received < len(tasks) * 3_900 / 2
+
+
+def test_many_clients_that_connect_and_leave_occupy_no_places(front: Front) -> None:
+    request = f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    for number in range(400):
+        with socket.create_connection(("127.0.0.1", front.port), PATIENCE) as client:
+            client.sendall(request.encode())
+            if number % 2:
+                client.recv(64)
+    with EventStream.opened(front.port) as stream:
+        assert stream.status == HTTPStatus.OK
+
+
+def test_a_create_waits_until_the_task_ends(tmp_path: Path) -> None:
+    with own_installation(tmp_path) as installation:
+        installation.start_web("wsgi:app", "--workers", "1")
+        installation.wait_until_ready()
+        images = f"{installation.sandbox.url}/_sandbox/images"
+        sent = {
+            "provider": "kling",
+            "human": f"{images}/person.jpg",
+            "cloth": f"{images}/garment.png",
+        }
+        found = {}
+        for prefer in ("wait=1000000", "respond-async", 'foo; a, WAIT="55"'):
+            headers = {**AUTH, "Prefer": prefer, "Idempotency-Key": prefer}
+            response = requests.post(
+                f"{installation.url}/api/tasks", json=sent, headers=headers, timeout=PATIENCE
+            )
+            assert response.status_code == HTTPStatus.CREATED
+            assert response.headers["Location"] == f"/api/tasks/{response.json()['id']}"
+            assert response.headers["X-Request-Id"]
+            found[prefer] = response
+        for prefer in ("wait=1000000", 'foo; a, WAIT="55"'):
+            document = found[prefer].json()
+            assert (document["status"], len(document["media"])) == ("succeeded", 1)
+            assert found[prefer].headers["Preference-Applied"] == f"wait={limits.MAX_WAIT}"
+        assert found["respond-async"].json()["status"] == "submitted"
+        assert "Preference-Applied" not in found["respond-async"].headers
+        assert len(installation.store.lists.tasks()) == 3  # none was created twice
 
 
 def url(front: Front, path: str) -> str:

@@ -69,9 +69,9 @@ def mark_applied(response: Response, seconds: int) -> Response:
 
 
 def install(routes: Blueprint, store: Store, feed: EventFeed) -> None:
-    """Let `POST /api/tasks`, if these routes have it, respond when the task ends on request.
+    """Let `POST /api/tasks`, if it is among these routes, respond when the task ends.
 
-    If that is not possible now, the response is the usual one.
+    The client has to prefer it. If that is not possible now, the response is the usual one.
     """
 
     @routes.before_request
