@@ -100,7 +100,7 @@ def test_a_ratio_is_calculated_for_each_round_and_not_from_the_medians() -> None
 
 def test_with_a_slow_disk_each_peer_that_commits_has_a_verdict() -> None:
     peer, missing = "Express + better-sqlite3 FULL", "FastAPI + uvicorn + sqlite3 FULL"
-    cells = [cell(name, per_second, [1]) for name, per_second in ((US, [900]), (peer, [180]))]
+    cells = [cell(name, per_second, [1]) for name, per_second in ((US, [900.0]), (peer, [180.0]))]
     cells = [one | {"disk": SLOW_DISK} for one in cells]
     why = "could not be installed: no network"
     cells.append(cell(missing, [], []) | {"disk": SLOW_DISK, "why_not": why})
