@@ -45,9 +45,7 @@ def settings(tmp_path: Path, store: SqliteStore) -> Settings:
 
 @pytest.fixture
 def site(settings: Settings, make_app: MakeApp) -> Flask:
-    """The application. It is not named `app`, because pytest-flask would share one `g` between
-    requests.
-    """
+    """The application, with a dashboard."""
     return make_app(settings)
 
 
