@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from flask import Flask
-from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 from structlog.contextvars import clear_contextvars
 from xdist.scheduler import LoadScopeScheduling
@@ -265,13 +263,6 @@ def make_app() -> Iterator[MakeApp]:
     """Return a function that creates applications as `create_app` does, which end with the test."""
     with applications() as make:
         yield make
-
-
-@pytest.fixture
-def client(app: Flask) -> Iterator[FlaskClient]:
-    """A client of the application of the test."""
-    with app.test_client() as client:
-        yield client
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,9 @@ def settings(tmp_path: Path, store: SqliteStore) -> Settings:
 
 @pytest.fixture
 def site(settings: Settings, make_app: MakeApp) -> Flask:
-    """The application, with a dashboard."""
+    """The application. It is not named `app`, because pytest-flask would share one `g` between
+    requests.
+    """
     return make_app(settings)
 
 
