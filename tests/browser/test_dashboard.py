@@ -245,7 +245,7 @@ def test_a_page_without_a_stream_is_requested_regularly(
     page: Page, url: str, store: SqliteStore
 ) -> None:
     begin(store)
-    page.route("**/dashboard/events", lambda route: route.fulfill(status=503, body=""))
+    page.route("**/dashboard/events", lambda route: route.fulfill(status=204))
     page.goto(f"{url}/dashboard/tasks/t1")
     receive(store, "processing")
     expect(page.locator('[data-live="status"]')).to_contain_text("processing")

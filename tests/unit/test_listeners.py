@@ -53,6 +53,7 @@ class Record:
         return []
 
     def join(self, subscriber: Subscriber) -> None:
+        self.at_each_read()  # events that nobody passes to this listener
         self.joined.append(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
