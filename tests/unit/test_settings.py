@@ -60,6 +60,11 @@ def test_all_mistakes_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> 
         ("DATABASE_URL", "postgresql://db:port/x", "its port"),
         ("DATABASE_URL", "sqlite:///", "sqlite:///"),
         ("LOG_FORMAT", "xml", "use auto, json, console"),
+        ("CORS_ORIGINS", "*", "not a list of origins; use exact ones"),
+        ("CORS_ORIGINS", "https://shop.example, null", "not a list of origins"),
+        ("CORS_ORIGINS", "shop.example", "not a list of origins"),
+        ("CORS_ORIGINS", "https://*.shop.example/path", "not a list of origins"),
+        ("CORS_ORIGINS", "https://user@shop.example", "not a list of origins"),
         ("TIMEZONE", "Europe/Nowhere", "not a time zone"),
         ("TIMEZONE", "../../etc/passwd", "not a time zone"),
         ("TIMEZONE", "Europe", "not a time zone"),
@@ -133,6 +138,17 @@ def test_the_session_key_is_derived_from_the_first_secret_unless_it_is_set(
     assert load().session_key != derived
     monkeypatch.setenv("SECRET_KEY", f"own-{SECRET}")
     assert load().session_key == f"own-{SECRET}"
+
+
+def test_origins_are_compared_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().cors_origins == ()
+    given = "https://Shop.example/, http://localhost:3000,https://shop.example:443"
+    monkeypatch.setenv("CORS_ORIGINS", given)
+    assert load().cors_origins == (
+        "https://shop.example",
+        "http://localhost:3000",
+        "https://shop.example",
+    )
 
 
 def test_times_are_shown_in_the_configured_zone(monkeypatch: pytest.MonkeyPatch) -> None:

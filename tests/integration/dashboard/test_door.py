@@ -50,7 +50,9 @@ def cookie(client: FlaskClient, **environ: str) -> SimpleCookie:
     return SimpleCookie(answer.headers["Set-Cookie"])
 
 
-@pytest.mark.parametrize("path", [*PAGES, "quarantine", "thumbnails/1/0", "files/1/0", "nothing"])
+@pytest.mark.parametrize(
+    "path", [*PAGES, "events", "quarantine", "thumbnails/1/0", "files/1/0", "nothing"]
+)
 @pytest.mark.usefixtures("rich")
 def test_no_page_is_shown_without_the_password(stranger: FlaskClient, path: str) -> None:
     answer = stranger.get(f"/dashboard/{path}")
