@@ -255,8 +255,8 @@ def test_a_listener_that_reads_nothing_is_disconnected(
         wait_until(lambda: "a listener read too slowly" in log.read_text())
         received = 0
         with suppress(ConnectionError):
-            while part := idle.recv(65536):
-                received += len(part)
+            while data := idle.recv(65536):
+                received += len(data)
         assert received < len(tasks) * 3_900 / 2
 
 
