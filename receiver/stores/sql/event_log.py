@@ -120,12 +120,12 @@ class EventLog(Component):
 
     def end(self) -> Position:
         """Return the position after all events that are visible now."""
-        found = self._rows(_NEWEST_KEYS, (LOOK_BACK,))
-        keys = sorted(row["id"] for row in found)
+        limit = 1 if self._database.is_ordered else LOOK_BACK
+        keys = sorted(row["id"] for row in self._rows(_NEWEST_KEYS, (limit,)))
         position = Position(keys[0] if keys else 0)
         for key in keys[1:]:
             position = position.after(key)
-        return position.settled(None) if self._database.is_ordered else position
+        return position
 
     def after(self, position: Position, limit: int) -> tuple[list[LoggedEvent], Position]:
         """Return up to `limit` events after a position, and the position to continue from.

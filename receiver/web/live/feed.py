@@ -63,11 +63,6 @@ class EventFeed:
         """Serve the listeners in this event loop, without threads."""
         self._loop, self.limit = loop, limits.MAX_LISTENERS
 
-    @property
-    def uses_threads(self) -> bool:
-        """Whether each listener occupies a thread."""
-        return self._loop is None
-
     def close(self) -> None:
         """End all listeners and the thread."""
         self._stop.set()
@@ -216,7 +211,8 @@ class EventFeed:
                 last = positions[part[-1].key] if events else following
                 self._pass_on(EventBatch(part, last))
             self._position = following
-        self._pass_revisions_on()
+        if self._listeners():
+            self._pass_revisions_on()
 
     def _pass_revisions_on(self) -> None:
         current = dict(self._store.event_log.revisions(self._position))
