@@ -33,6 +33,7 @@ WRONG = [
     *(("RETENTION", value) for value in ("30", "0d", "-1d", "1y", "9999999999d")),
     *(("KEEP_INPUTS", value) for value in ("perhaps", "2")),
     *(("TIMEZONE", value) for value in ("Europe", "Europe/Nowhere", "../../etc/passwd")),
+    *(("CORS_ORIGINS", value) for value in ("*", "null", "https://shop.example/page")),
     *(("TRUSTED_PROXIES", value) for value in ("-1", "11", "all")),
     *(("API_TOKEN", value) for value in (CANARY, f"{SECRET} {CANARY}", f"{SECRET}\u2764{CANARY}")),
     *(("LOG_FORMAT", value) for value in ("xml", "JSON")),
