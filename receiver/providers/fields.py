@@ -106,6 +106,9 @@ def _bounded(digits: str) -> int | float:
 _DECODER = json.JSONDecoder(object_pairs_hook=json_object, parse_int=_bounded, strict=False)
 
 
+IDENTITY = r"^[^\u0000\ufffd]*$"  # text that can be stored unchanged, for the OpenAPI document
+
+
 def identity(value: object) -> str | None:
     """Return an id as a string; None unless it is an integer or text that can be stored."""
     if isinstance(value, str):
@@ -205,6 +208,9 @@ class Identity(_TolerantField, fields.String):
 
     default_error_messages = {"invalid": "Not a string or an integer."}
     read = staticmethod(identity)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"pattern": IDENTITY}, **kwargs)
 
 
 class Spelling(_TolerantField, fields.String):
