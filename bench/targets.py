@@ -54,7 +54,7 @@ OF_BYTES = (
     "has two deliveries for each task, not for each event"
 )
 OF_DELIVERIES = (
-    "deliveries: the rates before were measured on a machine of the same kind, but not in this run. "
+    "deliveries: the rates before were measured on a machine of the same kind, in other runs. "
     "In alternating runs with the previous code on one busy machine, one worker with 16 slots "
     "made 1.8 times the deliveries on SQLite and 3.2 times on PostgreSQL over HTTP, and 50 times "
     "over HTTPS (docs/adr/0018 and 0019). On SQLite, two thirds of the time of an attempt's thread "
