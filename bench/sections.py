@@ -48,6 +48,7 @@ class Size:
     listeners_s: float = 5.0
     due: int = 60  # deliveries that an idle worker waits for
     delivery_rounds: int = 3
+    https_rounds: int = 2
     sections: Sequence[str] = (
         "callbacks",
         "hooks",
@@ -69,7 +70,7 @@ SMOKE = Size(
     variants=(CEILING, US),
     sections=("callbacks",),
 )
-BY_DEFAULT = Size(Plan((64,), 5, 2))
+BY_DEFAULT = Size(Plan((64,), 4, 2))
 FULL = Size(
     Plan((1, 8, 64, 256), 5, 2),
     slower_ms=(0, 2, 10),
@@ -77,6 +78,7 @@ FULL = Size(
     sizes=(0, 100_000, ALL),
     growth_rounds=5,
     delivery_rounds=5,
+    https_rounds=5,
     memory=ALL,
     within=3500.0,
 )
@@ -124,7 +126,9 @@ SECTIONS: dict[str, Section] = {
     "worker": lambda size, _, place, __: worker_rate.measure(
         size.delivery_rounds, 2.0, 1500, place
     ),
-    "https": lambda size, peers, place, _: https.measure(3, 1.0, size.hooks, peers, place),
+    "https": lambda size, peers, place, _: https.measure(
+        size.https_rounds, 1.0, size.hooks, peers, place
+    ),
     "pictures": lambda _, __, place, ___: large_pictures.measure(place),
     "bytes": lambda _, __, place, ___: footprint.bytes_per_event(3000, place),
     "import": lambda _, __, place, ___: footprint.import_seconds(10, place),
