@@ -43,6 +43,7 @@ TOGETHER = {
     "docs/deploy.md": "../unit/test_deploy_docs.py",
     "docs/adding-a-provider.md": "test_adding_pages.py",
     "docs/adding-a-hook.md": "test_adding_pages.py",
+    "docs/queues.md": "test_queue_docs.py",
 }
 DEMO = "make demo"  # tests/acceptance/test_demo.py runs all of it, after .venv exists
 # Replacements for parts of the commands, and why.
@@ -71,6 +72,8 @@ SECRETS = {
     "SMTP_PASSWORD": "secret",
     "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
     "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
+    "RABBITMQ_URL": "amqps://user:password@rabbitmq.example.com/vhost",
+    "REDIS_URL": "rediss://user:password@redis.example.com/0",
     "PHONES_URL": "json://example.com/",
     "ERP_TOKEN": "a-token-of-the-erp",
     "API_TOKEN": "a-token-for-the-tests-only",
@@ -268,6 +271,7 @@ def test_blocks_that_are_not_run_contain_no_command() -> None:
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py checks it
         ("js", "docs/hooks.md"),  # tests/acceptance/test_webhook_receivers.py runs it
         ("php", "docs/hooks.md"),
+        ("js", "docs/queues.md"),  # tests/acceptance/test_queue_docs.py runs it
         ("json", "docs/adding-a-provider.md"),
         ("json", "docs/creating-tasks.md"),  # tests/integration/test_api_results.py has all members
         ("yaml", "docs/metrics.md"),  # Prometheus's
