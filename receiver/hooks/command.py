@@ -28,7 +28,7 @@ from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure, 
 from receiver.hooks import wording
 from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, seconds
-from receiver.text.display import encodable, json_ascii
+from receiver.text.display import encodable, json_ascii, one_line
 
 # sysexits.h
 UNACCEPTABLE = 65  # EX_DATAERR
@@ -85,7 +85,7 @@ class Command:
 
     def preview(self, notice: Notice) -> Preview:
         """Return the command of `send`, the variables that it sets, and the standard input."""
-        command = shlex.join(self._options["command"])
+        command = one_line(shlex.join(self._options["command"]))
         return Preview(command, self._variables(notice), json_ascii(notice.as_json()))
 
     def _variables(self, notice: Notice) -> dict[str, str]:

@@ -45,6 +45,7 @@ def check(
     succeeded = sum(task.status == "succeeded" for task in expected.values())
     _check_pictures(pictures, succeeded)
     _check_mails(sandbox.mails(), len(expected), succeeded)
+    _check_subjects(sandbox.mails(), expected)
     _check_slack(sandbox, len(expected), succeeded)
 
 
@@ -127,6 +128,15 @@ def _check_mails(mails: list[Mail], number: int, with_picture: int) -> None:
         )
     for part in inline:
         _check_opens(part.content, "the picture in a mail")
+
+
+def _check_subjects(mails: list[Mail], expected: dict[str, Expected]) -> None:
+    """Check that the template of the subject was rendered for each task."""
+    outcomes = {"succeeded": "is ready", "failed": "failed"}
+    subjects = [f"{name} {outcomes[task.status]}" for name, task in expected.items()]
+    found = sorted(mail.headers.get("subject", "") for mail in mails)
+    if found != sorted(subjects):
+        raise StepError(f"mail: expected the subjects {subjects}, found {found}")
 
 
 def _check_slack(sandbox: Sandbox, number: int, with_picture: int) -> None:

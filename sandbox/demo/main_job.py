@@ -209,6 +209,7 @@ def _say_what_stays(stage: DemoSetup) -> None:
     click.echo("  Slack    slack-*.json")
     click.echo(f"  events   {stage.activity.name}")
     click.echo(f"  log      {stage.log.name}")
+    click.echo("The subjects of the e-mails are rendered from a template of their hook.")
 
 
 def _say_where_to_look(stage: DemoSetup, sandbox: Sandbox) -> None:

@@ -31,6 +31,7 @@ starttls = "never"
 deadline = {deadline}
 from = "Callback Receiver <callbacks@shop.example>"
 to = ["orders@shop.example"]
+subject = "{subject}"
 
 [[hook]]
 name = "slack"
@@ -39,6 +40,8 @@ url = "{SANDBOX_SLACK_URL}"
 deadline = {deadline}
 allow_private = true
 """
+# A template, which the receiver renders for each event.
+SUBJECT = "{{ task.reference }} {{ 'is ready' if task.status == 'succeeded' else task.status }}"
 # Seconds that an attempt may take. If an attempt timed out on a slow machine after its message had
 # arrived, it would be repeated, but the demo expects each message exactly once.
 ATTEMPT_WITHIN = 120
@@ -119,7 +122,7 @@ def lay_out(
         },
     )
     stage.pictures.mkdir()
-    names = {"pictures": stage.pictures, "deadline": ATTEMPT_WITHIN}
+    names = {"pictures": stage.pictures, "deadline": ATTEMPT_WITHIN, "subject": SUBJECT}
     hooks = HOOKS.format(**names, **sandbox.env())
     (data / "hooks.toml").write_text(hooks, encoding="utf-8")
     return stage

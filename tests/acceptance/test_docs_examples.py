@@ -269,6 +269,8 @@ def test_blocks_that_are_not_run_contain_no_command() -> None:
         ("", "README.md"),  # the flow as a picture
         ("", "docs/architecture.md"),  # tests/unit/test_architecture.py checks it
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py checks it
+        ("text", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py compares these two
+        ("http", "docs/hooks.md"),
         ("js", "docs/hooks.md"),  # tests/acceptance/test_webhook_receivers.py runs it
         ("php", "docs/hooks.md"),
         ("js", "docs/queues.md"),  # tests/acceptance/test_queue_docs.py runs it

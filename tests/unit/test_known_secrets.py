@@ -134,6 +134,16 @@ def test_passwords_and_keys_are_secrets_even_if_the_file_contains_them() -> None
     assert not {"shop", "visible", "mail.example"} & found
 
 
+def test_the_text_of_a_template_is_no_secret_but_its_variables_are() -> None:
+    """Otherwise every part of a text that contains a URL would be hidden in all logs."""
+    body = '{"see": "https://shop.example/orders/{{ task.reference }}", "key": "${ERP_TOKEN}"}'
+    headers = {"Authorization": "Bearer in-the-file", "X-Order": "{{ task.id }}"}
+    found = secrets([entry("webhook", body=body, headers=headers)], {"ERP_TOKEN": "of-the-erp"})
+    assert found == {"of-the-erp", "Bearer in-the-file"}
+    for key in ("text", "html", "subject", "blocks"):
+        assert secrets([entry("x", **{key: "see https://shop.example/a/page"})], {}) == frozenset()
+
+
 def test_a_variable_that_only_the_worker_has_causes_no_error_elsewhere() -> None:
     found = secrets(
         [entry("slack", url="${SLACK_URL}"), entry("slack", url="https://b.example")], {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -263,3 +264,58 @@ def test_a_server_that_closes_the_connection_without_a_response_is_retried(told:
         pytest.raises(TemporaryFailure, match="closed"),
     ):
         mail(port).send(told)
+
+
+HTML = '{% for one in pictures %}<img src="cid:{{ one.cid }}" alt="{{ one.index }}">{% endfor %}end'
+
+
+def test_own_html_shows_the_previews_of_the_version_that_is_sent(
+    told: Notice, sizes: list[int]
+) -> None:
+    for smaller, expected in enumerate([WHOLE, PREVIEW, TEXT]):
+        with smtp_server() as box:
+            if smaller:
+                box.largest["DATA"] = sizes[smaller]
+            mail(box.port, html=HTML).send(told)
+            ((_, letter),) = box.letters
+        assert shown(letter) == expected
+        html = letter.get_body(("html",))
+        assert html is not None
+        cids = re.findall(r'cid:(\S+)" alt="0"', html.get_content())
+        ids = [part["Content-ID"] for part in letter.walk() if part["Content-ID"]]
+        assert [f"<{cid}>" for cid in cids] == ids
+        assert len(ids) == (smaller < 2)
+        assert "ORDER-7 succeeded" in str(letter.get_body(("plain",)))
+
+
+def test_an_own_text_replaces_the_html_and_the_previews_too(told: Notice) -> None:
+    with smtp_server() as box:
+        mail(box.port, text="{{ task.reference }}: {{ media[0].url }}").send(told)
+        mail(box.port, text="{{ task.reference }}", html="<b>{{ id }}</b>").send(told)
+        (_, plain), (_, both) = box.letters
+    assert [part.get_content_type() for part in plain.walk()] == [
+        "multipart/mixed",
+        "text/plain",
+        "image/png",
+    ]
+    text = plain.get_body(("plain",))
+    assert text is not None
+    assert text.get_content().strip() == "ORDER-7: https://cdn.example/0.png"
+    assert shown(both) == WHOLE
+    html = both.get_body(("html",))
+    assert html is not None
+    assert html.get_content().strip() == f"<b>{told.id}</b>"
+
+
+def test_a_subject_is_a_template_only_with_jinjas_marks(told: Notice) -> None:
+    subjects = {
+        "{reference} {status}": "ORDER-7 succeeded",
+        "{{ task.reference }} {status}": "ORDER-7 {status}",
+        "{% if media %}{{ media | length }} picture{% endif %}": "1 picture",
+        "=?utf-8?q?x=0ABcc:_a=40b.c?= {{ id }}": f"= ?utf-8?q?x=0ABcc:_a=40b.c?= {told.id}",
+    }
+    for subject, expected in subjects.items():
+        with smtp_server() as box:
+            mail(box.port, subject=subject).send(told)
+            ((_, letter),) = box.letters
+            assert letter["Subject"] == expected

@@ -153,6 +153,34 @@ def test_the_text_version_is_judged_like_any_message(
     assert len(site.requests) == 2
 
 
+def templated(site: Site, **options: str) -> Slack:
+    return Slack("chat", {"url": site.url + PATH, "allow_private": True, **options})
+
+
+def test_own_blocks_that_slack_refuses_are_replaced_by_the_own_text(site: Site) -> None:
+    slack = templated(site, text="*{{ task.reference }}*", blocks='[{"text": "{{ id }}"}]')
+    answer_in_turn(site, Page(b"invalid_blocks", 400), Page(b"ok"))
+    slack.send(notice(media=(PICTURE,)))
+    first, second = (json.loads(request.body) for request in site.requests)
+    assert first == {"text": "*ORDER-7*", "blocks": [{"text": "0199f1a2:succeeded"}]}
+    assert second == {"text": "*ORDER-7*"}
+
+
+def test_own_blocks_have_the_usual_text_for_notifications(site: Site) -> None:
+    site.pages[PATH] = Page(b"ok")
+    templated(site, blocks="[]").send(notice(media=(PICTURE,)))
+    message = json.loads(site.requests[0].body)
+    assert message == {"text": "ORDER-7 succeeded (kling)", "blocks": []}
+
+
+def test_an_own_text_without_blocks_is_sent_once(site: Site) -> None:
+    answer_in_turn(site, Page(b"no_text", 400), Page(b"ok"))
+    with pytest.raises(ContentFailure):
+        templated(site, text="{{ task.reason }}").send(notice(media=(PICTURE,)))
+    (request,) = site.requests
+    assert json.loads(request.body) == {"text": ""}
+
+
 def test_an_alert_whose_blocks_slack_refuses_is_sent_as_text(site: Site, slack: Slack) -> None:
     answer_in_turn(site, Page(b"invalid_blocks", 400), Page(b"ok"))
     slack.alert(Alert(7, "shop", AlertKind.PAUSED, 1, "500 <b>"))

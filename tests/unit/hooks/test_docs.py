@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,16 @@ import pytest
 
 from receiver import hooks
 from receiver.config import hooks_file
+from receiver.deliveries import File, Notice, Transition
 from receiver.errors import PermanentFailure, TemporaryFailure
+from receiver.events import Media
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting
 from receiver.hooks.brokers.rabbitmq import RabbitMqOptions
 from receiver.hooks.brokers.redis import RedisOptions
 from receiver.hooks.brokers.sqs import SqsOptions
 from receiver.hooks.options import Options
+from receiver.tasks import Status, Task, Trust
 
 DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
 SECTIONS = dict(re.findall(r"^## ([a-z]+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
@@ -38,7 +43,9 @@ SCHEMAS: dict[str, type[Options]] = {
     "slack": slack.SlackOptions,
     "webhook": webhook.WebhookOptions,
 }
+FORMATS = dict(re.findall(r"^## ([A-Z]\w+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
 ENVIRONMENT = {
+    "ERP_TOKEN": "a-token-of-the-erp",
     "SMTP_PASSWORD": "secret",
     "SLACK_WEBHOOK_URL": "https://hooks.example/x",
     "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
@@ -102,3 +109,68 @@ def test_the_example_function_runs() -> None:
         on_result({"id": "a:succeeded", "task": {"reference": None}})
     with pytest.raises(TemporaryFailure):
         on_result({"id": "a:succeeded", "task": {"reference": "ORDER-8"}})
+
+
+def example_notice() -> Notice:
+    """Return the notice whose event is the example of the page."""
+    (example,) = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
+    event = json.loads(example)
+    task, (media,) = event["task"], event["media"]
+    dates = {
+        key: round(datetime.fromisoformat(task[key]).timestamp() * 1000) for key in ("created_at",)
+    }
+    occurred_at = round(datetime.fromisoformat(event["occurred_at"]).timestamp() * 1000)
+    found = Notice(
+        Task(**{**task, **dates, "status": Status(task["status"])}, updated_at=occurred_at),
+        Transition(task["status"], occurred_at, occurred_at, Trust(event["trust"])),
+        (Media(media["kind"], media["url"], media["index"]),),
+        (File(media["index"], media["file"], media["sha256"], media["size"], "image/png"),),
+    )
+    assert found.as_json() == event
+    return found
+
+
+def built_examples(section: str) -> dict[str, Any]:
+    built: dict[str, Any] = {}
+    for example in re.findall(r"```toml\n(.*?)```", FORMATS[section], re.DOTALL):
+        entries = hooks_file.parse(example, Path("hooks.toml"), lambda _: None)
+        built |= hooks.build_all(entries, ENVIRONMENT)
+    return built
+
+
+def test_every_example_of_a_template_is_rendered() -> None:
+    previews = {
+        name: hook.preview(example_notice()) for name, hook in built_examples("Templates").items()
+    }
+    (shown,) = re.findall(r"```text\n(.*?)```", FORMATS["Templates"], re.DOTALL)
+    erp = previews["erp"]
+    body = erp.body.replace("\\u2026", "…")
+    assert f"X-Order: {erp.headers['X-Order']}\n\n{body}\n" == shown
+    assert erp.headers["Authorization"] == "Bearer a-token-of-the-erp"
+    assert json.loads(previews["team"].body)["text"] == "ORDER-7 succeeded"
+    care = previews["customer-care"]
+    assert care.headers["Subject"] == "ORDER-7: done"
+    assert "<h1>Order ORDER-7</h1>" in care.body
+    assert "<p>No note.</p>" in care.body
+
+
+def test_the_examples_of_templates_are_rendered_for_a_failed_task() -> None:
+    about = example_notice()
+    task = replace(about.task, status=Status.FAILED, reason='"risk" control', reference=None)
+    failed = replace(
+        about, task=task, transition=replace(about.transition, status="failed"), media=()
+    )
+    previews = {name: hook.preview(failed) for name, hook in built_examples("Templates").items()}
+    assert json.loads(previews["erp"].body)["reason"] == '"risk" control'
+    assert len(json.loads(previews["team"].body)["blocks"]) == 1
+
+
+def test_the_example_of_a_cloudevent_is_what_is_sent() -> None:
+    (hook,) = built_examples("CloudEvents").values()
+    (shown,) = re.findall(r"```http\n(.*?)```", FORMATS["CloudEvents"], re.DOTALL)
+    head, _, body = shown.partition("\n\n")
+    preview = hook.preview(example_notice())
+    assert f"Content-Type: {preview.headers['Content-Type']}" in head
+    document = json.loads(preview.body)
+    assert document.pop("data") == example_notice().as_json()
+    assert json.loads(body.replace(',"data":{…}', "")) == document

@@ -32,8 +32,10 @@ def picture() -> bytes:
     return output.getvalue()
 
 
-def mail(number: int, *parts: MailPart) -> Mail:
-    return Mail(number, 0, "a@shop.example", ("b@shop.example",), {}, "t", None, parts, b"raw")
+def mail(number: int, *parts: MailPart, subject: str | None = None) -> Mail:
+    outcome = "is ready" if number == 1 else "failed"
+    headers = {"subject": subject or f"DEMO-{number} {outcome}"}
+    return Mail(number, 0, "a@shop.example", ("b@shop.example",), headers, "t", None, parts, b"raw")
 
 
 def message(number: int, text: str) -> SlackMessage:
@@ -125,6 +127,10 @@ def no_inline_picture(world: World) -> None:
     world.kept_mails[0] = mail(1)
 
 
+def template_not_rendered(world: World) -> None:
+    world.kept_mails[1] = mail(2, subject="{{ task.reference }} failed")
+
+
 def no_slack(world: World) -> None:
     world.kept_messages.pop()
 
@@ -148,6 +154,7 @@ def test_a_complete_demo_passes(world: World) -> None:
         (broken_picture, "does not open"),
         (mail_twice, "mail: expected 3"),
         (no_inline_picture, "mail: expected 3, 1 of them with an inline picture"),
+        (template_not_rendered, "mail: expected the subjects"),
         (no_slack, "Slack: expected 3"),
         (slack_without_picture, "Slack: expected 3 messages, 1 with a picture"),
     ],
