@@ -37,6 +37,7 @@ def main() -> int:
         results: Results = {
             "machine": machine.described(place),
             "versions": peers.versions,
+            "missing": peers.why_not,
             "plan": vars(size.plan),
             "load": "wrk" if by_wrk else f"threads of Python, slowly; wrk: {no_wrk}",
             "fsync_ms": {},

@@ -1,13 +1,15 @@
 """Creates a record of any size: tasks written by the store's own methods, and copies of one by SQL.
 
-Each task has the rows of a real one: its creation, three callbacks, and deliveries to two hooks.
-Copies have the original's rows in every table, with their own keys, ids, bodies and times, in
-chronological order.
+A task has the rows of a real one: its creation, its callbacks, and deliveries to two hooks. The
+copied task has one callback, so that a record of a million events has a million tasks. Copies have
+the original's rows in every table, with their own keys, ids, bodies and times, in chronological
+order.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,15 +40,21 @@ def told(hears: frozenset[str]) -> list[Subscription]:
     return [Subscription(hook=hook, on=hears) for hook in HOOKS]
 
 
-def callbacks_of(task: str, at: int) -> list[Callback]:
-    """Return the three callbacks of a task, identical to those that the load sends."""
+def callbacks_of(task: str, at: int, statuses: Sequence[str]) -> list[Callback]:
+    """Return the callbacks of a task, identical to those that the load sends."""
     return [
         Callback("kling", task, body(status, provider_task(task)), at + turn, HEADERS)
-        for turn, status in enumerate(STATUSES)
+        for turn, status in enumerate(statuses)
     ]
 
 
-def record(store: Store, tasks: int, *, hears: frozenset[str] = ENDS) -> None:
+def record(
+    store: Store,
+    tasks: int,
+    *,
+    hears: frozenset[str] = ENDS,
+    statuses: Sequence[str] = STATUSES,
+) -> None:
     """Create `count` tasks and record their callbacks with the store's own methods."""
     ingest, now = Ingest(store, told(hears)), now_ms()
 
@@ -55,7 +63,7 @@ def record(store: Store, tasks: int, *, hears: frozenset[str] = ENDS) -> None:
         task = new_task_id(at)
         made = Task(task, "kling", Status.CREATED, at, at, reference=f"ORDER-{number}")
         store.inbox.create_task(made)
-        for callback in callbacks_of(task, at):
+        for callback in callbacks_of(task, at, statuses):
             ingest.accept(callback)
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -74,15 +82,17 @@ def deliver(store: Store) -> None:
 
 
 def fill(database: Path, events: int) -> list[str]:
-    """Fill a migrated, empty SQLite record with `events` events; return the ids of its tasks.
+    """Fill a migrated, empty SQLite record with `events` events, each of a task of its own.
+
+    Returns the ids of the tasks.
 
     No other process may have it open, because the data is not synced.
     """
     store = open_store(f"sqlite:///{database}")
-    record(store, 1)
+    record(store, 1, statuses=STATUSES[-1:])
     deliver(store)
     first = store.lists.tasks()[0]
-    ids = [new_task_id(first.created_at + APART * n) for n in range(1, events // len(STATUSES))]
+    ids = [new_task_id(first.created_at + APART * n) for n in range(1, events)]
     connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("pragma synchronous = off")
     connection.execute("pragma cache_size = -200000")
@@ -153,9 +163,9 @@ ROWS_OF = {  # the rows of one task, parents first
 }
 KEYS = {  # columns that contain a row key, and the number of rows per task in that table
     "tasks": {"seq": 1},
-    "callbacks": {"id": 3, "task": 1},
-    "transitions": {"id": 4, "task": 1, "callback": 3},
-    "deliveries": {"id": 2, "transition": 4},
+    "callbacks": {"id": 1, "task": 1},
+    "transitions": {"id": 2, "task": 1, "callback": 1},
+    "deliveries": {"id": 2, "transition": 2},
     "attempts": {"id": 2, "delivery": 2},
 }
 
@@ -176,4 +186,4 @@ def _must_be_alike(store: Store, first: str, last: str) -> None:
         attempts = sum(map(len, found.attempts.values()))
         parts = (found.transitions, found.callbacks, found.deliveries)
         shapes.append((*map(len, parts), attempts, found.task.status))
-    assert shapes[0] == shapes[1] == (4, 3, 2, 2, Status.SUCCEEDED), shapes
+    assert shapes[0] == shapes[1] == (2, 1, 2, 2, Status.SUCCEEDED), shapes

@@ -1,4 +1,4 @@
-"""Measures inserts, duplicates and lists on records of several sizes, in turn."""
+"""Measures inserts, duplicates, pages and lists on records of several sizes, in turn."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ CONNECTIONS = 64
 PASSWORD = "of-the-bench-too"  # noqa: S105 - as above
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 RARE_LISTS = 21
+TIMES = 9  # requests for each page in a round
+# Each filtered list has no rows at all, so that a full search would read the whole record.
+LISTS = ("/api/tasks?limit=50", "/api/tasks?status=failed", "/api/deliveries?state=dead")
+PAGES = (
+    "/dashboard/",
+    "/dashboard/tasks",
+    "/dashboard/tasks?status=failed",
+    "/dashboard/deliveries",
+)
+TASK_PAGE = "/dashboard/tasks/<id>"
 MOST_ASKED = 50_000  # tasks whose last callback is repeated
 
 
@@ -39,10 +49,9 @@ class Size:
     megabytes: float = 0.0
     inserts: list[float] = field(default_factory=list)  # per second
     duplicates: list[float] = field(default_factory=list)
-    api_list_ms: list[float] = field(default_factory=list)
-    dashboard_list_ms: list[float] = field(default_factory=list)
     # the list of callbacks with an outcome that none has
     rare_list_ms: list[float] = field(default_factory=list)
+    pages_ms: dict[str, list[float]] = field(default_factory=dict)  # until it was read
 
 
 @dataclass
@@ -50,7 +59,8 @@ class _Record:
     size: Size
     server: Running
     duplicates: Traffic
-    lists: dict[str, Traffic]
+    visitor: requests.Session
+    paths: dict[str, str]  # by name
     url: str
 
 
@@ -79,42 +89,46 @@ def _opened(stack: ExitStack, folder: Path, events: int) -> _Record:
     chance = random.Random(7)  # noqa: S311 - no secret
     known = chance.sample(tasks, min(len(tasks), MOST_ASKED))
     asked = Traffic(write_tasks(folder / "known", known), duplicates=True)
-    return _Record(size, server, asked, _lists(server.port), url)
+    paths = {path: path for path in (*LISTS, *PAGES)}
+    if events:
+        paths[TASK_PAGE] = TASK_PAGE.replace("<id>", known[0])
+    visitor = stack.enter_context(requests.Session())
+    _log_in(visitor, server.port)
+    return _Record(size, server, asked, visitor, paths, url)
 
 
-def _lists(port: int) -> dict[str, Traffic]:
-    """Return requests for the newest tasks, from the API and from the dashboard."""
-    head = "Host: 127.0.0.1\r\nAccept-Encoding: identity\r\n"
-    api = f"GET /api/tasks?limit=50 HTTP/1.1\r\n{head}Authorization: Bearer {API_TOKEN}\r\n\r\n"
-    page = f"GET /dashboard/tasks HTTP/1.1\r\n{head}Cookie: {_session(port)}\r\n\r\n"
-    return {"api_list_ms": Traffic(request=api), "dashboard_list_ms": Traffic(request=page)}
-
-
-def _session(port: int) -> str:
-    """Log in and return the session cookie. Raises CannotMeasure."""
-    url = f"http://127.0.0.1:{port}/dashboard"
-    with requests.Session() as visitor:
-        found = TOKEN.search(visitor.get(f"{url}/login", timeout=30).text)
-        form = {"password": PASSWORD, "csrf_token": found[1] if found else ""}
-        visitor.post(f"{url}/login", data=form, timeout=30)
-        shown = visitor.get(f"{url}/tasks", timeout=30, allow_redirects=False)
-        if shown.status_code != 200:
-            raise CannotMeasure(f"the dashboard's list: {shown.status_code}")
-        return "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+def _log_in(visitor: requests.Session, port: int) -> None:
+    url = f"http://127.0.0.1:{port}{PAGES[0]}login"
+    found = TOKEN.search(visitor.get(url, timeout=30).text)
+    form = {"password": PASSWORD, "csrf_token": found[1] if found else ""}
+    visitor.post(url, data=form, timeout=30)
+    visitor.headers["Authorization"] = f"Bearer {API_TOKEN}"
 
 
 def _run(record: _Record, seconds: float, place: Path, *, counts: bool) -> None:
     port, size = record.server.port, record.size
     inserted = _good(send(port, fresh_traffic(place / "tasks", seconds), CONNECTIONS, seconds))
     repeated = _good(send(port, record.duplicates, CONNECTIONS, seconds))
-    listed = {name: _good(send(port, what, 1, seconds)) for name, what in record.lists.items()}
+    shown = {name: _page(record.visitor, port, path) for name, path in record.paths.items()}
     rare = _rare_list(record.url)
     if counts:
         size.rare_list_ms.append(rare)
         size.inserts.append(inserted.per_second)
         size.duplicates.append(repeated.per_second)
-        for name, load in listed.items():
-            getattr(size, name).append(load.p50_ms)
+        for name, ms in shown.items():
+            size.pages_ms.setdefault(name, []).append(ms)
+
+
+def _page(visitor: requests.Session, port: int, path: str) -> float:
+    """Return the median time until the page was read, in ms. Raises CannotMeasure."""
+    times = []
+    for _ in range(TIMES):
+        began = time.perf_counter()
+        response = visitor.get(f"http://127.0.0.1:{port}{path}", timeout=30, allow_redirects=False)
+        times.append(1000 * (time.perf_counter() - began))
+        if response.status_code != 200:
+            raise CannotMeasure(f"{path}: {response.status_code}")
+    return statistics.median(times)
 
 
 def _rare_list(url: str) -> float:

@@ -1,15 +1,18 @@
-"""Measures the time from a callback to the hook's request."""
+"""Measures the time from a callback, or from the due time of a delivery, to the hook's request."""
 
 from __future__ import annotations
 
 import http.client
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.disks import Disk
-from bench.load import at, new_tasks, provider_task
+from bench.fill import ENDS, callbacks_of
+from bench.load import STATUSES, new_tasks, provider_task
+from bench.load import at as at_share
 from bench.ours import migrate, our_web, postgres
 from bench.peers import Peers
 from bench.processes import CannotMeasure, process
@@ -17,10 +20,16 @@ from bench.progress import say
 from bench.sink import Sink, sink
 from bench.site import Site
 from bench.worker_rate import WORKER
+from receiver.clock import now_ms
+from receiver.deliveries import Subscription
+from receiver.ingest import Ingest
 from receiver.signing.callback_urls import mint
+from receiver.stores import open_store
 from tests.support.samples import SECRET, body
 
 APART = 0.04  # seconds between two callbacks
+DUE_APART = 60  # ms between the due times of two deliveries, so that the worker is idle
+DUE_AFTER = 2500  # ms from now to the first one; the worker has started by then
 HOOK = """
 [[hook]]
 name = "shop"
@@ -31,12 +40,40 @@ allow_private = true
 """
 
 
-def measure(callbacks: int, place: Path) -> list[dict[str, Any]]:
+def measure(callbacks: int, due: int, place: Path) -> list[dict[str, Any]]:
     """Measure on SQLite and on PostgreSQL, with two web processes and one worker."""
-    found = [_one("SQLite", f"sqlite:///{place}/hooks.db", callbacks, place / "hooks-sqlite")]
     with postgres(Disk()) as (url, _):
-        found.append(_one("PostgreSQL", url, callbacks, place / "hooks-postgres"))
-    return found
+        urls = {"SQLite": f"sqlite:///{place}/hooks.db", "PostgreSQL": url}
+        return [
+            _one(name, url, callbacks, place / f"hooks-{name}")
+            | _due(name, url, due, place / f"due-{name}")
+            for name, url in urls.items()
+        ]
+
+
+def _due(database: str, url: str, deliveries: int, folder: Path) -> dict[str, Any]:
+    """Measure how long after its due time an idle worker sends a delivery, on a migrated record."""
+    folder.mkdir()
+    store = open_store(url)
+    with sink() as shop:
+        (folder / "hooks.toml").write_text(HOOK.format(scheme="http", port=shop.port))
+        environment = Site(folder, Disk(), Peers()).environment(
+            DATABASE_URL=url, HOOKS_FILE=folder / "hooks.toml"
+        )
+        with process(WORKER, folder / "worker", environment):
+            clock = time.time() - time.perf_counter()  # of `shop.came`, as seconds since 1970
+            first = now_ms() + DUE_AFTER
+            due = {}
+            for number, task in enumerate(new_tasks(deliveries)):
+                at = first + number * DUE_APART
+                due[f"{task}:succeeded"] = at / 1000 - clock
+                (callback,) = callbacks_of(task, at, STATUSES[-1:])
+                Ingest(store, [Subscription(hook="shop", on=ENDS)]).accept(callback)
+            store.close()
+            _wait(lambda: due.keys() <= shop.came.keys(), 60, lambda: len(due.keys() - shop.came))
+    late = sorted((shop.came[name] - at) * 1000 for name, at in due.items())
+    say(f"{database}: {len(late)} hooks after their due times")
+    return {"due_p50_ms": statistics.median(late), "due_p99_ms": at_share(late, 0.99)}
 
 
 def over_https(
@@ -73,8 +110,8 @@ def _one(
     return {
         "database": database,
         "callbacks": len(took),
-        "p50_ms": at(took, 0.5),
-        "p99_ms": at(took, 0.99),
+        "p50_ms": at_share(took, 0.5),
+        "p99_ms": at_share(took, 0.99),
     }
 
 

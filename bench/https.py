@@ -70,14 +70,14 @@ def _exchanges(
     rows: dict[str, dict[str, Any]] = {
         name: {"name": name, "per_second": [], "cpu_ms": [], "p50_ms": [], "p99_ms": []}
         for name in KINDS
-        if peers.httpx or KINDS[name] != "httpx"
+        if "httpx" in peers.places or KINDS[name] != "httpx"
     }
     with sink(tls=True) as shop:
         url = f"https://localhost:{shop.port}/"
         for number in range(rounds):
             for name, row in rows.items():
-                python = peers.httpx if KINDS[name] == "httpx" else Path(sys.executable)
-                found = _client(python or Path(), KINDS[name], url, roots, seconds, folder)
+                python = peers.place("httpx") if KINDS[name] == "httpx" else Path(sys.executable)
+                found = _client(python, KINDS[name], url, roots, seconds, folder)
                 took = sorted(found["took_s"])
                 row["per_second"].append(len(took) / sum(took))
                 row["cpu_ms"].append(found["cpu_s"] / len(took) * 1000)
@@ -135,4 +135,4 @@ def _workers(
                     BENCH_ROOTS=roots,
                 )
             say(f"deliveries over HTTP and HTTPS, round {number + 1}")
-    return [{k: v for k, v in vars(rate).items() if k != "url"} for rate in rates.values()]
+    return [rate.as_json() for rate in rates.values()]

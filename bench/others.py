@@ -10,7 +10,6 @@ from typing import Any
 
 from bench import APPS
 from bench.kept import rows
-from bench.peers import Peers
 from bench.processes import CannotMeasure, free_port
 from bench.site import Running, Site, Start, gunicorn, serve
 from bench.webhook import PREFIX, hooks_file
@@ -42,7 +41,7 @@ def by_hand(synchronous: str) -> Start:
 
 def webhook(command: Path) -> Start:
     def start(site: Site) -> Iterator[Running]:
-        program = _needed(site.peers, "webhook", site.peers.webhook)
+        program = site.peers.place("webhook")
         if command.suffix and not shutil.which("sqlite3"):
             raise CannotMeasure("the command sqlite3 is missing: apt-get install sqlite3")
         database, port = _events(site), free_port()
@@ -58,7 +57,7 @@ def webhook(command: Path) -> Start:
 
 def fastapi(*, in_its_loop: bool = False) -> Start:
     def start(site: Site) -> Iterator[Running]:
-        python = _needed(site.peers, "fastapi", site.peers.fastapi)
+        python = site.peers.place("fastapi")
         database, port = _events(site), free_port()
         options = ("--host", "127.0.0.1", "--port", str(port), "--no-access-log")
         command = [
@@ -80,7 +79,7 @@ def fastapi(*, in_its_loop: bool = False) -> Start:
 
 
 def express(site: Site) -> Iterator[Running]:
-    folder = _needed(site.peers, "express", site.peers.express)
+    folder = site.peers.place("express")
     database, port = _events(site), free_port()
     given: dict[str, Any] = {"BENCH_DATABASE": database, "BENCH_NODE": folder, "BENCH_PORT": port}
     command = ["node", str(APPS / "by_express.js")]
@@ -91,7 +90,7 @@ def express(site: Site) -> Iterator[Running]:
 
 
 def knocker(site: Site) -> Iterator[Running]:
-    python = _needed(site.peers, "knocker", site.peers.knocker)
+    python = site.peers.place("knocker")
     database, port = site.folder / "knocker.db", free_port()
     stock = ("--worker-class", "gthread")
     bare = str(APPS / "gunicorn_stock.py")
@@ -99,12 +98,6 @@ def knocker(site: Site) -> Iterator[Running]:
     with serve(site, command, port, APPS, BENCH_DATABASE=database) as running:
         running.kept = lambda: rows(database, "knocker_events")
         yield running
-
-
-def _needed(peers: Peers, name: str, place: Path | None) -> Path:
-    if place is None:
-        raise CannotMeasure(f"could not be installed: {peers.why_not.get(name, 'not tried')}")
-    return place
 
 
 def _events(site: Site) -> Path:

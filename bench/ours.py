@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
 
+from bench import ROOT
 from bench.disks import Disk, under_us
 from bench.kept import postgres_rows, rows
 from bench.processes import CannotMeasure, answers, free_port, parent, tree, wait_until
@@ -29,12 +32,49 @@ type = "slack"
 url = "http://127.0.0.1:{port}/"
 allow_private = true
 """
+# Filters of hooks for final statuses. They match every success, so that they save no delivery.
+FILTERS = (
+    '{ "task.account" = ["default", "shop-*"] }',
+    '{ "task.cost" = { not = { min = 100 } } }',
+    '{ "task.metadata.campaign" = { not = "test-*" } }',
+    '{ "media.kind" = "image", "media.url" = "https://*" }',
+    '{ trust = { not = "queried" }, occurred_at = { min = 2020-01-01 } }',
+)
 NOWHERE = 9  # the port of the web process's hooks, which only stores deliveries
 
 
 def two_hooks(port: int) -> str:
     """Write a hooks file with two hooks for final statuses."""
     return "".join(HOOK.format(name=name, port=port) for name in ("shop", "books"))
+
+
+def ten_hooks(port: int) -> str:
+    """Write a hooks file with ten hooks for final statuses, five of them with a filter."""
+    filters = [f"where = {one}\n" for one in FILTERS] + [""] * len(FILTERS)
+    return "".join(
+        HOOK.format(name=f"hook-{number}", port=port) + one for number, one in enumerate(filters)
+    )
+
+
+def on_granian(site: Site) -> Iterator[Running]:
+    """Run our handler for callbacks under Granian, with the rest of our web process."""
+    python = site.peers.place("granian")
+    database, port = site.folder / "receiver.db", free_port()
+    migrate(f"sqlite:///{database}")
+    hooks = site.folder / "hooks.toml"
+    hooks.write_text(two_hooks(NOWHERE))
+    options = ("--interface", "asgi", "--loop", "uvloop", "--http", "1", "--log-level", "warning")
+    address = ("--host", "127.0.0.1", "--port", str(port))
+    command = [str(python), "-m", "granian", *options, *address, "bench.apps.by_granian:app"]
+    given = dict[str, Any](
+        DATABASE_URL=f"sqlite:///{database}",
+        HOOKS_FILE=hooks,
+        API_TOKEN=API_TOKEN,
+        PYTHONPATH=os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")]),
+    )
+    with serve(site, command, port, **given) as running:
+        running.kept = lambda: rows(database, "callbacks")
+        yield running
 
 
 @contextmanager
@@ -44,12 +84,13 @@ def our_web(
     workers: int,
     options: Sequence[str] = (),
     app: str = "wsgi:app",
+    write_hooks: Callable[[int], str] = two_hooks,
     **environment: object,
 ) -> Iterator[Running]:
     """Run the web process with production settings on an existing record."""
     hooks, port = site.folder / "hooks.toml", free_port()
     if not hooks.exists():
-        hooks.write_text(two_hooks(NOWHERE))
+        hooks.write_text(write_hooks(NOWHERE))
     command = gunicorn(OURS, workers, port, *options, app)
     given = dict[str, Any](DATABASE_URL=database_url, HOOKS_FILE=hooks, API_TOKEN=API_TOKEN)
     with serve(site, command, port, **{**given, **environment}) as running:
@@ -64,11 +105,17 @@ def migrate(database_url: str) -> None:
     store.close()
 
 
-def on_sqlite(workers: int, options: Sequence[str] = (), app: str = "wsgi:app") -> Start:
+def on_sqlite(
+    workers: int,
+    options: Sequence[str] = (),
+    app: str = "wsgi:app",
+    write_hooks: Callable[[int], str] = two_hooks,
+) -> Start:
     def start(site: Site) -> Iterator[Running]:
         database = site.folder / "receiver.db"
         migrate(f"sqlite:///{database}")
-        with our_web(site, f"sqlite:///{database}", workers, options, app) as running:
+        url = f"sqlite:///{database}"
+        with our_web(site, url, workers, options, app, write_hooks) as running:
             running.kept = lambda: rows(database, "callbacks")
             yield running
 

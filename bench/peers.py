@@ -19,21 +19,29 @@ from bench.processes import CannotMeasure
 FASTAPI = ("fastapi", "uvicorn[standard]")
 KNOCKER = ("knockerlite", "flask", "gunicorn")
 HTTPX = ("httpx",)
+GRANIAN = ("granian",)  # it runs our handler, with the packages of this environment
+VERSIONS = {"fastapi", "uvicorn", "knockerlite", "httpx", "granian"}  # those that are reported
 EXPRESS = ("express", "better-sqlite3")
 APT_WITHIN, PIP_WITHIN, NPM_WITHIN = 240.0, 300.0, 420.0  # seconds
 
 
 @dataclass
 class Peers:
-    """The location of each peer. `why_not`: the reasons for those that could not be installed."""
+    """The location of each peer, and the reasons for those that could not be installed.
 
-    fastapi: Path | None = None  # a Python that has it installed
-    knocker: Path | None = None
-    httpx: Path | None = None
-    express: Path | None = None  # the folder with node_modules
-    webhook: Path | None = None
+    The location is a Python that has the package installed, the program, or the folder with
+    node_modules.
+    """
+
+    places: dict[str, Path] = field(default_factory=dict)
     why_not: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    def place(self, name: str) -> Path:
+        """Return the location. Raises CannotMeasure with the reason if it is not installed."""
+        if name not in self.places:
+            raise CannotMeasure(f"could not be installed: {self.why_not.get(name, 'not tried')}")
+        return self.places[name]
 
 
 def install() -> Peers:
@@ -44,6 +52,7 @@ def install() -> Peers:
         "fastapi": lambda: _python("fastapi", Path(sys.executable), FASTAPI),
         "knocker": lambda: _python("knocker", _python_312(), KNOCKER),
         "httpx": lambda: _python("httpx", Path(sys.executable), HTTPX),
+        "granian": lambda: _python("granian", Path(sys.executable), GRANIAN),
         "express": _express,
     }
     with ThreadPoolExecutor(len(steps)) as pool:
@@ -58,9 +67,7 @@ def install() -> Peers:
 
 def _settle(peers: Peers, name: str, step: Callable[[], Path]) -> None:
     try:
-        place = step()
-        if hasattr(peers, name):
-            setattr(peers, name, place)
+        peers.places[name] = step()
     except (CannotMeasure, OSError) as error:
         peers.why_not[name] = str(error)
 
@@ -155,21 +162,17 @@ def _run(command: Sequence[str | Path], seconds: float, cwd: Path = WORK) -> Non
 
 
 def _note_versions(peers: Peers) -> None:
-    for python in (peers.fastapi, peers.knocker, peers.httpx):
-        if python is not None:
-            done = _said(python, "-m", "pip", "list", "--format", "json")
-            wanted = {"fastapi", "uvicorn", "knockerlite", "httpx"}
-            found = json.loads(done or "[]")
-            peers.versions |= {p["name"]: p["version"] for p in found if p["name"] in wanted}
-    if peers.express is not None:
+    for place in peers.places.values():
+        if place.name == "python":
+            found = json.loads(_said(place, "-m", "pip", "list", "--format", "json") or "[]")
+            peers.versions |= {p["name"]: p["version"] for p in found if p["name"] in VERSIONS}
+    if express := peers.places.get("express"):
         for name in EXPRESS:
-            package = json.loads(
-                (peers.express / "node_modules" / name / "package.json").read_text()
-            )
+            package = json.loads((express / "node_modules" / name / "package.json").read_text())
             peers.versions[name] = package["version"]
         peers.versions["node"] = _said("node", "--version").lstrip("v")
-    if peers.webhook is not None:
-        peers.versions["webhook"] = _said(peers.webhook, "-version").rpartition(" ")[2]
+    if webhook := peers.places.get("webhook"):
+        peers.versions["webhook"] = _said(webhook, "-version").rpartition(" ")[2]
     if sqlite := shutil.which("sqlite3"):
         peers.versions["sqlite3 (command)"] = _said(sqlite, "--version").partition(" ")[0]
 

@@ -41,6 +41,7 @@ def _machine(results: Results) -> str:
     plan = results["plan"]
     lines += [
         f"- peers: {peers}" if peers else "",
+        *(f"- not installed: {name}: {why}" for name, why in results["missing"].items()),
         f"- {plan['rounds']} rounds of {plan['seconds']:g} s each, load by {results['load']}",
         f"- the whole run took {results['took_s'] / 60:.1f} minutes",
     ]
@@ -116,6 +117,11 @@ def _small_ones(results: Results) -> Iterator[str]:
 
 def _hooks(rows: list[dict[str, Any]]) -> str:
     lines = [[r["database"], f"{r['p50_ms']:.1f}", f"{r['p99_ms']:.1f}"] for r in rows]
+    lines += [
+        [f"{r['database']}, an idle worker, from the due time",
+         f"{r['due_p50_ms']:.1f}", f"{r['due_p99_ms']:.1f}"]
+        for r in rows
+    ]  # fmt: skip
     mean, late = POLLING_S / 2 * 1000, POLLING_S * 0.99 * 1000
     lines.append(
         [f"polling every {POLLING_S} s instead (calculated)", f"{mean:,.0f}", f"{late:,.0f}"]
@@ -123,6 +129,17 @@ def _hooks(rows: list[dict[str, Any]]) -> str:
     return "**From the callback to the hook's request**\n\n" + table(
         ("", "p50 ms", "p99 ms"), lines
     )
+
+
+def _listeners(found: dict[str, Any]) -> str:
+    lines = [
+        [name, *(f"{statistics.median(found[prefix + key]):.1f}" for key in ("p50_ms", "p99_ms"))]
+        for name, prefix in (
+            (f"{found['per_second']} callbacks/s", ""),
+            (f"the same, with {found['listeners']} listeners", "with_"),
+        )
+    ]
+    return "**Callbacks and live events**\n\n" + table(("1 process", "p50 ms", "p99 ms"), lines)
 
 
 def _worker(rows: list[dict[str, Any]]) -> str:
@@ -179,14 +196,34 @@ def _growth(rows: list[dict[str, Any]]) -> str:
     lines = [
         [f"{row['events']:,}", f"{row['megabytes']:,.0f}",
          _middle(row["inserts"]), _spread(row["inserts"]), _middle(row["duplicates"]),
-         f"{statistics.median(row['api_list_ms']):.2f}",
-         f"{statistics.median(row['dashboard_list_ms']):.2f}",
          f"{statistics.median(row['rare_list_ms']):.2f}"]
         for row in rows
     ]  # fmt: skip
-    columns = ("events on record", "MB", "inserts/s", "lowest to highest", "duplicates/s",
-               "API list ms", "dashboard list ms", "rare list ms")  # fmt: skip
-    return "**As the record grows** (SQLite, 1 process)\n\n" + table(columns, lines)
+    columns = ("tasks and events on record", "MB", "inserts/s", "lowest to highest",
+               "duplicates/s", "rare list ms")  # fmt: skip
+    title = "**As the record grows** (SQLite, 1 process)\n\n"
+    return f"{title}{table(columns, lines)}\n\n{_pages(rows)}"
+
+
+def _pages(rows: list[dict[str, Any]]) -> str:
+    """Return the table of pages and lists by the size of the record, in ms."""
+    shown = [row["pages_ms"] for row in rows]
+    lines = [
+        [
+            f"`{path}`",
+            *(f"{statistics.median(ms[path]):.1f}" if path in ms else NONE for ms in shown),
+        ]
+        for path in dict.fromkeys(path for ms in shown for path in ms)
+    ]
+    return table(("p50 in ms, tasks on record:", *(f"{row['events']:,}" for row in rows)), lines)
+
+
+def _copy(found: dict[str, Any]) -> str:
+    return (
+        f"**Copy to PostgreSQL**: {found['rows']:,} rows of {found['tasks']:,} tasks in "
+        f"{found['seconds']:.1f} s, including the comparison of both databases: "
+        f"{found['rows_per_second']:,.0f} rows per second"
+    )
 
 
 def _bytes(rows: list[dict[str, Any]]) -> str:
@@ -229,10 +266,12 @@ def _doublings(series: Sequence[tuple[int, float]]) -> Iterator[tuple[int, float
 
 SMALL: dict[str, Callable[[Any], str]] = {
     "hooks": _hooks,
+    "listeners": _listeners,
     "worker": _worker,
     "https": _https,
     "pictures": _pictures,
     "growth": _growth,
+    "copy": _copy,
     "bytes": _bytes,
     "import": _import,
     "memory": _memory,

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import disks, footprint, growth, hook_latency, https, large_pictures, worker_rate
+from bench import (
+    copying,
+    disks,
+    footprint,
+    growth,
+    hook_latency,
+    https,
+    large_pictures,
+    listeners,
+    worker_rate,
+)
 from bench.peers import Peers
 from bench.processes import CannotMeasure
 from bench.progress import elapsed, say
 from bench.rounds import Plan, measure
-from bench.targets import BY_HAND, CEILING, COMMIT_EACH, US, Results
+from bench.targets import CEILING, COMMIT_EACH, COMMITTING, US, Results
 from bench.variants import Variant, everybody
 
 ALL = 10**6
@@ -27,21 +37,28 @@ class Size:
     slower_ms: Sequence[int] = (0,)
     slow_for_the_target: bool = True  # with +10 ms, the variants that a target compares
     variants: Sequence[str] | None = None  # None: all of them
-    sizes: Sequence[int] = (0, 100_000, ALL)  # events
+    slow_rounds: int = 3  # with +10 ms
+    sizes: Sequence[int] = (0, ALL)  # events, each of a task of its own
+    growth_rounds: int = 3
     growth_s: float = 1.0
+    copied: int = 50_000  # tasks
     memory: int = 100_000  # callbacks
     within: float = 570.0  # seconds after which the last part, memory, ends
     hooks: int = 200  # callbacks
-    delivery_rounds: int = 5
+    listeners_s: float = 5.0
+    due: int = 60  # deliveries that an idle worker waits for
+    delivery_rounds: int = 3
     sections: Sequence[str] = (
         "callbacks",
         "hooks",
+        "listeners",
         "worker",
         "https",
         "pictures",
         "bytes",
         "import",
         "growth",
+        "copy",
         "memory",
     )
 
@@ -57,6 +74,9 @@ FULL = Size(
     Plan((1, 8, 64, 256), 5, 2),
     slower_ms=(0, 2, 10),
     slow_for_the_target=False,
+    sizes=(0, 100_000, ALL),
+    growth_rounds=5,
+    delivery_rounds=5,
     memory=ALL,
     within=3500.0,
 )
@@ -75,25 +95,32 @@ def run(size: Size, peers: Peers, place: Path, results: Results) -> None:
 
 def _callbacks(size: Size, peers: Peers, place: Path, results: Results) -> list[dict[str, Any]]:
     wanted = [v for v in everybody() if size.variants is None or v.name in size.variants]
-    cells: list[tuple[int, Sequence[Variant]]] = [(ms, wanted) for ms in size.slower_ms]
+    cells: list[tuple[int, Sequence[Variant], Plan]] = [
+        (ms, wanted, size.plan) for ms in size.slower_ms
+    ]
     if size.slow_for_the_target:
-        cells.append((10, [v for v in wanted if v.name in (CEILING, US, COMMIT_EACH, BY_HAND)]))
+        few = replace(size.plan, rounds=size.slow_rounds)
+        slow = (CEILING, US, COMMIT_EACH, *COMMITTING)
+        cells.append((10, [v for v in wanted if v.name in slow], few))
     found: list[dict[str, Any]] = []
-    for ms, variants in cells:
+    for ms, variants, plan in cells:
         try:
             disk = disks.slower(ms, place)
         except CannotMeasure as error:
             results["problems"][f"fsync +{ms} ms"] = str(error)
             continue
         results["fsync_ms"][disk.name] = disks.fsync_ms(disk, place)
-        found += [row.as_json() for row in measure(size.plan, variants, disk, peers, place)]
+        found += [row.as_json() for row in measure(plan, variants, disk, peers, place)]
     return found
 
 
 Section = Callable[[Size, Peers, Path, Results], Any]
 SECTIONS: dict[str, Section] = {
     "callbacks": _callbacks,
-    "hooks": lambda size, _, place, __: hook_latency.measure(size.hooks, place),
+    "listeners": lambda size, _, place, __: listeners.measure(
+        size.plan.rounds, size.listeners_s, place
+    ),
+    "hooks": lambda size, _, place, __: hook_latency.measure(size.hooks, size.due, place),
     "worker": lambda size, _, place, __: worker_rate.measure(
         size.delivery_rounds, 2.0, 1500, place
     ),
@@ -102,8 +129,9 @@ SECTIONS: dict[str, Section] = {
     "bytes": lambda _, __, place, ___: footprint.bytes_per_event(3000, place),
     "import": lambda _, __, place, ___: footprint.import_seconds(10, place),
     "growth": lambda size, _, place, __: growth.measure(
-        list(size.sizes), size.plan.rounds, size.growth_s, place
+        list(size.sizes), size.growth_rounds, size.growth_s, place
     ),
+    "copy": lambda size, _, place, __: copying.measure(size.copied, place),
     "memory": lambda size, _, place, __: footprint.memory(
         size.memory, max(LEAST_MEMORY, size.within - elapsed()), place
     ),

@@ -11,6 +11,7 @@ from bench import APPS, ours
 from bench.others import by_hand, express, fastapi, flask, knocker, webhook
 from bench.processes import answers, wait_until
 from bench.site import Running, Site, Start
+from bench.targets import GRANIAN
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ def everybody() -> list[Variant]:
     """Return the rows of the table in order. The others are compared with the first."""
     full, normal = "power cut", "crash of the process"
     commit_each = ours.on_sqlite(1, app=ours.COMMIT_EACH)
+    ten_hooks = ours.on_sqlite(1, write_hooks=ours.ten_hooks)
     return [
         Variant("ceiling: Flask answers 200, 1 process", "ceiling", flask("ceiling", 1)),
         Variant("the same, 2 processes", "ceiling", flask("ceiling", 2)),
@@ -37,7 +39,9 @@ def everybody() -> list[Variant]:
             for name, options in ours.FRONTS.items()
             for number, count in ((1, "1 process"), (2, "2 processes"))
         ),
+        Variant(GRANIAN, "us", ours.on_granian, full),
         Variant("us, SQLite, 1 process, a commit each", "us", commit_each, full),
+        Variant("us, SQLite, ten hooks, 1 process", "us", ten_hooks, full),
         Variant("us, PostgreSQL, 2 processes", "us", ours.on_postgres(2), full),
         Variant("Flask + sqlite3 FULL, a commit each", "by hand", by_hand("FULL"), full),
         Variant("Flask + sqlite3 NORMAL, a commit each", "by hand", by_hand("NORMAL"), normal),

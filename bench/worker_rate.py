@@ -28,26 +28,34 @@ STARTED = 20  # deliveries before the clock starts
 class Rate:
     database: str
     url: str
+    settings: dict[str, object] = field(default_factory=dict)
     per_second: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)  # CPU of the worker per delivery
+
+    def as_json(self) -> dict[str, Any]:
+        return {"database": self.database, "per_second": self.per_second, "cpu_ms": self.cpu_ms}
 
 
 def measure(rounds: int, seconds: float, tasks: int, place: Path) -> list[dict[str, Any]]:
     """Measure with two hooks for each task, whose endpoint responds immediately."""
     with ExitStack() as stack:
         url, _ = stack.enter_context(postgres(Disk()))
-        rates = [Rate("SQLite", f"sqlite:///{place}/rate.db"), Rate("PostgreSQL", url)]
+        rates = [
+            Rate("SQLite", f"sqlite:///{place}/rate.db"),
+            Rate("PostgreSQL", url),
+            Rate("PostgreSQL, 16 slots", url, {"WORKER_CONCURRENCY": 16}),
+        ]
         shop = stack.enter_context(sink())
         folder = place / "rate"
         folder.mkdir()
         (folder / "hooks.toml").write_text(two_hooks(shop.port))
-        for rate in rates:
-            migrate(rate.url)
+        for database_url in {rate.url: None for rate in rates}:
+            migrate(database_url)
         for number in range(rounds):
             for rate in rates:
                 run(rate, shop, seconds, tasks, folder)
             say(f"deliveries, round {number + 1}")
-    return [{k: v for k, v in vars(rate).items() if k != "url"} for rate in rates]
+    return [rate.as_json() for rate in rates]
 
 
 def run(
@@ -66,7 +74,7 @@ def run(
     waiting = store.metrics.backlog(2**60).due
     store.close()
     environment = Site(folder, Disk(), Peers()).environment(
-        DATABASE_URL=rate.url, HOOKS_FILE=folder / "hooks.toml", **settings
+        DATABASE_URL=rate.url, HOOKS_FILE=folder / "hooks.toml", **rate.settings, **settings
     )
     before = shop.count
     with process(command, folder / "log", environment) as pid:

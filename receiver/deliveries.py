@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
 from receiver.events import Media
+from receiver.filters.where import Check, EventFilter
 from receiver.tasks import Status, Task, Trust
 from receiver.text.display import rfc3339
 
@@ -40,6 +41,7 @@ class Subscription:
     match: str = "*"  # a glob pattern for the reference
     after: str | None = None  # wait for this hook's delivery of the same event to end
     wait_ms: int | None = None  # maximum wait for `after`; None: no limit
+    where: EventFilter | None = None  # further conditions, for the fields of the event
 
     @property
     def test_status(self) -> str:
@@ -54,12 +56,30 @@ class Subscription:
         return None if self.wait_ms is None else at + self.wait_ms
 
     def includes(self, *, status: str, provider: str, reference: str | None) -> bool:
-        """Return whether the hook receives an event with these values."""
+        """Return whether the hook receives an event with these values, if `where` matches too."""
         return (
             status in self.on
             and (not self.providers or provider in self.providers)
             and (self.match == "*" or fnmatchcase(reference or "", self.match))
         )
+
+    def matches(self, notice: Notice) -> bool:
+        """Return whether `where` matches the event."""
+        return self.where is None or self.where.matches(notice)
+
+    def checks(self, notice: Notice) -> Iterator[Check]:
+        """Yield the result of each condition; the hook receives the event if all of them hold."""
+        status, task = notice.status, notice.task
+        on = [str(one) for one in (*Status, GIVEN_UP) if one in self.on]
+        yield Check("on", on, status, status in self.on)
+        if self.providers:
+            is_included = task.provider in self.providers
+            yield Check("providers", sorted(self.providers), task.provider, is_included)
+        if self.match != "*":
+            is_matched = fnmatchcase(task.reference or "", self.match)
+            yield Check("match", self.match, task.reference, is_matched)
+        if self.where is not None:
+            yield from self.where.checks(notice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +100,7 @@ class Delivery:
     retries_from: int = 0  # attempts before the last redelivery, which do not count as retries
     after: str | None = None
     ended_at: int | None = None
+    output: Mapping[str, Any] = field(default_factory=dict, hash=False)  # what the hook returned
 
     def lacks_hook(self, hooks: Collection[str]) -> bool:
         """Return whether it waits because its hook is not in `hooks`, those of the hooks file."""
@@ -149,6 +170,7 @@ class Notice:
     media: tuple[Media, ...] = ()
     files: tuple[File, ...] = ()  # stored by any hook
     made: tuple[File, ...] = ()  # stored by this hook in attempts since the last redelivery
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by hook
     is_test: bool = False  # whether this is a test event, without a transition
     zone: tzinfo = UTC  # the time zone of times that people read; the JSON uses UTC
 
@@ -165,6 +187,19 @@ class Notice:
     def status(self) -> str:
         """The status of the transition."""
         return self.transition.status
+
+    @property
+    def type(self) -> str:
+        """The type of the event, such as `task.succeeded`."""
+        return f"task.{self.transition.status}"
+
+    @property
+    def trust(self) -> Trust | None:
+        """The evidence for the transition; None if it was an action of our own."""
+        # Only a provider states success; the other statuses may be conclusions of our own.
+        if self.transition.status == Status.SUCCEEDED:
+            return self.transition.trust
+        return evidence(self.task, self.transition)
 
     def file_of(self, media: Media) -> File | None:
         """Return the file that a download stored for this output, if there is one."""
@@ -192,16 +227,15 @@ class Notice:
                     "size": file.size if file else None,
                 }
             )
-        # Only a provider states success; the other statuses may be conclusions of our own.
-        is_stated = transition.status == Status.SUCCEEDED
         return {
             "id": self.id,
-            "type": f"task.{transition.status}",
+            "type": self.type,
             "occurred_at": rfc3339(transition.occurred_at),
             "task": task_json(self.task),
             "media": outputs,
-            "trust": transition.trust if is_stated else evidence(self.task, transition),
+            "trust": self.trust,
             "corrected": transition.corrected,
+            **({"outputs": dict(self.outputs)} if self.outputs else {}),
             **({"test": True} if self.is_test else {}),
         }
 

@@ -1,15 +1,20 @@
-"""The endpoint of a hook and its circuit breaker; pure.
+"""The endpoint of a hook, its circuit breaker and its limits; pure.
 
 Each hook has a circuit breaker. Closed: deliveries are attempted. Open, after repeated failures: no
 delivery is attempted, and waiting uses up no attempt. Half-open, after the pause: one delivery at a
 time is attempted as a probe; a success closes the circuit, a failure opens it for longer. A content
 failure concerns one result or event, so it has no effect on the circuit.
+
+The limits decide how fast deliveries begin, in all workers together; see docs/adr/0020-pacing.md.
+The rate is limited by the generic cell rate algorithm (GCRA), whose only state is the time at which
+the next delivery may begin.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 from receiver.text.display import rfc3339
@@ -17,6 +22,14 @@ from receiver.text.display import rfc3339
 # Pauses after the circuit opened, and after each probe that failed, in seconds; the last repeats.
 DEFAULT_PAUSES = (30, 60, 120, 300, 600, 900)
 SAID_KEPT = 500  # characters of the last failure
+PERIODS = {"s": 1_000, "m": 60_000, "h": 3_600_000}  # ms
+# The part of a period that no delivery uses. After a delivery that began late, the next ones catch
+# up with at most LATE_BY; the rest allows for requests that take different times to arrive.
+RESERVE = 0.05
+LATE_BY = RESERVE / 2
+# ms by which the clocks of two transactions may differ. A limit that lies further ahead than any
+# claim can set it is ignored: the rate was raised, or the clock was set back.
+PACES_APART = 10_000
 
 
 class Circuit(StrEnum):
@@ -169,3 +182,107 @@ class Breaker:
             failing, openings=endpoint.openings + 1, retry_at=now + round(pause * 1000)
         )
         return opened, None if endpoint.openings else AlertKind.PAUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` deliveries begin in any period. `unit` is a key of PERIODS.
+
+    More exactly, the first and the last of `count + 1` deliveries are at least
+    `1 + RESERVE - LATE_BY` periods apart.
+    """
+
+    count: int
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.unit}"
+
+    @property
+    def per_second(self) -> float:
+        return self.count * 1000 / PERIODS[self.unit]
+
+    @property
+    def tolerance(self) -> float:
+        """How much earlier than evenly spaced a delivery may begin, if others began late."""
+        return PERIODS[self.unit] * LATE_BY
+
+    @property
+    def interval(self) -> float:
+        """The least average time between deliveries."""
+        return PERIODS[self.unit] * (1 + RESERVE) / self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one hook, which all workers share. None: unlimited."""
+
+    rate: Rate | None = None
+    concurrency: int | None = None  # deliveries that run at a time
+
+    def __bool__(self) -> bool:
+        return self.rate is not None or self.concurrency is not None
+
+    def __str__(self) -> str:
+        rate = [] if self.rate is None else [str(self.rate)]
+        at_a_time = [] if self.concurrency is None else [f"{self.concurrency} at a time"]
+        return ", ".join(rate + at_a_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The limits of a hook and how far they are used up."""
+
+    limits: Limits
+    next_at: float | None  # when the rate allows the next delivery; None: none has begun yet
+    running: int  # deliveries with an unexpired lease, of all workers
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many deliveries run as may run at a time."""
+        concurrency = self.limits.concurrency
+        return concurrency is not None and self.running >= concurrency
+
+    @property
+    def used_up(self) -> str:
+        """The limit that is used up if no delivery may begin: `rate` or `concurrency`."""
+        return "concurrency" if self.is_full else "rate"
+
+    @property
+    def text(self) -> str:
+        """The limit that is used up, for people."""
+        if self.is_full:
+            return f"concurrency limit {self.limits.concurrency}"
+        return f"rate limit {self.limits.rate}"
+
+    def opens_at(self, now: int) -> int | None:
+        """Return since when, or when, the limits allow the next delivery.
+
+        Returns None if a running delivery must end first.
+        """
+        if self.is_full:
+            return None
+        return 0 if self.limits.rate is None else ceil(self._allowed_at(self.limits.rate, now))
+
+    def allowed(self, now: int, most: int) -> int:
+        """Return how many deliveries may begin now, at most `most`."""
+        rate, concurrency = self.limits.rate, self.limits.concurrency
+        if concurrency is not None:
+            most = min(most, max(0, concurrency - self.running))
+        if rate is not None:
+            most = min(most, int((now - self._next(rate, now)) // rate.interval) + 1)
+        return max(0, most)
+
+    def next_after(self, begun: int, now: int) -> float | None:
+        """Return `next_at` after this number of allowed deliveries began now."""
+        rate = self.limits.rate
+        return self.next_at if rate is None else self._next(rate, now) + begun * rate.interval
+
+    def _next(self, rate: Rate, now: int) -> float:
+        """Return the time from which the next deliveries are counted; they catch up from there."""
+        return max(self._allowed_at(rate, now), now - rate.tolerance)
+
+    def _allowed_at(self, rate: Rate, now: int) -> float:
+        if self.next_at is None or self.next_at > now + rate.interval + PACES_APART:
+            return 0
+        return self.next_at

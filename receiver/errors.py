@@ -15,6 +15,7 @@ CallbackReceiverError
 │   └── SchemaMismatch       the database requires `receiver migrate`, or newer code
 ├── CopyFailed               a copy failed or differs from its source; says what to do
 ├── NotErased                a task could not be erased completely now; says what to do
+├── TooManyListeners         all places for listeners of a process are taken; says when to retry
 ├── NotFound                 no task, callback or delivery has this id
 ├── AmbiguousName            more than one task has this reference or part of an id; lists them
 ├── NotAMismatch             the message to accept names the provider task on record
@@ -115,6 +116,18 @@ class CopyFailed(CallbackReceiverError):
 
 class NotErased(CallbackReceiverError):
     """A task could not be erased completely now; the message says why, and what to do."""
+
+
+class TooManyListeners(CallbackReceiverError):
+    """All places for listeners and waiting requests of a web process are taken."""
+
+    retry_after = 5.0  # seconds
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} listeners and waiting requests are connected to this process, which is the "
+            "limit; retry later"
+        )
 
 
 class NotFound(CallbackReceiverError):

@@ -10,10 +10,11 @@ from typing import Any
 from receiver import providers
 from receiver.clock import now_ms
 from receiver.config import hook_secrets
-from receiver.config.hooks_file import HookEntry
+from receiver.config.hooks_file import HookEntry, limits_of
 from receiver.config.settings import Settings
 from receiver.config.table import Confirm
 from receiver.deliveries import Subscription
+from receiver.endpoints import Limits
 from receiver.errors import NotFound, NotTheProtocol, RequestRefused, SettingsError, StoreError
 from receiver.events import Callback, Event, Source
 from receiver.observability import metrics
@@ -99,6 +100,7 @@ class Ingest:
     confirm: Confirm = Confirm.NEVER
     meter: MetricBuffer = field(default_factory=MetricBuffer)
     query_after: int = QUERY_ADOPTED_AFTER  # ms; see `store.inbox.record`
+    limits: Mapping[str, Limits] = field(default_factory=dict)  # of the hooks that have any
 
     @classmethod
     def into(cls, store: Store, settings: Settings, meter: MetricBuffer | None = None) -> Ingest:
@@ -106,9 +108,15 @@ class Ingest:
 
         Raises SettingsError.
         """
-        subscriptions = [entry.subscription for entry in hook_entries(settings)]
-        query_after = _first_query(QUERY_ADOPTED_AFTER, settings)
-        return cls(store, subscriptions, settings.confirm, meter or MetricBuffer(), query_after)
+        entries = hook_entries(settings)
+        return cls(
+            store,
+            [entry.subscription for entry in entries],
+            settings.confirm,
+            meter or MetricBuffer(),
+            _first_query(QUERY_ADOPTED_AFTER, settings),
+            limits_of(entries),
+        )
 
     @property
     def hooks(self) -> list[str]:

@@ -8,6 +8,7 @@ from receiver.cli.database import check_hook, print_missing_hooks, settings_and_
 from receiver.cli.group import complain
 from receiver.cli.options import as_json, dry_run, hook_names
 from receiver.clock import now_ms
+from receiver.config.hooks_file import limits_of
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.console.program import SummarizedGroup
@@ -33,14 +34,18 @@ CIRCUITS = (*(circuit.label for circuit in Circuit), Circuit.CLOSED.value)
 @as_json
 @click.pass_context
 def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
-    """List the endpoints of the hooks, and whether they work, fail, are paused or disabled."""
+    """List the endpoints of the hooks, and whether they work, fail, are paused or disabled.
+
+    If a hook has limits, the list also shows them, and whether its deliveries wait for them.
+    """
     if ctx.invoked_subcommand:
         return
     chosen, record = settings_and_store()
-    names = [entry.name for entry in hook_entries(chosen)]
+    entries = hook_entries(chosen)
+    names = [entry.name for entry in entries]
     print_missing_hooks(record, names)
     names += sorted({endpoint.hook for endpoint in record.endpoints.all()} - set(names))
-    found = endpoint_statuses(record, names, now_ms())
+    found = endpoint_statuses(record, names, now_ms(), limits_of(entries))
     if circuit == Circuit.CLOSED.label:
         found = [status for status in found if not status.has_problem]
     elif circuit is not None:

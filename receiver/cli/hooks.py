@@ -26,6 +26,10 @@ COMMANDS = ImportedCommands(
         "receiver.cli.render:render",
         "Print the message that a hook would send, without sending it.",
     ),
+    explain=Imported(
+        "receiver.cli.explain:explain",
+        "Show for every hook why it fires for an event of a task, or why it does not.",
+    ),
 )
 
 

@@ -94,6 +94,8 @@ def _notice(entry: HookEntry, task_name: str | None, status: str | None) -> Iter
         raise PermanentFailure("the task was forgotten, so nothing is sent about it")
     if not notice.media and any(not stored.callback.body for stored in history.callbacks):
         raise PermanentFailure("the provider's message was pruned, so there is nothing to send")
+    if entry.subscription.after is None:
+        notice = replace(notice, outputs={})
     yield replace(notice, zone=chosen.zone)
 
 

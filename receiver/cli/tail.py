@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from threading import Event as Signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from receiver.cli.database import check_hook, names_in_hooks_file, settings_and_store
 from receiver.cli.options import WholeNumber, as_json, hook_names, task_option
+from receiver.config import table
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.console.find_task import find_task
+from receiver.environment import Environment, readers
 from receiver.processes.shutdown import stop_at
 from receiver.providers import PROVIDERS
 from receiver.serializers import records
 from receiver.stores.base import Store
 from receiver.stores.sql.activity import Activity, ActivityKind, Key
+
+if TYPE_CHECKING:
+    from receiver.cli.remote_events import RemoteEvents
 
 PAGE = 200  # rows of a kind that are read again, because a commit may be later than its row key
 IDLE = 5.0  # seconds
@@ -90,13 +97,43 @@ class _KindOption(click.Choice[str]):
     type=WholeNumber(0, 200),
     help="The number of earlier lines to begin with.",
 )
+@click.option(
+    "--url", metavar="URL", help="Follow the status changes of the installation at this address."
+)
+@click.option(
+    "--token-env",
+    default=table.API_TOKEN.name,
+    show_default=True,
+    metavar="NAME",
+    help="With --url: the environment variable that contains its API token.",
+)
 @as_json
-def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None) -> None:
+@click.pass_context
+def tail(
+    ctx: click.Context,
+    /,
+    only: tuple[str, ...],
+    lines: int,
+    url: str | None,
+    token_env: str,
+    as_json: bool,
+    **filters: str | None,
+) -> None:
     """Follow callbacks, status changes and attempts as they happen, until Ctrl-C.
 
     With --json, each line is a JSON document. A byte-identical repeat of a callback is only
-    counted, and is not shown.
+    counted, and is not shown. With --url, the address of a receiver with its API enabled, only new
+    status changes are shown, and --task is a complete id.
     """
+    if url is not None:
+        _check_remote_options(ctx, only, filters)
+        remote = _remote(url, token_env, filters)
+        stop = stop_at(signal.SIGINT, signal.SIGTERM)
+        if not as_json:
+            tables.show_activity_header()
+        for batch in remote.follow(stop):
+            _show(batch, as_json=as_json)
+        return
     chosen, record = settings_and_store()
     if filters["hook"] is not None:
         check_hook(record, names_in_hooks_file(chosen), filters["hook"])
@@ -105,20 +142,61 @@ def tail(only: tuple[str, ...], lines: int, as_json: bool, **filters: str | None
     follower = ActivityFollower(record)
     stop = stop_at(signal.SIGINT, signal.SIGTERM)
 
-    def show(rows: Iterable[Activity]) -> None:
-        if as_json:
-            output.as_json_lines(map(records.activity_json, rows))
-        else:
-            tables.show_activity(rows)
-
     def selected(rows: Iterable[Activity]) -> list[Activity]:
         return [row for row in rows if _matches(row, only, filters)]
 
     if not as_json:
         tables.show_activity_header()
-    show(selected(follower.past)[-lines:] if lines else ())
+    _show(selected(follower.past)[-lines:] if lines else (), as_json=as_json)
     for batch in follower.follow(stop):
-        show(selected(batch))
+        _show(selected(batch), as_json=as_json)
+
+
+def _show(rows: Iterable[Activity], *, as_json: bool) -> None:
+    if as_json:
+        output.as_json_lines(map(records.activity_json, rows))
+    else:
+        tables.show_activity(rows)
+
+
+def _check_remote_options(
+    ctx: click.Context, only: tuple[str, ...], filters: Mapping[str, str | None]
+) -> None:
+    """Raise UsageError for options that concern callbacks, attempts or earlier lines."""
+    given = ctx.get_parameter_source("lines") is not ParameterSource.DEFAULT
+    wrong = {
+        "--hook": filters["hook"] is not None,
+        "--lines": given,
+        "--only": any(kind is not ActivityKind.MOVE for kind in only),
+    }
+    for option, is_given in wrong.items():
+        if is_given:
+            raise click.UsageError(
+                f"{option} cannot be combined with --url, which shows only new status changes"
+            )
+
+
+def _remote(url: str, token_env: str, filters: Mapping[str, str | None]) -> RemoteEvents:
+    """Return the events of a remote installation. Raises ClickException."""
+    from receiver.cli.group import complain  # noqa: PLC0415
+    from receiver.cli.remote_events import RemoteEvents  # noqa: PLC0415 - imports TLS
+
+    try:
+        readers.web_url(url)
+    except ValueError as error:
+        raise click.BadParameter(f"{url} {error}", param_hint="--url") from None
+    if token_env == table.API_TOKEN.name:
+        token = Environment().value(table.API_TOKEN)
+    else:
+        token = os.environ.get(token_env, "").strip()
+    if not token:
+        raise click.ClickException(
+            f"{token_env}: not set, or not a token; set it to the API_TOKEN of {url}, or name "
+            "another variable with --token-env"
+        )
+    names = {"task_id": "task"}
+    query = {names.get(name, name): value for name, value in filters.items() if value is not None}
+    return RemoteEvents(url, token, query, lambda text: complain([text]))
 
 
 def _matches(row: Activity, only: tuple[str, ...], filters: dict[str, str | None]) -> bool:

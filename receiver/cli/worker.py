@@ -46,6 +46,9 @@ def worker() -> None:
     deliveries = DeliveryWorker(
         record,
         loaded,
+        policies=partial(getattr, loaded, "policies"),  # the current ones after a reload
+        filters=partial(getattr, loaded, "filters"),
+        limits=partial(getattr, loaded, "limits"),
         hide=loaded.hide,
         meter=meter,
         zone=chosen.zone,

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import INCLUDE, ValidationError, fields, validate
 
-from receiver.config import durations, plugins
+from receiver.config import chains, durations, pacing, plugins
 from receiver.config.plugins import Plugins
 from receiver.deliveries import GIVEN_UP, Subscription
+from receiver.endpoints import Limits
 from receiver.errors import SettingsError
+from receiver.filters.where import EventFilter, InvalidFilter
+from receiver.filters.where import parse as parse_filter
 from receiver.tasks import Status
 
 TYPES = ("apprise", "command", "download", "email", "python", "queue", "slack", "webhook")
@@ -27,6 +30,8 @@ DOWNLOAD = "download"
 NOTIFICATIONS = frozenset({"apprise", "email", "slack"})
 NOTIFICATION_WAIT = 120  # seconds
 HEARABLE = (*(status.value for status in Status if status is not Status.CREATED), GIVEN_UP)
+EVERY = "*"  # in `on`: every status
+ON = (*HEARABLE, EVERY)  # the values of `on`
 DEFAULT_ON = (Status.SUCCEEDED.value, Status.FAILED.value)
 
 Table = Mapping[str, Any]
@@ -42,6 +47,10 @@ class HookEntry:
     subscription: Subscription
     options: Table
     alerts: bool = False  # also notify people when another hook's endpoint fails
+    # Seconds after each failed attempt, or in total; both None: the usual delays.
+    retry: tuple[float, ...] | None = None
+    retry_for: float | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ def lines(messages: Any, key: str = "") -> Iterator[str]:
             # The message names the item, so its number is omitted, and so is whether the name or
             # the value in a table is wrong.
             is_named = isinstance(part, int) or (key and part in ("key", "value"))
-            yield from lines(below, key if is_named else f"{key}.{part}".lstrip("."))
+            yield from lines(below, key if is_named else f"{key}.{part}".strip("."))
     elif isinstance(messages, str):
         yield f"{key}: {messages}" if key else messages
     else:
@@ -129,6 +138,11 @@ def one_of(choices: Collection[str], kind: str) -> Callable[[str], None]:
     return check
 
 
+def limits_of(entries: Sequence[HookEntry]) -> dict[str, Limits]:
+    """Return the limits of the hooks that have any."""
+    return {entry.name: entry.limits for entry in entries if entry.limits}
+
+
 def installed_types() -> Plugins:
     """Return the hook types of other installed packages, without importing them."""
     return plugins.find(plugins.HOOKS, frozenset(TYPES))
@@ -147,27 +161,23 @@ def _check_type(value: str) -> None:
     one_of((*TYPES, *installed.usable), "a hook type")(value)
 
 
-class _Wait(fields.Field[float]):
-    """A duration in seconds, written as a number of seconds or as `"2m"`."""
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ARG002
-        try:
-            if isinstance(value, str):
-                return durations.parse(value)
-            if not isinstance(value, bool) and 0 < value <= durations.LONGEST:
-                return float(value)
-        except (TypeError, ValueError):
-            pass  # the error below describes the format
-        raise ValidationError(
-            'is not a duration; use one like "90s" or "2m"; after = "" does not wait'
-        )
-
-
-class _Keys(Schema):
+class _Keys(pacing.PacingKeys):
     """The keys that every hook has. All others belong to its type."""
 
     class Meta:
         unknown = INCLUDE
+
+    def __init__(self, providers: Collection[str]) -> None:
+        super().__init__()
+        self._providers = providers
+
+    def _read_filter(self, value: Any) -> EventFilter | None:
+        try:
+            return parse_filter(value, self._providers)
+        except InvalidFilter as error:
+            raise ValidationError(
+                {name: [problem] for name, problem in error.problems.items()}
+            ) from None
 
     name = fields.String(
         required=True,
@@ -177,14 +187,19 @@ class _Keys(Schema):
     )
     type = fields.String(required=True, validate=_check_type)
     on = fields.List(
-        fields.String(validate=one_of(HEARABLE, "a status")),
+        fields.String(validate=one_of(ON, "a status")),
         load_default=lambda: list(DEFAULT_ON),
-        validate=validate.Length(min=1, error=f"is empty; use {either(HEARABLE)}"),
+        validate=validate.Length(min=1, error=f"is empty; use {either(ON)}"),
     )
     providers = fields.List(fields.String(), load_default=list)
     match = fields.String(load_default="*", validate=validate.Length(min=1, error="is empty"))
     after = fields.String(load_default=None)
-    wait_for_files = _Wait(load_default=None)
+    where = fields.Method(deserialize="_read_filter", load_default=None)
+    wait_for_files = pacing.Seconds(
+        durations.LONGEST,
+        'is not a duration; use one like "90s" or "2m"; after = "" does not wait',
+        load_default=None,
+    )
     alerts = fields.Boolean(load_default=False)
 
 
@@ -214,7 +229,7 @@ def _translated(table: Table, spelling: Spelling) -> Table:
 
 
 def _status(item: Any, spelling: Spelling) -> Any:
-    if not isinstance(item, str) or item in HEARABLE:
+    if not isinstance(item, str) or item in ON:
         return item
     return spelling(item) or item
 
@@ -226,7 +241,7 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
         name = table.get("name")
         where = f'hook "{name}"' if isinstance(name, str) else f"hook {number}"
         try:
-            entry = _entry(_Keys().load(table))
+            entry = _entry(_Keys(providers).load(table))
         except ValidationError as error:
             problems += [f"{where}: {line}" for line in lines(error.messages)]
         else:
@@ -236,8 +251,8 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
             problems.append(f"{where}: name: is used twice; give every hook a name of its own")
         names.append(str(name))
     names += [DOWNLOAD for table in tables if table.get("type") == DOWNLOAD]  # an alias
-    resolved = [_after(entry, entries) for entry in entries]
-    problems += [*_dangling(resolved, names), *_cycles(resolved), *_idle_waits(tables, resolved)]
+    resolved = _resolved(entries, problems)
+    problems += [*_dangling(resolved, names), *_cycles(resolved), *_wrong_waits(tables, resolved)]
     if problems:
         raise SettingsError(problems)
     return tuple(resolved)
@@ -251,18 +266,60 @@ def _entry(keys: dict[str, Any]) -> HookEntry:
         wait = NOTIFICATION_WAIT
     subscription = Subscription(
         hook=name,
-        on=frozenset(keys.pop("on")),
+        on=frozenset(HEARABLE if EVERY in keys["on"] else keys["on"]),
         providers=frozenset(keys.pop("providers")),
         match=keys.pop("match"),
         after=keys.pop("after"),
         wait_ms=None if wait is None else round(wait * 1000),
+        where=keys.pop("where"),
     )
-    return HookEntry(name, type_, subscription, keys, alerts)
+    del keys["on"]
+    retry, retry_for = keys.pop("retry"), keys.pop("retry_for")
+    limits = Limits(keys.pop("rate"), keys.pop("concurrency"))
+    retry = None if retry is None else tuple(retry)
+    return HookEntry(name, type_, subscription, keys, alerts, retry, retry_for, limits)
 
 
 def _unknown_providers(entry: HookEntry, providers: Collection[str]) -> Iterator[str]:
     for name in sorted(entry.subscription.providers - set(providers) if providers else ()):
         yield f'providers: "{name}" is not a provider; use {either(sorted(providers))}'
+
+
+def _resolved(entries: Sequence[HookEntry], problems: list[str]) -> list[HookEntry]:
+    """Return the hooks with those that they wait for in `after`; add what is wrong to `problems`.
+
+    A hook that uses the output of another one waits for it without a limit.
+    """
+    resolved = [_after(entry, entries) for entry in entries]
+    used = {entry.name: _used_outputs(entry) for entry in entries}
+    ahead = {name: set(names) for name, names in used.items()}
+    for entry, default in zip(entries, resolved, strict=True):
+        after = default.subscription.after
+        if after and (entry.subscription.after or not used[entry.name]):
+            ahead[entry.name].add(after)
+    for index, entry in enumerate(entries):
+        names = used[entry.name]
+        # The alias of a download is replaced.
+        after = entry.subscription.after and resolved[index].subscription.after
+        if not names:
+            continue
+        try:
+            after = chains.awaited(entry.name, names, after, ahead)
+            chains.check_returns(
+                {one.name: one.type for one in entries if one.name in names}, TYPES
+            )
+        except chains.InvalidChain as error:
+            problems.append(f'hook "{entry.name}": {error.key}: {error}')
+        else:
+            subscription = replace(entry.subscription, after=after, wait_ms=None)
+            resolved[index] = replace(entry, subscription=subscription)
+    return resolved
+
+
+def _used_outputs(entry: HookEntry) -> set[str]:
+    """Return the names of the hooks whose outputs the hook's templates and its filter use."""
+    where = entry.subscription.where
+    return chains.used_in_templates(entry.options) | (where.hooks if where else set())
 
 
 def _after(entry: HookEntry, entries: Sequence[HookEntry]) -> HookEntry:
@@ -286,15 +343,20 @@ def _dangling(entries: Sequence[HookEntry], names: Sequence[str]) -> Iterator[st
             yield f'hook "{entry.name}": after: there is no hook "{after}"'
 
 
-def _idle_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Iterator[str]:
-    """Yield an error for each hook that sets `wait_for_files` but waits for no hook.
+def _wrong_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Iterator[str]:
+    """Yield an error for each hook that sets `wait_for_files` although it has no effect.
 
     Notifications may set it, because they wait for a download hook by default.
     """
     limited = {table.get("name") for table in tables if "wait_for_files" in table}
-    for entry in entries:
-        waits = entry.subscription.after is not None or entry.type in NOTIFICATIONS
-        if entry.name in limited and not waits:
+    for entry in (one for one in entries if one.name in limited):
+        if used := _used_outputs(entry):
+            shown = " and ".join(f'"{name}"' for name in sorted(used))
+            yield (
+                f'hook "{entry.name}": wait_for_files: it uses the output of {shown}, so it waits '
+                "without a limit; leave this out"
+            )
+        elif entry.subscription.after is None and entry.type not in NOTIFICATIONS:
             yield (
                 f'hook "{entry.name}": wait_for_files: it waits for no hook; '
                 'name one with after = "…", or leave this out'

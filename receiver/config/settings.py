@@ -40,6 +40,7 @@ class Settings:
     secret_key: str | None = None
     timezone: str = "UTC"
     keep_inputs: bool = False
+    cors_origins: tuple[str, ...] = ()
 
     def with_secret(self) -> Settings:
         """Return the settings with a callback secret; create one if none was given or created yet.

@@ -134,6 +134,15 @@ API_TOKEN = Setting[str | None](
     details="They send it as `Authorization: Bearer …`. If it is unset, both are disabled.",
     is_secret=True,
 )
+CORS_ORIGINS = Setting[tuple[str, ...]](
+    name="CORS_ORIGINS",
+    read=values.origins,
+    default=(),
+    summary="Comma-separated origins whose pages may use `/api` from a browser, such as "
+    "`https://shop.example.com`.",
+    details="Each is compared as a whole, so `*` is not accepted. Cookies are never allowed.",
+    example="https://shop.example.com",
+)
 LOG_FORMAT = Setting(
     name="LOG_FORMAT",
     read=readers.choice(str, logger.FORMS),

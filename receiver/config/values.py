@@ -57,6 +57,27 @@ def database_url(text: str) -> str:
     return text
 
 
+def origins(text: str) -> tuple[str, ...]:
+    """Return the origins as browsers send them: scheme, host, and port unless it is the usual one.
+
+    Raises ValueError for `*`, because whoever has the token should be known by name.
+    """
+    found = []
+    for part in readers.parts(text):
+        try:
+            parts = readers.web_url(part)
+        except ValueError:
+            parts = None
+        if parts is None or parts.path not in ("", "/") or "@" in parts.netloc:
+            raise ValueError(
+                "is not a list of origins; use exact ones, separated by commas, such as "
+                "https://shop.example.com or http://localhost:3000"
+            )
+        usual = {"http": ":80", "https": ":443"}[parts.scheme]
+        found.append(f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}")
+    return tuple(found)
+
+
 def hooks_file(text: str) -> Path:
     """Return the path of a readable file; `hooks_file` reports problems with its contents."""
     path = Path(text)

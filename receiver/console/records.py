@@ -114,7 +114,7 @@ def show_rejections(rejections: Iterable[Rejection]) -> None:
     _show(rejections, "No request was rejected.", columns)
 
 
-def show_endpoints(statuses: Iterable[EndpointStatus]) -> None:
+def show_endpoints(statuses: Sequence[EndpointStatus]) -> None:
     columns: dict[str, Callable[[EndpointStatus], object]] = {
         "hook": lambda status: status.hook,
         "circuit": lambda status: status.state,
@@ -125,7 +125,15 @@ def show_endpoints(statuses: Iterable[EndpointStatus]) -> None:
         "next attempt": _next_attempt,
         "last response": lambda status: cut(status.last_response),
     }
+    if any(status.limits for status in statuses):
+        columns["limits"] = _limits
     _show(statuses, "No hooks.", columns)
+
+
+def _limits(status: EndpointStatus) -> str:
+    """Return the limits of a hook, and the one for which its deliveries wait."""
+    wait = status.wait(_second)
+    return f"{status.limits}; held by {wait}" if wait else str(status.limits)
 
 
 def _next_attempt(status: EndpointStatus) -> str:
@@ -135,8 +143,9 @@ def _next_attempt(status: EndpointStatus) -> str:
     return _second(status.endpoint.retry_at) if status.circuit is Circuit.OPEN else ""
 
 
-def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
-    """Print the hooks, each with the problems that make it unusable."""
+def show_hooks(hooks: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
+    """Print the hooks, each with the problems that make it unusable, and its limits."""
+    has_limits = any(entry.limits for entry, _ in hooks)
     rows = (
         (
             entry.name,
@@ -145,17 +154,19 @@ def show_hooks(hooks: Iterable[tuple[HookEntry, Sequence[str]]]) -> None:
             _condition(entry.subscription),
             _awaited(entry.subscription),
             "; ".join(problems),  # not shortened, because it may end with a command
+            *([str(entry.limits)] if has_limits else []),
         )
         for entry, problems in hooks
     )
-    columns = ("hook", "type", "receives", "only for", "after", "problems")
-    show_table(columns, rows, "No hooks.")
+    columns = ["hook", "type", "receives", "only for", "after", "problems"]
+    show_table(columns + ["limits"] * has_limits, rows, "No hooks.")
 
 
 def _condition(subscription: Subscription) -> str:
-    """Return the providers, and the pattern of references, that the hook is limited to."""
+    """Return the providers, the pattern of references and the filter that limit the hook."""
     match = [] if subscription.match == "*" else [subscription.match]
-    return " ".join([*sorted(subscription.providers), *match])
+    where = [] if subscription.where is None else [str(subscription.where)]
+    return " ".join([*sorted(subscription.providers), *match, *where])
 
 
 def _awaited(subscription: Subscription) -> str | None:
@@ -228,6 +239,9 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
             answer = cut((attempt.answer.strip().splitlines() or [""])[-1])
             details = f"{answer} ({elapsed(attempt.duration_ms)})"
             yield attempt.ended_at, f"  {delivery.hook} {attempt.outcome}", details
+            if delivery.output and attempt.number == delivery.attempts:
+                returned = json_readable(dict(delivery.output), indent=None)
+                yield attempt.ended_at, f"  {delivery.hook} returned", cut(returned)
 
 
 def _second(instant: int | None) -> str:

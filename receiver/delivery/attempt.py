@@ -36,7 +36,7 @@ from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.delivery import failures
 from receiver.delivery.worker_slots import Reservation, WorkerSlots
-from receiver.endpoints import Breaker, EndpointHealth
+from receiver.endpoints import Breaker, EndpointHealth, Limits
 from receiver.errors import (
     ContentFailure,
     DeliveryFailure,
@@ -47,6 +47,7 @@ from receiver.errors import (
     TemporaryFailure,
 )
 from receiver.events import Event, Media, Source
+from receiver.filters.where import EventFilter
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
@@ -54,7 +55,7 @@ from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.stores.sql.claims import ClaimedDelivery, NoticeSource
 from receiver.stores.sql.outbox import Settlement
-from receiver.text.display import redacted, storable
+from receiver.text.display import json_ascii, redacted, storable
 
 LEASE = 10_000  # ms; the deliveries of a worker that died wait for this time
 UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases
@@ -107,6 +108,9 @@ class DeliveryWorker:
     meter: MetricBuffer = field(default_factory=MetricBuffer)
     zone: tzinfo = UTC  # the time zone of times that people read
     concurrency: int = 4
+    policies: Callable[[], Mapping[str, RetryPolicy]] = dict  # of hooks with their own
+    limits: Callable[[], Mapping[str, Limits]] = dict  # of hooks with limits
+    filters: Callable[[], Mapping[str, EventFilter]] = dict  # that need the outputs of other hooks
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
     _claimed: dict[tuple[int, int], Delivery] = field(default_factory=dict, init=False)
@@ -114,9 +118,12 @@ class DeliveryWorker:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock, init=False)
     _seen_at: float = field(default=0.0, init=False)
+    _looked_at: int | None = field(default=None, init=False)  # of a claim since the last nap
 
     def __post_init__(self) -> None:
-        self.slots = WorkerSlots(self.concurrency, is_known=self.hooks.__contains__)
+        self.slots = WorkerSlots(
+            self.concurrency, is_known=self.hooks.__contains__, limits=self.limits
+        )
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     @property
@@ -129,7 +136,7 @@ class DeliveryWorker:
 
         Each claim begins an attempt. `upkeep` renews the lease until `run` has ended it.
         """
-        now = self.clock()
+        now = self._looked_at = self.clock()
         with Reservation(self.slots) as reservation:
             claimed = self.store.outbox.claim(
                 self.name, now, now + LEASE, self.slots.free, reservation
@@ -139,13 +146,15 @@ class DeliveryWorker:
     def seconds_until_due(self, most: float) -> float:
         """Return after how many seconds the next delivery may begin; `most` if it takes longer.
 
-        Raises StoreUnavailable.
+        A delivery that was due at the last claim is held by another worker or a missing hook. One
+        that has become due since then may begin immediately. Raises StoreUnavailable.
         """
         now = self.clock()
-        due_at = self.store.outbox.next_due_at(now, self.slots)
-        if due_at is None or due_at <= now:  # due, but another worker or a missing hook holds it
+        looked_at, self._looked_at = self._looked_at or now, None
+        due_at = self.store.outbox.next_due_at(looked_at, self.slots)
+        if due_at is None or due_at <= looked_at:
             return most
-        return min(most, (due_at - now) / 1000)
+        return min(most, max(0, due_at - now) / 1000)
 
     def keep(
         self, claimed: Sequence[ClaimedDelivery], reservation: Reservation
@@ -243,9 +252,14 @@ class DeliveryWorker:
             return self._failed(delivery, started_at, failures.hook_disabled(delivery.endpoint))
         if isinstance(notice, Exception):
             return self._failed(delivery, started_at, notice)
+        where = self.filters().get(delivery.hook)
+        if where is not None and (unmet := where.unmet(notice)):
+            done = Done(f"skipped, because the event does not meet where.{unmet}")
+            return self._outcome(delivery, started_at, "delivered", State.DELIVERED, done)
         try:
             # In a context of its own: values that the hook binds appear in no later log line.
             done = copy_context().run(hook.send, notice)
+            json_ascii(done.output)  # a hook of another package may return anything
         except Exception as error:  # noqa: BLE001 - hooks may raise anything
             return self._failed(delivery, started_at, error, notice)
         return self._outcome(delivery, started_at, "delivered", State.DELIVERED, done, notice)
@@ -331,7 +345,13 @@ class DeliveryWorker:
             try:
                 one = ended.settlement
                 ended.is_recorded = self.store.outbox.settle(
-                    one.delivery, one.attempt, one.state, one.due_at, one.files, one.change
+                    one.delivery,
+                    one.attempt,
+                    one.state,
+                    one.due_at,
+                    one.files,
+                    one.change,
+                    one.output,
                 )
             except StoreUnavailable as error:
                 ended.error = copy(error)
@@ -360,7 +380,10 @@ class DeliveryWorker:
             self.store.polling.query_at(delivery.task_id, started_at)
         retry_in = None
         if isinstance(failure, TemporaryFailure | ContentFailure):
-            retry_in = self.policy.delay(
+            policy = self.policies().get(delivery.hook, self.policy)
+            if outcome == failures.ABANDONED:
+                policy = self.policy  # the hook's own schedule is about its endpoint
+            retry_in = policy.delay(
                 failures.counted_attempts(self.store, delivery, outcome),
                 chance=self.chance(),
                 retry_after=failure.retry_after,
@@ -404,7 +427,7 @@ class DeliveryWorker:
                 said=answer,
                 timed_out=failure is not None and failure.timed_out,
             )
-        settlement = Settlement(delivery, attempt, state, due_at, done.files, change)
+        settlement = Settlement(delivery, attempt, state, due_at, done.files, change, done.output)
         return EndedAttempt(settlement, notice)
 
     def _count(self, settlement: Settlement, notice: Notice | None) -> None:

@@ -9,8 +9,10 @@ import structlog
 
 from receiver import hooks
 from receiver.config.hook_secrets import secrets as secrets_of
-from receiver.config.hooks_file import HookEntry
+from receiver.config.hooks_file import HookEntry, limits_of
+from receiver.filters.where import EventFilter
 from receiver.hooks.base import Alerting, Hook
+from receiver.outgoing.retry import RetryPolicy
 from receiver.processes.current_hooks import REJECTED, RELOADED, CurrentHooks
 from receiver.text.display import hiding
 
@@ -31,6 +33,8 @@ class LoadedHooks(UserDict[str, Hook]):
         self.current = current
         self.data = hooks.build_all(current.entries, environ)
         self.alerting = _alerting(current.entries, self.data)
+        self.policies, self.limits = _policies(current.entries), limits_of(current.entries)
+        self.filters = _filters(current.entries)
         self.hide = hiding(secrets_of(current.entries, environ) | set(secrets))
 
     def reload(self) -> None:
@@ -47,7 +51,26 @@ class LoadedHooks(UserDict[str, Hook]):
         self.hide.add(secrets_of(reloaded.entries, self._environ))
         self.data, self.current = built, reloaded
         self.alerting = _alerting(reloaded.entries, built)
+        self.policies, self.limits = _policies(reloaded.entries), limits_of(reloaded.entries)
+        self.filters = _filters(reloaded.entries)
         log.info(RELOADED, process="worker", hooks=list(built))
+
+
+def _policies(entries: Sequence[HookEntry]) -> dict[str, RetryPolicy]:
+    """Return the retry policies of the hooks that have their own."""
+    policies = {}
+    for entry in entries:
+        if entry.retry is not None:
+            policies[entry.name] = RetryPolicy(entry.retry)
+        elif entry.retry_for is not None:
+            policies[entry.name] = RetryPolicy.lasting(entry.retry_for)
+    return policies
+
+
+def _filters(entries: Sequence[HookEntry]) -> dict[str, EventFilter]:
+    """Return the filters that need the outputs of other hooks, by hook."""
+    filters = {entry.name: entry.subscription.where for entry in entries}
+    return {name: where for name, where in filters.items() if where is not None and where.of_hooks}
 
 
 def _alerting(

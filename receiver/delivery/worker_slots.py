@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from receiver.endpoints import Limits
 from receiver.stores.sql.hook_queues import Candidate
 
 PROMPT_FOR = 5.0  # seconds after a success during which a hook counts as prompt
@@ -30,7 +31,8 @@ WATCHED_FOR = 10.0  # seconds after which a delivery has probably not killed its
 class WorkerSlots:
     """Assigns the slots of this process to hooks; see `hook_queues.Admission`. Thread-safe.
 
-    `clock` is in seconds; `is_known` returns whether a hook is in the hooks file.
+    `clock` is in seconds; `is_known` returns whether a hook is in the hooks file. `limits` returns
+    the hooks with limits for all workers together, which the store applies.
     """
 
     def __init__(
@@ -38,13 +40,19 @@ class WorkerSlots:
         count: int,
         clock: Callable[[], float] = time.monotonic,
         is_known: Callable[[str], bool] = lambda _: True,
+        limits: Callable[[], Mapping[str, Limits]] = dict,
     ) -> None:
         self._count = count
         self._clock = clock
         self._is_known = is_known
+        self._limits = limits
         self._running: dict[int, tuple[Candidate, float]] = {}  # by delivery; when it began
         self._delivered_at: dict[str, float] = {}
         self._lock = threading.RLock()
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        return self._limits()
 
     @property
     def free(self) -> int:
@@ -117,6 +125,10 @@ class Reservation:
     _begun: set[int] = field(default_factory=set)
     _has_ended: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        return self.slots.limits
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
         if self.slots.available_for(hook, timed_out=timed_out):

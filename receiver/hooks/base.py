@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +18,8 @@ class Done:
 
     answer: str  # one line for people, such as the endpoint's response
     files: tuple[File, ...] = ()  # files that the hook stored; they are put on record
+    # For the hooks that wait for this one: JSON values only, at most 16 kB as JSON.
+    output: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ Exit status 0 is success, and 65 (EX_DATAERR) is a permanent failure. The exit s
 (EX_UNAVAILABLE) and 75 (EX_TEMPFAIL), a signal, the deadline and a missing command are temporary
 failures, which the circuit breaker counts. Any other exit status is a content failure: the event is
 retried, and other events are not delayed.
+
+A JSON object on standard output is the output for the hooks that wait for this one.
 """
 
 from __future__ import annotations
@@ -19,15 +21,17 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO, Any
 
 from marshmallow import ValidationError, fields, validate
 
 from receiver.deliveries import Notice
 from receiver.errors import ContentFailure, PermanentFailure, TemporaryFailure, TimedOut
-from receiver.hooks import wording
+from receiver.hooks import returned_json, wording
 from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, seconds
+from receiver.hooks.returned_json import MAX_PRINTED
 from receiver.text.display import encodable, json_ascii, one_line
 
 # sysexits.h
@@ -73,10 +77,10 @@ class Command:
         event = json_ascii(notice.as_json()).encode()
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         output, status = self._run(event, {**inherited, **self._variables(notice)})
-        text = wording.quoted(output, MAX_OUTPUT, is_cut=len(output) >= MAX_OUTPUT)
+        text = wording.quoted(output.quoted, MAX_OUTPUT, is_cut=len(output.quoted) >= MAX_OUTPUT)
         outcome = f"{describe_status(status)}: {text}" if text else describe_status(status)
         if status == 0:
-            return Done(outcome)
+            return returned_json.printed(outcome, output.standard)
         if status == UNACCEPTABLE:
             raise PermanentFailure(outcome)
         if status < 0 or status in UNAVAILABLE:
@@ -104,8 +108,8 @@ class Command:
         clean = {name: encodable(text.replace("\0", "")) for name, text in variables.items()}
         return {**self._options["env"], **clean}
 
-    def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:
-        """Return the beginning of the output, and the exit status. Raises TemporaryFailure."""
+    def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[PrintedOutput, int]:
+        """Return the output and the exit status. Raises TemporaryFailure."""
         end = time.monotonic() + self._options["deadline"]
         with tempfile.TemporaryFile() as stdin:  # not a pipe: the command may ignore its input
             stdin.write(event)
@@ -128,7 +132,7 @@ class Command:
                 self._options["command"],
                 stdin=stdin,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE,
                 cwd=self._options["cwd"],
                 env=environment,
                 start_new_session=True,
@@ -140,26 +144,41 @@ class Command:
             raise TemporaryFailure(f"{place}: {error.strerror}") from None
 
 
-def _read(child: subprocess.Popen[bytes], end: float) -> bytes:
-    """Return the first `MAX_OUTPUT` bytes that the command prints before it ends, or before `end`.
+@dataclass(slots=True)
+class PrintedOutput:
+    """The output of a command."""
+
+    quoted: bytes = b""  # the beginning of standard output and standard error together
+    standard: bytes = b""  # standard output; if longer than MAX_PRINTED, only its beginning
+
+    def add(self, piece: bytes, *, is_standard: bool) -> None:
+        """Add bytes that were read."""
+        self.quoted += piece[: MAX_OUTPUT - len(self.quoted)]
+        if is_standard:
+            self.standard += piece[: MAX_PRINTED + 1 - len(self.standard)]
+
+
+def _read(child: subprocess.Popen[bytes], end: float) -> PrintedOutput:
+    """Return what the command prints before it ends, or before `end`.
 
     Processes that it started may keep its output open; they are not waited for.
     """
-    content = bytearray()
-    output = child.stdout
-    assert output is not None  # noqa: S101 - it is a pipe
+    output = PrintedOutput()
     with selectors.DefaultSelector() as selector:
-        selector.register(output, selectors.EVENT_READ)
-        while time.monotonic() < end:
+        for stream in (child.stdout, child.stderr):
+            assert stream is not None  # noqa: S101 - it is a pipe
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map() and time.monotonic() < end:
             has_ended = child.poll() is not None
-            if selector.select(0 if has_ended else 0.1):
-                piece = os.read(output.fileno(), 64 * 1024)
-                content += piece[: MAX_OUTPUT - len(content)]
+            ready = selector.select(0 if has_ended else 0.1)
+            for key, _ in ready:
+                piece = os.read(key.fd, 64 * 1024)
+                output.add(piece, is_standard=key.fileobj is child.stdout)
                 if not piece:
-                    break
-            elif has_ended:
+                    selector.unregister(key.fileobj)
+            if has_ended and not ready:
                 break
-    return bytes(content)
+    return output
 
 
 def describe_status(status: int) -> str:

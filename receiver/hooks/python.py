@@ -13,6 +13,7 @@ from marshmallow import fields, validate
 
 from receiver.deliveries import Notice
 from receiver.errors import ContentFailure, DeliveryFailure, SettingsError
+from receiver.hooks import returned_json
 from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked
 from receiver.text.display import json_readable, one_line
@@ -35,7 +36,8 @@ class PythonOptions(Options):
 class Python:
     """Calls a function with the event as a new dict.
 
-    Returning means success, and a returned text is stored. The DeliveryFailures of
+    Returning means success. A returned text is stored as the answer, and a returned object (a dict
+    of JSON values) as the output for the hooks that wait for this one. The DeliveryFailures of
     `receiver.errors` control retries. Any other exception is retried, and its traceback is stored:
     an OSError, such as a broken connection, is a temporary failure; everything else is a content
     failure. There is no time limit, because a thread cannot be stopped from outside.
@@ -54,6 +56,8 @@ class Python:
         except (SystemExit, GeneratorExit) as error:
             # They would end the thread of the worker without an error.
             raise ContentFailure(f"the function raised {type(error).__name__}: {error}") from error
+        if isinstance(answer, Mapping):
+            return returned_json.done("returned an object", answer)
         text = one_line(answer) if isinstance(answer, str) else ""
         return Done(text or "returned")
 

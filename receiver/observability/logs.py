@@ -160,7 +160,8 @@ def _rendering(hide: Callable[[str], str], form: str, end: str = "") -> list[Pro
             colors=on_terminal, exception_formatter=_write_traceback
         )
         return [_plain_values, console, lambda _, __, line: hide(cast("str", line)) + end]
-    return [TRACEBACK, lambda _, __, event: hide(display.json_ascii(event, default=repr)) + end]
+    encode = json.JSONEncoder(default=repr).encode  # `json.dumps` would create one for each line
+    return [TRACEBACK, lambda _, __, event: hide(display.without_lone_escapes(encode(event))) + end]
 
 
 def _plain_values(_: Any, __: str, event: EventDict) -> EventDict:

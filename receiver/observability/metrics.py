@@ -236,12 +236,24 @@ OLDEST_DUE = _gauge(
 )
 DELIVERIES_HELD = _gauge(
     "deliveries_held",
-    "Deliveries that are due but wait: their hook is paused, failing, or not in the hooks file.",
+    "Deliveries that are due but wait: their hook is paused, failing, or not in the hooks file, "
+    "or its limits are used up.",
 )
 CIRCUIT_STATE = _gauge(
     "circuit_state",
     "The circuit breaker of a hook: 1 for its current state, 0 for the others.",
     ("hook", "state"),
+)
+RATE_LIMIT = _gauge(
+    "hook_rate_limit_per_second", "The rate limit of a hook, for all workers together.", ("hook",)
+)
+CONCURRENCY_LIMIT = _gauge(
+    "hook_concurrency_limit", "How many deliveries of a hook may run at a time.", ("hook",)
+)
+HELD_BY_LIMIT = _gauge(
+    "hook_held_by_limit",
+    "1 if due deliveries of a hook wait only because this limit is used up, else 0.",
+    ("hook", "limit"),
 )
 DATABASE_SIZE = _gauge(
     "database_size_bytes", "Size of the database, with SQLite's write-ahead log."

@@ -119,6 +119,13 @@ class Deadline:
         self._is_over = True
         self.release()
 
+    def restart(self, seconds: float) -> None:
+        """Begin again with this number of seconds, for a response that has no end."""
+        self.seconds = seconds
+        with self._lock:
+            self._ends_at = time.monotonic() + seconds
+            watchdog.call_at(self, self._ends_at, self._shut_down)
+
     def release(self) -> bool:
         """Stop watching the connections; return False if the deadline has passed."""
         with self._lock:

@@ -117,6 +117,28 @@ def stream(
         yield StreamedResponse(response.status, response.headers, chunks)
 
 
+@contextmanager
+def listen(
+    url: str, headers: Mapping[str, str], *, deadline: float, silence: float
+) -> Iterator[StreamedResponse]:
+    """GET a body that has no end from a URL of the operator, without following redirects.
+
+    The response has to begin within `deadline` seconds, and no two chunks may be more than
+    `silence` seconds apart. Raises the errors of `post`.
+    """
+    content = {"headers": {**headers, "Accept-Encoding": "identity"}}
+    with Deadline(deadline) as clock, ExitStack() as stack:
+        response = _send(stack, "GET", url, clock, True, content)
+
+        def chunks() -> Iterator[bytes]:
+            clock.restart(silence)
+            for chunk in _chunks(response, url, clock):
+                yield chunk
+                clock.restart(silence)
+
+        yield StreamedResponse(response.status, response.headers, chunks())
+
+
 def is_unavailable(status: int) -> bool:
     """Return whether the status means that the server is unavailable, which the breaker counts."""
     return status in TEMPORARY_STATUSES or 500 <= status < 600

@@ -16,6 +16,15 @@ class RetryPolicy:
     delays: tuple[float, ...] = DEFAULT_DELAYS
     jitter: float = 0.1  # each delay is lengthened or shortened by up to this fraction
 
+    @classmethod
+    def lasting(cls, seconds: float) -> RetryPolicy:
+        """Return a policy with the usual delays, the last one repeated, that add up to this."""
+        delays: list[float] = []
+        while (left := seconds - sum(delays)) > 0:
+            usual = DEFAULT_DELAYS[min(len(delays), len(DEFAULT_DELAYS) - 1)]
+            delays.append(min(usual, left))
+        return cls(tuple(delays))
+
     @property
     def max_attempts(self) -> int:
         return len(self.delays) + 1

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 from receiver import providers
 from receiver.deliveries import File, Notice, Transition, task_json
 from receiver.errors import RequestRefused
-from receiver.events import Callback, Media
+from receiver.events import Callback, Media, Source
 from receiver.stores.base import Store
+from receiver.stores.sql.claims import NoticeSource
 from receiver.stores.sql.queries import Picture, TaskHistory
 from receiver.tasks import Outcome, Status, Task
 
@@ -44,6 +45,13 @@ def media_of(message: Callback | None) -> tuple[Media, ...]:
         return providers.parse(message).media
     except RequestRefused:
         return ()
+
+
+def notice_of(source: NoticeSource) -> Notice:
+    """Return the notice of a transition, with the outputs that its message still contains."""
+    message = source.callback
+    is_create = message is not None and message.source is Source.CREATE
+    return replace(source.notice, media=() if is_create else media_of(message))
 
 
 def results(media: Sequence[Media], pictures: Sequence[Picture]) -> list[Result]:
@@ -79,7 +87,12 @@ def notice_of_history(history: TaskHistory, transition: Transition) -> Notice:
     """Return the notice about a status change that hooks would receive now."""
     status = transition.status
     media, files = media_of_history(history, status), files_of_history(history, status)
-    return Notice(history.task, transition, media, files)
+    outputs = {
+        delivery.hook: delivery.output
+        for delivery in history.deliveries
+        if delivery.status == status and delivery.output
+    }
+    return Notice(history.task, transition, media, files, outputs=outputs)
 
 
 def history_media_json(history: TaskHistory) -> list[dict[str, Any]]:

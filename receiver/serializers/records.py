@@ -30,6 +30,7 @@ def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> d
         "due_at": _instant(delivery.due_at),
         "ended_at": _instant(delivery.ended_at),
         "waits_for_missing_hook": lacks_hook,
+        "output": dict(delivery.output),
     }
 
 
@@ -102,6 +103,8 @@ def endpoint_json(status: EndpointStatus) -> dict[str, Any]:
     """Return the state of a hook's endpoint. `failures` are those that its circuit breaker counts.
 
     `failed_in_a_row` also counts refused events, which have no effect on the circuit breaker.
+    `held_by` is the limit that due deliveries wait for (`rate` or `concurrency`), and `next_at` the
+    time at which the rate allows the next one.
     """
     endpoint, last = status.endpoint, status.last_attempt
     return {
@@ -117,6 +120,10 @@ def endpoint_json(status: EndpointStatus) -> dict[str, Any]:
         "failed_in_a_row": status.failures,
         "last_attempt_at": _instant(last.ended_at if last else None),
         "last_response": status.last_response,
+        "rate": None if status.limits.rate is None else str(status.limits.rate),
+        "concurrency": status.limits.concurrency,
+        "held_by": None if status.held is None else status.held.used_up,
+        "next_at": _instant(status.next_at),
     }
 
 
@@ -127,15 +134,24 @@ def hook_json(entry: HookEntry, problems: Sequence[str]) -> dict[str, Any]:
     """
     subscription = entry.subscription
     wait_ms = subscription.wait_ms if subscription.after is not None else None
+    rate, concurrency = entry.limits.rate, entry.limits.concurrency
+    pacing = {
+        "retry": None if entry.retry is None else list(entry.retry),  # seconds
+        "retry_for": entry.retry_for,  # seconds
+        "rate": None if rate is None else str(rate),
+        "concurrency": concurrency,
+    }
     return {
         "hook": entry.name,
         "type": entry.type,
         "on": [status for status in HEARABLE if status in subscription.on],
         "providers": sorted(subscription.providers),
         "match": subscription.match,
+        "where": {} if subscription.where is None else subscription.where.as_json(),
         "after": subscription.after,
         **({} if wait_ms is None else {"wait_for_files": wait_ms / 1000}),  # seconds
         "alerts": entry.alerts,
+        **{name: value for name, value in pacing.items() if value is not None},
         "problems": list(problems),
     }
 

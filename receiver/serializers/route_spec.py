@@ -23,6 +23,7 @@ class RouteSpec:
     query: type[Schema] | None = None
     body: tuple[type[Schema], ...] = ()  # the JSON body follows one of these schemas
     headers: Mapping[str, str] = field(default_factory=dict)  # optional headers and their meanings
+    patterns: Mapping[str, str] = field(default_factory=dict)  # of optional headers, by name
     # Headers that are required if the URL has no token, each with its meaning and its pattern.
     signature: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     example: Mapping[str, Any] | str = ""  # the body, or the query, of the example with curl

@@ -135,6 +135,9 @@ class DeliveryDocument(Document):
     due_at = _maybe_instant()
     ended_at = _maybe_instant()
     waits_for_missing_hook = fields.Boolean(required=True, allow_none=True)
+    output = fields.Dict(
+        required=True, metadata={"description": "What a python or command hook returned."}
+    )
 
 
 class AnsweredDeliveryDocument(DeliveryDocument):

@@ -7,6 +7,7 @@ from receiver.stores.sql.clocks import Clocks
 from receiver.stores.sql.database import Database
 from receiver.stores.sql.endpoints import Endpoints
 from receiver.stores.sql.erasure import Erasures
+from receiver.stores.sql.event_log import EventLog
 from receiver.stores.sql.idempotency import IdempotencyKeys
 from receiver.stores.sql.inbox import Inbox
 from receiver.stores.sql.lists import Lists
@@ -40,6 +41,7 @@ class Store:
         self.queries = Queries(database)
         self.lists = Lists(database)
         self.activity = ActivityLog(database)
+        self.event_log = EventLog(database)
         self.metrics = Metrics(database)
         self.clocks = Clocks(database)
         self.retention = Retention(database)

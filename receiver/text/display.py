@@ -116,7 +116,11 @@ def plain_lines(text: str) -> str:
 
 def json_ascii(document: Any, **how: Any) -> str:
     """Return the document as ASCII JSON that every parser accepts."""
-    text = json.dumps(document, **{**how, "ensure_ascii": True})
+    return without_lone_escapes(json.dumps(document, **{**how, "ensure_ascii": True}))
+
+
+def without_lone_escapes(text: str) -> str:
+    """Return ASCII JSON with each escape of a lone surrogate replaced."""
     return _ESCAPES.sub(_whole, text) if "\\ud" in text else text
 
 

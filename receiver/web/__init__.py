@@ -20,6 +20,7 @@ from receiver.text import display, limits
 from receiver.web import (
     api,
     callbacks,
+    cors,
     dashboard,
     health,
     hooks_report,
@@ -29,6 +30,9 @@ from receiver.web import (
     rejections,
     request_lifecycle,
 )
+from receiver.web.live import routes as live_routes
+from receiver.web.live import waits
+from receiver.web.live.feed import EventFeed
 from receiver.web.middleware import CallbackPaths, UnreadBodies
 from receiver.web.request_lifecycle import RequestReport
 from receiver.web.server.callback_app import CallbackHandler
@@ -86,27 +90,34 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
     ingest = Ingest.into(store, settings, meter)
     report = RequestReport(meter, metrics.flush_regularly(meter, store, watch))
+    hide = display.hiding_values(known_secrets(settings))
+    feed = EventFeed(store, hide)
     problems.install(app)
+    cors.install(app, settings.cors_origins)
     request_lifecycle.install(
         app,
         report,
         meter,
         reject=rejections.install(app, store, settings.session_key),
-        hide=display.hiding_values(known_secrets(settings)),
+        hide=hide,
         api_token=settings.api_token,
         is_behind_proxy=settings.trusted_proxies > 0,
     )
     hooks_report.install(store)
     app.extensions["callbacks"] = CallbackHandler(ingest, settings, report)
+    app.extensions["live"] = feed
     app.register_blueprint(callbacks.blueprint(ingest, settings))
     app.register_blueprint(health.blueprint(ingest, meter, watch))
     app.register_blueprint(metrics.blueprint(ingest))
-    app.register_blueprint(api.blueprint(ingest))
+    app.register_blueprint(api.blueprint(ingest, feed))
+    app.register_blueprint(live_routes.blueprint(feed))
     app.register_blueprint(api.redelivery(ingest))
     app.register_blueprint(openapi.blueprint(settings.public_url))
-    dashboard.install(app, ingest, settings)
+    dashboard.install(app, ingest, settings, feed)
     for routes in more:
-        app.register_blueprint(routes(ingest, settings))
+        blueprint = routes(ingest, settings)
+        waits.install(blueprint, store, feed)
+        app.register_blueprint(blueprint)
     app.wsgi_app = CallbackPaths(app.wsgi_app)  # type: ignore[method-assign]
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

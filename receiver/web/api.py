@@ -23,6 +23,8 @@ from receiver.serializers.route_spec import RouteSpec, described
 from receiver.stores.sql.repair import DeliverySelection, RepairStep
 from receiver.tasks import Status
 from receiver.web import cursors, problems, stored_files
+from receiver.web.live import waits
+from receiver.web.live.feed import EventFeed
 
 STEPS = 40  # of 500 deliveries in one request; for more of them, clients repeat it
 MAX_ROWS, DEFAULT_ROWS = 200, 50  # rows of one page
@@ -32,7 +34,7 @@ REPAIRABLE = (State.DEAD.value, State.DELIVERED.value)  # the states that `redel
 ROW = "int(max=9223372036854775807)"  # the largest row key of a database
 
 
-class _Status(fields.Field[str]):
+class StatusField(fields.Field[str]):
     """A status in our spelling or that of a provider, or `given_up`."""
 
     def __init__(self) -> None:
@@ -85,7 +87,7 @@ class _PageQuery(Schema):
 class TaskQuery(_PageQuery):
     cursor = _Cursor("tasks")
     provider = fields.String(validate=validate.OneOf(sorted(providers.PROVIDERS)))
-    status = _Status()
+    status = StatusField()
     reference = fields.String(validate=validate.Length(1, 1000))
     account = fields.String(validate=validate.Length(1, 64))
     provider_task_id = fields.String(validate=validate.Length(1, 1000))
@@ -126,16 +128,16 @@ class Filter(Schema):
     dry_run = fields.Boolean(load_default=False, truthy={True}, falsy={False})
 
 
-def blueprint(ingest: Ingest) -> Blueprint:
+def blueprint(ingest: Ingest, feed: EventFeed) -> Blueprint:
     """Return the routes below /api that require only the record."""
     routes = Blueprint("api", __name__)
     routes.register_error_handler(ValidationError, problems.not_valid)
-    _serve_tasks(routes, ingest)
+    _serve_tasks(routes, ingest, feed)
     _serve_deliveries(routes, ingest)
     return routes
 
 
-def _serve_tasks(routes: Blueprint, ingest: Ingest) -> None:
+def _serve_tasks(routes: Blueprint, ingest: Ingest, feed: EventFeed) -> None:
     store, hooks = ingest.store, ingest.hooks
 
     @routes.get("/api/tasks")
@@ -149,15 +151,31 @@ def _serve_tasks(routes: Blueprint, ingest: Ingest) -> None:
     )
     def tasks() -> Response:
         """A page of tasks, newest first."""
-        page = store.lists.page_of_tasks(**_loaded(TaskQuery()))
+        page = store.lists.page_of_tasks(**loaded(TaskQuery()))
         following = cursors.encode("tasks", page.next)
         return jsonify(tasks=task_documents(store, page.rows), next=following)
 
     @routes.get("/api/tasks/<task_id>")
-    @described(RouteSpec(answers={200: schemas.HistoryDocument}, refuses=(404,)))
+    @described(
+        RouteSpec(
+            answers={200: schemas.HistoryDocument},
+            query=waits.WaitQuery,
+            headers=waits.PREFER,
+            refuses=(404, 422),
+        )
+    )
     def task(task_id: str) -> Response:
-        """One task with everything on record about it."""
-        return jsonify(records.history_json(store.queries.history(task_id), hooks))
+        """One task with everything on record about it.
+
+        With `wait`, the response is sent when the task ends, or after this time.
+        """
+        asked, preferred = loaded(waits.WaitQuery())["wait"], waits.preferred_seconds()
+        seconds = asked or preferred
+        is_open = bool(seconds) and not store.queries.task(task_id).status.is_terminal
+        if is_open and not waits.wait_until_ended(feed, task_id, seconds):
+            return Response()
+        document = records.history_json(store.queries.history(task_id), hooks)
+        return waits.mark_applied(jsonify(document), 0 if asked else preferred)
 
     @routes.get("/api/tasks/<task_id>/files/<path:index>")
     @described(RouteSpec(answers={200: ANY_TYPE, 206: ANY_TYPE}, refuses=(404, 416)))
@@ -188,7 +206,7 @@ def _serve_deliveries(routes: Blueprint, ingest: Ingest) -> None:
     )
     def deliveries() -> Response:
         """A page of deliveries, newest first."""
-        page = store.lists.page_of_deliveries(**_loaded(DeliveryQuery()))
+        page = store.lists.page_of_deliveries(**loaded(DeliveryQuery()))
         following = cursors.encode("deliveries", page.next)
         rows = [records.delivery_json(delivery, hooks) for delivery in page.rows]
         return jsonify(deliveries=rows, next=following)
@@ -212,7 +230,7 @@ def _serve_deliveries(routes: Blueprint, ingest: Ingest) -> None:
     )
     def replay(callback_id: int) -> Response:
         """Parse and record a stored callback again, and optionally accept a mismatch."""
-        accept = _loaded(ReplayQuery())["accept"]
+        accept = loaded(ReplayQuery())["accept"]
         try:
             return jsonify(outcome=ingest.replay(callback_id, accept=accept))
         except NotAMismatch as refusal:
@@ -258,7 +276,7 @@ def redelivery(ingest: Ingest) -> Blueprint:
     return routes
 
 
-def _loaded(schema: Schema) -> dict[str, Any]:
+def loaded(schema: Schema) -> dict[str, Any]:
     """Return the query parameters according to the schema.
 
     Raises ValidationError, which names each invalid or repeated parameter.

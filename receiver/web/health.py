@@ -100,7 +100,7 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
         if not g.has_api_token:
             return jsonify(status="ok", **({} if clock is None else {"clock": CLOCK_WAS_SET}))
         now = now_ms()
-        backlog = store.metrics.backlog(now, ingest.hooks)
+        backlog = store.metrics.backlog(now, ingest.hooks, ingest.limits)
         oldest = backlog.oldest_due_at
         return jsonify(
             status="ok",

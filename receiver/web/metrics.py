@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 from flask import Blueprint, Response
@@ -101,7 +101,8 @@ class _Collector(Collector):
 def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
     """Yield each metric with all its values. The record is read first."""
     store, now = ingest.store, now_ms()
-    values = _read(store, ingest.hooks, now)
+    values = _read(ingest, now)
+    values |= _limits(ingest, now)
     missing = without_hook(store.metrics.delivery_counts(), ingest.hooks)
     values[metrics.WITHOUT_HOOK.name] = {(): sum(missing.values())}
     values[metrics.CIRCUIT_STATE.name] = _circuits(store, ingest.hooks, now)
@@ -116,8 +117,9 @@ def _families(ingest: Ingest, writable: Values) -> Iterator[Metric]:
         yield _family(metric, current)
 
 
-def _read(store: Store, hooks: Collection[str], now: int) -> defaultdict[str, Values]:
+def _read(ingest: Ingest, now: int) -> defaultdict[str, Values]:
     """Read values from the record, by metric. A provider without any rows has the value 0."""
+    store = ingest.store
     values: defaultdict[str, Values] = defaultdict(dict)
     known: list[tuple[str, ...]] = [(name,) for name in sorted(providers.PROVIDERS)]
     for metric in (*PER_PROVIDER, *metrics.COUNTED.values()):
@@ -132,7 +134,7 @@ def _read(store: Store, hooks: Collection[str], now: int) -> defaultdict[str, Va
     for counter in store.metrics.counters():
         if counter.name in metrics.COUNTED:
             values[metrics.COUNTED[counter.name].name][counter.provider,] = counter.value
-    backlog = store.metrics.backlog(now, hooks)
+    backlog = store.metrics.backlog(now, ingest.hooks, ingest.limits)
     oldest = backlog.oldest_due_at
     values[metrics.DELIVERIES_DUE.name] = {(): backlog.due - backlog.held}
     values[metrics.DELIVERIES_HELD.name] = {(): backlog.held}
@@ -159,6 +161,22 @@ def _circuits(store: Store, hooks: Iterable[str], now: int) -> Values:
         for hook, current in states.items()
         for state in Circuit
     }
+
+
+def _limits(ingest: Ingest, now: int) -> dict[str, Values]:
+    """Return the limits of the hooks that have any, and whether due deliveries wait for them."""
+    held = ingest.store.outbox.held(ingest.limits, now)
+    values: defaultdict[str, Values] = defaultdict(dict)
+    for hook, limits in ingest.limits.items():
+        used_up = held[hook].used_up if hook in held else None
+        if limits.rate is not None:
+            values[metrics.RATE_LIMIT.name][hook,] = limits.rate.per_second
+            values[metrics.HELD_BY_LIMIT.name][hook, "rate"] = float(used_up == "rate")
+        if limits.concurrency is not None:
+            values[metrics.CONCURRENCY_LIMIT.name][hook,] = limits.concurrency
+            is_full = float(used_up == "concurrency")
+            values[metrics.HELD_BY_LIMIT.name][hook, "concurrency"] = is_full
+    return values
 
 
 def _family(metric: MetricDefinition, values: Values) -> Metric:

@@ -62,6 +62,7 @@ TAGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Tasks", "Create tasks, and read them with their results.", ("/api/tasks",)),
     ("Deliveries", "The deliveries of events to hooks.", ("/api/deliveries",)),
     ("Messages", "Stored callbacks and other messages of providers.", ("/api/callbacks",)),
+    ("Events", "Status changes as they happen.", ("/api/events",)),
     ("Callbacks", "Where providers send their callbacks.", ("/callbacks",)),
     ("Monitoring", "The state of this server.", ("/healthz", "/readyz", "/metrics")),
     ("Documentation", "This documentation.", ("/openapi.json", "/docs")),
@@ -205,6 +206,8 @@ def _parameters(rule: Rule, route: RouteSpec) -> Iterator[dict[str, Any]]:
     for name, meaning in route.headers.items():
         # A header has no spaces at its ends.
         schema = {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+        if name in route.patterns:
+            schema = {"type": "string", "pattern": route.patterns[name]}
         yield {"in": "header", "name": name, "description": meaning, "schema": schema}
     if "token>" not in rule.rule:
         yield from _header_parameters(route.signature)

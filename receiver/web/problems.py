@@ -23,6 +23,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotJson: HTTPStatus.BAD_REQUEST,
     errors.NotTheProtocol: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TooManyListeners: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 MEDIA_TYPE = "application/problem+json"
 NOTHING_HERE = "Nothing is served at this address."

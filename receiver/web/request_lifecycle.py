@@ -23,11 +23,13 @@ from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
 from receiver.text.display import redacted
 from receiver.web.debounce import Debouncer
+from receiver.web.live.listener import HAND_OVER, TaskWait
 from receiver.web.problems import problem
 
 log = structlog.get_logger()
 QUIET_ROUTES = ("/healthz", "/readyz", "/metrics")  # logged only if they fail
 REQUEST_ID = "X-Request-Id"
+BEGUN = "receiver.begun"  # in the environ: when the request began, and its id
 # The prefixes of the paths for which the API token is checked.
 CHECKED_PATHS = ("/api", "/metrics", "/readyz")
 REFUSED = "Send the API token: `Authorization: Bearer …`."
@@ -96,9 +98,12 @@ def install(
 
     @app.before_request
     def begin() -> Response | None:
-        g.started = time.perf_counter()
         clear_contextvars()  # the thread may have served another request before
-        g.request_id = request_id(request.headers.get(REQUEST_ID), is_behind_proxy=is_behind_proxy)
+        given = request.headers.get(REQUEST_ID)
+        # After a wait, the application is called again for the same request.
+        g.started, g.request_id = request.environ.setdefault(
+            BEGUN, (time.perf_counter(), request_id(given, is_behind_proxy=is_behind_proxy))
+        )
         bind_contextvars(request_id=g.request_id)
         if not request.path.startswith(CHECKED_PATHS):
             return None
@@ -109,6 +114,8 @@ def install(
 
     @app.after_request
     def finish(response: Response) -> Response:
+        if isinstance(request.environ.get(HAND_OVER), TaskWait):
+            return response  # it is discarded: the application is called again after the wait
         if request.path.startswith("/api/") and response.is_json:
             response.set_data(hide(response.get_data(as_text=True)))
         if 400 <= response.status_code < 500:

@@ -46,7 +46,7 @@ def check(
     _check_pictures(pictures, succeeded)
     _check_mails(sandbox.mails(), len(expected), succeeded)
     _check_subjects(sandbox.mails(), expected)
-    _check_slack(sandbox, len(expected), succeeded)
+    _check_slack(sandbox, succeeded)
 
 
 def missing(record: ReceiverCommands, expected: dict[str, Expected]) -> list[str]:
@@ -139,12 +139,13 @@ def _check_subjects(mails: list[Mail], expected: dict[str, Expected]) -> None:
         raise StepError(f"mail: expected the subjects {subjects}, found {found}")
 
 
-def _check_slack(sandbox: Sandbox, number: int, with_picture: int) -> None:
+def _check_slack(sandbox: Sandbox, number: int) -> None:
+    """Check that the filter of the hook `slack` let only messages with a picture pass."""
     messages = sandbox.slack_messages()
     showing = sum("/_sandbox/results/" in json.dumps(m.payload) for m in messages)
-    if (len(messages), showing) != (number, with_picture):
+    if (len(messages), showing) != (number, number):
         raise StepError(
-            f"Slack: expected {number} messages, {with_picture} with a picture;"
+            f"Slack: expected {number} messages, all with a picture;"
             f" {len(messages)} arrived, {showing} with one"
         )
 

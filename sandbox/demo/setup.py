@@ -36,6 +36,7 @@ subject = "{subject}"
 [[hook]]
 name = "slack"
 type = "slack"
+where = {{ media.kind = "image" }}
 url = "{SANDBOX_SLACK_URL}"
 deadline = {deadline}
 allow_private = true

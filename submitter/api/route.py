@@ -54,7 +54,10 @@ def blueprint(
             answers={201: TaskWithMediaDocument},
             body=documented_schemas(),
             example=EXAMPLE,
-            headers={"Idempotency-Key": "Requests with the same key create one task only."},
+            headers={
+                "Idempotency-Key": "Requests with the same key create one task only.",
+                "Prefer": "`wait=30`: respond when the task ends, or after 30 s.",
+            },
             refuses=(400, 409, 413, 415, 422, 502),
         )
     )

@@ -35,7 +35,7 @@ def check_success(demo: Played) -> None:
     output = demo.printed + demo.complained
     assert demo.status == 0, output
     lines = demo.printed.splitlines()
-    assert lines[-1] == "demo: 3 tasks, 2 succeeded, 1 failed, 8 deliveries delivered, 0 dead"
+    assert lines[-1] == "demo: 3 tasks, 2 succeeded, 1 failed, 7 deliveries delivered, 0 dead"
     assert "Traceback" not in output
     for expected in ("submitted", "callback", "pictures delivered", "mail delivered"):
         assert expected in demo.printed

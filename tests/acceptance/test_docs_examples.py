@@ -32,6 +32,7 @@ NOT_RUN = {
     'export "$(grep ^WEBHOOK_SECRET= .env)"': "test_webhook_receivers.py runs it",
     "flask --app shop_events run --port 5001": "test_webhook_receivers.py runs it",
     "receiver hooks test shop": "test_webhook_receivers.py runs it",
+    "receiver hooks explain ORDER-7": "tests/integration/test_hooks_explain.py runs it",
     "receiver completion fish | source      # in ~/.config/fish/config.fish": "needs fish",
     "receiver copy --from sqlite:///data/receiver.db --to postgresql://…": "needs a server; "
     "tests/integration/test_copy.py has one",
@@ -268,12 +269,14 @@ def test_blocks_that_are_not_run_contain_no_command() -> None:
     assert {(language, page) for language, page in found if language not in TO_BE_RUN} == {
         ("", "README.md"),  # the flow as a picture
         ("", "docs/architecture.md"),  # tests/unit/test_architecture.py checks it
+        ("text", "docs/chains.md"),  # tests/unit/hooks/test_chains_page.py compares it
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py checks it
         ("text", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py compares these two
         ("http", "docs/hooks.md"),
         ("js", "docs/hooks.md"),  # tests/acceptance/test_webhook_receivers.py runs it
         ("php", "docs/hooks.md"),
         ("js", "docs/queues.md"),  # tests/acceptance/test_queue_docs.py runs it
+        ("js", "docs/live-events.md"),  # tests/browser/test_live_events.py runs it
         ("json", "docs/adding-a-provider.md"),
         ("json", "docs/creating-tasks.md"),  # tests/integration/test_api_results.py has all members
         ("yaml", "docs/metrics.md"),  # Prometheus's

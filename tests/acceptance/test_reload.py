@@ -14,6 +14,7 @@ import requests
 
 from receiver.deliveries import State
 from sandbox.server import Sandbox
+from tests.support.forked_children import words_of
 from tests.support.gunicorn_processes import send
 from tests.support.http_server import LoopbackServer
 from tests.support.installation import Installation
@@ -79,7 +80,7 @@ def child(serving: Installation, word: str) -> int:
     """Return the process id of the child of `serve` with this word in its command."""
     serve = serving.running["serve"].pid
     children = Path(f"/proc/{serve}/task/{serve}/children").read_text().split()
-    (found,) = [pid for pid in children if word in Path(f"/proc/{pid}/cmdline").read_text()]
+    (found,) = [pid for pid in children if word in words_of(pid)]
     return int(found)
 
 

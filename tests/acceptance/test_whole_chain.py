@@ -14,6 +14,7 @@ from PIL import Image
 
 from receiver.deliveries import State
 from sandbox.server import Sandbox
+from tests.support.forked_children import words_of
 from tests.support.installation import ROOT, Installation, both_stores
 from tests.support.patience import PATIENCE
 
@@ -110,6 +111,6 @@ def processes(installation: Installation) -> dict[str, int]:
     found: dict[str, int] = {}
     for pid in children:
         with suppress(FileNotFoundError):  # it has ended
-            command = Path(f"/proc/{pid}/cmdline").read_text()
+            command = words_of(pid)
             found |= {kind: int(pid) for kind, word in words.items() if f"\0{word}\0" in command}
     return found

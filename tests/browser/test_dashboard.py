@@ -221,6 +221,36 @@ def test_a_paused_page_does_not_change(page: Page, url: str, store: SqliteStore)
     expect(page.locator('[data-live="status"]')).to_contain_text("processing")
 
 
+def test_a_page_is_requested_only_after_a_change(page: Page, url: str, store: SqliteStore) -> None:
+    begin(store)
+    followed: list[str] = []
+    page.on("request", lambda sent: followed.append(sent.url) if "x-live" in sent.headers else None)
+    with page.expect_response(
+        lambda response: response.url.endswith("/dashboard/events")
+    ) as opened:
+        page.goto(f"{url}/dashboard/tasks/t1")
+    assert opened.value.headers["content-type"].startswith("text/event-stream")
+    badge = page.locator('[data-live="status"]')
+    for status in ("processing", "succeed"):
+        receive(store, status)
+        expect(badge).to_contain_text(status)
+    count = len(followed)
+    page.clock.install()
+    page.clock.fast_forward(MINUTE)  # a polling page would have sent a request
+    assert page.evaluate("fetch(location.href).then((answer) => answer.status)") == 200
+    assert len(followed) == count
+
+
+def test_a_page_without_a_stream_is_requested_regularly(
+    page: Page, url: str, store: SqliteStore
+) -> None:
+    begin(store)
+    page.route("**/dashboard/events", lambda route: route.fulfill(status=503, body=""))
+    page.goto(f"{url}/dashboard/tasks/t1")
+    receive(store, "processing")
+    expect(page.locator('[data-live="status"]')).to_contain_text("processing")
+
+
 def test_open_details_and_keyboard_focus_survive_a_change(
     page: Page, url: str, store: SqliteStore
 ) -> None:
@@ -295,14 +325,14 @@ def test_new_problems_and_dead_letters_are_announced(
     expect(page.get_by_role("link", name="Overview 2 problems")).to_be_visible()
 
 
-def test_a_missing_response_is_shown(visitor: Page, url: str) -> None:
+def test_a_missing_response_is_shown(visitor: Page, url: str, store: SqliteStore) -> None:
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("button", name="Live")).to_be_visible()
     visitor.clock.install()  # so that the test can advance the page's time
     visitor.goto(f"{url}/dashboard/tasks")
     visitor.route(f"{url}/dashboard/tasks", lambda route: route.fulfill(status=503, body=""))
-    visitor.clock.fast_forward(MINUTE)
+    store.activity.heartbeat("w", "worker", now_ms())  # a change, which the page then requests
     connection = visitor.locator("#connection[role=status]")
     expect(connection).to_contain_text("The server does not respond.")
     expect(visitor.get_by_role("button", name="Live", exact=True)).to_be_visible()

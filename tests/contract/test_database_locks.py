@@ -42,6 +42,7 @@ KEYS = {
     ("processes", ("name",), False),
     ("clocks", ("boot",), False),
     ("pauses", ("name",), False),
+    ("pacing", ("hook",), False),
     ("counters", ("name", "provider"), False),
     ("measures", ("name", "labels"), False),
     ("idempotency_keys", ("key",), False),

@@ -18,7 +18,8 @@ import pytest
 from receiver import stores
 from receiver.clock import now_ms
 from receiver.deliveries import GIVEN_UP, Attempt, Delivery, State, Subscription
-from receiver.endpoints import AlertKind, Endpoint
+from receiver.delivery.worker_slots import WorkerSlots
+from receiver.endpoints import AlertKind, Endpoint, Limits, Rate
 from receiver.events import Callback
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
@@ -320,6 +321,49 @@ def test_a_delivery_with_two_jobs_is_claimed_by_one_worker(
     assert two is None
     assert waiting == [1]
     assert on_postgres.first.queries.delivery(delivery.id).attempts == 1
+
+
+@pytest.mark.parametrize("limits", [Limits(Rate(10, "s")), Limits(concurrency=1)], ids=str)
+def test_two_workers_use_the_limits_of_a_hook_once(rivals: Rivals[Store], limits: Limits) -> None:
+    for number in range(4):
+        Ingest(rivals.first, HOOKS).accept(callback(body(), f"task-{number}"))
+
+    def claiming(store: Store) -> Callable[[], int]:
+        slots = WorkerSlots(4, limits=lambda: {"mail": limits})
+        return lambda: len(store.outbox.exchange((), "w", NOW, SOON, 4, slots)[1])
+
+    claimed = rivals.meet("deliveries", claiming(rivals.first), claiming(rivals.second))
+    assert claimed == [1, 0]
+
+
+@pytest.mark.parametrize("first_by", ["job", "slot"])
+@pytest.mark.parametrize("second_by", ["job", "slot"])
+@pytest.mark.parametrize("limits", [Limits(Rate(10, "s")), Limits(concurrency=1)], ids=str)
+def test_jobs_and_slots_use_the_limits_of_a_hook_together(
+    on_postgres: Rivals[PostgresStore], first_by: str, second_by: str, limits: Limits
+) -> None:
+    for number in range(4):
+        message = callback(body(), f"task-{number}", received_at=now_ms())
+        Ingest(on_postgres.first, HOOKS).accept(message)
+    ids = [found.id for found in on_postgres.first.lists.deliveries()]
+    slots = WorkerSlots(4, limits=lambda: {"mail": limits})
+
+    def taking(store: PostgresStore, delivery_id: int, by: str) -> Callable[[], int]:
+        def take() -> int:
+            now = now_ms()
+            if by == "job":
+                found = store.jobs.take(delivery_id, "w", now, now + 60_000, slots)
+                return int(found is not None)
+            return len(store.outbox.exchange((), "w", now, now + 60_000, 4, slots)[1])
+
+        return take
+
+    claimed = on_postgres.meet(
+        "deliveries",
+        taking(on_postgres.first, ids[0], first_by),
+        taking(on_postgres.second, ids[2], second_by),
+    )
+    assert claimed == [1, 0]
 
 
 @pytest.mark.parametrize("first_by", ["job", "slot"])

@@ -498,10 +498,11 @@ def test_a_file_of_the_wrong_task_is_hidden_but_can_still_be_erased(
     (download,) = store.outbox.claim("w", NOW, NOW + MINUTE, 9)
     wrong = File("0", "/data/b.jpg", "ab" * 32, 3, "image/jpeg", b"thumbnail")
     ended = Attempt(download.attempts, NOW, NOW, "delivered", "ok")
-    store.outbox.settle(download, ended, State.DELIVERED, None, [wrong])
+    store.outbox.settle(download, ended, State.DELIVERED, None, [wrong], output={"of": "b"})
     deliver_all(store, NOW)
     ingest.accept(answered())
     ingest.accept(queried("succeed", changes=picture("a")))
+    assert store.queries.delivery(download.id).output == {}  # it was made from the wrong result
     assert store.queries.pictures(["task-1"]) == {}
     (again,) = store.outbox.claim("w", NOW, NOW + MINUTE, 9)  # the mail waits for the right picture
     assert again.hook == "pictures"

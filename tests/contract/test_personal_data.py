@@ -113,7 +113,7 @@ def put_on_record(store: Store) -> None:
     delivered, failed = store.outbox.claim("w", LATER, LATER + 10_000, 2)
     picture = File("0", f"/data/{ANNA}.png", "ab" * 32, 3, "image/png", ANNA.encode())
     attempt = Attempt(1, NOW, NOW, "delivered", f"took it for {ANNA}")
-    store.outbox.settle(delivered, attempt, State.DELIVERED, None, [picture])
+    store.outbox.settle(delivered, attempt, State.DELIVERED, None, [picture], output={"to": ANNA})
     answer = f"no such customer: {ANNA}"
     disabled = (Endpoint(failed.hook, disabled_at=NOW, said=answer), AlertKind.DISABLED)
     attempt = Attempt(1, NOW, NOW, "failed", answer)

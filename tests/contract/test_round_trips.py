@@ -28,7 +28,7 @@ from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
 from receiver.stores.sql.idempotency import IdempotencyRecord, StoredResponse
 from receiver.stores.sql.metrics import CONFLICTS, Counter
 from receiver.stores.sql.queries import Charge, TaskHistory
-from receiver.stores.sql.rows import ALWAYS, StoredCallback
+from receiver.stores.sql.rows import ALWAYS, StoredCallback, column_value
 from receiver.stores.sql.sessions import Allowance, Usage
 from receiver.tasks import IdSource, Outcome, Status, Task, Trust
 from receiver.text.display import rfc3339
@@ -126,7 +126,7 @@ def claim_and_settle(store: Store, state: State, **more: Any) -> tuple[Attempt, 
 def overwrite(store: Store, table: str, record: Any, leave: set[str]) -> None:
     """Write the fields of the record to all rows of its table, except those from other tables."""
     values = {name: value for name, value in asdict(record).items() if name not in leave}
-    plain = [int(one) if isinstance(one, bool) else one for one in values.values()]
+    plain = [column_value(one) for one in values.values()]
     changes = ", ".join(f"{name} = ?" for name in values)
     store.database.write(
         lambda session: session.execute(f"update {table} set {changes}", plain)  # noqa: S608

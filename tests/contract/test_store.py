@@ -12,7 +12,7 @@ import pytest
 
 from receiver import providers
 from receiver.deliveries import Attempt, Delivery, File, State
-from receiver.endpoints import Endpoint
+from receiver.endpoints import Endpoint, Limits
 from receiver.errors import NotFound, NotTheProtocol
 from receiver.events import Source
 from receiver.ingest import Ingest
@@ -263,6 +263,7 @@ class RecordingSlots:
     def __init__(self, *hooks: str, takes_abandoned: bool = True) -> None:
         self.hooks = hooks
         self.takes_abandoned = takes_abandoned
+        self.limits: dict[str, Limits] = {}
         self.candidates: list[Candidate] = []
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from receiver.cli import copy as cli_copy
 from receiver.cli import main
 from receiver.deliveries import Attempt, File, State
-from receiver.endpoints import AlertKind, Endpoint
+from receiver.delivery.worker_slots import WorkerSlots
+from receiver.endpoints import AlertKind, Endpoint, Limits, Rate
 from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
 from receiver.stores.base import Store
@@ -60,7 +61,8 @@ def grown(store: SqliteStore) -> None:
     store.inbox.create_task(Task("open", "kling", Status.CREATED, NOW, NOW, reference="ORDER-7"))
     store.inbox.create_task(filled(Task, id="full"))
     store.inbox.keep_inputs("open", {"human": b"\x00\xff small", "cloth": b""})
-    (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1)
+    slots = WorkerSlots(4, limits=lambda: {"mail": Limits(Rate(10, "s"))})
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 1, slots)
     file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"\x00\xff small")
     endpoint = Endpoint("mail", 5, NOW, 1, NOW, said="no")
     store.outbox.settle(

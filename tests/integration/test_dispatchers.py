@@ -11,7 +11,7 @@ import pytest
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Notice, State
 from receiver.delivery.attempt import LEASE
-from receiver.endpoints import AlertKind, Breaker, Circuit
+from receiver.endpoints import AlertKind, Breaker, Circuit, Limits, Rate
 from receiver.errors import EndpointGone, TemporaryFailure, TimedOut
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
@@ -411,3 +411,49 @@ def test_any_response_text_of_a_hook_can_be_stored(store: Store, start: Start) -
     assert (
         store.queries.history("task-1").attempts[1][0].answer.rstrip().endswith("a\ufffdb\ufffdc")
     )
+
+
+def test_two_workers_share_the_concurrency_limit_of_a_hook(store: Store, start: Start) -> None:
+    limits = {"mail": Limits(concurrency=1)}
+    may_end, lock = threading.Event(), threading.Lock()
+    running, most = 0, 0
+
+    def send(notice: Notice) -> Done:
+        nonlocal running, most
+        if "other" in notice.task.id:
+            return Done("ok")
+        with lock:
+            running += 1
+            most = max(most, running)
+        assert may_end.wait(PATIENCE)
+        with lock:
+            running -= 1
+        return Done("ok")
+
+    for number in range(5):
+        Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
+    for number in range(5):
+        Ingest(store, [subscription("other")]).accept(callback(body(), f"other-{number}"))
+    for _ in range(2):
+        start(send, concurrency=4, limits=lambda: limits)
+    try:
+        wait_until(lambda: delivered(store) == 5)  # of the other hook
+        wait_until(lambda: running == 1)
+        assert store.outbox.held(limits, now_ms())["mail"].text == "concurrency limit 1"
+    finally:
+        may_end.set()
+    wait_until(lambda: delivered(store) == 10)
+    assert most == 1
+    made = store.queries.attempts(store.lists.deliveries()).values()
+    assert [len(attempts) for attempts in made] == [1] * 10
+
+
+def test_two_workers_deliver_everything_at_a_limited_rate(store: Store, start: Start) -> None:
+    for number in range(12):
+        message = callback(body(), f"task-{number}", received_at=now_ms())
+        Ingest(store, [subscription("mail")]).accept(message)
+    for _ in range(2):
+        start(lambda _: Done("ok"), limits=lambda: {"mail": Limits(Rate(20, "s"))})
+    wait_until(lambda: delivered(store) == 12)
+    made = store.queries.attempts(store.lists.deliveries()).values()
+    assert [len(attempts) for attempts in made] == [1] * 12

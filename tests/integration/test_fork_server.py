@@ -18,6 +18,8 @@ from tests.support import fork_server, processes
 from tests.support.patience import PATIENCE, wait_until
 
 PROBE = "tests.support.apps.interpreter"
+PARENT = "tests.support.apps.parent"
+UTF8_MODE = 14  # in sys.flags
 PLAIN = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 ENVIRONMENTS: dict[str, Mapping[str, str]] = {
     "of an installation": PLAIN | {"PYTHONUNBUFFERED": "1", "SETTING": "ä"},
@@ -71,6 +73,30 @@ def test_a_forked_process_ends_as_an_executed_one(end: str) -> None:
     env = ENVIRONMENTS["of an installation"]
     ours, theirs = (one(env, processes.ROOT, *([end] * bool(end))) for one in (forked, executed))
     assert ours["status"] == theirs["status"]
+
+
+@pytest.mark.parametrize("end", ["0", "3", "fails"])
+def test_a_child_that_a_forked_process_forks_sees_what_an_executed_one_sees(end: str) -> None:
+    """No handler, descriptor or session of its parent, such as `receiver serve`, is left in it."""
+    env = ENVIRONMENTS["of an installation"]
+    forked = processes.run([PARENT, "starts", PROBE, end], env)
+    executed = subprocess.run(
+        [sys.executable, "-m", PARENT, "starts", PROBE, end],
+        env=env,
+        cwd=processes.ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert forked.returncode == executed.returncode
+    assert forked.stderr.splitlines()[-1:] == executed.stderr.splitlines()[-1:]
+    ours, theirs = (json.loads(done.stdout) for done in (forked, executed))
+    for seen in (ours, theirs):
+        del seen["environment"]["PASSED"]  # the number of the descriptor
+        del seen["flags"][UTF8_MODE]  # on only in a process that has set LC_CTYPE itself
+    assert ours == theirs
 
 
 def test_a_forked_process_prints_its_traceback() -> None:

@@ -91,10 +91,25 @@ def test_the_list_shows_the_subscriptions() -> None:
         "on": ["failed", "given_up"],
         "providers": ["kling"],
         "match": "ORDER-*",
+        "where": {},
         "after": None,
         "alerts": False,
         "problems": [],
     }
+
+
+def test_the_list_shows_retries_and_limits(tmp_path: Path) -> None:
+    assert "limits" not in run("list").stdout
+    (tmp_path / "hooks.toml").write_text(HOOKS + 'retry_for = "1h"\nrate = "10/s"\n')
+    assert [line.rpartition("\t")[2] for line in run("list").stdout.splitlines()] == [
+        "limits",
+        "",
+        "10/s",
+    ]
+    chat, night = json.loads(run("list", "--json").stdout)
+    assert (night["retry_for"], night["rate"]) == (3_600.0, "10/s")
+    assert not {"retry", "concurrency"} & night.keys()
+    assert not {"retry_for", "rate"} & chat.keys()
 
 
 def test_the_list_shows_how_long_a_notification_waits_for_files(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import psycopg
@@ -14,12 +14,13 @@ from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Delivery, Notice, State
 from receiver.delivery import procrastinate as dispatch
 from receiver.delivery.worker_slots import Reservation, WorkerSlots
-from receiver.endpoints import Breaker, EndpointHealth
+from receiver.endpoints import Breaker, EndpointHealth, Limits, Rate
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connecting import AsyncConnection
+from receiver.stores.postgres.jobs import Jobs
 from receiver.stores.sql.outbox import Settlement
 from receiver.stores.sql.repair import DeliverySelection
 from tests.support.dispatching import Start, delivered, dispatchers
@@ -237,6 +238,41 @@ def test_deliveries_whose_jobs_were_removed_are_attempted_when_their_hook_has_a_
     finally:
         may_end.set()
     wait_until(lambda: delivered(store) == 20)
+
+
+def test_the_jobs_of_a_hook_whose_limits_are_used_up_are_removed(store: Record) -> None:
+    slots = WorkerSlots(4, limits=lambda: {"mail": Limits(Rate(1, "h"))})
+    for number in range(4):
+        record(store, f"task-{number}")
+    record(store, "other", "slow")
+    assert take(store, slots, 1) is not None
+    assert take(store, slots, 2) is None
+    # Of this hook, only the job of the claimed delivery remains.
+    assert list(jobs(store)) == [1, 5]
+    assert slots.free == 3
+    assert take(store, slots, 5) is not None
+
+
+def test_the_sweep_announces_nothing_of_hooks_with_limits(
+    store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker claims their deliveries without jobs, so the jobs would be removed again."""
+    skipped: list[Collection[str]] = []
+    original = Jobs.announce_missing
+
+    def announce(self: Jobs, now: int, without_jobs: Collection[str] = ()) -> int:
+        skipped.append(without_jobs)
+        return original(self, now, without_jobs)
+
+    monkeypatch.setattr(Jobs, "announce_missing", announce)
+    record(store, "task-1")
+    record(store, "task-2")
+    lose_jobs(store)
+    start(ok, limits=lambda: {"mail": Limits(Rate(1, "h"))})
+    wait_until(lambda: delivered(store) == 1)
+    wait_until(lambda: len(skipped) > 1)
+    assert all(list(hooks) == ["mail"] for hooks in skipped)
+    assert attempts_announced(store) == []
 
 
 def test_the_sweep_skips_hooks_without_a_slot(store: Record) -> None:

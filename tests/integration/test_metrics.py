@@ -12,8 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.clock import now_ms
 from receiver.config.settings import Settings
-from receiver.deliveries import File, Notice
+from receiver.deliveries import Attempt, File, Notice, State
 from receiver.delivery.attempt import DeliveryWorker
+from receiver.delivery.worker_slots import WorkerSlots
+from receiver.endpoints import Limits, Rate
 from receiver.errors import TemporaryFailure
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
@@ -280,3 +282,46 @@ def test_no_callback_waits_for_a_metric_to_be_written(
     monkeypatch.setattr(Metrics, "add", measure)
     for number in range(20):
         assert send(client, body("succeed", f"p-{number}"), f"task-{number}") == 200
+
+
+def test_the_limits_of_hooks_and_what_they_hold(
+    tmp_path: Path, app: Flask, store: SqliteStore, make_app: MakeApp
+) -> None:
+    names = ("hook_rate_limit_per_second", "hook_concurrency_limit", "hook_held_by_limit")
+    assert not any(name.startswith(names) for name in scraped(app.test_client()))
+    (tmp_path / "hooks.toml").write_text(
+        '[[hook]]\nname = "mail"\ntype = "command"\ncommand = ["true"]\n'
+        'rate = "60/h"\nconcurrency = 1\n'
+    )
+    client = make_app(
+        Settings(
+            f"sqlite:///{tmp_path / 'receiver.db'}",
+            (SECRET,),
+            hooks_file=tmp_path / "hooks.toml",
+            api_token=TOKEN,
+        )
+    ).test_client()
+    for number in range(3):
+        assert send(client, body(), f"task-{number}") == 200
+
+    def held() -> tuple[float, ...]:
+        found = scraped(client)
+        return (
+            found["hook_held_by_limit{hook=mail,limit=rate}"],
+            found["hook_held_by_limit{hook=mail,limit=concurrency}"],
+            found["deliveries_held{}"],
+            found["deliveries_due{}"],
+        )
+
+    assert held() == (0, 0, 0, 3)
+    limits = {"mail": Limits(Rate(60, "h"), 1)}
+    slots, now = WorkerSlots(4, limits=lambda: limits), now_ms()
+    (delivery,) = store.outbox.claim("w", now, now + 60_000, 4, slots)
+    assert held() == (0, 1, 2, 0)
+    store.outbox.settle(delivery, Attempt(1, now, now, "delivered", ""), State.DELIVERED, None)
+    (delivery,) = store.outbox.claim("w", now, now + 60_000, 4, slots)
+    store.outbox.settle(delivery, Attempt(1, now, now, "delivered", ""), State.DELIVERED, None)
+    assert held() == (1, 0, 1, 0)
+    found = scraped(client)
+    assert found["hook_rate_limit_per_second{hook=mail}"] == pytest.approx(60 / 3_600)
+    assert found["hook_concurrency_limit{hook=mail}"] == 1

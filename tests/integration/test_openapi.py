@@ -128,6 +128,7 @@ def described(record: SqliteStore, folder: Path, server: Scripted) -> Iterator[F
     with applications() as make:
         app = make(chosen, (lambda ingest, given: api.blueprint(ingest, given, opens),))
         app.config["TESTING"] = True
+        app.extensions["live"].close()  # so that streams and waits end immediately
         yield app
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from receiver.deliveries import Attempt, State
-from receiver.endpoints import Endpoint
+from receiver.delivery.worker_slots import WorkerSlots
+from receiver.endpoints import Endpoint, Limits, Rate
 from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
 from receiver.stores.sql.activity import ActivityKind
@@ -31,6 +32,7 @@ GROWING = (
     "inputs",
     "idempotency_keys",
 )
+LIMITS = {"pictures": Limits(Rate(10, "s"), 2)}
 ALIASES = ("d", "t", "c", "tr", "a", "f", "i")
 
 
@@ -50,8 +52,9 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def run_a_life(store: SqliteStore) -> None:
+def run_a_life(store: SqliteStore, limits: Mapping[str, Limits] = LIMITS) -> None:
     """Run every operation on a task once."""
+    slots = WorkerSlots(4, limits=lambda: limits)
     ingest = Ingest(store, [subscription("pictures"), subscription("mail", after="pictures")])
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW, deadline_at=NOW))
     store.polling.claim_overdue(NOW, NOW + 1, 4)
@@ -63,8 +66,8 @@ def run_a_life(store: SqliteStore) -> None:
     ingest.accept(callback(body("succeed")))
     ingest.accept(callback(body("failed")))
     store.polling.query_at("task-1", NOW)
-    store.outbox.next_due_at(NOW)
-    (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 4)
+    store.outbox.next_due_at(NOW, slots)
+    (delivery,) = store.outbox.claim("w", NOW, NOW + 1, 4, slots)
     store.outbox.renew([delivery], NOW + 2)
     notice_source(store, delivery)
     store.outbox.expired(NOW)
@@ -149,7 +152,17 @@ def test_no_hot_statement_scans_a_growing_table(statements: list[str], tmp_path:
     run_a_life(store)
     store.close()
     assert len(statements) > 40
+    assert "insert into pacing" in "\n".join(statements)
     assert scans(tmp_path / "receiver.db", statements) == []
+
+
+def test_hooks_without_limits_cost_no_statement(statements: list[str], tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    store.migrate()
+    statements.clear()
+    run_a_life(store, {})
+    store.close()
+    assert [statement for statement in statements if "pacing" in statement] == []
 
 
 @pytest.mark.parametrize(

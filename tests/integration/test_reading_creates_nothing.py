@@ -30,6 +30,7 @@ ARGUMENTS = {
     "url": "--provider kling",
     "tail": "",
     "hooks list": "",
+    "hooks explain": "a-task",
     "hooks render": "mail",
     "hooks test": "mail",
     "hooks secret": "",

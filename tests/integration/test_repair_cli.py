@@ -20,7 +20,8 @@ from receiver.clock import now_ms
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.deliveries import Attempt, File, State
-from receiver.endpoints import AlertKind, Endpoint
+from receiver.delivery.worker_slots import WorkerSlots
+from receiver.endpoints import AlertKind, Endpoint, Limits, Rate
 from receiver.events import Callback, Event
 from receiver.ingest import Ingest
 from receiver.maintenance import repair
@@ -318,6 +319,27 @@ def test_an_endpoint_that_refuses_every_event_is_not_listed_as_healthy(store: Sq
     mail, _ = json.loads(run("endpoints", "--json").stdout)
     assert (mail["circuit"], mail["failures"], mail["failed_in_a_row"]) == ("closed", 0, 1)
     assert (mail["state"], mail["last_response"]) == ("last attempt failed", refusal)
+
+
+def test_endpoints_are_listed_with_their_limits(store: SqliteStore, tmp_path: Path) -> None:
+    assert "limits" not in run("endpoints").output
+    (tmp_path / "hooks.toml").write_text(HOOKS + 'rate = "1/h"\nconcurrency = 2\n')
+    for task in ("a", "b"):
+        Ingest(store, [subscription("later")]).accept(callback(body(), task, received_at=NOW))
+
+    def shown() -> list[str]:
+        return [line.rpartition("\t")[2] for line in run("endpoints").output.splitlines()]
+
+    assert shown() == ["limits", "", "1/h, 2 at a time"]
+    slots, now = WorkerSlots(4, limits=lambda: {"later": Limits(Rate(1, "h"), 2)}), now_ms()
+    store.outbox.claim("w", now, now + 60_000, 4, slots)
+    next_at = rfc3339(now + 3_690_000)
+    when = next_at[:19].replace("T", " ")
+    assert shown()[2] == f"1/h, 2 at a time; held by rate limit 1/h, next at {when}"
+    mail, later = json.loads(run("endpoints", "--json").stdout)
+    keys = ("rate", "concurrency", "held_by", "next_at")
+    assert [mail[key] for key in keys] == [None] * 4
+    assert [later[key] for key in keys] == ["1/h", 2, "rate", next_at]
 
 
 def test_endpoints_are_listed_paused_and_resumed(store: SqliteStore) -> None:

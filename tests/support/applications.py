@@ -70,6 +70,7 @@ def applications() -> Iterator[MakeApp]:
 def _close(app: Flask) -> None:
     """Close the connections and threads of an application, as its process does when it ends."""
     app.extensions["rejections"].close()
+    app.extensions["live"].close()
     app.extensions["callbacks"].close()
 
 

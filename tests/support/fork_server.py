@@ -26,6 +26,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from tests.support import forked_children
+
 # What the processes import. No module may be here whose import reads the environment, or creates
 # something that processes must not share, such as memory, a thread or a socket: `receiver.web.
 # server.booting` creates shared memory, and `wsgi` reads the settings.
@@ -61,6 +63,7 @@ def main() -> None:
     gc.enable()
     command = Server(listening).serve()
     if command:
+        forked_children.install(command)
         sys.argv = command
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 

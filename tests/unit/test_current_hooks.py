@@ -11,8 +11,10 @@ from structlog.testing import capture_logs
 from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.config.settings import Settings
 from receiver.delivery.loaded_hooks import LoadedHooks
+from receiver.endpoints import Limits, Rate
 from receiver.errors import SettingsError
 from receiver.ingest import hook_entries
+from receiver.outgoing.retry import RetryPolicy
 from receiver.processes import current_hooks
 from receiver.processes.current_hooks import HANDED_DOWN, REJECTED, RELOADED, CurrentHooks
 from tests.support.samples import SECRET
@@ -178,6 +180,17 @@ def test_a_worker_replaces_all_hooks_and_redacts_the_secrets_of_both(path: Path)
     assert old.name == "chat"  # an attempt that is still running continues
     shown = loaded.hide("first-secret-path second-secret-path")
     assert shown == "… …"
+
+
+def test_a_worker_replaces_retries_and_limits(path: Path) -> None:
+    loaded = LoadedHooks(load(path), {})
+    assert (loaded.policies, loaded.limits) == ({}, {})
+    paced = 'retry = ["5s"]\nrate = "10/s"'
+    lasting = SLACK.format("mail", "x", 'retry_for = "9s"')
+    path.write_text(SLACK.format("chat", "x", paced) + lasting)
+    loaded.reload()
+    assert loaded.limits == {"chat": Limits(Rate(10, "s"))}
+    assert loaded.policies == {"chat": RetryPolicy((5,)), "mail": RetryPolicy((5, 4))}
 
 
 def test_a_hook_that_cannot_be_built_keeps_all_hooks(path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from receiver import hooks
 from receiver.config import hooks_file, settings
 from receiver.config.hooks_file import HookEntry, HooksPath
+from receiver.endpoints import Limits, Rate
 from receiver.errors import SettingsError
 
 
@@ -176,21 +177,21 @@ def test_a_hook_named_download_has_precedence(tmp_path: Path) -> None:
             hook("mail", more='on = ["sucess"]'),
             (
                 'hooks.toml: hook "mail": on: "sucess" is not a status; '
-                "use submitted, processing, succeeded, failed or given_up"
+                "use submitted, processing, succeeded, failed, given_up or *"
             ),
         ),
         (
             hook("mail", more='on = ["created"]'),  # no transition leads to it
             (
                 'hooks.toml: hook "mail": on: "created" is not a status; '
-                "use submitted, processing, succeeded, failed or given_up"
+                "use submitted, processing, succeeded, failed, given_up or *"
             ),
         ),
         (
             hook("mail", more="on = []"),
             (
                 'hooks.toml: hook "mail": on: is empty; '
-                "use submitted, processing, succeeded, failed or given_up"
+                "use submitted, processing, succeeded, failed, given_up or *"
             ),
         ),
         (hook("mail", more='on = "failed"'), 'hooks.toml: hook "mail": on: Not a valid list.'),
@@ -318,3 +319,69 @@ def test_a_deeply_nested_file_causes_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
     assert caught.value.problems == ("hooks.toml: is nested too deeply",)
+
+
+def test_a_hook_has_the_usual_retries_and_no_limits_by_default(tmp_path: Path) -> None:
+    (entry,) = load(tmp_path, hook("mail"))
+    assert (entry.retry, entry.retry_for, entry.limits) == (None, None, Limits())
+    assert hooks_file.limits_of([entry]) == {}
+
+
+def test_a_hook_may_have_its_own_retries_and_limits(tmp_path: Path) -> None:
+    first = hook("shop", more='retry = ["5s", "1m", 7.5]\nrate = "10/s"\nconcurrency = 2')
+    entries = load(
+        tmp_path, first + hook("mail", more='retry_for = "3d"\nrate = " 60 / m "') + hook("chat")
+    )
+    shop, mail, _ = entries
+    assert (shop.retry, shop.retry_for) == ((5.0, 60.0, 7.5), None)
+    assert (mail.retry, mail.retry_for) == (None, 259_200.0)
+    assert hooks_file.limits_of(entries) == {
+        "shop": Limits(Rate(10, "s"), 2),
+        "mail": Limits(Rate(60, "m")),
+    }
+    assert shop.options == mail.options == {}
+    assert load(tmp_path, hook("mail", more="retry = []"))[0].retry == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("retry", '"5s"', 'is not a list of delays; use one like ["5s", "1m", "1h"]'),
+        ("retry", '["5s", "2d"]', '"2d" is not a delay of at most 1d; use one like "5s" or "1h"'),
+        ("retry", "[0]", '"0" is not a delay of at most 1d; use one like "5s" or "1h"'),
+        ("retry", "[nan]", '"nan" is not a delay of at most 1d; use one like "5s" or "1h"'),
+        ("retry", "[true]", '"True" is not a delay of at most 1d; use one like "5s" or "1h"'),
+        ("retry", str(["1s"] * 101), "use at most 100 delays"),
+        (
+            "retry_for",
+            '"91d"',
+            '"91d" is not a duration of at most 90d; use one like "12h" or "3d"',
+        ),
+        ("concurrency", "0", "use 1 to 1000"),
+        ("concurrency", '"2"', "is not a number; use 1 to 1000"),
+        ("concurrency", "2.0", "is not a number; use 1 to 1000"),
+    ],
+)
+def test_a_wrong_retry_or_concurrency_is_reported(
+    tmp_path: Path, key: str, value: str, problem: str
+) -> None:
+    found = problems(tmp_path, hook("mail", more=f"{key} = {value}"))
+    assert found == (f'hooks.toml: hook "mail": {key}: {problem}',)
+
+
+@pytest.mark.parametrize(
+    "value", ['"10"', "10", '"0/s"', '"10/d"', '"-1/s"', '"1000000/s"', '"/s"']
+)
+def test_a_wrong_rate_is_reported(tmp_path: Path, value: str) -> None:
+    (problem,) = problems(tmp_path, hook("mail", more=f"rate = {value}"))
+    shown = value.strip('"')
+    assert problem == (
+        f'hooks.toml: hook "mail": rate: "{shown}" is not a rate of at most 100,000; '
+        'use one like "10/s", "60/m" or "500/h"'
+    )
+
+
+def test_two_kinds_of_retries_are_a_mistake(tmp_path: Path) -> None:
+    assert problems(tmp_path, hook("mail", more='retry = []\nretry_for = "3d"')) == (
+        'hooks.toml: hook "mail": retry_for: is set as well as retry; remove one of them',
+    )

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from receiver.cli import main as receiver
+from receiver.cli.hooks import hooks_
 from receiver.console.imported_commands import Imported, ImportedCommands
 from receiver.stores.sqlite import SqliteStore
 from sandbox.cli import COMMANDS as COMMANDS_OF_SANDBOX
@@ -61,11 +62,12 @@ try:
 finally:
     print("\\n" + " ".join(sys.modules))
 """
+GROUPS = {**PROGRAMS, "receiver hooks": hooks_}
 COMMANDS = [
-    (program, command, entry)
-    for program, group in PROGRAMS.items()
-    if isinstance(group.commands, ImportedCommands)
-    for command, entry in group.commands.data.items()
+    (group, command, entry)
+    for group, found in GROUPS.items()
+    if isinstance(found.commands, ImportedCommands)
+    for command, entry in found.commands.data.items()
     if isinstance(entry, Imported)
 ]
 
@@ -106,6 +108,12 @@ def test_a_short_command_imports_nothing_slow(command: str, environment: dict[st
     assert modules_of(*command.split(), **environment) & UNUSED == set()
 
 
+def test_a_command_of_a_group_does_not_import_the_others(environment: dict[str, str]) -> None:
+    found = modules_of("receiver", "hooks", "list", **environment)
+    assert "receiver.cli.hooks" in found
+    assert "receiver.cli.explain" not in found
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_imports_no_command_and_nothing_slow(program: str, option: str) -> None:
@@ -115,11 +123,11 @@ def test_help_imports_no_command_and_nothing_slow(program: str, option: str) -> 
     assert not found & (commands | {"sandbox.cli.commands"})
 
 
-@pytest.mark.parametrize(("program", "command", "entry"), COMMANDS)
+@pytest.mark.parametrize(("group", "command", "entry"), COMMANDS)
 def test_the_summary_in_the_help_is_that_of_the_command(
-    program: str, command: str, entry: Imported
+    group: str, command: str, entry: Imported
 ) -> None:
-    found = PROGRAMS[program].commands[command]
+    found = GROUPS[group].commands[command]
     assert found.get_short_help_str(1000) == entry.summary
     assert found.name == command
     assert not found.hidden

@@ -66,7 +66,8 @@ class Template:
 
         try:
             template = sandbox.compiled(self.source, self.context, self.names)
-            text = sandbox.render(template, notice.as_json(), values, MAX_OUTPUT)
+            event = {"outputs": {}, **notice.as_json()}  # even if no hook returned an object
+            text = sandbox.render(template, event, values, MAX_OUTPUT)
             check_result(text, self.context)
         except TemplateError as error:
             raise RenderFailed(f'hook "{hook}": {key}: {error}') from None

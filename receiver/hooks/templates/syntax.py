@@ -89,7 +89,7 @@ def _known_fields() -> Mapping[str, Any]:
     transition = Transition(Status.SUCCEEDED, 0, 0, Trust.TOKEN)
     event = Notice(task, transition, (Media("", ""),), is_test=True).as_json()
     return {
-        **dict.fromkeys(event, ANY),
+        **dict.fromkeys((*event, "outputs"), ANY),
         "task": dict.fromkeys(event["task"], ANY),
         "media": [dict.fromkeys(event["media"][0], ANY)],
     }

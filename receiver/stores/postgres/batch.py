@@ -15,7 +15,7 @@ from greenlet import getcurrent, greenlet
 from psycopg import pq
 
 from receiver.errors import StoreUnavailable
-from receiver.stores.postgres.session import LOCK_NAME
+from receiver.stores.postgres.session import LOCK_NAME, TRY_LOCK_NAME
 from receiver.stores.postgres.wire import ConnectionLost, Statement, Wire
 from receiver.stores.sql.database import Session, Values
 from receiver.stores.sql.locks import LockedSql
@@ -87,6 +87,9 @@ class _BatchSession:
 
     def lock_name(self, name: str, /) -> None:
         self.execute(LOCK_NAME, (name,))
+
+    def try_lock_name(self, name: str, /) -> bool:
+        return bool(self.execute(TRY_LOCK_NAME, (name,)).fetchone()["is_locked"])
 
 
 class _PendingResult:

@@ -19,7 +19,14 @@ from receiver.stores.postgres import loading, pooler, schema, vacuum
 from receiver.stores.postgres.connecting import CONNECTED_WITHIN, Connection, connect, first_line
 from receiver.stores.postgres.session import PostgresReadingSession, PostgresSession
 from receiver.stores.postgres.writer import BatchUndone, PostgresWriter
-from receiver.stores.sql.database import Database, DiskSpace, Query, RowKeyRange, Session
+from receiver.stores.sql.database import (
+    Database,
+    DiskSpace,
+    Query,
+    RowKeyRange,
+    Session,
+    TransactionRange,
+)
 
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # callers get the error
 
@@ -46,6 +53,12 @@ GENERATED_KEYS = {
 }
 _SIZE = "select pg_database_size(current_database()) as size"
 _SERVER_CLOCK = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now"
+# The snapshot does not include transactions that began after the last one that ended, so the newest
+# id is that of this transaction.
+_RUNNING = """
+select cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint) as oldest,
+  cast(cast(pg_current_xact_id() as text) as bigint) as next
+"""
 _SET_SEQUENCE = """
 select setval(pg_get_serial_sequence('{table}', '{key}'),
   greatest((select max({key}) from {table}), 1), exists (select 1 from {table}))
@@ -56,6 +69,7 @@ class PostgresDatabase(Database):
     """The record in one PostgreSQL database; see `stores.sql.database.Database`."""
 
     mark = "cast(cast(pg_current_xact_id() as text) as bigint)"
+    is_ordered = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -113,6 +127,15 @@ class PostgresDatabase(Database):
 
     def wait_for_commit(self, timeout: float, stop: Signal) -> None:
         stop.wait(min(timeout, POLL_EVERY))
+
+    def commit_mark(self) -> str:
+        return str(self._value("select cast(pg_current_snapshot() as text) as running"))
+
+    def running_transactions(self) -> TransactionRange:
+        with self._connected() as connection:
+            row = connection.execute(_RUNNING).fetchone()
+        assert row is not None  # noqa: S101 - the statement returns one row
+        return TransactionRange(row["oldest"], row["next"])
 
     def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         try:

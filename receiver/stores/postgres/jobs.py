@@ -23,6 +23,7 @@ from receiver.stores.sql.hook_queues import (
 )
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.outbox import CLAIM, Outbox
+from receiver.stores.sql.pacing import lock_pace, use_paces
 
 if TYPE_CHECKING:
     from procrastinate import App
@@ -81,9 +82,10 @@ class Jobs:
     ) -> ClaimedDelivery | None:
         """Claim this delivery, as `Outbox.claim` does; None if it cannot be attempted now.
 
-        If its hook has no slot, all due jobs of the hook are removed, so that they do not delay
-        other hooks. Workers claim these deliveries without jobs once they have a slot. If None is
-        returned, a later job, a claim without a job, or the worker with the claim attempts it.
+        If its hook has no slot, or its limits are used up, all due jobs of the hook are removed, so
+        that they do not delay other hooks. Workers claim these deliveries without jobs later. If
+        None is returned, a later job, a claim without a job, or the worker with the claim attempts
+        it.
         """
 
         def work(session: Session) -> ClaimedDelivery | None:
@@ -94,7 +96,12 @@ class Jobs:
             endpoint = load_endpoint(session, hook)
             if not _may_begin(session, endpoint, now):
                 return None
-            if not admission.has_slot(hook, timed_out=endpoint.timed_out):
+            limits, pace = admission.limits.get(hook), None
+            may_begin = admission.has_slot(hook, timed_out=endpoint.timed_out)
+            if limits is not None and may_begin:
+                pace = lock_pace(session, hook, limits, now)
+                may_begin = pace is not None and pace.allowed(now, 1) == 1
+            if not may_begin:
                 session.execute(_REMOVE_JOBS, (hook, ANNOUNCED_AT_ONCE))
                 return None
             abandoned = bool(row["abandoned"])
@@ -102,21 +109,23 @@ class Jobs:
                 session.execute(_ANNOUNCE_LATER, (now + RETRY_JOB_AFTER, delivery_id))
                 return None
             session.execute(CLAIM, (worker, lease_until, delivery_id))
+            if pace is not None:
+                use_paces(session, {hook: pace}, {hook: 1}, now)
             return load_claims(session, [delivery_id])[0]
 
         return self._database.write(work)
 
-    def announce_missing(self, now: int, without_slot: Collection[str] = ()) -> int:
+    def announce_missing(self, now: int, without_jobs: Collection[str] = ()) -> int:
         """Announce due deliveries, and those with an expired lease, that have no job; count them.
 
-        Skips due deliveries of hooks in `without_slot`; see `take`.
+        Skips due deliveries of hooks in `without_jobs`; see `take`.
         """
 
         def work(session: Session) -> int:
             announced = session.execute(_ANNOUNCE_EXPIRED, (now,)).rowcount
-            for queue in load_queues(session):
+            for queue in load_queues(session, {}, now):
                 count = queue.claimable_count(now, ANNOUNCED_AT_ONCE)
-                if count and queue.hook not in without_slot:
+                if count and queue.hook not in without_jobs:
                     values = (queue.hook, now, count)
                     announced += session.execute(_ANNOUNCE_DUE, values).rowcount
             return announced

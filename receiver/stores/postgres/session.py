@@ -17,6 +17,7 @@ _NAME = re.compile(r"(?<!:):([a-z_]+)")
 _PLACE = re.compile(rf"\?|{_NAME.pattern}")
 REFUSED = (UnicodeEncodeError, psycopg.DataError)  # lone surrogates, and NUL
 LOCK_NAME = "select pg_advisory_xact_lock(hashtextextended(?, 0))"
+TRY_LOCK_NAME = "select pg_try_advisory_xact_lock(hashtextextended(?, 0)) as is_locked"
 
 
 class PostgresSession:
@@ -49,6 +50,9 @@ class PostgresSession:
 
     def lock_name(self, name: str, /) -> None:
         self.execute(LOCK_NAME, (name,))
+
+    def try_lock_name(self, name: str, /) -> bool:
+        return bool(self.execute(TRY_LOCK_NAME, (name,)).fetchone()["is_locked"])
 
 
 class PostgresReadingSession(PostgresSession):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from receiver.deliveries import Delivery, File, Notice, Transition
 from receiver.endpoints import Endpoint
@@ -26,6 +27,7 @@ class NoticeSource:
     delivery: Row  # with its transition
     task: Row
     files: tuple[Row, ...]  # of all deliveries of the transition
+    outputs: tuple[Row, ...]  # of the deliveries of the transition whose hooks returned one
     message: Row | None  # the callback or response that reported the transition
 
     @property
@@ -56,7 +58,23 @@ class NoticeSource:
                 for file in self.files
                 if file["delivery"] == delivery["id"] and file["attempt"] > delivery["retries_from"]
             ),
+            outputs=self._outputs,
         )
+
+    @property
+    def _outputs(self) -> dict[str, Mapping[str, Any]]:
+        """What other hooks returned, by hook. Only a hook that waits for another one receives it.
+
+        The outputs of hooks that it does not wait for depend on chance, but they are not hidden:
+        it may wait for one of them through another hook.
+        """
+        if self.delivery["after"] is None:
+            return {}
+        return {
+            row["hook"]: rows.json_object(row["output"])
+            for row in self.outputs
+            if row["hook"] != self.delivery["hook"]
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +93,13 @@ def load_claims(session: Session, delivery_ids: Sequence[int]) -> list[ClaimedDe
     # In PostgreSQL, they share a round trip, because no result is read before all are sent.
     found = [
         session.execute(sql.format(places), delivery_ids)
-        for sql in (_DELIVERIES, _TASKS, _MESSAGES, _FILES, _ENDPOINTS)
+        for sql in (_DELIVERIES, _TASKS, _MESSAGES, _FILES, _OUTPUTS, _ENDPOINTS)
     ]
-    deliveries, tasks, callbacks, files, endpoints = [result.fetchall() for result in found]
+    deliveries, tasks, callbacks, files, outputs, endpoints = [one.fetchall() for one in found]
     task_of = {row["seq"]: row for row in tasks}
     message_of = {row["id"]: row for row in callbacks}
     endpoint_of_hook = {row["hook"]: row for row in endpoints}
-    files_of = defaultdict(list)
-    for row in files:
-        files_of[row["transition"]].append(row)
+    files_of, outputs_of = _by_transition(files), _by_transition(outputs)
     return [
         from_row(
             ClaimedDelivery,
@@ -93,11 +109,19 @@ def load_claims(session: Session, delivery_ids: Sequence[int]) -> list[ClaimedDe
                 row,
                 task_of[row["task"]],
                 tuple(files_of[row["transition"]]),
+                tuple(outputs_of[row["transition"]]),
                 message_of.get(row["callback"]),
             ),
         )
         for row in deliveries
     ]
+
+
+def _by_transition(found: Iterable[Row]) -> defaultdict[int, list[Row]]:
+    groups = defaultdict(list)
+    for row in found:
+        groups[row["transition"]].append(row)
+    return groups
 
 
 _DELIVERIES = """
@@ -126,6 +150,14 @@ select f.*, d.transition from files f join deliveries d on d.id = f.delivery
 where d.transition in (select transition from deliveries where id in ({0}))
   and substr(f.media_index, 1, 9) <> 'replaced '
 order by f.delivery, f.media_index
+"""
+
+# Of hooks that others wait for; `forget` and `prune` erase them.
+_OUTPUTS = """
+select transition, hook, output from deliveries
+where transition in (select transition from deliveries where id in ({0}) and after is not null)
+  and output is not null
+order by id
 """
 
 _ENDPOINTS = "select * from endpoints where hook in (select hook from deliveries where id in ({0}))"

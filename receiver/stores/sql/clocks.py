@@ -70,6 +70,7 @@ SCHEDULES: Sequence[_Schedule] = (
     _Schedule("deliveries", "due_at", f"state = 'pending' and {_WAITS}"),
     _Schedule("pauses", "until", longest=DAY),
     _Schedule("endpoints", "retry_at", longest=HOUR),
+    _Schedule("pacing", "next_at", longest=2 * HOUR),
     _Schedule("endpoints", "failing_since", longest=0),
     _Schedule("alerts", "at", longest=0),
     _Schedule("alerts", "due_at", longest=HOUR),

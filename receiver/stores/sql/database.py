@@ -65,6 +65,10 @@ class Session(Protocol):
         """Wait for other transactions that locked this name; hold it until this one ends."""
         ...
 
+    def try_lock_name(self, name: str, /) -> bool:
+        """Lock this name as `lock_name` does; return False if another transaction holds it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RowKeyRange:
@@ -72,6 +76,14 @@ class RowKeyRange:
 
     first: int = 0
     end: int = LAST
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionRange:
+    """Ids of transactions: all before `oldest` have ended, and none before `next` begins later."""
+
+    oldest: int
+    next: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,7 @@ class Database(ABC):
 
     writer: GroupCommit[Any]
     mark = "0"  # as SQL: the id of the current transaction, if the database has one
+    is_ordered = True  # whether rows become visible in the order of their keys
 
     # -- transactions
 
@@ -120,6 +133,17 @@ class Database(ABC):
         """Sleep until any process commits something, `timeout` seconds pass, or `stop` is set.
 
         A commit since this thread's last wait ended counts as well. A database may return earlier.
+        """
+
+    @abstractmethod
+    def commit_mark(self) -> object:
+        """Return a value that differs after each commit of any process. Raises StoreUnavailable."""
+
+    @abstractmethod
+    def running_transactions(self) -> TransactionRange | None:
+        """Return which transactions may be running; None if `is_ordered`.
+
+        Raises StoreUnavailable.
         """
 
     # -- index hints

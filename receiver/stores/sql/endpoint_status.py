@@ -7,12 +7,13 @@ People still need to see it, so the status also depends on the last attempts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import takewhile
+from types import MappingProxyType
 
 from receiver.deliveries import Attempt, State
-from receiver.endpoints import Circuit, Endpoint
+from receiver.endpoints import Circuit, Endpoint, Limits, Pace
 from receiver.stores.base import Store
 from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
 
@@ -27,13 +28,20 @@ _UNAUTHORIZED = re.compile(r"\banswered 401\b")
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """An endpoint with its circuit breaker, its last attempts and its newest test event."""
+    """An endpoint with its circuit breaker, its last attempts and its newest test event.
+
+    `held` is set while due deliveries wait only because of the limits, and `next_at` is when the
+    rate allows the next one.
+    """
 
     endpoint: Endpoint
     circuit: Circuit
     failed: tuple[Attempt, ...]  # the last attempts, newest first, as far as they all failed
     last_attempt: Attempt | None  # at one of the newest deliveries
     newest_test: HookTest | None
+    limits: Limits = field(default_factory=Limits)
+    held: Pace | None = None
+    next_at: int | None = None
 
     @property
     def hook(self) -> str:
@@ -93,6 +101,17 @@ class EndpointStatus:
             return "check that the endpoint uses the same secret as the hook"
         return ""
 
+    def wait(self, when: Callable[[int], str]) -> str:
+        """Return why due deliveries wait for the limits; empty if they do not.
+
+        `when` formats an instant.
+        """
+        if self.held is None:
+            return ""
+        if self.next_at is None:
+            return f"{self.held.text}, {self.held.running} running"
+        return f"{self.held.text}, next at {when(self.next_at)}"
+
     def _newer_test(self) -> HookTest | None:
         """Return the newest test event if it ended after the last attempt."""
         test, last = self.newest_test, self.last_attempt
@@ -101,17 +120,32 @@ class EndpointStatus:
         return test if last is None or test.ended_at > last.ended_at else None
 
 
-def endpoint_statuses(store: Store, hooks: Iterable[str], now: int) -> list[EndpointStatus]:
+def endpoint_statuses(
+    store: Store,
+    hooks: Iterable[str],
+    now: int,
+    limits: Mapping[str, Limits] = MappingProxyType({}),
+) -> list[EndpointStatus]:
     """Return the status of each of these hooks, in their order, at the time `now`."""
     endpoints = {endpoint.hook: endpoint for endpoint in store.endpoints.all()}
     tests = {test.hook: test for test in store.endpoints.tests()}
+    paces = store.outbox.held(limits, now)
     statuses = []
     for hook in hooks:
         endpoint, attempts = endpoints.get(hook, Endpoint(hook)), _last_attempts(store, hook)
         failed = takewhile(lambda attempt: attempt.outcome != "delivered", attempts)
-        last = attempts[0] if attempts else None
+        pace = paces.get(hook)
         statuses.append(
-            EndpointStatus(endpoint, endpoint.circuit(now), tuple(failed), last, tests.get(hook))
+            EndpointStatus(
+                endpoint,
+                endpoint.circuit(now),
+                tuple(failed),
+                attempts[0] if attempts else None,
+                tests.get(hook),
+                limits.get(hook, Limits()),
+                pace,
+                None if pace is None else pace.opens_at(now),
+            )
         )
     return statuses
 

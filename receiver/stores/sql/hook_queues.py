@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from receiver.endpoints import Circuit, Endpoint
+from receiver.endpoints import Circuit, Endpoint, Limits, Pace
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.endpoints import endpoint_of
 from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.pacing import load_paces, lock_pace, use_paces
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,12 @@ class Candidate:
 
 
 class Admission(Protocol):
-    """The free slots of one worker process. Thread-safe."""
+    """The free slots of one worker process, and the limits of its hooks. Thread-safe."""
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """The hooks whose deliveries are limited for all workers together."""
+        ...
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
         """Return whether another delivery of this hook may begin now."""
@@ -41,8 +49,10 @@ class Admission(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class _Unlimited:
-    takes_abandoned = True
+    takes_abandoned: bool = True
+    limits: Mapping[str, Limits] = field(default_factory=dict)
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:  # noqa: ARG002 - all may begin
         return True
@@ -66,6 +76,7 @@ class HookQueue:
     endpoint: Endpoint
     due_at: int | None
     running: int  # claimed, by any worker
+    pace: Pace | None = None  # None without limits
 
     @property
     def hook(self) -> str:
@@ -80,7 +91,10 @@ class HookQueue:
             return max(self.due_at, self.endpoint.retry_at or 0)
         if circuit is Circuit.HALF_OPEN and self.running:
             return None  # its probe is running
-        return self.due_at
+        if self.pace is None:
+            return self.due_at
+        paced_at = self.pace.opens_at(now)
+        return None if paced_at is None else max(self.due_at, paced_at)
 
     def ready_since(self, now: int) -> int | None:
         """Return when the oldest delivery became claimable; None if none can be claimed now."""
@@ -95,6 +109,12 @@ class HookQueue:
         """Return whether the hook's deliveries wait until a pause ends or the circuit closes."""
         return self.endpoint.circuit(now) in (Circuit.PAUSED, Circuit.OPEN, Circuit.HALF_OPEN)
 
+    def is_paced(self, now: int) -> bool:
+        """Return whether a due delivery waits only because of the hook's limits."""
+        if self.pace is None or self.due_at is None or self.due_at > now or self.is_held(now):
+            return False
+        return not self.pace.allowed(now, 1)
+
     def claimable_count(self, now: int, limit: int) -> int:
         """Return how many of the hook's deliveries may be claimed now, at most `limit`."""
         opens_at = self.opens_at(now)
@@ -103,34 +123,45 @@ class HookQueue:
         return 1 if self.endpoint.circuit(now) is Circuit.HALF_OPEN else limit
 
 
-def load_queues(session: Session) -> list[HookQueue]:
+def load_queues(session: Session, limits: Mapping[str, Limits], now: int) -> list[HookQueue]:
     """Return one queue for each hook that has pending deliveries."""
+    paces = load_paces(session, limits, now) if limits else {}
     return [
-        HookQueue(endpoint_of(row, row["queue"]), row["due_at"], row["running"])
+        HookQueue(
+            endpoint_of(row, row["queue"]), row["due_at"], row["running"], paces.get(row["queue"])
+        )
         for row in session.execute(_QUEUES)
     ]
 
 
 def select_claimable(session: Session, now: int, limit: int, admission: Admission) -> list[int]:
-    """Return the ids of up to `limit` deliveries to claim, and reserve their slots."""
+    """Return the ids of up to `limit` deliveries to claim; reserve their slots, and use limits."""
     waiting: list[tuple[int, int, int, Candidate]] = []
+    paces: dict[str, Pace] = {}
     takes_abandoned = int(admission.takes_abandoned)
-    for queue in load_queues(session):
+    for queue in load_queues(session, admission.limits, now):
         count = queue.claimable_count(now, limit)
         timed_out = queue.endpoint.timed_out
         if not count or not admission.has_slot(queue.hook, timed_out=timed_out):
             continue
         if queue.is_held(now) and not _may_probe(session, queue.hook, now):
             continue
+        if queue.pace is not None:
+            pace = lock_pace(session, queue.hook, queue.pace.limits, now)
+            if pace is None:
+                continue
+            paces[queue.hook], count = pace, pace.allowed(now, count)
         values = (queue.hook, now, takes_abandoned, count)
         for index, row in enumerate(session.execute_locked(_OLDEST, values).fetchall()):
             candidate = Candidate(row["id"], queue.hook, timed_out, bool(row["abandoned"]))
             waiting.append((queue.running + index, row["due_at"], row["id"], candidate))
-    selected: list[int] = []
+    selected: list[Candidate] = []
     for *_, candidate in sorted(waiting, key=lambda entry: entry[:3]):
         if len(selected) < limit and admission.begin(candidate):
-            selected.append(candidate.id)
-    return selected
+            selected.append(candidate)
+    if paces:
+        use_paces(session, paces, Counter(candidate.hook for candidate in selected), now)
+    return [candidate.id for candidate in selected]
 
 
 def _may_probe(session: Session, hook: str, now: int) -> bool:

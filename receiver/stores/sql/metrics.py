@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from receiver.deliveries import State
+from receiver.endpoints import Limits
 from receiver.observability.metrics import Sample
 from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.hook_queues import COUNTED, count_due, load_queues
@@ -36,9 +38,9 @@ class Counter:
 class Backlog:
     """The numbers of due deliveries and dead letters; at most 10,000 for each hook, and in all.
 
-    `held`: the due deliveries whose hook is paused, has a circuit that is not closed, or is not in
-    the hooks file. `oldest_due_at`: since when the oldest delivery that is not held can be claimed;
-    for a half-open circuit, since when the probe is due.
+    `held`: the due deliveries whose hook is paused, has a circuit that is not closed, has used up
+    its limits, or is not in the hooks file. `oldest_due_at`: since when the oldest delivery that is
+    not held can be claimed; for a half-open circuit, since when the probe is due.
     """
 
     due: int
@@ -134,17 +136,27 @@ class Metrics(Component):
         found = self._rows("select * from counters order by name, provider")
         return [from_row(Counter, row) for row in found]
 
-    def backlog(self, now: int, hooks: Collection[str] | None = None) -> Backlog:
+    def backlog(
+        self,
+        now: int,
+        hooks: Collection[str] | None = None,
+        limits: Mapping[str, Limits] = MappingProxyType({}),
+    ) -> Backlog:
         """Return the backlog of deliveries. `hooks`: the names in the hooks file, if known."""
         with self._database.reading() as session:
             dead = session.execute(_DEAD, (COUNTED,)).fetchone()["dead"]
             waiting = [
-                (queue, count_due(session, queue.hook, now)) for queue in load_queues(session)
+                (queue, count_due(session, queue.hook, now))
+                for queue in load_queues(session, limits, now)
             ]
         usable = {queue.hook for queue, _ in waiting if hooks is None or queue.hook in hooks}
         ready = [queue.ready_since(now) for queue, _ in waiting if queue.hook in usable]
         oldest = min((since for since in ready if since is not None), default=None)
-        held = sum(n for queue, n in waiting if queue.hook not in usable or queue.is_held(now))
+        held = sum(
+            number
+            for queue, number in waiting
+            if queue.hook not in usable or queue.is_held(now) or queue.is_paced(now)
+        )
         return Backlog(sum(count for _, count in waiting), dead, oldest, held)
 
     def task_counts(self) -> list[TaskCount]:

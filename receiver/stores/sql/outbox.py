@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.endpoints import Limits, Pace
 from receiver.errors import NotFound
 from receiver.stores.sql import endpoints, rows
 from receiver.stores.sql.claims import ClaimedDelivery, load_claims
@@ -22,6 +23,7 @@ class Settlement:
 
     `state` is DELIVERED, DEAD, or PENDING with `due_at`. `files` are the files that the attempt
     stored, even if it failed. `change` is applied to the hook's endpoint, and its alert is stored.
+    `output` is the object that the hook returned; it is stored if the delivery is DELIVERED.
     """
 
     delivery: Delivery
@@ -30,6 +32,7 @@ class Settlement:
     due_at: int | None
     files: Sequence[File] = ()
     change: EndpointChange | None = None
+    output: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ended_at(self) -> int | None:
@@ -54,7 +57,8 @@ class Outbox(Component):
 
         No other worker can claim them before `lease_until`. The hook with the fewest running
         deliveries comes first, then the oldest delivery. Hooks that are paused or whose circuit is
-        open are skipped; a half-open hook gets one delivery at a time.
+        open are skipped; a half-open hook gets one delivery at a time. The limits of a hook apply
+        to all workers together.
         """
         if not self._any_may_begin(now, admission):
             return []  # an idle worker only reads, so it does not sync the disk
@@ -105,6 +109,7 @@ class Outbox(Component):
         due_at: int | None,
         files: Sequence[File] = (),
         change: EndpointChange | None = None,
+        output: Mapping[str, Any] | None = None,
     ) -> bool:
         """End the attempt that `delivery` was claimed for; see `Settlement`.
 
@@ -112,7 +117,7 @@ class Outbox(Component):
         if the claim was lost. Triggers count the deliveries by state, and in PostgreSQL announce
         those that become due to the job queue.
         """
-        settlement = Settlement(delivery, attempt, state, due_at, files, change)
+        settlement = Settlement(delivery, attempt, state, due_at, files, change, output or {})
         return self._database.write(lambda session: _settle(session, [settlement]))[0]
 
     def redeliver(self, delivery_id: int, now: int) -> None:
@@ -135,16 +140,24 @@ class Outbox(Component):
         with self._database.reading() as session:
             times = [
                 queue.opens_at(now)
-                for queue in load_queues(session)
+                for queue in load_queues(session, admission.limits, now)
                 if admission.has_slot(queue.hook, timed_out=queue.endpoint.timed_out)
             ]
         return min((at for at in times if at is not None), default=None)
+
+    def held(self, limits: Mapping[str, Limits], now: int) -> dict[str, Pace]:
+        """Return the pace of each hook whose due deliveries wait only because of its limits."""
+        if not limits:
+            return {}
+        with self._database.reading() as session:
+            queues = load_queues(session, limits, now)
+        return {queue.hook: queue.pace for queue in queues if queue.pace and queue.is_paced(now)}
 
     def _any_may_begin(self, now: int, admission: Admission) -> bool:
         with self._database.reading() as session:
             return any(
                 admission.has_slot(queue.hook, timed_out=queue.endpoint.timed_out)
-                for queue in load_queues(session)
+                for queue in load_queues(session, admission.limits, now)
                 if queue.claimable_count(now, 1)
             )
 
@@ -175,6 +188,7 @@ def _settle(session: Session, settlements: Sequence[Settlement]) -> list[bool]:
                 "attempts": settlement.delivery.attempts,
                 "outcome": settlement.attempt.outcome,
                 "now": settlement.attempt.ended_at,
+                "output": rows.column_value(settlement.output),
             },
         )
     are_settled = [bool(results[index].fetchall()) for index in range(len(settlements))]
@@ -211,7 +225,8 @@ where id = ? and state = 'pending'
 _RENEW = "update deliveries set due_at = ? where id = ? and attempts = ? and state = 'claimed'"
 
 _SETTLE = """
-update deliveries set state = :state, due_at = :due_at, ended_at = :ended_at, worker = null
+update deliveries set state = :state, due_at = :due_at, ended_at = :ended_at, worker = null,
+  output = case when :state = 'delivered' then :output else output end
 where id = :id and attempts = :attempts and state = 'claimed'
   and (:outcome <> 'abandoned' or due_at <= :now)
 returning id

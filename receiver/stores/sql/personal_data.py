@@ -74,7 +74,9 @@ TABLES: Mapping[str, PersonalTable] = {
         "id task status callback occurred_at recorded_at trust corrected revision outputs"
     ),
     "deliveries": PersonalTable(
-        "id transition hook state after due_at attempts retries_from worker ended_at"
+        "id transition hook state after due_at attempts retries_from worker ended_at",
+        {"output": Column()},
+        of_task="transition in (select id from transitions where task = :task)",
     ),
     "attempts": PersonalTable(
         "id delivery number started_at ended_at outcome",
@@ -121,6 +123,7 @@ TABLES: Mapping[str, PersonalTable] = {
     "clocks": PersonalTable("boot offset_ms step seen_at suspected_ms"),
     "clock_steps": PersonalTable("id boot at by_ms moved_ms"),
     "pauses": PersonalTable("name until"),
+    "pacing": PersonalTable("hook next_at", dated_by="next_at"),
     "counters": PersonalTable("name provider value"),
     "measures": PersonalTable("name labels value"),
     # Not copied: processes send heartbeats again, triggers count the copied rows, and an unfinished

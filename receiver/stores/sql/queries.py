@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from receiver.deliveries import Attempt, Delivery, File, Transition
+from receiver.deliveries import Attempt, Delivery, File, Notice, Transition
 from receiver.errors import NotFound
 from receiver.events import Callback, Source
 from receiver.stores.sql import rows
 from receiver.stores.sql.database import Component
+from receiver.stores.sql.notices import load_notices
 from receiver.stores.sql.rows import StoredCallback, TimeRange, from_row
 from receiver.tasks import Task
 
@@ -104,6 +105,12 @@ class Queries(Component):
             files=rows.grouped(File, files),
             forgotten_at=None if forgotten is None else forgotten["closed_at"],
         )
+
+    def notices(self, task_id: str) -> list[Notice]:
+        """Return the notices of a task's transitions, oldest first, as filters see them."""
+        with self._database.reading() as session:
+            found = session.execute(_TRANSITIONS_OF_TASK, (task_id,)).fetchall()
+            return list(load_notices(session, [row["id"] for row in found]).values())
 
     def callback(self, callback_id: int) -> StoredCallback:
         """Return the callback with this row key. Raises NotFound."""

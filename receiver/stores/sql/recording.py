@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 
-from receiver.deliveries import GIVEN_UP, Subscription
+from receiver.deliveries import GIVEN_UP, Notice, Subscription, Transition
 from receiver.errors import NotFound
-from receiver.events import Callback, Event, Source
+from receiver.events import Callback, Event, Media, Source
 from receiver.stores.sql import mismatches, resolve_task
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.metrics import CALLBACKS_MISSED, CONFLICTS, REPAIRS, count
+from receiver.stores.sql.notices import load_notices
 from receiver.stores.sql.resolve_task import ProviderId
-from receiver.stores.sql.rows import Row, StoredCallback
+from receiver.stores.sql.rows import Row, StoredCallback, from_row
 from receiver.tasks import QUERY_ADOPTED_AFTER, IdSource, Outcome, Status, Task, Trust, judge
 from receiver.text.display import shortened
 
@@ -131,14 +132,13 @@ class Recording:
         if task["given_up_at"] is not None:  # it was due for one more query
             self._set(task, "deadline_at", None)
             return
-        self._session.execute(
-            "update tasks set given_up_at = ?, deadline_at = null where seq = ?",
-            (now, task["seq"]),
-        )
+        subscriptions = self._included(task, GIVEN_UP)
+        changed = self._change_task(_GIVE_UP, (now, task["seq"]), subscriptions)
         self._session.execute(
             _INSERT_TRANSITION, (task["seq"], GIVEN_UP, None, 0, now, now, task["trust"], 0)
         )
-        self._fill_outbox(task, GIVEN_UP, now)
+        transition = Transition(GIVEN_UP, now, now, Trust(task["trust"]))
+        self._fill_outbox(task, GIVEN_UP, now, _matching(subscriptions, changed, transition))
 
     def _record_forgotten(self, task: Row, callback: Callback) -> Outcome:
         """Store only the digest of a message about a forgotten task. Returns its outcome."""
@@ -222,21 +222,41 @@ class Recording:
         ended = event.status.is_terminal
         seq, status, trust = task["seq"], str(event.status), str(callback.trust)
         costs = (event.cost, event.cost, event.cost_unit)
-        self._session.execute(
-            _END_TASK if ended else _MOVE_TASK, (status, trust, event.reason, *costs, at, seq)
+        subscriptions = self._included(task, status)
+        changed = self._change_task(
+            _END_TASK if ended else _MOVE_TASK,
+            (status, trust, event.reason, *costs, at, seq),
+            subscriptions,
         )
         corrected = int(ended and Status(task["status"]).is_terminal)
         outputs = len(event.media)
         moved = (seq, status, callback_id, outputs, event.occurred_at, at, trust, corrected)
-        self._session.execute(_CORRECT_TRANSITION if corrected else _INSERT_TRANSITION, moved)
+        revision = 0
         if corrected:
+            revision = self._session.execute(_CORRECT_TRANSITION, moved).fetchone()["revision"]
             self._session.execute(_REPLACE_FILES, (seq, status))
+        else:
+            self._session.execute(_INSERT_TRANSITION, moved)
+        transition = Transition(
+            status, event.occurred_at, at, callback.trust, bool(corrected), revision
+        )
+        subscriptions = _matching(subscriptions, changed, transition, event.media)
         delay = 0
         if event.status is Status.SUCCEEDED and event.lost_outputs:
             delay = self._query_lost_outputs(task, callback, at)
-        self._fill_outbox(task, event.status, at, delay)
+        self._fill_outbox(task, event.status, at, subscriptions, delay)
         if callback.source is Source.QUERY and task["expects_callback"]:
             self._count_repair(task, event.status)
+
+    def _change_task(
+        self, sql: str, values: Sequence[object], subscriptions: Sequence[Subscription]
+    ) -> Row | None:
+        """Update the task. Returns its new row if one of the subscriptions has a filter."""
+        if all(subscription.where is None for subscription in subscriptions):
+            self._session.execute(sql, values)
+            return None
+        row: Row = self._session.execute(f"{sql} returning *", values).fetchone()
+        return row
 
     def _contradict(self, task: Row, at: int) -> None:
         """Flag the task; make it due for a query unless a query reported the status on record."""
@@ -261,8 +281,9 @@ class Recording:
         """Record that a query confirmed the status. Its response contains the newest URLs.
 
         The response replaces the message of the transition, unless it has fewer outputs. If it has
-        more, hooks that have not been called yet receive all of them, and downloads run once more;
-        no other hook is called again.
+        more, hooks that have not been called yet receive all of them, hooks whose filter did not
+        match before are called if it does now, and downloads run once more; no other hook is called
+        again.
         """
         self._set(task, "trust", Trust.QUERIED)
         if event.status.is_terminal:
@@ -278,6 +299,20 @@ class Recording:
             self._session.execute(_STOP_WAITING, (at, move["id"], at))
             if move["outputs"] is not None and outputs > known:
                 self._session.execute(_FETCH_THE_REST, (at, move["id"]))
+                self._call_late_hooks(task, move["id"], event, at)
+
+    def _call_late_hooks(self, task: Row, transition: int, event: Event, at: int) -> None:
+        """Write a delivery for each hook whose filter matches only with the new outputs."""
+        included = self._included(task, event.status)
+        late = [one for one in included if one.where is not None and one.where.of_outputs]
+        if not late:
+            return
+        found = self._session.execute(_HOOKS_ON_RECORD, (transition,)).fetchall()
+        is_open = {row["hook"]: row["is_open"] for row in found}
+        notice = replace(load_notices(self._session, [transition])[transition], media=event.media)
+        late = [one for one in late if one.hook not in is_open and one.matches(notice)]
+        awaited = [hook for hook in is_open if is_open[hook]]
+        self._fill_outbox(task, event.status, at, late, awaited=awaited)
 
     def _count_repair(self, task: Row, status: Status) -> None:
         """Count a transition that a query reported, unless a callback had reported it.
@@ -290,26 +325,38 @@ class Recording:
             if status.is_terminal:
                 count(self._session, CALLBACKS_MISSED, task["provider"])
 
-    def _fill_outbox(self, task: Row, status: str, at: int, delay: int = 0) -> None:
-        """Write one delivery for each subscription to the transition that was just written.
-
-        Deliveries that do not wait for another one become due after `delay` ms.
-        """
-        seq, status = task["seq"], str(status)
-        provider, reference = task["provider"], task["reference"]
-        matching = [
+    def _included(self, task: Row, status: str) -> list[Subscription]:
+        """Return the subscriptions to this status of the task, before their filters decide."""
+        status, provider, reference = str(status), task["provider"], task["reference"]
+        return [
             subscription
             for subscription in self._subscriptions
             if subscription.includes(status=status, provider=provider, reference=reference)
         ]
-        hooks = {subscription.hook for subscription in matching}
+
+    def _fill_outbox(
+        self,
+        task: Row,
+        status: str,
+        at: int,
+        subscriptions: Sequence[Subscription],
+        delay: int = 0,
+        awaited: Collection[str] = (),
+    ) -> None:
+        """Write one delivery for each subscription to the transition that was just written.
+
+        Deliveries that do not wait for another one become due after `delay` ms. `awaited` are hooks
+        whose delivery of the transition was written before and has not ended.
+        """
+        hooks = {*awaited, *(subscription.hook for subscription in subscriptions)}
         values: list[object] = []
-        for subscription in matching:
+        for subscription in subscriptions:
             after = subscription.after if subscription.after in hooks else None
             due_at = subscription.due_at(at if after else at + delay, waits=after is not None)
             values += (subscription.hook, after, due_at)
         if values:
-            self._session.execute(_insert_deliveries(len(matching)), (*values, seq, status))
+            sql = _insert_deliveries(len(subscriptions))
+            self._session.execute(sql, (*values, task["seq"], str(status)))
 
     # -- rows
 
@@ -348,6 +395,19 @@ class Recording:
         return row["repeats"] > 0, row["id"]
 
 
+def _matching(
+    subscriptions: list[Subscription],
+    changed: Row | None,
+    transition: Transition,
+    media: tuple[Media, ...] = (),
+) -> list[Subscription]:
+    """Return the subscriptions whose filters match. `changed`: the task, if one has a filter."""
+    if changed is None:
+        return subscriptions
+    notice = Notice(from_row(Task, changed), transition, media)
+    return [subscription for subscription in subscriptions if subscription.matches(notice)]
+
+
 def _problem(task: Row, named: ProviderId, event: Event) -> str | None:
     """Return the problems of a message that was interpreted: another id, and dropped fields."""
     known = task[named.column]
@@ -374,6 +434,10 @@ _MOVE_ON_RECORD = "select id, outputs from transitions where task = ? and status
 
 _REPLACE_MESSAGE = "update transitions set callback = ?, outputs = ? where id = ?"
 
+_HOOKS_ON_RECORD = """
+select hook, state in ('pending', 'claimed') as is_open from deliveries where transition = ?
+"""
+
 _POLLER_SEEN = "select max(seen_at) as seen_at from processes where kind = 'poller'"
 
 # Only a success that lost an output delays deliveries before their first attempt.
@@ -396,6 +460,7 @@ on conflict (task, status) do update set callback = excluded.callback,
   outputs = excluded.outputs, occurred_at = excluded.occurred_at,
   recorded_at = excluded.recorded_at, trust = excluded.trust,
   corrected = 1, revision = transitions.revision + 1
+returning revision
 """
 
 # Hides files of the other provider task. They stay on record, so that `forget` erases them.
@@ -416,7 +481,8 @@ insert into deliveries (transition, hook, after, due_at)
 select transitions.id, added.hook, added.after, added.due_at
 from ({added}) as added cross join transitions where task = ? and status = ?
 on conflict (transition, hook) do update set state = 'pending', after = excluded.after,
-  due_at = excluded.due_at, ended_at = null, worker = null, retries_from = deliveries.attempts
+  due_at = excluded.due_at, ended_at = null, worker = null, retries_from = deliveries.attempts,
+  output = null
 """
 
 _ONE_DELIVERY = """
@@ -443,6 +509,8 @@ update tasks set status = ?, trust = ?, reason = ?, cost = coalesce(?, cost),
 _MOVE_TASK = f"{_NEXT_STATUS} where seq = ?"
 
 _END_TASK = f"{_NEXT_STATUS}, deadline_at = null where seq = ?"
+
+_GIVE_UP = "update tasks set given_up_at = ?, deadline_at = null where seq = ?"
 
 _SET_PROVIDER_ID = "update tasks set provider_task_id = ?, id_source = ? where seq = ?"
 

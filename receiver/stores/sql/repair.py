@@ -8,6 +8,7 @@ from receiver.deliveries import State, Subscription
 from receiver.stores.sql import rows
 from receiver.stores.sql.database import LAST, Component, Session
 from receiver.stores.sql.locks import Lock, locked
+from receiver.stores.sql.notices import load_notices
 from receiver.stores.sql.outbox import RELEASE_WAITING
 from receiver.stores.sql.rows import Row
 
@@ -96,7 +97,9 @@ class Repair(Component):
             start = LAST if before is None else before
             found = session.execute(_MOVES, (subscription.hook, start, limit)).fetchall()
             recent = [row for row in found if row["recorded_at"] >= since]
-            missing = [row for row in recent if _is_missing(row, subscription)]
+            missing = _matching(
+                session, subscription, [row for row in recent if _is_missing(row, subscription)]
+            )
             if not dry_run:
                 for row in missing:
                     values = {
@@ -128,6 +131,14 @@ def _is_missing(row: Row, subscription: Subscription) -> bool:
     return not row["has_it"] and subscription.includes(
         status=row["status"], provider=row["provider"], reference=row["reference"]
     )
+
+
+def _matching(session: Session, subscription: Subscription, missing: list[Row]) -> list[Row]:
+    """Return the transitions that the hook's filter matches, with the task as it is now."""
+    if subscription.where is None:
+        return missing
+    notices = load_notices(session, [row["id"] for row in missing])
+    return [row for row in missing if subscription.matches(notices[row["id"]])]
 
 
 def _conditions(wanted: DeliverySelection) -> tuple[str, list[object]]:

@@ -116,7 +116,7 @@ class Retention(Component):
         )
 
     def prune_rows(self, older_than: int) -> int:
-        """Delete old rejections, alerts, test events and idempotency keys; return how many.
+        """Delete old rejections, alerts, test events, idempotency keys and pacing; return how many.
 
         Idempotency keys and alerts are needed for a day.
         """

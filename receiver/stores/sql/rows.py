@@ -77,7 +77,7 @@ def _reading(kind: type) -> tuple[Callable[[Row], Sequence[Any]], list[Conversio
     conversions: list[Conversion] = []
     for position, hint in enumerate(types.values()):
         if get_origin(hint) is Mapping:
-            conversions.append((position, _object))
+            conversions.append((position, json_object))
             continue
         alternatives = [one for one in get_args(hint) or (hint,) if one is not NoneType]
         if len(alternatives) == 1 and issubclass(alternatives[0], (bool, bytes, StrEnum)):
@@ -95,12 +95,12 @@ def from_row(kind: type[T], row: Row, **more: Any) -> T:
     for position, convert in conversions:
         if values[position] is not None:
             values[position] = convert(values[position])
-        elif convert is _object:
+        elif convert is json_object:
             values[position] = {}
     return kind(*values, **more)
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
     """Return the JSON object in a column; an empty one if it is damaged."""
     try:
         document = json.loads(text)
@@ -123,12 +123,12 @@ def of_task(task: Task) -> dict[str, object]:
     """
     source = task.id_source or IdSource.CREATE
     return {
-        **{name: _column_value(getattr(task, name)) for name in TASK_COLUMNS},
+        **{name: column_value(getattr(task, name)) for name in TASK_COLUMNS},
         "id_source": str(source) if task.provider_task_id else None,
     }
 
 
-def _column_value(value: object) -> object:
+def column_value(value: object) -> object:
     """Return a value as both drivers store it."""
     if isinstance(value, bool):
         return int(value)
@@ -148,7 +148,7 @@ def callback(row: Row) -> StoredCallback:
             received_at=row["received_at"],
             headers={
                 display.storable(name): display.storable(str(value))
-                for name, value in _object(row["headers"]).items()
+                for name, value in json_object(row["headers"]).items()
             },
             source=Source(row["source"]),
             trust=Trust(row["trust"]),

@@ -24,6 +24,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "sessions": ("digest",),
     "refused_attempts": ("kind", "slot"),
     "pauses": ("name",),
+    "pacing": ("hook",),
     "counters": ("name", "provider"),
     "measures": ("name", "labels"),
     "idempotency_keys": ("key",),

@@ -129,16 +129,22 @@ class SqliteDatabase(Database):
         before = getattr(self._seen, "version", None)
         rounds = max(1, int(timeout / POLL_EVERY))
         for _ in range(rounds):
-            try:
-                try:
-                    self._seen.version = self.readers.version()
-                except FilesChanged:
-                    self._restore_files()
-                    self._seen.version = self.readers.version()
-            except (sqlite3.Error, OSError) as error:
-                raise self._unavailable(error) from error
+            self._seen.version = self.commit_mark()
             if self._seen.version != before or stop.wait(POLL_EVERY):
                 return
+
+    def commit_mark(self) -> tuple[int, int]:
+        try:
+            try:
+                return self.readers.version()
+            except FilesChanged:
+                self._restore_files()
+                return self.readers.version()
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(error) from error
+
+    def running_transactions(self) -> None:
+        """Return None: there is one writer, and a new row has the greatest key."""
 
     def write(self, work: Callable[[Session], T], about: str | None = None) -> T:
         return self.writer.run(work, about or "")

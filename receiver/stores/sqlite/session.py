@@ -19,3 +19,6 @@ class SqliteSession(sqlite3.Connection):
 
     def lock_name(self, name: str, /) -> None:
         """Do nothing: no other transaction writes until this one ends."""
+
+    def try_lock_name(self, name: str, /) -> bool:  # noqa: ARG002 - see above
+        return True

@@ -20,11 +20,13 @@ from receiver.web.dashboard import (
     tasks,
 )
 from receiver.web.dashboard.page_context import PageContext
+from receiver.web.live.feed import EventFeed
+from receiver.web.live.routes import stream
 
 PAGES = (overview, tasks, task, pictures, deliveries, endpoints, messages)
 
 
-def install(app: Flask, ingest: Ingest, settings: Settings) -> None:
+def install(app: Flask, ingest: Ingest, settings: Settings, feed: EventFeed) -> None:
     """Serve the pages below /dashboard. They make no outgoing request."""
     request_lifecycle.configure_sessions(app, settings)
     csrf = CSRFProtect(app)
@@ -40,5 +42,6 @@ def install(app: Flask, ingest: Ingest, settings: Settings) -> None:
     app.extensions["rejections"].close_with(login.install(routes, ingest.store, settings, csrf))
     for pages in PAGES:
         pages.install(routes, context)
+    routes.add_url_rule("/events", "events", lambda: stream(feed, feed.watch()))
     app.register_blueprint(routes)
     app.add_url_rule("/", "home", responses.to_dashboard)

@@ -159,7 +159,7 @@ def _rows(context: PageContext, deliveries: tuple[Delivery, ...], now: int) -> l
     task_ids = list({delivery.task_id for delivery in deliveries})
     tasks, pictures = queries.tasks_by_id(task_ids), queries.pictures(task_ids)
     attempts, forgotten = queries.attempts(deliveries), queries.forgotten(task_ids)
-    reasons = WaitReasons.of(context.store, context.hooks, now)
+    reasons = WaitReasons.of(context.ingest, now)
     return [
         DeliveryRow(
             delivery,

@@ -87,5 +87,7 @@ def _rows(context: PageContext, now: int) -> list[EndpointRow]:
     subscriptions = {one.hook: one for one in context.ingest.subscriptions}
     return [
         EndpointRow(status, subscriptions.get(status.hook), context.delivery_counts(status.hook))
-        for status in endpoint_statuses(context.store, context.known_hooks(), now)
+        for status in endpoint_statuses(
+            context.store, context.known_hooks(), now, context.ingest.limits
+        )
     ]

@@ -43,7 +43,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
     def overview() -> str:
         store = context.store
         providers = _provider_rows(store)
-        backlog = store.metrics.backlog(g.now, context.hooks)
+        backlog = store.metrics.backlog(g.now, context.hooks, context.ingest.limits)
         oldest = backlog.oldest_due_at
         return page(
             "overview",

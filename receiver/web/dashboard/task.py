@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flask import Blueprint, flash, g, request, url_for
 from werkzeug.wrappers import Response
@@ -59,7 +60,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
         last_message = store.queries.results([task_id]).get(task_id)
         pictures = store.queries.pictures([task_id]).get(task_id, [])
         found = results(media_of(last_message), pictures)
-        reasons = WaitReasons.of(store, context.hooks, g.now)
+        reasons = WaitReasons.of(context.ingest, g.now)
         return page(
             "task",
             here="tasks",
@@ -73,7 +74,8 @@ def install(routes: Blueprint, context: PageContext) -> None:
             openable={one.index for one in found if one.picture and is_here(one.picture)},
             inputs=store.queries.names_of_inputs([task_id]).get(task_id, ()),
             messages=[message(stored, context.hide) for stored in history.messages],
-            metadata=_metadata(history),
+            metadata=_readable(history.task.metadata),
+            outputs={one.id: _readable(one.output) for one in history.deliveries},
             can_be_queried=_can_be_queried(history),
         )
 
@@ -205,10 +207,9 @@ def _attempts(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Time
             )
 
 
-def _metadata(history: TaskHistory) -> str:
-    """Return the caller's own data as JSON; an empty text if there is none, or it was erased."""
-    metadata = history.task.metadata
-    return json_readable(dict(metadata)) if metadata else ""
+def _readable(document: Mapping[str, Any]) -> str:
+    """Return an object as JSON; an empty text for an empty one, which may have been erased."""
+    return json_readable(dict(document)) if document else ""
 
 
 def _can_be_queried(history: TaskHistory) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from receiver.deliveries import Delivery, State
-from receiver.endpoints import Circuit, Endpoint
-from receiver.stores.base import Store
+from receiver.endpoints import Circuit, Endpoint, Pace
+from receiver.ingest import Ingest
 from receiver.web.dashboard import formats
 from receiver.web.health import is_worker_seen
 
@@ -33,11 +33,14 @@ class WaitReasons:
     hooks: Collection[str]
     has_worker: bool
     now: int
+    held: Mapping[str, Pace]  # the hooks whose limits are used up
 
     @classmethod
-    def of(cls, store: Store, hooks: Collection[str], now: int) -> WaitReasons:
+    def of(cls, ingest: Ingest, now: int) -> WaitReasons:
+        store = ingest.store
         endpoints = {endpoint.hook: endpoint for endpoint in store.endpoints.all()}
-        return cls(endpoints, hooks, is_worker_seen(store, now), now)
+        held = store.outbox.held(ingest.limits, now)
+        return cls(endpoints, ingest.hooks, is_worker_seen(store, now), now, held)
 
     def wait(self, delivery: Delivery) -> Wait | None:
         """Return the delivery's wait; None if it has ended."""
@@ -72,6 +75,8 @@ class WaitReasons:
         at = delivery.due_at or self.now
         if at <= self.now and not self.has_worker:
             return self._wait("no worker is running", "due", at)
+        if at <= self.now and (pace := self.held.get(delivery.hook)) is not None:
+            return self._wait(f"waits for the {pace.text}", "next", pace.opens_at(self.now))
         return self._wait("", "next try" if delivery.attempts else "due", at)
 
     def _wait(self, cause: str, event: str = "", at: int | None = None) -> Wait:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from receiver import providers
@@ -152,22 +152,24 @@ class CallbackHandler:
         except Exception:  # noqa: BLE001 - the view raises the same error and reports it
             return None
         own_id = request_id(sent.headers.get(REQUEST_ID), is_behind_proxy=self._is_behind_proxy)
-        with bound_contextvars(request_id=own_id, task=sent.task_id):
-            try:
-                outcome = await self._commits.wait_for(self._ingest.submit(callback, event))
-            except StoreUnavailable as error:
-                self._ingest.meter.store_failed()
-                problem = problems.record_unavailable(error, is_callback=True)
-                status, raw = problem.status_code, problem.get_data()
-                headers = {name.lower(): value for name, value in problem.headers.items()}
-            except Exception:  # noqa: BLE001 - as above; or BatchUndone: the view writes it alone
-                return None
-            else:
-                self._ingest.count(callback, event, outcome)
-                status, raw = 200, BODIES[outcome].encode()
-                headers = {"content-type": "application/json", "content-length": str(len(raw))}
-            seconds = time.perf_counter() - started
-            self._report.finished("POST", ROUTE, status, seconds, is_callback=True)
+        # Each request has a context of its own, which ends with its response.
+        bind_contextvars(request_id=own_id, task=sent.task_id)
+        try:
+            outcome = await self._commits.wait_for(self._ingest.submit(callback, event))
+        except StoreUnavailable as error:
+            self._ingest.meter.store_failed()
+            problem = problems.record_unavailable(error, is_callback=True)
+            status, raw = problem.status_code, problem.get_data()
+            headers = {name.lower(): value for name, value in problem.headers.items()}
+        except Exception:  # noqa: BLE001 - as above; or BatchUndone: the view writes it alone
+            unbind_contextvars("request_id", "task")
+            return None
+        else:
+            self._ingest.count(callback, event, outcome)
+            status, raw = 200, BODIES[outcome].encode()
+            headers = {"content-type": "application/json", "content-length": str(len(raw))}
+        seconds = time.perf_counter() - started
+        self._report.finished("POST", ROUTE, status, seconds, is_callback=True)
         return CallbackResponse(status, raw, {**headers, "x-request-id": own_id})
 
 

@@ -2,7 +2,8 @@
 
 A thread produces a part of the response and is free again. The event loop sends the part, and has
 the next one produced only after the client has read it. A client that does not read therefore
-occupies no thread, and memory for at most two parts.
+occupies no thread, and memory for at most two parts. Streams of live events, and requests that wait
+for a task, are served by the event loop alone; see `streams`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from a2wsgi.wsgi_typing import Environ, WSGIApp
 from werkzeug.exceptions import HTTPException
 
 from receiver.text import limits
+from receiver.web.live.listener import HAND_OVER, WAITED, Listener, Subscriber, TaskWait
+from receiver.web.server import streams
 
+READERS = 2  # threads that read events on record for listeners which have just connected
 LONGEST_PART = 64 * 1024  # bytes, unless the application itself returns a longer piece
 NON_ASCII = re.compile(rb"[^\x21-\x7e]")
 T = TypeVar("T")
@@ -40,6 +44,7 @@ class FlaskBridge:
     def __init__(self, app: WSGIApp, threads: int) -> None:
         self._app = app
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="WSGI")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="listeners")
 
     async def serve(
         self,
@@ -75,6 +80,11 @@ class FlaskBridge:
 
         try:
             part = await on_thread(response.begin)
+            if isinstance(response.handed_over, TaskWait):
+                await on_thread(response.close)
+                await streams.wait_in_loop(response.handed_over, connection, self._read)
+                response = response.again()
+                part = await on_thread(response.begin)
             await send(
                 {
                     "type": "http.response.start",
@@ -82,25 +92,41 @@ class FlaskBridge:
                     "headers": response.headers,
                 }
             )
-            while True:
-                # In slices, so that the protocol sees how fast the client reads a long page.
-                for start in range(0, max(len(part), 1), LONGEST_PART):
-                    end = start + LONGEST_PART
-                    more = end < len(part) or not response.is_complete
-                    piece = part[start:end]
-                    await send({"type": "http.response.body", "body": piece, "more_body": more})
-                if response.is_complete or connection.is_gone:
-                    return
-                part = await on_thread(response.produce)
+            if isinstance(response.handed_over, Listener):
+                await streams.stream_in_loop(response.handed_over, connection, send, self._read)
+            else:
+                await _send_parts(response, part, connection, send, on_thread)
         finally:
+            if response.handed_over is not None:
+                response.handed_over.close()
             if not response.is_complete:
                 await on_thread(response.close)
+
+    def _read(self, work: Callable[[], T]) -> Awaitable[T]:
+        """Run a function on one of the threads that read the record for listeners."""
+        return asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+
+async def _send_parts(
+    response: _StreamedResponse, part: bytes, connection: Any, send: Send, on_thread: Any
+) -> None:
+    """Send the body, whose first part has been produced."""
+    while True:
+        # In slices, so that the protocol sees how fast the client reads a long page.
+        for start in range(0, max(len(part), 1), LONGEST_PART):
+            end = start + LONGEST_PART
+            more = end < len(part) or not response.is_complete
+            piece = part[start:end]
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
+        if response.is_complete or connection.is_gone:
+            return
+        part = await on_thread(response.produce)
 
 
 class _StreamedResponse:
     """A response that is being produced; only one thread at a time works on it."""
 
-    def __init__(self, app: WSGIApp, environ: Environ) -> None:
+    def __init__(self, app: WSGIApp, environ: Any) -> None:
         self._app, self._environ = app, environ
         self._pieces: list[bytes] = []
         self._source: Any = None  # the application's return value
@@ -108,6 +134,16 @@ class _StreamedResponse:
         self.status = 0  # until the application calls `start_response`
         self.headers: list[tuple[bytes, bytes]] = []
         self.is_complete = False
+
+    @property
+    def handed_over(self) -> Subscriber | None:
+        """What the application has handed over to the event loop; see `live.listener`."""
+        handed_over: Subscriber | None = self._environ[HAND_OVER]
+        return handed_over
+
+    def again(self) -> _StreamedResponse:
+        """Return the response of the application to the same request after a wait."""
+        return _StreamedResponse(self._app, {**self._environ, HAND_OVER: None, WAITED: True})
 
     def begin(self) -> bytes:
         """Call the application, and return the first part of the body."""
@@ -202,6 +238,7 @@ def _environ(scope: Scope, receive: Receive, body: bytes | HTTPException | None)
     environ: Any = build_environ(scope, stream)  # type: ignore[arg-type]
     environ["wsgi.errors"] = sys.stderr
     environ["wsgi.input_terminated"] = True
+    environ[HAND_OVER] = None
     environ["PATH_INFO"] = unquote_to_bytes(scope["raw_path"]).decode("latin-1")
     if isinstance(body, bytes):
         environ["wsgi.input"] = io.BytesIO(body)

@@ -103,6 +103,7 @@ class HttpConnection(StrictHttpProtocol):
         self._refusal = b""  # the error response, sent after the responses to earlier requests
         self._client_has_finished = False  # the client has closed its side
         self._read_deadline: float | None = None  # for the response that the client is reading
+        self._end_stream: Callable[[], object] | None = None  # of a response without a known end
         self.was_aborted = False  # by us
         self.is_gone = False  # the connection is closed
 
@@ -119,6 +120,9 @@ class HttpConnection(StrictHttpProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_gone = True
         self._slots.release(self)
+        if self._end_stream is not None:
+            self._end_stream()
+            self.finish_stream()
         super().connection_lost(exc)
 
     @_concerns_no_request
@@ -162,6 +166,8 @@ class HttpConnection(StrictHttpProtocol):
     @_concerns_no_request
     def eof_received(self) -> bool | None:  # type: ignore[override]
         self._client_has_finished = True
+        if self._end_stream is not None:  # a client that has left would occupy a place until then
+            self._end_stream()
         self._buffered_transport.flush()  # the transport closes if this returns None
         if self.scheme == "https":  # TLS has no half-closed connections
             return None
@@ -246,11 +252,39 @@ class HttpConnection(StrictHttpProtocol):
 
     def shutdown(self) -> None:
         """Finish the current response. A client that is still sending has CLOSE_TIMEOUT left."""
+        if self._end_stream is not None:
+            self._end_stream()
         if not self.flow.unparsed:
             self._close_after_response()
         self._slots.shorten(self)
 
     # -- called by ConnectionSlots and by the application
+
+    def begin_stream(self, end: Callable[[], object]) -> None:
+        """Serve a response without a known end, in addition to the limit on connections.
+
+        `end` is called when the client leaves, or when the server stops.
+        """
+        self._end_stream = end
+        self._slots.streams.add(self)
+        if self._slots.is_stopping or self.has_ended:
+            end()
+
+    def finish_stream(self) -> None:
+        """Count the connection towards the limit on connections again."""
+        self._end_stream = None
+        self._slots.streams.discard(self)
+
+    async def wait_until_read(self) -> None:
+        """Wait until the client has read what was sent, except for a part of limited size.
+
+        It then has WRITE_TIMEOUT for whatever is sent next, however long the stream has lasted.
+        """
+        self._buffered_transport.flush()
+        while self.flow.write_paused and not self.is_gone:
+            await self.flow.drain()
+        if not self.is_gone:
+            self._read_deadline = None
 
     def allow_long_body(self) -> None:
         """Extend the timeout for a body that the application reads while it arrives."""
@@ -270,6 +304,7 @@ class HttpConnection(StrictHttpProtocol):
     def abort(self) -> None:
         """Close the connection immediately and discard unsent data."""
         self.was_aborted = self.is_gone = True
+        self._slots.streams.discard(self)
         self.connections.discard(self)  # frees the slot before the loop closes the socket
         self.transport.abort()
 

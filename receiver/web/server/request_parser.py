@@ -50,6 +50,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         # Bytes of the current request.
         self._head = self._head_in_pieces = self._trailers = self._overhead = 0
         self._fields = 0
+        self._unique_names: set[bytes] = set()  # those of UNIQUE_HEADERS that the request has
         self._requests_begun = 0  # in the piece that is being parsed
         self._has_progressed = False  # in that piece, the parser found a part of a body
         self._stalled_bytes = 0  # bytes received since then without progress
@@ -84,6 +85,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._requests_begun += 1
         self._head = self._head_in_pieces = self._fields = self._trailers = self._overhead = 0
         self._stalled_bytes = 0
+        self._unique_names.clear()
         super().on_message_begin()
         self.scope["state"]["connection"] = self
 
@@ -116,7 +118,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
-        has_chunks = any(name == b"transfer-encoding" for name, _ in self.headers)
+        has_chunks = b"transfer-encoding" in self._unique_names
         if version not in VERSIONS or (has_chunks and version == "1.0"):
             raise self._error(HTTPStatus.BAD_REQUEST)
         if self.parser.should_upgrade():
@@ -167,10 +169,11 @@ class StrictHttpProtocol(HttpToolsProtocol):
             if value.lower() != b"100-continue":
                 raise self._error(HTTPStatus.EXPECTATION_FAILED)
             self.expect_100_continue = self.parser.get_http_version() != "1.0"
-        elif any(name == earlier for earlier, _ in self.headers):
+        elif name in self._unique_names:
             raise self._error(HTTPStatus.BAD_REQUEST)
         elif name == b"transfer-encoding" and value.lower() != b"chunked":
             raise self._error(HTTPStatus.NOT_IMPLEMENTED)
+        self._unique_names.add(name)
 
     def _check_progress(self, stage_before: Stage, size: int) -> None:
         """After a piece of `size` bytes, reject a request whose head or body makes no progress."""

@@ -37,10 +37,10 @@ SHUTDOWN_MARGIN = 1.0  # seconds before gunicorn's deadline; uvicorn cancels run
 class Server(uvicorn.Server):
     """uvicorn's server with a limit on connections.
 
-    `max_connections` includes connections whose TLS handshake is in progress. At the limit, a new
-    connection replaces the one that has waited longest for its client. If no connection is waiting
-    for its client, new ones stay in the kernel's queue. The server stops when `is_wanted` returns
-    False.
+    `max_connections` includes connections whose TLS handshake is in progress, but not up to
+    `max_streams` connections whose responses are streams. At the limit, a new connection replaces
+    the one that has waited longest for its client. If no connection is waiting for its client, new
+    ones stay in the kernel's queue. The server stops when `is_wanted` returns False.
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class Server(uvicorn.Server):
         request_limits: RequestLimits,
         note: Note,
         is_wanted: Callable[[], bool],
+        max_streams: int = limits.MAX_LISTENERS,
     ) -> None:
         super().__init__(config)
         self._is_wanted = is_wanted
         self._max_connections, self._note = max_connections, note
+        self._max_streams = max_streams
         self._request_limits = request_limits
         self._handshakes: dict[asyncio.Task[Any], None] = {}  # the oldest first
 
@@ -81,7 +83,11 @@ class Server(uvicorn.Server):
     @property
     def is_full(self) -> bool:
         """Whether all connections are in use and none can be closed for a new one."""
-        while len(self.server_state.connections) + len(self._handshakes) >= self._max_connections:
+        while (
+            len(self.server_state.connections)
+            - min(len(self._slots.streams), self._max_streams)
+            + len(self._handshakes)
+        ) >= self._max_connections:
             if not self.close_longest_waiting():
                 return True
         return False
@@ -255,12 +261,14 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
                 most,
                 cfg.worker_connections,
             )
-        server = Server(config, most, request_limits, note, self.is_wanted)
+        streams = stream_limit(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        server = Server(config, most, request_limits, note, self.is_wanted, streams)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, server.handle_exit)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            if callbacks is not None:
-                callbacks.serve_in(runner.get_loop())
+            for part in (callbacks, extensions.get("live")):
+                if part is not None:
+                    part.serve_in(runner.get_loop())
             runner.run(server.serve(sockets=self.sockets))
 
 
@@ -283,6 +291,16 @@ def connection_limit(configured: int, descriptors: int) -> int:
     if descriptors == resource.RLIM_INFINITY:
         return configured
     return min(configured, max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2))
+
+
+def stream_limit(connections: int, descriptors: int) -> int:
+    """Return how many streams the process can serve besides this number of connections.
+
+    `descriptors` is the number that the process may have open.
+    """
+    if descriptors == resource.RLIM_INFINITY:
+        return limits.MAX_LISTENERS
+    return min(limits.MAX_LISTENERS, max(descriptors - RESERVED_DESCRIPTORS - connections, 0))
 
 
 def needs_gthread(cfg: Any) -> bool:

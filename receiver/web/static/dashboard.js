@@ -6,12 +6,19 @@
   const button = document.getElementById("live");
   if (!button || !regions().length) return;
 
+  // Milliseconds between two updates, at least. Without the stream, the page is requested this often.
   const every = 1000 * Math.min(...regions().map((region) => Number(region.dataset.every)));
+  const listenAgainAfter = 30000; // milliseconds after the server refused the stream
   const connection = document.getElementById("connection");
   const announcement = document.getElementById("announcement");
   let etag = null;
   let failures = 0;
   let timer = null;
+  let stream = null; // of signals: something has changed
+  let listenAgainAt = 0;
+  let updatedAt = 0;
+  let isUpdating = false;
+  let isOutdated = false; // there was a signal during an update
   let isOn = sessionStorage.getItem("live") !== "off";
 
   const schedule = (delay) => {
@@ -19,7 +26,37 @@
     if (isOn && !document.hidden) timer = setTimeout(update, delay);
   };
 
+  const isListening = () => stream !== null && stream.readyState === EventSource.OPEN;
+
+  // Opens the stream of a visible page, and closes that of any other.
+  function listen() {
+    if (!isOn || document.hidden) {
+      if (stream) stream.close();
+      stream = null;
+      return;
+    }
+    if (stream || Date.now() < listenAgainAt) return;
+    stream = new EventSource(button.dataset.stream);
+    stream.onopen = changed; // something may have changed before
+    stream.onmessage = changed;
+    stream.onerror = () => {
+      if (stream && stream.readyState === EventSource.CLOSED) {
+        // All places are taken, or the session has ended, which `update` notices.
+        stream = null;
+        listenAgainAt = Date.now() + listenAgainAfter;
+      }
+      changed();
+    };
+  }
+
+  function changed() {
+    if (isUpdating) isOutdated = true;
+    else if (!failures) schedule(Math.max(0, updatedAt + every - Date.now()));
+  }
+
   async function update() {
+    isUpdating = true;
+    isOutdated = false;
     const headers = { "X-Live": "1" };
     if (etag) headers["If-None-Match"] = etag;
     const before = failures;
@@ -35,8 +72,11 @@
     } catch {
       failures += 1;
     }
+    isUpdating = false;
+    updatedAt = Date.now();
     showConnection(before);
-    schedule(every * Math.min(2 ** failures, 16));
+    listen();
+    if (failures || isOutdated || !isListening()) schedule(every * Math.min(2 ** failures, 16));
   }
 
   function show(page) {
@@ -151,10 +191,17 @@
     connection.textContent = "";
     button.classList.remove("lost");
     showSwitch();
+    listenAgainAt = 0;
+    listen();
     schedule(0);
   });
-  document.addEventListener("visibilitychange", () => schedule(0));
+  document.addEventListener("visibilitychange", () => {
+    listen();
+    schedule(0);
+  });
+  addEventListener("pagehide", () => stream && stream.close());
   showSwitch();
+  listen();
   schedule(every);
 })();
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from functools import partial
 
@@ -9,13 +10,15 @@ import pytest
 from flask.testing import FlaskClient
 
 from receiver.clock import now_ms
+from receiver.config.settings import Settings
 from receiver.deliveries import Attempt, State
 from receiver.endpoints import AlertKind, Endpoint
 from receiver.ingest import Ingest
 from receiver.stores.sql.endpoints import HookTestOutcome
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from tests.support.dashboard_visits import act
+from tests.support.applications import MakeApp
+from tests.support.dashboard_visits import PASSWORD, act, log_in
 from tests.support.rich_record import DEAD, MINUTE, Rich, settle
 from tests.support.samples import body, callback, subscription
 
@@ -303,3 +306,21 @@ def test_recent_results_are_near_the_top_and_zeros_are_less_prominent(browser: F
     assert '<li class="nothing-here"><div><strong>0</strong> <span>callbacks missed</span>' in text
     assert '<li class="alarm"><a href="/dashboard/dead"><strong>5</strong>' in text
     assert 'data-label="Callbacks missed" class="number"><span class="zero">0</span>' in text
+
+
+def test_an_endpoint_shows_the_conditions_of_its_hook(
+    make_app: MakeApp, settings: Settings
+) -> None:
+    where = 'where = { task.account = "<b>*", task.cost = { min = 1 }, media.kind = ["video"] }'
+    settings.hooks_file.write_text(
+        f'[[hook]]\nname = "mail"\ntype = "email"\nmatch = "ORDER-*"\n{where}\n'
+    )
+    browser = make_app(settings).test_client()
+    log_in(browser, PASSWORD)
+    text = browser.get("/dashboard/endpoints").text.partition('id="hook-mail"')[2]
+    shown = html.unescape(re.sub(r"<[^>]+>", "", text))
+    assert (
+        'references matching ORDER-*, where task.account = "<b>*" and task.cost = { min = 1 } '
+        'and media.kind = ["video"]'
+    ) in shown
+    assert "<b>" not in text

@@ -186,3 +186,28 @@ def test_an_invalid_option_is_named(options: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Command("shop", options)
     assert says in str(caught.value)
+
+
+def test_an_object_on_standard_output_is_for_the_hooks_that_wait_for_it() -> None:
+    script = """
+import json, sys
+print("cutting", file=sys.stderr, flush=True)
+print(json.dumps({"url": "https://cdn.example/cut.png", "event": json.load(sys.stdin)["id"]}))
+"""
+    done = command(script).send(notice())
+    assert done.output == {"url": "https://cdn.example/cut.png", "event": notice().id}
+    assert done.answer.startswith("exit status 0: cutting")
+
+
+def test_an_object_on_standard_error_is_not_returned() -> None:
+    script = "import sys; print('{}', file=sys.stderr); print('done')"
+    done = command(script).send(notice())
+    assert done.output == {}
+    assert "done" in done.answer
+
+
+def test_a_command_that_prints_without_end_has_a_bounded_output() -> None:
+    script = "import sys\nfor _ in range(3000): sys.stdout.write('{' + 'x' * 999)"
+    done = command(script).send(notice())
+    assert done.output == {}
+    assert "more than" in done.answer

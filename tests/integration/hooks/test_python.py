@@ -34,6 +34,7 @@ def changes(event):
     found = f"{len(event['task'])} keys"
     event["task"].clear()
     return found
+def cuts(event): return {"url": "https://cdn.example/" + event["id"]}
 class Shop:
     @staticmethod
     def on_result(event): return "by a class"
@@ -147,3 +148,21 @@ def test_an_invalid_name_is_reported_at_the_start(call: str, says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Python("shop", {"call": call})
     assert says in str(caught.value)
+
+
+def test_a_returned_object_is_for_the_hooks_that_wait_for_it() -> None:
+    done = hook("cuts").send(notice())
+    assert done.answer == "returned an object"
+    assert done.output == {"url": f"https://cdn.example/{notice().id}"}
+
+
+def test_the_output_of_a_hook_is_recorded_and_passed_on(store: SqliteStore) -> None:
+    hooks = [subscription("cut"), subscription("shop", after="cut")]
+    Ingest(store, hooks).accept(callback())
+    worker = DeliveryWorker(store, {"cut": hook("cuts"), "shop": hook()})
+    (cut,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_009_000, 9)
+    assert make_attempt(worker, cut) is State.DELIVERED
+    (shop,) = store.outbox.claim("w", 2_000_000_000_000, 2_000_000_009_000, 9)
+    assert shop.source.notice.as_json()["outputs"] == {
+        "cut": {"url": "https://cdn.example/task-1:succeeded"}
+    }

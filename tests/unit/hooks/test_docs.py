@@ -13,9 +13,12 @@ import pytest
 
 from receiver import hooks
 from receiver.config import hooks_file
+from receiver.config.pacing import PacingKeys
 from receiver.deliveries import File, Notice, Transition
 from receiver.errors import PermanentFailure, TemporaryFailure
 from receiver.events import Media
+from receiver.filters.conditions import LONGEST_LIST, LONGEST_PATTERN, LONGEST_TEXT, MOST_OTHERS
+from receiver.filters.where import MOST_CONDITIONS
 from receiver.hooks import apprise, command, download, email, python, slack, webhook
 from receiver.hooks.base import Alerting
 from receiver.hooks.brokers.rabbitmq import RabbitMqOptions
@@ -25,7 +28,8 @@ from receiver.hooks.options import Options
 from receiver.tasks import Status, Task, Trust
 
 DOCS = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
-SECTIONS = dict(re.findall(r"^## ([a-z]+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", DOCS, re.MULTILINE | re.DOTALL))
+TOPICS = {"CloudEvents", "Filters", "Pacing", "Templates"}  # sections about several types
 (FUNCTION,) = re.findall(r"```python\n(.*?)```", SECTIONS["python"], re.DOTALL)
 
 
@@ -56,7 +60,7 @@ ENVIRONMENT = {
 
 
 def test_every_type_has_a_section() -> None:
-    assert SECTIONS.keys() == hooks.TYPES.keys() == SCHEMAS.keys()
+    assert SECTIONS.keys() - TOPICS == hooks.TYPES.keys() == SCHEMAS.keys()
 
 
 @pytest.mark.parametrize("type_", SCHEMAS)
@@ -64,6 +68,13 @@ def test_every_key_is_documented(type_: str) -> None:
     fields = SCHEMAS[type_]().fields
     keys = {field.data_key or name for name, field in fields.items()}
     assert {key for key in keys if not re.search(rf"\b{key}\b", SECTIONS[type_])} == set()
+
+
+def test_every_key_of_pacing_is_documented() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", SECTIONS["Pacing"], re.DOTALL)
+    for name in PacingKeys().fields:
+        assert f"| `{name}` |" in SECTIONS["Pacing"]
+        assert re.search(rf"^{name} = ", example, re.MULTILINE)
 
 
 @pytest.mark.parametrize("type_", SCHEMAS)
@@ -77,6 +88,34 @@ def test_every_example_builds(type_: str, tmp_path: Path, monkeypatch: pytest.Mo
         (entry,) = hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
         assert entry.type == type_
         assert hooks.build(entry, ENVIRONMENT).name == entry.name
+
+
+FILTERS = DOCS.partition("\n## Filters\n")[2].partition("\n## ")[0]
+CONDITIONS = [
+    condition
+    for row in re.findall(r"^\| (`.*) \| .* \|$", FILTERS, re.MULTILINE)
+    for condition in re.findall(r"`(.+?)`", row)
+]
+
+
+def test_every_condition_in_the_table_loads(tmp_path: Path) -> None:
+    assert len(CONDITIONS) == 8
+    for condition in CONDITIONS:
+        example = '[[hook]]\nname = "shop"\ntype = "webhook"\n[hook.where.task.metadata]\n'
+        (tmp_path / "hooks.toml").write_text(f"{example}key = {condition}\n")
+        (entry,) = hooks_file.load(tmp_path / "hooks.toml", lambda _: None)
+        assert str(entry.subscription.where) == f"task.metadata.key = {condition}"
+
+
+def test_the_limits_of_filters_are_stated() -> None:
+    text = " ".join(FILTERS.split())
+    for limit in (
+        f"{MOST_CONDITIONS} conditions",
+        f"{LONGEST_PATTERN} characters",
+        f"{LONGEST_LIST:,} values, {MOST_OTHERS} of which",
+        f"first {LONGEST_TEXT:,} characters",
+    ):
+        assert limit in text, limit
 
 
 def test_every_hook_type_that_sends_alerts_is_listed() -> None:

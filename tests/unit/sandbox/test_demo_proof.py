@@ -79,7 +79,6 @@ def world(tmp_path: Path) -> World:
     shown = MailPart("image/png", "0.png", "pic", True, picture())
     world.kept_mails = [mail(1, shown), mail(2), mail(3)]
     world.kept_messages = [message(1, "http://x/_sandbox/results/1.png")]
-    world.kept_messages += [message(2, "failed"), message(3, "failed")]
     world.record = ReceiverCommands(
         (
             TaskRow("t1", "kling", "DEMO-1", "succeeded", "p-t1"),
@@ -131,6 +130,10 @@ def template_not_rendered(world: World) -> None:
     world.kept_mails[1] = mail(2, subject="{{ task.reference }} failed")
 
 
+def unfiltered_slack(world: World) -> None:
+    world.kept_messages.append(message(2, "failed"))
+
+
 def no_slack(world: World) -> None:
     world.kept_messages.pop()
 
@@ -155,8 +158,9 @@ def test_a_complete_demo_passes(world: World) -> None:
         (mail_twice, "mail: expected 3"),
         (no_inline_picture, "mail: expected 3, 1 of them with an inline picture"),
         (template_not_rendered, "mail: expected the subjects"),
-        (no_slack, "Slack: expected 3"),
-        (slack_without_picture, "Slack: expected 3 messages, 1 with a picture"),
+        (unfiltered_slack, "Slack: expected 1 messages, all with a picture; 2 arrived"),
+        (no_slack, "Slack: expected 1 messages"),
+        (slack_without_picture, "Slack: expected 1 messages, all with a picture; 1 arrived, 0"),
     ],
 )
 def test_each_missing_step_is_named(
@@ -195,4 +199,4 @@ def test_each_missing_fact_is_named_with_the_process_that_records_it(
 def test_received_messages_are_saved_as_files(world: World, tmp_path: Path) -> None:
     checks.keep(world, tmp_path)  # type: ignore[arg-type]
     assert (tmp_path / "mail-1.eml").read_bytes() == b"raw"
-    assert "failed" in (tmp_path / "slack-2.json").read_text()
+    assert "results/1.png" in (tmp_path / "slack-1.json").read_text()

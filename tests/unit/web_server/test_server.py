@@ -113,6 +113,27 @@ def test_no_connection_is_closed_for_others_while_its_request_is_handled() -> No
     serve(test, most=2)
 
 
+def test_streams_do_not_count_towards_the_connections() -> None:
+    async def test(server: Server, listener: Listener, app: Responder) -> None:
+        streams: set[Any] = set()
+        with ExitStack() as stack:
+            for number in range(1, 4):
+                connect(listener, stack)
+                await until(lambda number=number: app.requests == number)  # type: ignore[misc]
+                (connection,) = server.server_state.connections - streams
+                assert isinstance(connection, HttpConnection)
+                connection.begin_stream(lambda: None)
+                streams.add(connection)
+            callbacks = [connect(listener, stack) for _ in range(2)]
+            await until(lambda: app.requests == 5)
+            await until(lambda: server.is_full)
+            app.may_answer.set()
+            for client in callbacks:
+                assert b" 200 " in await read(client)
+
+    serve(test, most=2)
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_accepting_is_retried_without_a_free_descriptor(
     number: int, monkeypatch: pytest.MonkeyPatch

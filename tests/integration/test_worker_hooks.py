@@ -1,4 +1,4 @@
-"""The worker hides the secrets of the hooks in stored responses."""
+"""The worker hides the secrets of the hooks, and applies their retries and limits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from receiver.cli import worker
 from receiver.delivery.attempt import DeliveryWorker
+from receiver.endpoints import Limits, Rate
+from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.sqlite import SqliteStore
 
 PATH = "a-path-that-is-the-secret"
@@ -21,12 +23,22 @@ name = "shop"
 type = "webhook"
 url = "${SHOP_URL}"
 secrets = ["${SHOP_SECRET}"]
+retry = ["1s"]
+rate = "10/s"
 """
+ENVIRONMENT = {
+    "CALLBACK_SECRETS": "a-secret-for-the-tests-only",
+    "SHOP_URL": f"https://shop.example/{PATH}",
+    "SHOP_SECRET": "dGhlIHNlY3JldCBvZiB0aGUgc2hvcCwgdG9v",
+}
 
 
-def test_responses_are_stored_without_the_secrets_of_hooks(
+@pytest.fixture
+def deliveries(
     tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> DeliveryWorker:
+    """The deliveries of the command `receiver worker`, which makes none."""
+
     store.check_schema()  # already migrated
     (tmp_path / "hooks.toml").write_text(HOOKS)
     made: list[DeliveryWorker] = []
@@ -39,15 +51,21 @@ def test_responses_are_stored_without_the_secrets_of_hooks(
     monkeypatch.setattr(worker, "stop_at", lambda *_: threading.Event())
     monkeypatch.setattr("receiver.observability.logs.configure", lambda *_: None)
     monkeypatch.setattr(worker, "run_chores", lambda *_: nullcontext())
-    environment = {
+    database = {
         "DATABASE_URL": f"sqlite:///{tmp_path / 'receiver.db'}",
-        "CALLBACK_SECRETS": "a-secret-for-the-tests-only",
         "HOOKS_FILE": str(tmp_path / "hooks.toml"),
-        "SHOP_URL": f"https://shop.example/{PATH}",
-        "SHOP_SECRET": "dGhlIHNlY3JldCBvZiB0aGUgc2hvcCwgdG9v",
     }
-    done = CliRunner().invoke(worker.worker, env=environment)
+    done = CliRunner().invoke(worker.worker, env=ENVIRONMENT | database)
     assert done.exit_code == 0, done.output
     (deliveries,) = made
-    shown = deliveries.hide(f"no {PATH} here, nor {environment['SHOP_SECRET']}")
+    return deliveries
+
+
+def test_responses_are_stored_without_the_secrets_of_hooks(deliveries: DeliveryWorker) -> None:
+    shown = deliveries.hide(f"no {PATH} here, nor {ENVIRONMENT['SHOP_SECRET']}")
     assert shown == "no … here, nor …"
+
+
+def test_the_retries_and_limits_of_hooks_apply(deliveries: DeliveryWorker) -> None:
+    assert deliveries.policies() == {"shop": RetryPolicy((1,))}
+    assert deliveries.limits() == deliveries.slots.limits == {"shop": Limits(Rate(10, "s"))}

@@ -1,0 +1,1 @@
+"""The filters of hooks, which decide by the fields of an event whether a hook receives it."""

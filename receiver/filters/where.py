@@ -1,0 +1,317 @@
+"""A hook's `where` table: the conditions for the fields of an event; pure.
+
+The fields are those of the event that a webhook receives, `Notice.as_json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from receiver.filters.conditions import (
+    LONGEST_SHOWN,
+    InvalidCondition,
+    Kind,
+    compiled,
+    is_condition,
+    plain_value,
+    time_text,
+    written,
+)
+from receiver.tasks import Status, Trust
+from receiver.text.display import one_line
+
+MOST_CONDITIONS = 100
+MOST_PARTS = 16  # of the name of a field
+METADATA = ("task", "metadata")
+MEDIA = "media"
+OUTPUTS = "outputs"  # of other hooks, by name
+PROVIDER = "task.provider"
+TOGETHER = "where.media"  # the key of the check that one output meets all conditions for outputs
+_STATUSES = tuple(status.value for status in Status)
+
+
+class _Field(NamedTuple):
+    """A field of an event. `attribute` is that of a `Notice`, for `media.…` of a `Media`."""
+
+    attribute: str
+    kind: Kind = Kind.TEXT
+    choices: tuple[str, ...] = ()  # the only values; empty: any
+
+
+FIELDS: Mapping[str, _Field] = {
+    "id": _Field("id"),
+    "type": _Field("type", choices=(*(f"task.{name}" for name in _STATUSES[1:]), "task.given_up")),
+    "occurred_at": _Field("transition.occurred_at", Kind.TIME),
+    "trust": _Field("trust", choices=tuple(trust.value for trust in Trust)),
+    "corrected": _Field("transition.corrected", Kind.BOOLEAN),
+    "task.id": _Field("task.id"),
+    PROVIDER: _Field("task.provider"),
+    "task.account": _Field("task.account"),
+    "task.provider_task_id": _Field("task.id_at_provider"),
+    "task.reference": _Field("task.reference"),
+    "task.model": _Field("task.model"),
+    "task.status": _Field("task.status.value", choices=_STATUSES),
+    "task.reason": _Field("task.reason"),
+    "task.cost": _Field("task.cost", Kind.NUMBER),
+    "task.cost_unit": _Field("task.cost_unit"),
+    "task.created_at": _Field("task.created_at", Kind.TIME),
+    "task.given_up_at": _Field("task.given_up_at", Kind.TIME),
+    "media.kind": _Field("kind"),
+    "media.index": _Field("index"),
+    "media.url": _Field("url"),
+    "media.expires_at": _Field("expires_at", Kind.TIME),
+}
+_LATER = "is not known when the filter is evaluated, because files are downloaded later"
+# Fields of the event that no filter can use, and the reason.
+UNUSABLE: Mapping[str, str] = {
+    "media.file": _LATER,
+    "media.sha256": _LATER,
+    "media.size": _LATER,
+    "test": "is only in test events, and filters do not apply to those",
+}
+_TABLES = frozenset({("task",), (MEDIA,), (OUTPUTS,), METADATA})
+Path = tuple[str, ...]  # the parts of the name of a field
+
+
+class InvalidFilter(ValueError):
+    """A `where` table with mistakes. `problems` has one for each field, by its name."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of one condition of a subscription for an event."""
+
+    key: str  # of the hooks file, such as `where.task.account`
+    condition: Any  # as in the hooks file
+    value: Any  # in the event
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCondition:
+    """The condition for one field."""
+
+    name: str  # such as `task.account`
+    condition: Any = field(hash=False)  # as in the hooks file
+    # Takes the notice, for `media.…` the output; returns the values of the field.
+    values: Callable[[Any], Sequence[Any]] = field(compare=False, repr=False)
+    holds: Callable[[Any], bool] = field(compare=False, repr=False)  # takes the same
+
+    def __str__(self) -> str:
+        return f"{self.name} = {written(self.condition)}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """The conditions of a hook's `where` table, all of which an event has to meet.
+
+    One of the event's outputs (`media`) has to meet all conditions for them. What other hooks
+    returned is known only after the delivery was written, so those conditions are evaluated later.
+    An event is a `Notice`: its fields are read only if a condition needs them.
+    """
+
+    of_event: tuple[FieldCondition, ...]
+    of_outputs: tuple[FieldCondition, ...]
+    of_hooks: tuple[FieldCondition, ...] = ()
+
+    @property
+    def conditions(self) -> tuple[FieldCondition, ...]:
+        """All conditions: those for the event come first."""
+        return self.of_event + self.of_outputs + self.of_hooks
+
+    @property
+    def hooks(self) -> set[str]:
+        """The names of the hooks whose outputs it needs."""
+        return {one.name.split(".")[1] for one in self.of_hooks}
+
+    def unmet(self, notice: Any) -> FieldCondition | None:
+        """Return a condition for the output of a hook that the event does not meet, or None."""
+        return next((one for one in self.of_hooks if not one.holds(notice)), None)
+
+    def matches(self, notice: Any) -> bool:
+        """Return whether the event meets all conditions, except for those for outputs of hooks."""
+        for one in self.of_event:
+            if not one.holds(notice):
+                return False
+        return not self.of_outputs or self._has_output(notice)
+
+    def checks(self, notice: Any) -> Iterator[Check]:
+        """Yield whether the event meets each condition."""
+        for one in self.of_event + self.of_hooks:
+            values = one.values(notice)
+            value = values[0] if len(values) == 1 else values
+            yield Check(f"where.{one.name}", one.condition, value, one.holds(notice))
+        outputs = notice.media
+        for one in self.of_outputs:
+            values = [value for output in outputs for value in one.values(output)]
+            yield Check(f"where.{one.name}", one.condition, values, any(map(one.holds, outputs)))
+        if len(self.of_outputs) > 1:
+            condition = "one output that meets all conditions for outputs"
+            yield Check(TOGETHER, condition, len(outputs), self._has_output(notice))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the condition of each field, by its name."""
+        return {one.name: plain_value(one.condition) for one in self.conditions}
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.conditions))
+
+    def _has_output(self, notice: Any) -> bool:
+        return any(all(one.holds(output) for one in self.of_outputs) for output in notice.media)
+
+
+def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
+    """Return the filter that a `where` table describes; None for an empty table.
+
+    `providers`, if given, are the only names that `task.provider` can have. Raises InvalidFilter
+    with a problem for each field that is wrong.
+    """
+    if not isinstance(table, Mapping):
+        example = 'where = { "task.account" = "shop-*" }'
+        raise InvalidFilter({"": f"is not a table; write one such as {example}"})
+    fields = list(islice(_fields(table), MOST_CONDITIONS + 1))
+    if len(fields) > MOST_CONDITIONS:
+        raise InvalidFilter({"": f"has more than {MOST_CONDITIONS} conditions"})
+    problems: dict[str, str] = {}
+    of_event: dict[str, FieldCondition] = {}
+    of_outputs: dict[str, FieldCondition] = {}
+    of_hooks: dict[str, FieldCondition] = {}
+    for path, value in fields:
+        name = ".".join(path)
+        shown = one_line(name[:LONGEST_SHOWN])
+        conditions = {MEDIA: of_outputs, OUTPUTS: of_hooks}.get(path[0], of_event)
+        if name in conditions:
+            problems[shown] = "is used twice; use a list, or one table with min and max"
+            continue
+        try:
+            conditions[name] = _condition(path, value, providers)
+        except InvalidCondition as error:
+            problems[shown] = str(error)
+    if problems:
+        raise InvalidFilter(problems)
+    if not fields:
+        return None
+    groups = (tuple(group.values()) for group in (of_event, of_outputs, of_hooks))
+    return EventFilter(*groups)
+
+
+def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield the path of each field and its condition. Names with dots and tables are equivalent."""
+    for key, value in table.items():
+        path = (*parent, *key.split("."))
+        is_table = path in _TABLES or (_is_free(path) and not is_condition(value))
+        if isinstance(value, Mapping) and is_table and len(path) <= MOST_PARTS:
+            yield from _fields(value, path)
+        else:
+            yield path, value
+
+
+def _condition(path: Path, value: Any, providers: Collection[str]) -> FieldCondition:
+    name = ".".join(path)
+    known = _field(path)
+    if known is None:
+        matches, read = compiled(value), _reader(path)
+        return FieldCondition(name, value, read, lambda notice: any(map(matches, read(notice))))
+    get, is_time = attrgetter(known.attribute), known.kind is Kind.TIME
+    choices = tuple(sorted(providers)) if name == PROVIDER else known.choices
+    matches = compiled(value, known.kind, choices)
+    return FieldCondition(
+        name,
+        value,
+        lambda subject: [time_text(get(subject)) if is_time else get(subject)],
+        lambda subject: matches(get(subject)),
+    )
+
+
+def _keys(path: Path) -> list[tuple[str, str]]:
+    """Return each key of the path, with the key that contains the rest of the name.
+
+    Keys of the metadata may contain dots.
+    """
+    return [(key, ".".join(path[place:])) for place, key in enumerate(path)]
+
+
+def _is_free(path: Path) -> bool:
+    """Return whether the field is in an object that may have any members."""
+    return path[:2] == METADATA or path[0] == OUTPUTS
+
+
+def _reader(path: Path) -> Callable[[Any], list[Any]]:
+    """Return the function that returns the values of a field in an object with any members."""
+    if path[0] == OUTPUTS:
+        keys = _keys(path[1:])
+        return lambda notice: _values(keys, notice.outputs)
+    keys = _keys(path[2:])
+    return lambda notice: _values(keys, notice.task.metadata)
+
+
+def _values(keys: Sequence[tuple[str, str]], document: Any) -> list[Any]:
+    """Return the values at a path in an object, and elements in place of lists; or [None]."""
+    nodes: list[Any] = [document]
+    whole: list[Any] = []
+    for key, rest in keys:
+        tables = [node for node in nodes if isinstance(node, dict)]
+        nodes = list(_elements([table[key] for table in tables if key in table]))
+        if rest != key:
+            whole += [table[rest] for table in tables if rest in table]
+    return [*nodes, *_elements(whole)] or [None]
+
+
+def _field(path: Path) -> _Field | None:
+    """Return the field; None if it is in an object that may have any members.
+
+    Raises InvalidCondition for a field that no filter can use.
+    """
+    name = ".".join(path)
+    if name in FIELDS:
+        return FIELDS[name]
+    if name in UNUSABLE:
+        raise InvalidCondition(UNUSABLE[name])
+    if path == METADATA:
+        raise InvalidCondition("is an object; name one of its keys, as in task.metadata.campaign")
+    if path == (OUTPUTS,):
+        raise InvalidCondition("is an object; name a hook and a key, as in outputs.cutout.score")
+    if path in _TABLES:
+        raise InvalidCondition(f"is a table; name one of its fields: {_fields_below(path[0])}")
+    if len(path) > MOST_PARTS:
+        raise InvalidCondition(f"has more than {MOST_PARTS} parts")
+    if _is_free(path):
+        if not all(path):
+            raise InvalidCondition("has an empty part; write a name after each dot")
+        return None
+    raise InvalidCondition(f"is not a field of an event; {_suggestion(path)}")
+
+
+def _suggestion(path: Path) -> str:
+    """Return a field with a similar name, or else the fields of the same table."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for this error
+
+    similar = get_close_matches(".".join(path)[:LONGEST_SHOWN], FIELDS, 1, 0.8)
+    if not similar:  # such as `account` for `task.account`
+        similar = [name for name in FIELDS if name.endswith(f".{path[-1]}")][:1]
+    table = path[0] if (path[0],) in _TABLES else ""
+    return f"did you mean {similar[0]}?" if similar else f"use {_fields_below(table)}"
+
+
+def _fields_below(table: str) -> str:
+    names = [name for name in FIELDS if not table or name.startswith(f"{table}.")]
+    return ", ".join([*names, "task.metadata.…"] if table != MEDIA else names)
+
+
+def _elements(values: Sequence[Any]) -> Iterator[Any]:
+    """Yield the values, and in place of each list its elements. Depth needs no stack."""
+    waiting = list(values)[::-1]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(reversed(value))
+        else:
+            yield value

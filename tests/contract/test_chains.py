@@ -1,0 +1,163 @@
+"""The object that a hook returns is stored, and passed to the hooks that wait for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from receiver.deliveries import Attempt, Notice, State, Subscription
+from receiver.delivery.attempt import DeliveryWorker
+from receiver.filters.where import parse
+from receiver.hooks.base import Done
+from receiver.ingest import Ingest
+from receiver.stores.base import Store
+from receiver.stores.sql.claims import ClaimedDelivery
+from tests.support.attempts import make_attempt, notice_source
+from tests.support.samples import body, callback, subscription
+
+LATER = 2_000_000_000_000
+SOON = LATER + 10_000
+CHAIN = (
+    subscription("pictures"),
+    subscription("cutout", after="pictures"),
+    subscription("shop", after="cutout"),
+    subscription("mail"),
+)
+
+
+def claim(store: Store, hook: str) -> ClaimedDelivery:
+    """Claim everything that is due, and return the delivery of this hook."""
+    return next(one for one in store.outbox.claim("w", LATER, LATER + 9_000, 9) if one.hook == hook)
+
+
+def end(
+    store: Store, delivery: ClaimedDelivery, state: State = State.DELIVERED, **output: Any
+) -> None:
+    outcome = "delivered" if state is State.DELIVERED else "failed"
+    attempt = Attempt(delivery.attempts, LATER, LATER, outcome, "")
+    due_at = LATER if state is State.PENDING else None
+    assert store.outbox.settle(delivery, attempt, state, due_at, output=output)
+
+
+def record(store: Store, hooks: tuple[Subscription, ...] = CHAIN) -> None:
+    Ingest(store, hooks).accept(callback())
+
+
+def test_a_hook_receives_what_the_hooks_before_it_returned(store: Store) -> None:
+    record(store)
+    end(store, claim(store, "pictures"))
+    end(store, claim(store, "cutout"), url="https://cdn.example/cut.png", size=[3, "é"])
+    event = claim(store, "shop").source.notice.as_json()
+    assert event["outputs"] == {"cutout": {"url": "https://cdn.example/cut.png", "size": [3, "é"]}}
+
+
+def test_a_hook_receives_what_a_hook_further_ahead_returned(store: Store) -> None:
+    record(store)
+    end(store, claim(store, "pictures"), folder="/data")
+    end(store, claim(store, "cutout"), url="u")
+    outputs = claim(store, "shop").source.notice.outputs
+    assert outputs == {"pictures": {"folder": "/data"}, "cutout": {"url": "u"}}
+
+
+def test_a_hook_that_waits_for_no_other_receives_no_outputs(store: Store) -> None:
+    record(store)
+    for delivery in store.outbox.claim("w", LATER, LATER + 9_000, 9):
+        if delivery.hook == "pictures":
+            end(store, delivery, folder="/data")
+        else:
+            end(store, delivery, State.PENDING)
+    (mail,) = [one for one in store.outbox.claim("w", LATER, SOON, 9) if one.hook == "mail"]
+    assert "outputs" not in mail.source.notice.as_json()
+
+
+def test_only_an_attempt_that_succeeds_stores_what_its_hook_returned(store: Store) -> None:
+    record(store)
+    first = claim(store, "pictures")
+    end(store, first, State.PENDING, folder="/half")
+    assert store.queries.delivery(first.id).output == {}
+    again = claim(store, "pictures")
+    end(store, again, State.DEAD, folder="/half")
+    assert store.queries.delivery(first.id).output == {}
+    assert claim(store, "cutout").source.notice.outputs == {}
+
+
+def test_a_redelivery_replaces_the_output_when_it_succeeds(store: Store) -> None:
+    record(store)
+    first = claim(store, "pictures")
+    end(store, first, version=1)
+    store.outbox.redeliver(first.id, LATER)
+    assert store.queries.delivery(first.id).output == {"version": 1}
+    end(store, claim(store, "pictures"))
+    assert store.queries.delivery(first.id).output == {}
+
+
+def test_outputs_of_another_task_are_not_passed(store: Store) -> None:
+    record(store)
+    end(store, claim(store, "pictures"), of="task-1")
+    Ingest(store, CHAIN).accept(callback(body(), "task-2"))
+    for delivery in store.outbox.claim("w", LATER, SOON, 9):
+        if (delivery.hook, delivery.task_id) == ("pictures", "task-2"):
+            end(store, delivery)
+    (other,) = [one for one in store.outbox.claim("w", LATER, SOON, 9) if one.hook == "cutout"]
+    assert other.task_id == "task-2"
+    assert other.source.notice.outputs == {}
+
+
+def test_a_damaged_output_is_read_as_none(store: Store) -> None:
+    record(store)
+    first = claim(store, "pictures")
+    end(store, first, folder="/data")
+    store.database.write(
+        lambda session: session.execute(
+            "update deliveries set output = '[' where hook = 'pictures'"
+        )
+    )
+    assert store.queries.delivery(first.id).output == {}
+    assert notice_source(store, claim(store, "cutout")).notice.outputs == {"pictures": {}}
+
+
+@dataclass
+class Returning:
+    """A hook that returns this object."""
+
+    name: str
+    output: dict[str, Any]
+    notices: list[Notice] = field(default_factory=list)
+
+    def send(self, notice: Notice) -> Done:
+        self.notices.append(notice)
+        return Done("fine", output=self.output)
+
+
+@pytest.mark.parametrize(("score", "answer"), [(0.97, "fine"), (0.5, "skipped, because")])
+def test_a_filter_for_an_output_is_evaluated_before_the_attempt(
+    store: Store, score: float, answer: str
+) -> None:
+    where = parse({"outputs.cutout.score": {"min": 0.9}})
+    assert where is not None
+    hooks = (subscription("cutout"), subscription("shop", after="cutout", where=where))
+    record(store, hooks)
+    shop = Returning("shop", {})
+    worker = DeliveryWorker(
+        store,
+        {"cutout": Returning("cutout", {"score": score}), "shop": shop},
+        filters=lambda: {"shop": where},
+    )
+    for hook in hooks:
+        assert make_attempt(worker, claim(store, hook.hook)) is State.DELIVERED
+    (delivery,) = (one for one in store.lists.deliveries() if one.hook == "shop")
+    (attempt,) = store.queries.history("task-1").attempts[delivery.id]
+    assert attempt.answer.startswith(answer)
+    assert len(shop.notices) == (answer == "fine")
+
+
+def test_a_hook_that_returns_something_that_is_not_json_has_failed(store: Store) -> None:
+    """A hook type of another package may do so; the attempt must still be recorded."""
+    record(store, (subscription("cutout"),))
+    worker = DeliveryWorker(store, {"cutout": Returning("cutout", {"a": object()})})
+    (delivery,) = store.outbox.claim("w", LATER, SOON, 9)
+    assert make_attempt(worker, delivery) is State.PENDING
+    (attempt,) = store.queries.history("task-1").attempts[delivery.id]
+    assert "not JSON serializable" in attempt.answer
