@@ -44,6 +44,7 @@ TOGETHER = {
     "docs/deploy.md": "../unit/test_deploy_docs.py",
     "docs/adding-a-provider.md": "test_adding_pages.py",
     "docs/adding-a-hook.md": "test_adding_pages.py",
+    "docs/queues.md": "test_queue_docs.py",
 }
 DEMO = "make demo"  # tests/acceptance/test_demo.py runs all of it, after .venv exists
 # Replacements for parts of the commands, and why.
@@ -72,6 +73,8 @@ SECRETS = {
     "SMTP_PASSWORD": "secret",
     "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
     "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
+    "RABBITMQ_URL": "amqps://user:password@rabbitmq.example.com/vhost",
+    "REDIS_URL": "rediss://user:password@redis.example.com/0",
     "PHONES_URL": "json://example.com/",
     "ERP_TOKEN": "a-token-of-the-erp",
     "API_TOKEN": "a-token-for-the-tests-only",
@@ -268,8 +271,11 @@ def test_blocks_that_are_not_run_contain_no_command() -> None:
         ("", "docs/architecture.md"),  # tests/unit/test_architecture.py checks it
         ("text", "docs/chains.md"),  # tests/unit/hooks/test_chains_page.py compares it
         ("json", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py checks it
+        ("text", "docs/hooks.md"),  # tests/unit/hooks/test_docs.py compares these two
+        ("http", "docs/hooks.md"),
         ("js", "docs/hooks.md"),  # tests/acceptance/test_webhook_receivers.py runs it
         ("php", "docs/hooks.md"),
+        ("js", "docs/queues.md"),  # tests/acceptance/test_queue_docs.py runs it
         ("js", "docs/live-events.md"),  # tests/browser/test_live_events.py runs it
         ("json", "docs/adding-a-provider.md"),
         ("json", "docs/creating-tasks.md"),  # tests/integration/test_api_results.py has all members

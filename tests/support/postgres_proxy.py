@@ -1,4 +1,4 @@
-"""A proxy between a store and its server that counts round trips and causes faults."""
+"""A proxy between a client, such as a store, and its server: counts round trips, causes faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An S3 server for tests: moto, on loopback, on a free port, as a process."""
+"""An S3 server for tests, and one for SQS: moto, on loopback, on a free port, as a process."""
 
 from __future__ import annotations
 
