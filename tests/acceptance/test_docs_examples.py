@@ -152,12 +152,12 @@ def workspace(
             **SECRETS,
             "HOME": str(folder),
             "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
             "TMPDIR": str(folder),
         }
         installation.store.migrate()
         installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
         try:
+            installation.environment["PYTHONPATH"] = str(ROOT)  # for commands in other folders
             installation.wait_until_ready()
             workspace = Workspace(folder, installation, lambda: request.getfixturevalue("demo"))
             workspace.run(f"python -m submitter submit {ORDER} --wait")

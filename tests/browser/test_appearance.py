@@ -127,25 +127,23 @@ def look(page: Page, address: str) -> None:
     page.evaluate(LOOK)
 
 
-def keep(page: Page, folder: Path, name: str) -> None:
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
+def keep(page: Page, name: str) -> None:
+    """Store a screenshot of the page, if a folder for it is given."""
     if "SCREENSHOTS" in os.environ:
-        screenshots = Path(os.environ["SCREENSHOTS"])
-        screenshots.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / f"{name}.png", screenshots / f"{name}.png")
+        page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"{name}.png", full_page=True)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_the_pages_of_a_busy_day_fit_and_are_readable(
-    chromium: Browser, busy: BusyDay, tmp_path: Path, size: ViewportSize, scheme: Scheme
+    chromium: Browser, busy: BusyDay, size: ViewportSize, scheme: Scheme
 ) -> None:
     page = enter(chromium, busy.url, size, scheme)
     for name, path in {**PAGES, "task": f"tasks/{busy.newest}"}.items():
         look(page, f"{busy.url}/dashboard/{path}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         assert page.evaluate(CONTRAST) == [], name
-        keep(page, tmp_path, f"{name}-{'wide' if size == WIDE else 'phone'}-{scheme}")
+        keep(page, f"{name}-{'wide' if size == WIDE else 'phone'}-{scheme}")
     page.context.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -26,16 +27,19 @@ from receiver.stores.sql.transfer import TABLES, Page, Transfer
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
 from tests.support.filled_records import filled
-from tests.support.postgres_server import postgres
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    with postgres() as made:
-        yield made
+def url(postgres_url: str) -> Iterator[str]:
+    """The URL of a database that is not migrated."""
+    name = f"copy_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f"create database {name}".encode())
+        yield f"{postgres_url.rpartition('/')[0]}/{name}"
+        server.execute(f"drop database {name} with (force)".encode())
 
 
 @pytest.fixture

@@ -149,6 +149,8 @@ class PostgresStops:
         return {row[0] for row in self._connection.execute(_WRITTEN.encode(), (first,))}
 
     def close(self) -> None:
+        """Remove the triggers, so that the database can be used by the next test."""
+        self._connection.execute("drop function stop_here() cascade")
         self._connection.close()
 
     def _one(self, sql: str, *values: object) -> Any:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.support import shm
 from tests.support.orphans import never_orphaned, run_to_its_end
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
@@ -38,6 +39,7 @@ HASTY = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "autovacuum": "off",
+    "max_wal_size": "256MB",
 }
 
 
@@ -56,10 +58,11 @@ def postgres(*, durable: bool = False, wheel: bool = False) -> Iterator[str]:
 def started(*, durable: bool = False, wheel: bool = False) -> Iterator[Server]:
     """Yield a server that runs within the block.
 
-    Unless it is `durable`, it does not wait for the disk; only a power cut would show the
-    difference. With `wheel`, Debian's binaries are not used.
+    Unless it is `durable`, its files are in memory if possible, and it does not wait for the disk;
+    only a power cut would show the difference. With `wheel`, Debian's binaries are not used.
     """
-    with tempfile.TemporaryDirectory(prefix="postgres-of-the-tests-") as name:
+    place = None if durable else shm.folder()
+    with tempfile.TemporaryDirectory(prefix="postgres-of-the-tests-", dir=place) as name:
         folder = Path(name)
         give(folder)
         server = Server(_binaries(folder, wheel=wheel), folder, durable=durable)

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own in it
-ENOUGH = 4 * 2**30  # bytes; a run needs about a tenth of it
+ENOUGH = 4 * 2**30  # bytes; a run needs about a quarter of it
 
 
 def folder(path: Path = FOLDER) -> str | None:

@@ -1,0 +1,42 @@
+"""Applications of the tests share what werkzeug finds in the path of a route, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter
+
+from tests.support.applications import LazyRule
+
+
+class Digits(BaseConverter):
+    regex = "[0-9]+"
+
+
+def made(converter: type[BaseConverter] | None = None) -> Flask:
+    app = Flask("app")
+    assert app.url_rule_class is LazyRule
+    if converter:
+        app.url_map.converters["default"] = converter
+    app.add_url_rule("/parts/<one>/<two>", "parts", str)
+    return app
+
+
+def test_routes_of_two_applications_match_and_build_the_same_urls() -> None:
+    for app in (made(), made()):
+        adapter = app.url_map.bind("shop.example")
+        assert adapter.match("/parts/a/b") == ("parts", {"one": "a", "two": "b"})
+        assert adapter.build("parts", {"one": "a", "two": "b c"}) == "/parts/a/b%20c"
+
+
+def test_a_route_with_another_converter_is_not_the_shared_one() -> None:
+    assert made().url_map.bind("shop.example").match("/parts/a/b")
+    with pytest.raises(NotFound):
+        made(Digits).url_map.bind("shop.example").match("/parts/a/b")
+
+
+def test_a_change_of_a_route_does_not_reach_another_application() -> None:
+    first, second = (next(made().url_map.iter_rules("parts")) for _ in range(2))
+    first.arguments.clear()
+    assert second.arguments == {"one", "two"}
