@@ -10,6 +10,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from receiver import outgoing as http  # its functions are imported when they are used
 from receiver.clock import wall_ms
 from receiver.config.hooks_file import either
 from receiver.deliveries import Notice
@@ -19,8 +20,8 @@ from receiver.hooks import cloudevents
 from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.hooks.templates import Context, Template, TemplateField, checked_template, context_of
-from receiver.outgoing import http
 from receiver.signing import standard_webhooks
+from receiver.text import html_page
 from receiver.text.display import json_ascii, one_line
 
 MAX_RESPONSE = 2 * 1024  # bytes of a response that are read and stored
@@ -126,7 +127,10 @@ class Webhook:
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._options = checked(WebhookOptions(), options)
-        self._origin = http.origin(self._options["url"])
+
+    @property
+    def _origin(self) -> str:
+        return http.origin(self._options["url"])
 
     def send(self, notice: Notice) -> Done:
         return Done(self._post(self._message(notice)))
@@ -212,7 +216,8 @@ class Webhook:
             max_bytes=MAX_RESPONSE,
         )
         is_cut = len(response.body) >= MAX_RESPONSE
-        text = one_line(response.body.decode("utf-8", "replace"), MAX_RESPONSE, is_cut=is_cut)
+        text = html_page.readable(response.body.decode("utf-8", "replace"))
+        text = one_line(text, MAX_RESPONSE, is_cut=is_cut)
         description = f"{self._origin} answered {response.status} {text}".rstrip()
         if 200 <= response.status < 300:
             return description

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from receiver.observability.logger import Logger
 from receiver.processes.current_hooks import REJECTED, RELOADED, Check, CurrentHooks
@@ -27,19 +28,29 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 log = Logger()
 
 
+def python_module() -> tuple[str, ...]:
+    """Return the beginning of a command that runs one of our modules, whose name follows.
+
+    A folder in the working directory that has the name of one of our packages is not imported,
+    unless our packages are in that directory, as in a checkout.
+    """
+    is_checkout = Path(__file__).resolve().parents[2] == Path.cwd()
+    return (sys.executable, "-m") if is_checkout else (sys.executable, "-P", "-m")
+
+
 def report_command(bind: str | None) -> list[str]:
     """Return the command that prints the block at the start. The module is named, not imported."""
-    return [sys.executable, "-m", "receiver.cli.started", bind or ""]
+    return [*python_module(), "receiver.cli.started", bind or ""]
 
 
 def commands(bind: str | None) -> dict[str, list[str]]:
     """Return the command of each process. The modules are named, not imported."""
-    web = [sys.executable, "-m", "gunicorn", "--config", "python:receiver.web.gunicorn"]
+    web = [*python_module(), "receiver.processes.web", "--config", "python:receiver.web.gunicorn"]
     address = ["--bind", bind] if bind else []
     return {
         "web": [*web, *address, "wsgi:app"],
-        "worker": [sys.executable, "-m", "receiver", "worker"],
-        "poller": [sys.executable, "-m", "submitter", "reconcile", "--forever"],
+        "worker": [*python_module(), "receiver", "worker"],
+        "poller": [*python_module(), "submitter", "reconcile", "--forever"],
     }
 
 
@@ -180,15 +191,23 @@ class _Supervisor:
         return True
 
     def _reload(self, check: Check) -> None:
-        """Read the hooks file again, for processes that are restarted, and forward SIGHUP."""
+        """Read the hooks file again, for processes that are restarted, and forward SIGHUP.
+
+        The web process and the poller read only which events the hooks receive. If only other
+        options are invalid, the worker alone receives the signal and reports the problem, so that
+        all processes keep the previous file.
+        """
+        concerned = self._processes
         if self._current is not None:
-            self._current = self._current.reloaded(check)
+            previous, self._current = self._current, self._current.reloaded(check)
             if self._current.problem is not None:
+                if previous.reloaded().problem is None:
+                    concerned = [process for process in concerned if process.name == "worker"]
                 log.error(REJECTED, process="serve", problem=self._current.problem)
             else:
                 names = [entry.name for entry in self._current.entries]
                 log.info(RELOADED, process="serve", hooks=names)
-        for process in self._processes:
+        for process in concerned:
             process.signal(signal.SIGHUP)
 
     def _stop(self) -> None:
