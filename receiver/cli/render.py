@@ -20,7 +20,7 @@ from receiver.console import output
 from receiver.console.find_task import find_task
 from receiver.deliveries import Notice
 from receiver.delivery.hook_tests import sample_notice
-from receiver.errors import DeliveryFailure, PermanentFailure
+from receiver.errors import DeliveryFailure, NotFound, PermanentFailure
 from receiver.hooks.base import Preview, Previewing
 from receiver.ingest import known_secrets
 from receiver.serializers.outputs import notice_of_history
@@ -72,7 +72,7 @@ def render(
 def _notice(entry: HookEntry, task_name: str | None, status: str | None) -> Iterator[Notice]:
     """Yield the event of the task, or the test event.
 
-    Raises NotFound, AmbiguousName, UsageError, and PermanentFailure if nothing would be sent.
+    Raises NotFound, AmbiguousName, and PermanentFailure if nothing would be sent.
     """
     if task_name is None:
         zone = settings.load(creates_secret=False).zone
@@ -85,11 +85,10 @@ def _notice(entry: HookEntry, task_name: str | None, status: str | None) -> Iter
     wanted = {status} if status else entry.subscription.on
     found = next((move for move in reversed(history.transitions) if move.status in wanted), None)
     if found is None:
-        raise click.UsageError(
-            f"the task has no status that the hook receives; it has: {', '.join(recorded)}"
-            if status is None
-            else f"the task never had the status {status}; it had: {', '.join(recorded)}"
+        missing = (
+            f"never had the status {status}" if status else "has no status of the hook's events"
         )
+        raise NotFound(f"the task {missing}; it had: {', '.join(recorded)}")
     notice = notice_of_history(history, found)
     if history.forgotten_at is not None:
         raise PermanentFailure("the task was forgotten, so nothing is sent about it")

@@ -58,7 +58,23 @@ for error_of_api, status_of_error in api.STATUS.items():
     problems.register(error_of_api, status_of_error)
 API_TOKEN = "a-token-for-the-tests"
 AUTH = {"Authorization": f"Bearer {API_TOKEN}"}
-HOOKS = '[[hook]]\nname = "pictures"\ntype = "download"\nto = "data/pictures"\n'
+HOOKS = """
+[[hook]]
+name = "pictures"
+type = "download"
+to = "data/pictures"
+
+[[hook]]
+name = "mail"
+type = "email"
+after = ""
+host = "mail.example"
+from = "a@shop.example"
+to = ["b@shop.example"]
+subject = "{{ task.reference | one_line }}"
+text = "{{ task }} {{ media }}"
+html = "<p>{{ task }} {{ media }}</p>"
+"""
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # These run until they are stopped, send something, or change the record permanently.
 OTHER_COMMANDS = {
@@ -283,7 +299,7 @@ def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[li
             return
     if " ".join(path) in OTHER_COMMANDS:
         return
-    given = {"task": "{task}", "provider": "kling", "hook": "pictures"}
+    given = {"task": "{task}", "provider": "kling", "hook": "pictures", "name": "mail"}
     arguments = []
     for parameter in command.params:
         if parameter.required:
@@ -296,7 +312,11 @@ def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[li
         yield [*path, *arguments, *MORE.get(" ".join(path), ()), "--json"]
 
 
-MORE = {"replay": ("--quarantined", "--dry-run"), "redeliver": ("--task", "{task}", "--dry-run")}
+MORE = {
+    "replay": ("--quarantined", "--dry-run"),
+    "redeliver": ("--task", "{task}", "--dry-run"),
+    "hooks render": ("--task", "{task}"),
+}
 PROGRAMS = {"receiver": receiver.cli.main, "submitter": submitter.cli.main}
 
 

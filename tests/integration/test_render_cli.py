@@ -127,11 +127,11 @@ def test_another_status_of_the_task_can_be_shown(rich: Rich) -> None:
     done = run("erp", "--task", rich.succeeded, "--status", "processing", "--json")
     assert json.loads(done.stdout)["headers"]["webhook-id"] == "task-succeeded:processing"
     done = run("erp", "--task", rich.succeeded, "--status", "failed")
-    assert done.exit_code == 2
+    assert done.exit_code == 1
     assert "the task never had the status failed; it had: created" in done.stderr
     done = run("script", "--task", rich.succeeded)
-    assert done.exit_code == 2
-    assert "the task has no status that the hook receives" in done.stderr
+    assert done.exit_code == 1
+    assert "the task has no status of the hook's events; it had: created" in done.stderr
     done = run("script", "--task", rich.given_up)
     assert done.stdout.splitlines()[:2] == [
         "/bin/true 'a b'",
