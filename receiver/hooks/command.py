@@ -32,7 +32,7 @@ from receiver.hooks import returned_json, wording
 from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, seconds
 from receiver.hooks.returned_json import MAX_PRINTED
-from receiver.text.display import encodable, json_ascii
+from receiver.text.display import encodable, json_ascii, one_line
 
 # sysexits.h
 UNACCEPTABLE = 65  # EX_DATAERR
@@ -89,7 +89,7 @@ class Command:
 
     def preview(self, notice: Notice) -> Preview:
         """Return the command of `send`, the variables that it sets, and the standard input."""
-        command = shlex.join(self._options["command"])
+        command = one_line(shlex.join(self._options["command"]))
         return Preview(command, self._variables(notice), json_ascii(notice.as_json()))
 
     def _variables(self, notice: Notice) -> dict[str, str]:

@@ -45,7 +45,8 @@ class Python:
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
-        self._function = load_function(checked(PythonOptions(), options)["call"])
+        self._call: str = checked(PythonOptions(), options)["call"]
+        self._function = load_function(self._call)
 
     def send(self, notice: Notice) -> Done:
         try:
@@ -62,8 +63,7 @@ class Python:
 
     def preview(self, notice: Notice) -> Preview:
         """Return the argument of the call in `send`."""
-        function = f"{self._function.__module__}:{self._function.__qualname__}"
-        return Preview(f"call of {function}", {}, json_readable(notice.as_json()))
+        return Preview(f"call of {self._call}", {}, json_readable(notice.as_json()))
 
 
 def load_function(call: str) -> Callable[[dict[str, Any]], Any]:

@@ -17,7 +17,8 @@ from receiver.deliveries import Subscription
 from receiver.errors import DeliveryFailure, PermanentFailure, SettingsError, TemporaryFailure
 from receiver.events import Media
 from receiver.hooks import brokers
-from receiver.hooks.base import Hook
+from receiver.hooks.base import Hook, Previewing
+from receiver.hooks.download import Download
 from receiver.outgoing import connections
 from tests.support import hook_servers
 from tests.support.hook_servers import Mailbox, Page, Site, notice, picture, smtp_server
@@ -285,6 +286,20 @@ def test_a_task_without_a_result_is_sent(case: Case, status: str) -> None:
 
 def test_a_success_without_a_result_is_sent(case: Case) -> None:
     assert case.hook.send(notice()).answer
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "given_up"])
+def test_a_preview_sends_nothing_and_names_the_event(
+    case: Case, site: Site, media: tuple[Media, ...], status: str
+) -> None:
+    if not isinstance(case.hook, Previewing):
+        assert isinstance(case.hook, Download)
+        return
+    before = len(site.requests)
+    preview = case.hook.preview(notice(status, media, reason="risk control"))
+    assert "ORDER-7" in f"{preview.headers}{preview.body}"
+    assert preview.destination.isprintable()
+    assert len(site.requests) == before
 
 
 @pytest.mark.parametrize("text", HOSTILE)
