@@ -19,7 +19,9 @@ from receiver.delivery.failures import endpoint_health
 from receiver.errors import PermanentFailure, RenderFailed, SettingsError
 from receiver.events import Media
 from receiver.hooks.base import Hook, Previewing
+from receiver.outgoing import connections
 from tests.support.hook_servers import Mailbox, Page, Site, notice, smtp_server
+from tests.support.queue_servers import QueueServer
 from tests.support.templates import templates_of
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
@@ -84,6 +86,19 @@ def mail_server(_: str) -> Iterator[Endpoint]:
         yield Endpoint(options, messages)
 
 
+@contextmanager
+def queue(server: QueueServer) -> Iterator[Endpoint]:
+    options = server.options()
+    found: list[str] = []
+
+    def messages() -> list[str]:
+        found.extend(f"\n{message.body.decode()}" for message in server.received(options))
+        return found
+
+    yield Endpoint(options, messages)
+    connections.close_idle()
+
+
 @dataclass(frozen=True)
 class Case:
     """An option with a template, and how an expression is written in it."""
@@ -91,7 +106,7 @@ class Case:
     type: str
     key: str
     around: str = "{}"  # the text around the expression
-    server: Callable[[str], Any] = website
+    server: Callable[[Any], Any] = website
 
     def options(self, expression: str) -> dict[str, Any]:
         text = self.around.replace("{}", f"{{{{ {expression} }}}}")
@@ -106,6 +121,7 @@ CASES = [
     Case("webhook", "body", '{"a": "{}", "b": [{}, "-{}-"]}'),
     Case("webhook", "headers.X-Order", "a {}"),
     Case("webhook", "content_type", "text/plain; order={}"),
+    Case("queue", "body", '{"a": "{}", "b": [{}, "-{}-"]}', queue),
     Case("email", "subject", "a {}", mail_server),
     Case("email", "text", "a {}", mail_server),
     Case("email", "html", '<p title="{}">a {}</p>', mail_server),
@@ -122,8 +138,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def endpoint(case: Case) -> Iterator[Endpoint]:
-    with case.server(case.type) as endpoint:
+def endpoint(case: Case, request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    given = case.type
+    if case.type == "queue":
+        given = request.getfixturevalue("queue_servers")("redis")
+    with case.server(given) as endpoint:
         yield endpoint
 
 
@@ -247,6 +266,8 @@ def test_the_preview_shows_what_is_sent(case: Case, endpoint: Endpoint) -> None:
         assert message.endswith(f"\n{preview.body}")
         sent = [name for name in preview.headers if name.lower() in message.lower()]
         assert sent == list(preview.headers)
+    elif case.type == "queue":
+        assert message == f"\n{preview.body}"
     elif case.type == "slack":
         assert json.loads(preview.body) == json.loads(message.partition("\n")[2])
     else:

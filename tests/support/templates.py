@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from receiver.hooks.base import HookType
+from receiver.hooks.brokers.base import BrokerOptions
 from receiver.hooks.options import Options
+from receiver.hooks.queue import Queue
 from receiver.hooks.templates import TemplateField
 
 SUBJECT = ("email", "subject")  # has placeholders as well, so its field is a text
@@ -18,9 +20,15 @@ def templates_of(types: Mapping[str, HookType]) -> Iterator[tuple[str, str]]:
     """Yield the type and the key of each option that is a template, or a table of templates."""
     yield SUBJECT
     for name, type_ in types.items():
-        module: Any = sys.modules[inspect.getmodule(type_).__name__]  # type: ignore[union-attr]
-        for schema in vars(module).values():
-            if inspect.isclass(schema) and issubclass(schema, Options) and schema is not Options:
-                for key, field in schema().fields.items():
-                    if isinstance(getattr(field, "value_field", field), TemplateField):
-                        yield name, key
+        for schema in _schemas(type_):
+            for key, field in schema().fields.items():
+                if isinstance(getattr(field, "value_field", field), TemplateField):
+                    yield name, key
+
+
+def _schemas(type_: Any) -> Iterator[type[Options]]:
+    if type_ is Queue:
+        yield BrokerOptions  # of all brokers
+    for schema in vars(sys.modules[type_.__module__]).values():
+        if inspect.isclass(schema) and issubclass(schema, Options) and schema is not Options:
+            yield schema
