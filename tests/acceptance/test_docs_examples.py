@@ -74,6 +74,8 @@ SECRETS = {
     "WEBHOOK_SECRET": "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=",
     "PHONES_URL": "json://example.com/",
     "ERP_TOKEN": "a-token-of-the-erp",
+    "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1/",
+    "REDIS_URL": "redis://127.0.0.1/",
     "API_TOKEN": "a-token-for-the-tests-only",
 }
 # Permitted differences: omissions, ids, numbers and spaces. Each key is a pattern for a part of the
