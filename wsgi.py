@@ -4,8 +4,8 @@ import sys
 
 from receiver.config import settings
 from receiver.errors import CallbackReceiverError, SettingsError
-from receiver.ingest import known_secrets
 from receiver.observability import logs
+from receiver.processes.current_hooks import known_secrets
 from receiver.text.display import hiding
 from receiver.web import create_app, problems
 from receiver.web.server import booting

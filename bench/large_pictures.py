@@ -24,7 +24,8 @@ from bench.site import Site
 from receiver.clock import now_ms
 from receiver.deliveries import State
 from receiver.events import Callback
-from receiver.ingest import Ingest, hook_entries
+from receiver.ingest import Ingest
+from receiver.processes.current_hooks import entries_for
 from receiver.stores import Store, open_store
 from receiver.tasks import new_task_id
 from tests.support.http_server import LoopbackServer
@@ -89,7 +90,7 @@ def _one(name: str, place: Path) -> dict[str, Any]:
 def _succeed(store: Store, folder: Path, port: int) -> None:
     """Record the success of PICTURES tasks, with one picture each."""
     settings = _Hooks(folder / "hooks.toml")
-    ingest = Ingest(store, [entry.subscription for entry in hook_entries(settings)])  # type: ignore[arg-type]
+    ingest = Ingest(store, [entry.subscription for entry in entries_for(settings)])  # type: ignore[arg-type]
     for number in range(PICTURES):
         now = now_ms()
         images = [{"index": 0, "url": f"http://127.0.0.1:{port}/{number}"}]
@@ -99,7 +100,7 @@ def _succeed(store: Store, folder: Path, port: int) -> None:
 
 
 class _Hooks:
-    """The settings that `hook_entries` reads."""
+    """The settings that `entries_for` reads."""
 
     def __init__(self, file: Path) -> None:
         self.hooks_file = file

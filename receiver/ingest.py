@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from receiver import providers
 from receiver.clock import now_ms
-from receiver.config import hook_secrets
-from receiver.config.hooks_file import HookEntry, limits_of
+from receiver.config.hooks_file import limits_of
 from receiver.config.settings import Settings
 from receiver.config.table import Confirm
 from receiver.deliveries import Subscription
@@ -39,28 +37,6 @@ from receiver.text.display import redacted, shortened
 
 LONGEST_PROBLEM = 1_000  # characters
 log = Logger()
-
-
-def hook_entries(settings: Settings) -> tuple[HookEntry, ...]:
-    """Return the hooks that this process uses. Raises SettingsError."""
-    return current_hooks.entries_for(settings)
-
-
-def known_secrets(
-    settings: Settings,
-    entries: Iterable[HookEntry] | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> frozenset[str]:
-    """Return the secrets of these settings and of all hooks, which no process may show.
-
-    `entries` are the hooks, if the process has already loaded them.
-    """
-    if entries is None:
-        try:
-            entries = hook_entries(settings)
-        except SettingsError:  # reported by the processes that need the hooks
-            entries = ()
-    return hook_secrets.secrets(entries, environ) | set(settings.secrets)
 
 
 def announce(
@@ -108,7 +84,7 @@ class Ingest:
 
         Raises SettingsError.
         """
-        entries = hook_entries(settings)
+        entries = current_hooks.entries_for(settings)
         return cls(
             store,
             [entry.subscription for entry in entries],

@@ -11,10 +11,9 @@ from receiver.config import settings
 from receiver.config.settings import Settings
 from receiver.console import output
 from receiver.errors import SettingsError
-from receiver.ingest import hook_entries, known_secrets
 from receiver.processes.clock_watch import ClockWatch
+from receiver.processes.current_hooks import entries_for, known_secrets
 from receiver.stores import Store, check_schema_when_reachable, open_store
-from receiver.stores.sql.metrics import without_hook
 from receiver.text.display import hiding_values, plain
 
 
@@ -54,7 +53,7 @@ def _opened(chosen: Settings) -> Store:
 def names_in_hooks_file(chosen: Settings) -> list[str] | None:
     """Return the names of the hooks; None, after printing the problems, if the file is wrong."""
     try:
-        return [entry.name for entry in hook_entries(chosen)]
+        return [entry.name for entry in entries_for(chosen)]
     except SettingsError as error:
         complain(error.problems)
         return None
@@ -76,6 +75,8 @@ def check_hook(record: Store, names: Collection[str] | None, hook: str | None) -
 
 def print_missing_hooks(record: Store, names: Collection[str]) -> None:
     """Print on standard error which deliveries wait for a hook that is not in the hooks file."""
+    from receiver.stores.sql.metrics import without_hook  # noqa: PLC0415 - few commands need it
+
     complain(
         f"deliveries that wait, because the hook {hook} is not in the hooks file: {number}; add it "
         f"and send SIGHUP, or drop them: receiver endpoints drop {hook}"

@@ -14,7 +14,7 @@ from receiver.console import records as tables
 from receiver.console.program import SummarizedGroup
 from receiver.deliveries import State
 from receiver.endpoints import Circuit
-from receiver.ingest import hook_entries
+from receiver.processes.current_hooks import entries_for
 from receiver.serializers import records
 from receiver.stores import Store
 from receiver.stores.sql.endpoint_status import endpoint_statuses
@@ -41,7 +41,7 @@ def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     if ctx.invoked_subcommand:
         return
     chosen, record = settings_and_store()
-    entries = hook_entries(chosen)
+    entries = entries_for(chosen)
     names = [entry.name for entry in entries]
     print_missing_hooks(record, names)
     names += sorted({endpoint.hook for endpoint in record.endpoints.all()} - set(names))
@@ -100,5 +100,5 @@ def drop(hook: str, dry_run: bool) -> None:
 def _store_with(hook: str) -> Store:
     """Return the store. Raises BadParameter unless the hook is in the hooks file or on record."""
     chosen, record = settings_and_store()
-    check_hook(record, [entry.name for entry in hook_entries(chosen)], hook)
+    check_hook(record, [entry.name for entry in entries_for(chosen)], hook)
     return record

@@ -16,7 +16,7 @@ from receiver.console.find_task import find_task
 from receiver.deliveries import Delivery, Notice
 from receiver.filters.conditions import plain_value, written
 from receiver.filters.where import TOGETHER, Check
-from receiver.ingest import hook_entries
+from receiver.processes.current_hooks import entries_for
 from receiver.stores import Store
 from receiver.tasks import Status
 from receiver.text.display import counted
@@ -78,7 +78,7 @@ def explain(task: str, status: str | None, as_json: bool) -> None:
     id, its beginning or end if no other id has it, or a reference.
     """
     chosen, record = settings_and_store()
-    entries = hook_entries(chosen)
+    entries = entries_for(chosen)
     task_id = find_task(record, task).id
     notice = _notice(record, task_id, status)
     deliveries = {

@@ -16,7 +16,7 @@ from receiver.console import records as tables
 from receiver.console.imported_commands import Imported, ImportedCommands
 from receiver.console.program import SummarizedGroup
 from receiver.errors import DeliveryFailure, SettingsError
-from receiver.ingest import hook_entries, known_secrets
+from receiver.processes.current_hooks import entries_for, known_secrets
 from receiver.serializers import records
 from receiver.signing import standard_webhooks
 from receiver.text.display import hiding, plain
@@ -47,7 +47,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     The exit status is 1 if a hook cannot be used.
     """
     found = [
-        (entry, _problems(entry)) for entry in hook_entries(settings.load(creates_secret=False))
+        (entry, _problems(entry)) for entry in entries_for(settings.load(creates_secret=False))
     ]
     output.show_rows(found, lambda row: records.hook_json(*row), tables.show_hooks, is_json=as_json)
     ctx.exit(REFUSED if any(problems for _, problems in found) else 0)
@@ -102,7 +102,7 @@ def secret() -> None:
 
 def hook_entry(name: str) -> HookEntry:
     """Return the hook with this name in the hooks file. Raises BadParameter and SettingsError."""
-    entries = {entry.name: entry for entry in hook_entries(settings.load(creates_secret=False))}
+    entries = {entry.name: entry for entry in entries_for(settings.load(creates_secret=False))}
     if name not in entries:
         known = ", ".join(entries) or "none"
         raise click.BadParameter(f"{name!r} is not in the hooks file; its hooks are: {known}")

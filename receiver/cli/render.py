@@ -22,7 +22,7 @@ from receiver.deliveries import Notice
 from receiver.delivery.hook_tests import sample_notice
 from receiver.errors import DeliveryFailure, PermanentFailure
 from receiver.hooks.base import Preview, Previewing
-from receiver.ingest import known_secrets
+from receiver.processes.current_hooks import known_secrets
 from receiver.serializers.outputs import notice_of_history
 from receiver.text.display import hiding, plain, plain_lines
 

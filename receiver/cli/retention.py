@@ -17,9 +17,9 @@ from receiver.console import output
 from receiver.console.output import plain
 from receiver.errors import NotErased, NotFound
 from receiver.hooks.base import KeepsFiles
-from receiver.ingest import hook_entries
 from receiver.maintenance.forget import forget as erase_task
 from receiver.maintenance.prune import prune as erase_old
+from receiver.processes.current_hooks import entries_for
 from receiver.stores import Store
 from receiver.text.display import counted
 
@@ -125,5 +125,5 @@ def _keepers(chosen: Settings) -> list[KeepsFiles]:
 
     Raises SettingsError if the hooks file is invalid, because files could be left behind unnoticed.
     """
-    entries = [entry for entry in hook_entries(chosen) if hooks.stores_files(entry.type)]
+    entries = [entry for entry in entries_for(chosen) if hooks.stores_files(entry.type)]
     return hooks.keepers(hooks.build_all(entries, os.environ).values())

@@ -25,10 +25,9 @@ from receiver.console import output
 from receiver.doctor import reach
 from receiver.doctor.findings import Verdict
 from receiver.errors import CallbackReceiverError, DeliveryFailure
-from receiver.ingest import known_secrets
 from receiver.observability import logger, logs
 from receiver.outgoing import http
-from receiver.processes.current_hooks import CurrentHooks, load_configuration
+from receiver.processes.current_hooks import CurrentHooks, known_secrets, load_configuration
 from receiver.processes.listening import configured_bind
 from receiver.stores import open_store
 from receiver.text.display import hiding_values

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from receiver.config import private_files, table
 from receiver.config.hooks_file import HooksPath
 from receiver.config.table import Confirm
-from receiver.config.values import is_postgres
+from receiver.config.values import is_postgres, zone
 from receiver.environment import Environment, readers
 from receiver.errors import SettingsError
 from receiver.providers import PROVIDERS
@@ -55,7 +54,7 @@ class Settings:
     @property
     def zone(self) -> tzinfo:
         """The time zone as an object."""
-        return UTC if self.timezone == "UTC" else zoneinfo.ZoneInfo(self.timezone)
+        return zone(self.timezone)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import zoneinfo
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -97,13 +97,22 @@ def hooks_file(text: str) -> Path:
 
 def timezone(text: str) -> str:
     try:
-        _ = text == "UTC" or zoneinfo.ZoneInfo(text)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        _ = zone(text)
+    except (KeyError, ValueError, OSError):  # KeyError: ZoneInfoNotFoundError
         raise ValueError(
             "is not a time zone known here; use UTC, or one like Europe/Berlin (if that is "
             "unknown too, install the system's package tzdata)"
         ) from None
     return text
+
+
+def zone(name: str) -> tzinfo:
+    """Return a time zone. Raises KeyError, ValueError or OSError if it is unknown here."""
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - few installations need it
+
+    return ZoneInfo(name)
 
 
 def retention(text: str) -> int:

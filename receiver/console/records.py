@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -13,11 +13,13 @@ from receiver.console.output import abbreviated, cut, plain, print_line, show_ta
 from receiver.deliveries import Delivery, Subscription, evidence
 from receiver.endpoints import Circuit
 from receiver.stores.sql.activity import Activity, ActivityKind, Rejection
-from receiver.stores.sql.endpoint_status import EndpointStatus
-from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Task
 from receiver.text.display import counted, elapsed, json_readable, rfc3339
+
+if TYPE_CHECKING:  # most commands need neither
+    from receiver.stores.sql.endpoint_status import EndpointStatus
+    from receiver.stores.sql.queries import TaskHistory
 
 MISMATCH_ADVICE = (
     "names another provider task and changed nothing. If it is the right task: "

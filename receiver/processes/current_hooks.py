@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from receiver import providers
 from receiver.clock import now_ms
-from receiver.config import hooks_file, settings
+from receiver.config import hook_secrets, hooks_file, settings
 from receiver.config.hooks_file import HookEntry, HooksPath
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
@@ -186,6 +186,23 @@ def entries_for(chosen: Settings) -> tuple[HookEntry, ...]:
     if _in_use is not None and _in_use.source == source:
         return _in_use.entries
     return CurrentHooks.load(source).entries
+
+
+def known_secrets(
+    chosen: Settings,
+    entries: Iterable[HookEntry] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> frozenset[str]:
+    """Return the secrets of these settings and of all hooks, which no process may show.
+
+    `entries` are the hooks, if the process has already loaded them.
+    """
+    if entries is None:
+        try:
+            entries = entries_for(chosen)
+        except SettingsError:  # reported by the processes that need the hooks
+            entries = ()
+    return hook_secrets.secrets(entries, environ) | set(chosen.secrets)
 
 
 def _inherited(source: HooksPath) -> tuple[str, str | None] | None:

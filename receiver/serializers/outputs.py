@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from receiver import providers
@@ -13,9 +13,11 @@ from receiver.deliveries import File, Notice, Transition, task_json
 from receiver.errors import RequestRefused
 from receiver.events import Callback, Media, Source
 from receiver.stores.base import Store
-from receiver.stores.sql.claims import NoticeSource
-from receiver.stores.sql.queries import Picture, TaskHistory
 from receiver.tasks import Outcome, Status, Task
+
+if TYPE_CHECKING:
+    from receiver.stores.sql.claims import NoticeSource
+    from receiver.stores.sql.queries import Picture, TaskHistory
 
 REPLACED = "replaced "  # the prefix of the index of a file that a later attempt replaced
 COUNTED = (Outcome.RECORDED, Outcome.DUPLICATE)

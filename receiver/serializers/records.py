@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.deliveries import Delivery, evidence, task_json
 from receiver.serializers.outputs import history_media_json
 from receiver.stores.sql.activity import Activity, Rejection
-from receiver.stores.sql.endpoint_status import EndpointStatus
-from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
 from receiver.text.display import rfc3339
+
+if TYPE_CHECKING:
+    from receiver.stores.sql.endpoint_status import EndpointStatus
+    from receiver.stores.sql.queries import TaskHistory
 
 
 def delivery_json(delivery: Delivery, hooks: Collection[str] | None = None) -> dict[str, Any]:

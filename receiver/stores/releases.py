@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from importlib import resources
+from pathlib import Path
 
 from receiver.errors import SchemaMismatch
 
 # The migrations that the code of this release does not require, so that it can be started before
 # `receiver migrate` is run on a database of the previous release. There is no previous release yet.
 OPTIONAL: frozenset[str] = frozenset()
+MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def migrations(store: str) -> list[tuple[str, str]]:
     """Return the name and the text of each SQL file of a store, in order."""
-    folder = resources.files("receiver.stores").joinpath("migrations", store)
-    files = sorted(folder.iterdir(), key=lambda file: file.name)
-    return [(file.name.removesuffix(".sql"), file.read_text()) for file in files]
+    files = sorted((MIGRATIONS / store).iterdir())
+    return [(file.stem, file.read_text()) for file in files]
 
 
 def refuse_newer(database: str, applied: Collection[str], known: Collection[str]) -> None:

@@ -12,9 +12,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from receiver.config.settings import Settings, load
 from receiver.errors import StoreUnavailable
-from receiver.ingest import Ingest, known_secrets
+from receiver.ingest import Ingest
 from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
+from receiver.processes.current_hooks import known_secrets
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import display, limits
 from receiver.web import (

@@ -9,11 +9,10 @@ from collections import Counter
 import click
 
 from receiver.config import settings
-from receiver.ingest import known_secrets
 from receiver.observability import logs
 from receiver.observability.logger import Logger
 from receiver.processes.clock_watch import ClockWatch
-from receiver.processes.current_hooks import CurrentHooks
+from receiver.processes.current_hooks import CurrentHooks, known_secrets
 from receiver.processes.shutdown import delay_hangup, reload_at_hangup, stop_at
 from receiver.text.display import hiding
 from submitter.cli.group import EXIT_FAILED, print_json

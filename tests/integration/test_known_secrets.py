@@ -16,8 +16,9 @@ from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Endpoint
 from receiver.errors import ContentFailure
 from receiver.hooks.base import Done
-from receiver.ingest import Ingest, known_secrets
+from receiver.ingest import Ingest
 from receiver.observability import logs
+from receiver.processes.current_hooks import known_secrets
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from receiver.text.display import hiding

@@ -13,10 +13,15 @@ from receiver.config.settings import Settings
 from receiver.delivery.loaded_hooks import LoadedHooks
 from receiver.endpoints import Limits, Rate
 from receiver.errors import SettingsError
-from receiver.ingest import hook_entries
 from receiver.outgoing.retry import RetryPolicy
 from receiver.processes import current_hooks
-from receiver.processes.current_hooks import HANDED_DOWN, REJECTED, RELOADED, CurrentHooks
+from receiver.processes.current_hooks import (
+    HANDED_DOWN,
+    REJECTED,
+    RELOADED,
+    CurrentHooks,
+    entries_for,
+)
 from tests.support.samples import SECRET
 
 SLACK = '[[hook]]\nname = "{}"\ntype = "slack"\nurl = "https://hooks.example/{}"\n{}\n'
@@ -162,7 +167,7 @@ def test_forked_workers_use_the_hooks_of_the_arbiter(
     chosen = Settings("sqlite:///x", (SECRET,), hooks_file=path, needs_hooks_file=True)
     current_hooks.use(load(path))
     path.write_text("half a fi")
-    assert [entry.name for entry in hook_entries(chosen)] == ["chat"]
+    assert [entry.name for entry in entries_for(chosen)] == ["chat"]
 
 
 # -- the hooks of a worker

@@ -16,7 +16,7 @@ from receiver.config.hook_secrets import secrets
 from receiver.config.hooks_file import HookEntry
 from receiver.config.settings import Settings
 from receiver.deliveries import Subscription
-from receiver.ingest import known_secrets
+from receiver.processes.current_hooks import known_secrets
 from receiver.text.display import hiding, hiding_values
 
 ID, TOKEN = "123456789012345678", "Canary-abc_DEF.canary"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 from receiver.stores.sql.database import Component, Session
 from receiver.stores.sql.locks import LOCK_TASK, Lock, locked
 from receiver.stores.sql.rows import from_row
@@ -57,8 +55,10 @@ class Polling(Component):
 
     def usual_duration(self, provider: str) -> int | None:
         """Return the median duration of its latest successful tasks in ms; None without any."""
+        from statistics import median  # noqa: PLC0415 - slow, and only the poller needs it
+
         found = self._rows(_DURATIONS, (provider,))
-        return int(statistics.median(row["duration"] for row in found)) if found else None
+        return int(median(row["duration"] for row in found)) if found else None
 
     def pause(self, name: str, until: int) -> None:
         """Pause the requests of an account (`provider:account`) until that time."""

@@ -14,7 +14,6 @@ from typing import Any
 
 from receiver.errors import StoreUnavailable
 from receiver.stores import group_commit
-from receiver.stores.sql.metrics import FILES_CHANGED, count
 from receiver.stores.sqlite.files import FilesChanged, LogEmptied, OpenFiles, file_lock
 from receiver.stores.sqlite.readers import connect
 from receiver.stores.sqlite.session import SqliteSession
@@ -62,6 +61,8 @@ class SqliteWriter(group_commit.GroupCommit[SqliteSession]):
             for write in batch:
                 _do_in_savepoint(connection, write)
         for _ in range(self._changes):
+            from receiver.stores.sql.metrics import FILES_CHANGED, count  # noqa: PLC0415 - rare
+
             count(connection, FILES_CHANGED, "sqlite")
         self._statements_are_done()
         connection.execute("commit")

@@ -11,7 +11,8 @@ from receiver import providers
 from receiver.config.settings import Settings
 from receiver.deliveries import State
 from receiver.errors import NotFound
-from receiver.ingest import Ingest, known_secrets
+from receiver.ingest import Ingest
+from receiver.processes.current_hooks import known_secrets
 from receiver.signing.callback_urls import TASK_ID
 from receiver.stores.base import Store
 from receiver.stores.sql.rows import TimeRange
