@@ -12,7 +12,6 @@ from itertools import accumulate
 from typing import Any, TypeVar
 
 import click
-from rich.cells import cell_len, set_cell_size
 
 from receiver.console import terminal
 from receiver.doctor.findings import Finding, Verdict
@@ -135,6 +134,8 @@ def abbreviated(task_id: str) -> str:
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
     """Return the width of each column."""
+    from rich.cells import cell_len  # noqa: PLC0415 - only tables on a terminal need it
+
     return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
 
 
@@ -145,6 +146,8 @@ def _print_fitting(
     numbers: Collection[str],
 ) -> None:
     """Print the columns that fit in `most` characters, and the other cells below each row."""
+    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - as above
+
     rows = [names, *cells]
     widths = _widths(rows)
     ends = accumulate(width + GAP for width in widths)

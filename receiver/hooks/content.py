@@ -9,9 +9,7 @@ from typing import BinaryIO
 
 from receiver.errors import ContentFailure, PermanentFailure
 from receiver.observability.logger import Logger
-from receiver.pictures import thumbnails
 from receiver.pictures.file_types import DECODED, HEAD, PARTLY_DECODED, FileType, detect, text_in
-from receiver.pictures.memory import TooMuchMemory
 from receiver.text.display import one_line, redacted
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; larger pictures are not expected
@@ -57,6 +55,9 @@ def thumbnail(file: BinaryIO, found: FileType) -> bytes | None:
     whose decoding takes too much memory. Raises ContentFailure for a broken picture, and
     PermanentFailure for a decompression bomb.
     """
+    from receiver.pictures import thumbnails  # noqa: PLC0415 - Pillow is slow; `hooks list` needs none
+    from receiver.pictures.memory import TooMuchMemory  # noqa: PLC0415 - the same
+
     form = DECODED.get(found) or PARTLY_DECODED.get(found)
     if form is None or (found in PARTLY_DECODED and file.seek(0, os.SEEK_END) > MAX_PARTLY_DECODED):
         return None

@@ -18,6 +18,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
+from receiver import outgoing as http  # its functions are imported when they are used
 from receiver.deliveries import File, Notice
 from receiver.errors import (
     ContentFailure,
@@ -34,7 +35,6 @@ from receiver.hooks.base import Done
 from receiver.hooks.file_names import EXTENSION
 from receiver.hooks.options import NOT_EMPTY, Options, checked, http_url, placeholders, seconds
 from receiver.observability.logger import Logger
-from receiver.outgoing import http
 from receiver.tasks import Task
 from receiver.text.display import counted
 

@@ -6,6 +6,7 @@ A file appears under its name only when it is complete.
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import uuid
 from collections.abc import Collection, Iterator
@@ -59,6 +60,8 @@ def open_storage(to: str, *, endpoint_url: str | None = None, within: float = 30
         return S3Bucket(replace(root, endpoint_url=endpoint_url), within)
     if endpoint_url:
         raise ValueError('endpoint_url is only for "s3://bucket/prefix"')
+    if "://" not in to and "::" not in to:  # like fsspec, which is a slow import
+        return LocalFolder(Path(os.path.expanduser(to)).absolute())  # noqa: PTH111 - it never raises
     system, path = _file_system(to)
     if _is_local(system):
         return LocalFolder(Path(path).absolute())

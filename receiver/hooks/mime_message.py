@@ -18,8 +18,6 @@ from receiver.deliveries import File, Notice
 from receiver.endpoints import Alert
 from receiver.events import Media
 from receiver.hooks import content, file_storage, wording
-from receiver.pictures import thumbnails
-from receiver.pictures.memory import TooMuchMemory
 from receiver.text.display import one_line
 
 MAX_INLINE = 3_000_000  # bytes of pictures in one e-mail; mail servers refuse much larger ones
@@ -221,6 +219,9 @@ def _read(file: File) -> bytes:
 
 def _preview(original: bytes) -> bytes | None:
     """Return a JPEG of the picture; None if Pillow cannot read it."""
+    from receiver.pictures import thumbnails  # noqa: PLC0415 - as in `content`
+    from receiver.pictures.memory import TooMuchMemory  # noqa: PLC0415
+
     try:
         with thumbnails.opened(
             io.BytesIO(original), PREVIEWED, content.MAX_PIXELS, thumbnails.PREVIEW_SIDE

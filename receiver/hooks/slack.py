@@ -10,6 +10,7 @@ from typing import Any
 
 from marshmallow import fields
 
+from receiver import outgoing as http  # its functions are imported when they are used
 from receiver.deliveries import Notice
 from receiver.endpoints import Alert
 from receiver.errors import ContentFailure, DeliveryFailure, EndpointGone
@@ -18,7 +19,6 @@ from receiver.hooks import wording
 from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.hooks.templates import Context, TemplateField
-from receiver.outgoing import http
 from receiver.text.display import json_readable, one_line
 
 # https://docs.slack.dev/reference/block-kit/blocks (2026-11), in characters

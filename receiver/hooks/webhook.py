@@ -10,6 +10,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from receiver import outgoing as http  # its functions are imported when they are used
 from receiver.clock import wall_ms
 from receiver.config.hooks_file import either
 from receiver.deliveries import Notice
@@ -19,7 +20,6 @@ from receiver.hooks import cloudevents
 from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.hooks.templates import Context, Template, TemplateField, checked_template, context_of
-from receiver.outgoing import http
 from receiver.signing import standard_webhooks
 from receiver.text.display import json_ascii, one_line
 
@@ -126,7 +126,10 @@ class Webhook:
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._options = checked(WebhookOptions(), options)
-        self._origin = http.origin(self._options["url"])
+
+    @property
+    def _origin(self) -> str:
+        return http.origin(self._options["url"])
 
     def send(self, notice: Notice) -> Done:
         return Done(self._post(self._message(notice)))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import ssl
 from functools import lru_cache
 
-from urllib3.util.ssl_ import create_urllib3_context
-
 MAX_SETS = 8  # usually two are in use: those of `requests` and of OpenSSL
 
 
 @lru_cache(MAX_SETS)
 def context_with(roots: str) -> ssl.SSLContext:
     """Return the context of HTTP requests. `roots` is the path of a bundle."""
+    from urllib3.util.ssl_ import create_urllib3_context  # noqa: PLC0415 - slow; SMTP needs none
+
     context = create_urllib3_context()
     context.load_verify_locations(roots)
     context.set_alpn_protocols(["http/1.1"])
