@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sandbox.providers import appypie, kling_auth, modellix
-
 PORT = 8900
 SMTP_PORT = 8925
 
 
 def settings(url: str, smtp_host: str, smtp_port: int) -> dict[str, str]:
+    from sandbox.providers import appypie, kling_auth, modellix  # noqa: PLC0415 - slow
+
     return {
         "KLING_BASE_URL": url,
         "KLING_ACCESS_KEY": kling_auth.ACCESS_KEY,
@@ -28,5 +28,7 @@ def lines(values: dict[str, str]) -> list[str]:
 
     The static API key is a comment: one kind of credential is enough.
     """
+    from sandbox.providers import kling_auth  # noqa: PLC0415 - as above
+
     named = [f"{name}={value}" for name, value in values.items()]
     return [*named, f"# instead of the two keys: KLING_API_KEY={kling_auth.API_KEY}"]

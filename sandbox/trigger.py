@@ -12,10 +12,9 @@ from sandbox.callback_sender import Persistence
 from sandbox.engine import CreateRequest, Task
 from sandbox.ledger import LedgerEntry
 from sandbox.providers.input_pictures import GARMENT, PERSON, sample
-from sandbox.scenarios.scenario import SCENARIOS, named
+from sandbox.scenarios.scenario import PROVIDERS, named
 from sandbox.server import Behaviour, Sandbox
 
-PROVIDERS = ("kling", "appypie")  # the providers that send callbacks
 # The paths of this project's receiver: the provider, and our id of the task.
 CALLBACK_PATH = re.compile(r"/callbacks/(?P<provider>[a-z]+)/(?P<task>[^/]+)/[^/]+/?\Z")
 MODEL = "kolors-virtual-try-on-v1"
@@ -114,12 +113,3 @@ class Range:
             if entry.answered_at is not None and entry.number not in seen:
                 seen.add(entry.number)
                 yield entry
-
-
-def triggerable() -> list[str]:
-    """Return the scenarios that can be triggered."""
-    return [
-        one.name
-        for one in SCENARIOS.values()
-        if not one.needs_a_running_sandbox and one.only != "modellix"
-    ]

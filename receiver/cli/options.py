@@ -11,10 +11,13 @@ import click
 
 from receiver.clock import now_ms
 from receiver.config import durations, hooks_file, settings
+from receiver.console.numbers import WholeNumber
 from receiver.errors import SettingsError
 from receiver.providers import PROVIDERS, status_for
+from receiver.stores.sql.database import LAST
 from receiver.stores.sql.rows import TimeRange
 
+MOST_DIGITS = 20  # more than a row has; reading a very long number takes long
 EXAMPLE = "2026-11-20T08:00:00Z"
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -33,13 +36,16 @@ class Parsed(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class WholeNumber(click.IntRange):
-    """A whole number in a range. click calls the type "integer range" in its error messages."""
+def _row(text: str) -> int:
+    """Return the number of a row. Raises ValueError."""
+    if not text.isdecimal():
+        raise ValueError(f"{text!r} is not a valid whole number.")
+    if not 1 <= int(text[:MOST_DIGITS]) <= LAST:
+        raise ValueError(f"{text} is not the number of a row.")
+    return int(text)
 
-    name = "whole number"
 
-
-ROW = WholeNumber(1, 2**63 - 1)
+ROW = Parsed("N", _row)
 # Seconds, written as `90s`, `12h`, `30d` or the like.
 DURATION = Parsed("DURATION", durations.parse)
 # Milliseconds UTC, given in RFC 3339 or as a duration before now.
@@ -69,6 +75,7 @@ limit = click.option(
     default=50,
     show_default=True,
     type=WholeNumber(1, 10_000),
+    metavar="N",
     help="Rows per page.",
 )
 

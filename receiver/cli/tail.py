@@ -12,11 +12,12 @@ import click
 from click.core import ParameterSource
 
 from receiver.cli.database import check_hook, names_in_hooks_file, settings_and_store
-from receiver.cli.options import WholeNumber, as_json, hook_names, task_option
+from receiver.cli.options import as_json, hook_names, task_option
 from receiver.config import table
 from receiver.console import output
 from receiver.console import records as tables
 from receiver.console.find_task import find_task
+from receiver.console.numbers import WholeNumber
 from receiver.environment import Environment, readers
 from receiver.processes.shutdown import stop_at
 from receiver.providers import PROVIDERS
@@ -95,6 +96,7 @@ class _KindOption(click.Choice[str]):
     default=10,
     show_default=True,
     type=WholeNumber(0, 200),
+    metavar="N",
     help="The number of earlier lines to begin with.",
 )
 @click.option(

@@ -1,4 +1,6 @@
-"""The commands of the `sandbox` program."""
+"""The commands of the `sandbox` program. Each imports the servers and clients that it needs."""
+
+# ruff: noqa: PLC0415 - these imports take longer than `trigger --list`
 
 from __future__ import annotations
 
@@ -8,28 +10,41 @@ import signal
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
-import requests
 
 from sandbox import environment
-from sandbox.callback_sender import Persistence
-from sandbox.ledger import LedgerEntry
 from sandbox.providers.standard_webhooks import Signer
 from sandbox.scenarios.chaos import shares
-from sandbox.scenarios.scenario import SCENARIOS, UnknownScenarioError
-from sandbox.server import Behaviour, Sandbox
-from sandbox.trigger import PROVIDERS, Range, TriggerError, TriggerOptions, triggerable
+from sandbox.scenarios.scenario import PROVIDERS, SCENARIOS, UnknownScenarioError, triggerable
 
-SECONDS = click.FloatRange(min=0)
-PORT = click.IntRange(0, 65535)
+if TYPE_CHECKING:
+    from sandbox.ledger import LedgerEntry
+    from sandbox.trigger import Range
+
 ANSWER_WITHIN = 30.0  # seconds; a port without a sandbox refuses immediately
 NAME_WIDTH, LINE_WIDTH = 22, 80  # characters in `trigger --list`
 PROGRESS_WITHIN = 180.0  # seconds without anything new after which the demo stops
 # the operating system's message inside a longer one
 ERRNO = re.compile(r"\[Errno -?\d+\] ([^')\"]+)")
+
+
+class WholeNumber(click.IntRange):
+    """A whole number in a range. click calls this type "integer range" in errors and in help."""
+
+    name = "whole number"
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds in a range, as above."""
+
+    name = "number"
+
+
+SECONDS = Seconds(min=0)
+PORT = WholeNumber(0, 65535)
 
 
 def _parsed_by(parse: Callable[[str], Any]) -> Callable[..., Any]:
@@ -65,33 +80,52 @@ webhook_secret = click.option(
 
 
 @click.command()
-@click.option("--port", type=PORT, default=environment.PORT, help="0 chooses a free one.")
-@click.option("--smtp-port", type=PORT, default=environment.SMTP_PORT, help="0 chooses a free one.")
+@click.option(
+    "--port", type=PORT, metavar="PORT", default=environment.PORT, help="0 chooses a free one."
+)
+@click.option(
+    "--smtp-port",
+    type=PORT,
+    metavar="PORT",
+    default=environment.SMTP_PORT,
+    help="0 chooses a free one.",
+)
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
     "--pace",
     type=SECONDS,
+    metavar="SECONDS",
     default=1.0,
     help="Seconds between two status changes; a task takes two paces.",
 )
 @click.option(
     "--max-running",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
+    metavar="N",
     default=20,
     help="Maximum number of tasks that each provider runs at the same time.",
 )
 @click.option(
     "--callback-retries",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
+    metavar="N",
     default=5,
     help="How often a callback that got no 2xx is sent again. The default is our choice; the"
     " providers document none.",
 )
 @click.option(
-    "--callback-retry-after", type=SECONDS, default=1.0, help="Seconds before each retry."
+    "--callback-retry-after",
+    type=SECONDS,
+    metavar="SECONDS",
+    default=1.0,
+    help="Seconds before each retry.",
 )
 @click.option(
-    "--callback-timeout", type=SECONDS, default=10.0, help="Timeout of a callback, in seconds."
+    "--callback-timeout",
+    type=SECONDS,
+    metavar="SECONDS",
+    default=10.0,
+    help="Timeout of a callback, in seconds.",
 )
 @click.option("--callbacks/--no-callbacks", default=True, help="Whether providers send callbacks.")
 @click.option(
@@ -114,7 +148,10 @@ webhook_secret = click.option(
     "or `all`. See: sandbox trigger --list.",
 )
 @click.option(
-    "--chaos-seed", type=int, help="Seed of --chaos; the same seed draws the same scenarios."
+    "--chaos-seed",
+    type=WholeNumber(),
+    metavar="N",
+    help="Seed of --chaos; the same seed draws the same scenarios.",
 )
 def serve(
     port: int,
@@ -133,6 +170,9 @@ def serve(
     chaos_seed: int | None,
 ) -> None:
     """Serve the providers' APIs, the inboxes and the pages until Ctrl-C or SIGTERM."""
+    from sandbox.callback_sender import Persistence
+    from sandbox.server import Behaviour, Sandbox
+
     for name in chaos or ():
         if SCENARIOS[name].signs and not webhook_secret and len(chaos or ()) < len(SCENARIOS):
             raise click.UsageError(f"--chaos: {name} needs --webhook-secret")
@@ -173,16 +213,24 @@ def serve(
 )
 @click.option("--external-id", help="Your own id of the task. [default: taken from the URL's path]")
 @webhook_secret
-@click.option("--pace", type=SECONDS, default=0.2, help="Seconds between two status changes.")
+@click.option(
+    "--pace",
+    type=SECONDS,
+    metavar="SECONDS",
+    default=0.2,
+    help="Seconds between two status changes.",
+)
 @click.option(
     "--retries",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
+    metavar="N",
     default=3,
     help="How often a callback that got no 2xx is sent again.",
 )
 @click.option(
     "--linger",
     type=SECONDS,
+    metavar="SECONDS",
     default=0.0,
     help="Seconds for which the result picture stays available afterwards.",
 )
@@ -209,6 +257,8 @@ def trigger(
         return
     if scenario is None or url is None:
         raise click.UsageError("name a scenario and a --to URL; `--list` prints the scenarios")
+    from sandbox.trigger import Range, TriggerError, TriggerOptions
+
     shot = TriggerOptions(scenario, url, provider, external_id, webhook_secret, pace, retries)
     try:
         with Range(shot) as fired:
@@ -261,7 +311,9 @@ def _reported(fired: Range, quietly: bool) -> Iterator[LedgerEntry]:
 
 
 @click.command()
-@click.option("--port", type=PORT, default=environment.PORT, help="Port of the sandbox.")
+@click.option(
+    "--port", type=PORT, metavar="PORT", default=environment.PORT, help="Port of the sandbox."
+)
 @click.option("--url", help="URL of the sandbox; replaces --port.")
 def env(port: int, url: str | None) -> None:
     """Print the settings that point the receiver and the submitter at a sandbox.
@@ -278,6 +330,8 @@ def env(port: int, url: str | None) -> None:
 
 
 def _running_environment(base: str) -> dict[str, str] | None:
+    import requests
+
     with requests.Session() as session:
         session.trust_env = False
         try:
@@ -307,7 +361,7 @@ def _stopped_by_signal() -> list[int]:
 )
 @click.option(
     "--progress-within",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     default=PROGRESS_WITHIN,
     envvar="DEMO_PROGRESS_WITHIN",
@@ -316,7 +370,7 @@ def _stopped_by_signal() -> list[int]:
 )
 def demo(keep: bool, database_url: str | None, progress_within: float) -> None:
     """Run receiver and submitter against a sandbox, from submission to delivered hooks."""
-    from sandbox import demo as play  # noqa: PLC0415 - the other commands do without its imports
+    from sandbox import demo as play
 
     try:
         play.tell(keep=keep, database_url=database_url, progress_within=progress_within)

@@ -14,6 +14,7 @@ from sandbox.scenarios.faults import AnswerFault, MailFault, ResultFault, SlackF
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+PROVIDERS = ("kling", "appypie")  # those that send callbacks
 QUEUED = 1_000
 
 
@@ -293,3 +294,12 @@ class Queue:
 def playable(provider: str, *, signs: bool) -> Iterable[Scenario]:
     """Return the scenarios that this provider can play."""
     return (one for one in SCENARIOS.values() if one.obstacle(provider, signs=signs) is None)
+
+
+def triggerable() -> list[str]:
+    """Return the scenarios that can be triggered."""
+    return [
+        one.name
+        for one in SCENARIOS.values()
+        if not one.needs_a_running_sandbox and one.only != "modellix"
+    ]

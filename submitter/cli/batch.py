@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from receiver.console.numbers import WholeNumber
 from submitter.batch.rows import Defaults, read
 from submitter.batch.run import SUCCESSES, line_of, run
 from submitter.batch.spreadsheet import check_encoding
@@ -29,7 +30,7 @@ def _encoding(_: click.Context, __: click.Parameter, name: str | None) -> str | 
 @model
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, 64),
+    type=WholeNumber(1, 64),
     default=5,
     show_default=True,
     metavar="N",

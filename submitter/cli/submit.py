@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from receiver.clock import now_ms
+from receiver.console.numbers import Number
 from receiver.stores import Store
 from receiver.tasks import Status
 from receiver.text.display import elapsed
@@ -41,7 +42,7 @@ from submitter.task_creation import TaskCreator, check_once, open_or_recent
 @click.option("--wait", is_flag=True, help="Wait until the task has ended.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Number(min=0.1),
     default=300,
     show_default=True,
     metavar="SECONDS",

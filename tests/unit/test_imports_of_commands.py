@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -62,6 +63,7 @@ SHORT = [  # commands that people run often
     "submitter costs",
     "submitter list --help",
     "submitter status --help",
+    "sandbox trigger --list",
 ]
 HOOKS = """
 [[hook]]
@@ -187,3 +189,22 @@ def test_the_help_of_the_sandbox_has_the_summaries_of_its_commands() -> None:
     assert {
         name: sandbox.commands[name].get_short_help_str(1000) for name in COMMANDS_OF_SANDBOX
     } == COMMANDS_OF_SANDBOX.data
+
+
+def test_the_help_names_the_values_of_options_in_words_that_people_use() -> None:
+    types = {
+        parameter.type.name
+        for group in PROGRAMS.values()
+        for command in _all_commands(group)
+        for parameter in command.params
+    }
+    assert {"whole number", "number"} <= types
+    assert not {name for name in types if "range" in name}
+
+
+def _all_commands(group: click.Group) -> Iterator[click.Command]:
+    for name in group.commands:
+        command = group.commands[name]
+        yield command
+        if isinstance(command, click.Group):
+            yield from _all_commands(command)

@@ -14,8 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sandbox.cli import main
-from sandbox.scenarios.scenario import SCENARIOS
-from sandbox.trigger import triggerable
+from sandbox.scenarios.scenario import SCENARIOS, triggerable
 from tests.support.http_server import LoopbackServer
 from tests.support.ports import free_port
 

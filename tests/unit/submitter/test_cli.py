@@ -18,7 +18,7 @@ KEYLESS = {"KLING_API_KEY": None, "KLING_ACCESS_KEY": None, "KLING_SECRET_KEY": 
         (("submit",), "Missing option '--human'"),
         (("submit", *PICTURES[:2]), "Missing option '--cloth'"),
         (("submit", *PICTURES, "--provider", "piapi"), "'piapi' is not"),
-        (("submit", *PICTURES, "--timeout", "soon"), "'soon' is not a valid float"),
+        (("submit", *PICTURES, "--timeout", "soon"), "'soon' is not a valid number."),
         (("submit", *PICTURES, "--timeout", "0"), "--timeout"),
         (("submit", *PICTURES, "--account", "Shop 2"), "--account: 'Shop 2' cannot be used"),
         (("status",), "Missing argument 'TASK'"),
