@@ -10,6 +10,7 @@ from typing import BinaryIO
 from receiver.errors import ContentFailure, PermanentFailure
 from receiver.observability.logger import Logger
 from receiver.pictures.file_types import DECODED, HEAD, PARTLY_DECODED, FileType, detect, text_in
+from receiver.text import html_page
 from receiver.text.display import one_line, redacted
 
 MAX_PIXELS = 64_000_000  # 8000 by 8000; larger pictures are not expected
@@ -82,7 +83,8 @@ def _check_binary(head: bytes, kind: str) -> None:
     """Raise ContentFailure if the file is text."""
     text = text_in(head)
     if text:
-        quoted = redacted(one_line(text))[:QUOTED]  # only a whole secret is recognised
+        shown = one_line(html_page.readable(text))
+        quoted = redacted(shown)[:QUOTED]  # only a whole secret is recognised
         raise ContentFailure(
             f"the result is a page of text ({_format(text)}), not the {kind}: {quoted}"
         )

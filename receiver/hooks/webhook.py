@@ -21,6 +21,7 @@ from receiver.hooks.base import Done, Preview
 from receiver.hooks.options import Options, checked, http_url, seconds
 from receiver.hooks.templates import Context, Template, TemplateField, checked_template, context_of
 from receiver.signing import standard_webhooks
+from receiver.text import html_page
 from receiver.text.display import json_ascii, one_line
 
 MAX_RESPONSE = 2 * 1024  # bytes of a response that are read and stored
@@ -215,7 +216,8 @@ class Webhook:
             max_bytes=MAX_RESPONSE,
         )
         is_cut = len(response.body) >= MAX_RESPONSE
-        text = one_line(response.body.decode("utf-8", "replace"), MAX_RESPONSE, is_cut=is_cut)
+        text = html_page.readable(response.body.decode("utf-8", "replace"))
+        text = one_line(text, MAX_RESPONSE, is_cut=is_cut)
         description = f"{self._origin} answered {response.status} {text}".rstrip()
         if 200 <= response.status < 300:
             return description

@@ -7,7 +7,7 @@ from datetime import tzinfo
 
 from receiver.deliveries import Notice
 from receiver.events import Media
-from receiver.text import display
+from receiver.text import display, html_page
 from receiver.text.display import one_line
 
 _BREAK = "\u200b"  # a zero-width space
@@ -80,12 +80,12 @@ def markdown_link(url: str) -> str:
 
 
 def quoted(response: bytes | str, most: int, *, is_cut: bool = False) -> str:
-    """Return a response as one line of at most `most` characters.
+    """Return a response, or the text of an HTML page, as one line of at most `most` characters.
 
     `is_cut`: `response` is only the beginning of the whole response.
     """
     text = response.decode("utf-8", "replace") if isinstance(response, bytes) else response
-    return one_line(text, most, is_cut=is_cut)
+    return one_line(html_page.readable(text), most, is_cut=is_cut)
 
 
 def duration(milliseconds: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from receiver.errors import RequestRefused
 from receiver.providers.fields import code_in
 from receiver.providers.json_body import decode, repeated
+from receiver.text import html_page
 from submitter.client import Answer
 from submitter.errors import (
     NotFoundAtProvider,
@@ -75,7 +76,10 @@ class Vendor:
         try:
             document = decode(answer.body)
         except RequestRefused as error:
-            raise self.unexpected(answer, call, str(error)) from None
+            problem, body = str(error), answer.body.decode("utf-8", "replace")
+            if html_page.is_page(body):
+                problem = f"an HTML page: {readable(html_page.readable(body))}"
+            raise self.unexpected(answer, call, problem) from None
         if {"code", "data"} & repeated(document):
             raise self.unexpected(answer, call, "`code` or `data` is repeated")
         code = code_in(document)

@@ -26,7 +26,7 @@ from receiver.signing import standard_webhooks
 from receiver.signing.callback_urls import mint
 from receiver.stores.sql.rows import StoredCallback
 from receiver.tasks import Outcome, Trust
-from receiver.text import content_encoding
+from receiver.text import content_encoding, html_page
 from receiver.text.display import hiding, one_line, redacted, redacted_path, shortened, storable
 from receiver.text.limits import MAX_BODY
 from receiver.web import callbacks, middleware
@@ -88,6 +88,10 @@ PARTS = [
     "a-secret-value",
     "a-secret-",
     "<",
+    "<a",
+    "<!--",
+    "<script>",
+    "<title>",
     "&amp;",
     " ",
     "\n",
@@ -118,6 +122,7 @@ READERS: list[Callable[[str], object]] = [
     lambda text: callbacks.stored_headers([("X-Note", text), (text, "a")], TOKEN),
     lambda text: callbacks.stored_headers([("X-Note", text[:100])], TOKEN),
     one_line,
+    lambda text: html_page.readable(f"<html>{text}"),
     wording.inert,
     wording.without_elements,
     wording.as_markdown,

@@ -119,6 +119,14 @@ def test_only_the_beginning_of_a_response_is_stored(site: Site) -> None:
     assert len(hook(site).send(notice()).answer) < 2_200
 
 
+def test_the_text_of_an_error_page_is_stored_without_its_markup(site: Site) -> None:
+    page = b"<html><head><title>502 Bad Gateway</title></head><body><h1>It is down</h1></body>"
+    site.pages["/hook"] = Page(page, 502)
+    with pytest.raises(TemporaryFailure) as caught:
+        hook(site).send(notice())
+    assert str(caught.value) == f"{site.url} answered 502 502 Bad Gateway: It is down"
+
+
 def test_a_private_address_has_to_be_allowed(site: Site) -> None:
     with pytest.raises(PermanentFailure):
         hook(site, allow_private=False).send(notice())

@@ -68,8 +68,8 @@ def test_an_error_page_is_not_accepted_as_a_result(tmp_path: Path, body: bytes, 
 @pytest.mark.parametrize(
     ("body", "reported"),
     [
-        (b"<!DOCTYPE html><title>Sorry</title>", r"\(HTML\), not the image: <!DOCTYPE html>"),
-        ("<html>\n<h1>Désolé</h1>".encode("utf-16"), r"\(HTML\), .*: <html> <h1>Désolé</h1>"),
+        (b"<!DOCTYPE html><title>Sorry</title>", r"\(HTML\), not the image: Sorry\Z"),
+        ("<html>\n<h1>Désolé</h1>".encode("utf-16"), r"\(HTML\), .*: Désolé\Z"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'><rect/></svg>", r"\(SVG\)"),
         (b"<?xml version='1.0'?>\n<!-- drawn --><svg/>", r"\(SVG\)"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", r"\(XML or HTML\)"),

@@ -129,6 +129,12 @@ def test_an_undocumented_response_is_never_treated_as_a_refused_create(
         assert type(caught.value) is kind
 
 
+def test_the_error_for_a_page_of_a_proxy_contains_its_text() -> None:
+    page = b"<html><title>502 Bad Gateway</title><body>nginx</body></html>"
+    with pytest.raises(TryLater, match=r"\(an HTML page: 502 Bad Gateway: nginx\)"):
+        data_of(Answer(502, {}, page), Call.FETCH)
+
+
 @pytest.mark.parametrize("task_id", ["828312345678901234", 828_312_345_678_901_234])
 def test_an_id_may_be_an_integer(task_id: object) -> None:
     body = json.dumps({"code": 0, "data": {"task_id": task_id, "task_info": []}}).encode()
