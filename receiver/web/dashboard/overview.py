@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Blueprint, g
 
+from receiver.deliveries import State
 from receiver.stores.base import Store
 from receiver.stores.sql import metrics
 from receiver.stores.sql.queries import Picture
@@ -55,6 +56,11 @@ def install(routes: Blueprint, context: PageContext) -> None:
             backlog_age=None if oldest is None else (g.now - oldest) / 1000,
             due=backlog.due,
             held=backlog.held,
+            pending=sum(
+                one.value
+                for one in store.metrics.delivery_counts()
+                if one.state in (State.PENDING, State.CLAIMED)
+            ),
             day=_day(context, store.metrics.hours(g.now // metrics.HOUR - HOURS + 1)),
             newest=_newest_pictures(store),
         )

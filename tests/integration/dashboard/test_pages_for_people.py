@@ -254,6 +254,25 @@ def test_the_overview_shows_counts(browser: FlaskClient) -> None:
     assert "No worker is running" not in text
 
 
+def test_the_overview_shows_deliveries_that_endpoints_hold(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    def figure() -> str:
+        text = re.sub(
+            r"<[^>]+>|\s+", " ", browser.get("/dashboard/").text.split("callbacks missed")[1]
+        )
+        return re.sub(r"\s+", " ", text)
+
+    Ingest(store, [subscription("mail")]).accept(callback())
+    assert " d backlog age 1 pending, 1 due " in figure()
+    store.endpoints.pause("mail", now_ms())
+    assert "1 delivery held by endpoints that fail, are paused" in figure()
+    assert "1 pending, 1 due " in figure()
+    store.endpoints.resume("mail", now_ms())
+    assert len(store.outbox.claim("worker", now_ms(), now_ms() + 60_000, 1)) == 1
+    assert "none backlog age 1 pending, 0 due " in figure()
+
+
 def test_the_server_s_date_is_the_only_one(browser: FlaskClient) -> None:
     assert "Date" not in browser.get("/dashboard/").headers
 
