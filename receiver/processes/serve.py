@@ -180,15 +180,23 @@ class _Supervisor:
         return True
 
     def _reload(self, check: Check) -> None:
-        """Read the hooks file again, for processes that are restarted, and forward SIGHUP."""
+        """Read the hooks file again, for processes that are restarted, and forward SIGHUP.
+
+        The web process and the poller read only which events the hooks receive. If only other
+        options are invalid, the worker alone receives the signal and reports the problem, so that
+        all processes keep the previous file.
+        """
+        concerned = self._processes
         if self._current is not None:
-            self._current = self._current.reloaded(check)
+            previous, self._current = self._current, self._current.reloaded(check)
             if self._current.problem is not None:
+                if previous.reloaded().problem is None:
+                    concerned = [process for process in concerned if process.name == "worker"]
                 log.error(REJECTED, process="serve", problem=self._current.problem)
             else:
                 names = [entry.name for entry in self._current.entries]
                 log.info(RELOADED, process="serve", hooks=names)
-        for process in self._processes:
+        for process in concerned:
             process.signal(signal.SIGHUP)
 
     def _stop(self) -> None:

@@ -63,12 +63,15 @@ def serving(tmp_path_factory: pytest.TempPathFactory, consumer: str) -> Iterator
             installation.close()
 
 
-def hang_up(serving: Installation, text: str) -> None:
-    """Write the hooks file, send SIGHUP, and wait until all three processes have read it."""
+def hang_up(serving: Installation, text: str, readers: int = 4) -> None:
+    """Write the hooks file, send SIGHUP, and wait until the processes have read it.
+
+    The readers are the three processes and `serve` itself.
+    """
     before = reloads(serving)
     (serving.folder / "hooks.toml").write_text(text)
     serving.running["serve"].send_signal(signal.SIGHUP)
-    serving.wait_until(lambda: reloads(serving) == before + 4)  # `serve` itself as well
+    serving.wait_until(lambda: reloads(serving) == before + readers)
 
 
 def reloads(serving: Installation) -> int:
@@ -150,6 +153,22 @@ def test_deliveries_of_a_removed_hook_wait_until_it_is_back(
     serving.settled("early")
     (waited,) = serving.store.lists.deliveries(task_id="early", hook="books")
     assert waited.state is State.DELIVERED
+
+
+def test_no_process_uses_a_file_whose_options_the_worker_rejects(
+    serving: Installation, consumer: str
+) -> None:
+    hang_up(serving, HOOK.format(name="shop", url=consumer))
+    added = HOOK.format(name="added", url=consumer) + HOOK.format(name="wrong", url="not a URL")
+    hang_up(serving, HOOK.format(name="shop", url=consumer) + added, readers=2)
+    assert send(serving, "rejected-options").status_code == 200
+    found = serving.store.lists.deliveries(task_id="rejected-options")
+    assert {delivery.hook for delivery in found} == {"shop"}
+    serving.wait_until(
+        lambda: {one.kind for one in serving.store.activity.process_problems(0)} == {"worker"}
+    )
+    hang_up(serving, HOOK.format(name="shop", url=consumer))
+    serving.wait_until(lambda: not serving.store.activity.process_problems(0))
 
 
 def test_an_invalid_file_changes_nothing_and_is_reported(
