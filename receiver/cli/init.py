@@ -90,7 +90,7 @@ def _generated() -> dict[str, str]:
 def _of_sandbox() -> dict[str, str]:
     """Return the settings of the running sandbox, or else those for its usual ports."""
     done = subprocess.run(
-        [sys.executable, "-m", "sandbox", "env"],
+        [sys.executable, "-P", "-m", "sandbox", "env"],
         capture_output=True,
         text=True,
         timeout=SANDBOX_ANSWERS_WITHIN,

@@ -24,22 +24,24 @@ DEATHS, WITHIN = 5, 60.0  # give up after DEATHS deaths of one process within WI
 DELAYS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 0.1  # seconds
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+# `-P`: a folder in the working directory that has the name of one of our packages is not imported.
+PYTHON_MODULE = (sys.executable, "-P", "-m")
 log = Logger()
 
 
 def report_command(bind: str | None) -> list[str]:
     """Return the command that prints the block at the start. The module is named, not imported."""
-    return [sys.executable, "-m", "receiver.cli.started", bind or ""]
+    return [*PYTHON_MODULE, "receiver.cli.started", bind or ""]
 
 
 def commands(bind: str | None) -> dict[str, list[str]]:
     """Return the command of each process. The modules are named, not imported."""
-    web = [sys.executable, "-m", "gunicorn", "--config", "python:receiver.web.gunicorn"]
+    web = [*PYTHON_MODULE, "receiver.processes.web", "--config", "python:receiver.web.gunicorn"]
     address = ["--bind", bind] if bind else []
     return {
         "web": [*web, *address, "wsgi:app"],
-        "worker": [sys.executable, "-m", "receiver", "worker"],
-        "poller": [sys.executable, "-m", "submitter", "reconcile", "--forever"],
+        "worker": [*PYTHON_MODULE, "receiver", "worker"],
+        "poller": [*PYTHON_MODULE, "submitter", "reconcile", "--forever"],
     }
 
 

@@ -11,14 +11,17 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from receiver.processes.serve import PYTHON_MODULE, commands
 from receiver.processes.shutdown import CANNOT_LISTEN
+from receiver.stores.sqlite import SqliteStore
 from tests.support.installation import ROOT
 from tests.support.patience import PATIENCE, wait_until
+from tests.support.samples import SECRET
 
 # Records its start and each SIGHUP; ends at SIGTERM, or with a status read from a file.
 PROGRAM = """
@@ -180,3 +183,32 @@ def test_no_process_is_left_when_serve_is_killed(supervised: Supervised) -> None
     supervised.process.kill()
     supervised.status()
     supervised.wait_until(lambda: not supervised.left())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*PYTHON_MODULE, "submitter", "--version"],
+        [*PYTHON_MODULE, "receiver", "--version"],
+        [*commands(None)["web"], "--check-config"],
+    ],
+)
+def test_the_processes_ignore_folders_that_have_the_names_of_our_packages(
+    words: list[str], tmp_path: Path
+) -> None:
+    for name in ("receiver", "sandbox", "submitter"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('{name} of the user')\n")
+    with closing(SqliteStore(tmp_path / "record.db")) as store:
+        store.migrate()
+    settings = {"CALLBACK_SECRETS": SECRET, "DATABASE_URL": "sqlite:///record.db"}
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env={**os.environ, **settings, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, "of the user" in done.stderr) == (0, False), done.stderr
