@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ from receiver.config import env_example, private_files
 from receiver.config.env_file import DEFAULT as ENV
 from receiver.config.settings import secret_path, sqlite_path
 from receiver.config.table import DEFAULT_DATABASE_URL
+from receiver.processes.serve import python_module
 from receiver.signing import standard_webhooks
 
 HOOKS = Path("hooks.toml")
@@ -90,7 +90,7 @@ def _generated() -> dict[str, str]:
 def _of_sandbox() -> dict[str, str]:
     """Return the settings of the running sandbox, or else those for its usual ports."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "sandbox", "env"],
+        [*python_module(), "sandbox", "env"],
         capture_output=True,
         text=True,
         timeout=SANDBOX_ANSWERS_WITHIN,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from receiver.observability.logger import Logger
 from receiver.processes.current_hooks import REJECTED, RELOADED, Check, CurrentHooks
@@ -24,24 +25,32 @@ DEATHS, WITHIN = 5, 60.0  # give up after DEATHS deaths of one process within WI
 DELAYS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 LOOK_EVERY = 0.1  # seconds
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-# `-P`: a folder in the working directory that has the name of one of our packages is not imported.
-PYTHON_MODULE = (sys.executable, "-P", "-m")
 log = Logger()
+
+
+def python_module() -> tuple[str, ...]:
+    """Return the beginning of a command that runs one of our modules, whose name follows.
+
+    A folder in the working directory that has the name of one of our packages is not imported,
+    unless our packages are in that directory, as in a checkout.
+    """
+    is_checkout = Path(__file__).resolve().parents[2] == Path.cwd()
+    return (sys.executable, "-m") if is_checkout else (sys.executable, "-P", "-m")
 
 
 def report_command(bind: str | None) -> list[str]:
     """Return the command that prints the block at the start. The module is named, not imported."""
-    return [*PYTHON_MODULE, "receiver.cli.started", bind or ""]
+    return [*python_module(), "receiver.cli.started", bind or ""]
 
 
 def commands(bind: str | None) -> dict[str, list[str]]:
     """Return the command of each process. The modules are named, not imported."""
-    web = [*PYTHON_MODULE, "receiver.processes.web", "--config", "python:receiver.web.gunicorn"]
+    web = [*python_module(), "receiver.processes.web", "--config", "python:receiver.web.gunicorn"]
     address = ["--bind", bind] if bind else []
     return {
         "web": [*web, *address, "wsgi:app"],
-        "worker": [*PYTHON_MODULE, "receiver", "worker"],
-        "poller": [*PYTHON_MODULE, "submitter", "reconcile", "--forever"],
+        "worker": [*python_module(), "receiver", "worker"],
+        "poller": [*python_module(), "submitter", "reconcile", "--forever"],
     }
 
 

@@ -107,7 +107,7 @@ def processes(installation: Installation) -> dict[str, int]:
     """Return the process ids of `receiver serve`, by kind."""
     supervisor = installation.running["serve"].pid
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    words = {"web": "gunicorn", "worker": "worker", "poller": "reconcile"}
+    words = {"web": "receiver.processes.web", "worker": "worker", "poller": "reconcile"}
     found: dict[str, int] = {}
     for pid in children:
         with suppress(FileNotFoundError):  # it has ended

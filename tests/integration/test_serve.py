@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.processes.serve import PYTHON_MODULE, commands
+from receiver.processes.serve import commands, python_module
 from receiver.processes.shutdown import CANNOT_LISTEN
 from receiver.stores.sqlite import SqliteStore
 from tests.support.installation import ROOT
@@ -185,16 +185,9 @@ def test_no_process_is_left_when_serve_is_killed(supervised: Supervised) -> None
     supervised.wait_until(lambda: not supervised.left())
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        [*PYTHON_MODULE, "submitter", "--version"],
-        [*PYTHON_MODULE, "receiver", "--version"],
-        [*commands(None)["web"], "--check-config"],
-    ],
-)
+@pytest.mark.parametrize("kind", ["web", "poller"])
 def test_the_processes_ignore_folders_that_have_the_names_of_our_packages(
-    words: list[str], tmp_path: Path
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("receiver", "sandbox", "submitter"):
         (tmp_path / name).mkdir()
@@ -202,9 +195,10 @@ def test_the_processes_ignore_folders_that_have_the_names_of_our_packages(
     with closing(SqliteStore(tmp_path / "record.db")) as store:
         store.migrate()
     settings = {"CALLBACK_SECRETS": SECRET, "DATABASE_URL": "sqlite:///record.db"}
+    monkeypatch.chdir(tmp_path)
+    words = {"web": [*commands(None)["web"], "--check-config"], "poller": commands(None)["poller"]}
     done = subprocess.run(
-        words,
-        cwd=tmp_path,
+        [word for word in words[kind] if word != "--forever"],
         env={**os.environ, **settings, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -212,3 +206,8 @@ def test_the_processes_ignore_folders_that_have_the_names_of_our_packages(
         check=False,
     )
     assert (done.returncode, "of the user" in done.stderr) == (0, False), done.stderr
+
+
+def test_the_processes_find_our_packages_in_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert python_module() == (sys.executable, "-m")
