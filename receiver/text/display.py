@@ -66,7 +66,7 @@ _SHORTEST, _LONGEST = 8, 256  # characters of a secret
 _NOT_PLAIN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9_.~-]")
 _HOST = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?::[0-9]{1,5})?")
 _HOST_SCHEMES = ("amqp", "amqps", "http", "https", "redis", "rediss")  # a host always follows
-_WORDS = re.compile(r"[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
+_WORDS = re.compile(r"_?[a-z]{1,15}(?:[-_.][a-z]{1,15})*")
 _SECRET_CHARACTERS = string.ascii_letters + string.digits + "!#$%&*+-./:=?@\\^_|~"
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 _MOST_SEGMENTS = 6

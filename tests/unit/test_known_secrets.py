@@ -187,3 +187,9 @@ def test_an_unreadable_hooks_file_does_not_prevent_redacting_the_settings(tmp_pa
     file.write_text("[[hook]")
     settings = Settings(database_url="sqlite:///x", callback_secrets=("c" * 40,), hooks_file=file)
     assert known_secrets(settings, environ={}) == {"c" * 40}
+
+
+def test_a_url_that_shares_ordinary_words_with_the_url_of_a_hook_is_shown() -> None:
+    hide = hiding_values(["http://127.0.0.1:8900/_sandbox/slack/incoming-webhooks"])
+    result = "http://127.0.0.1:8900/_sandbox/results/1.png"
+    assert hide(result) == result

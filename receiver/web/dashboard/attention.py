@@ -86,7 +86,7 @@ def _problem_of(status: EndpointStatus, hide: Callable[[str], str]) -> str:
     """Return the problem of an endpoint as a sentence."""
     if status.circuit is not Circuit.CLOSED:
         return f"The hook {status.hook} {CIRCUITS[status.circuit]}."
-    response = one_line(hide(status.last_response), MAX_RESPONSE)
+    response = one_line(hide(status.last_response), MAX_RESPONSE).rstrip(".")
     text = f"The hook {status.hook}: {status.failure}"
     advice = f" {status.advice.capitalize()}." if status.advice else ""
     return f"{text}: {response}.{advice}" if response else f"{text}."
