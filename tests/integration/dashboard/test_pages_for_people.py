@@ -266,7 +266,7 @@ def test_the_overview_shows_deliveries_that_endpoints_hold(
     Ingest(store, [subscription("mail")]).accept(callback())
     assert " d backlog age 1 pending, 1 due " in figure()
     store.endpoints.pause("mail", now_ms())
-    assert "1 delivery held by endpoints, of 1 pending " in figure()
+    assert "1 delivery held back of 1 pending " in figure()
     store.endpoints.resume("mail", now_ms())
     assert len(store.outbox.claim("worker", now_ms(), now_ms() + 60_000, 1)) == 1
     assert "none backlog age 1 pending, 0 due " in figure()
