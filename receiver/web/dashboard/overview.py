@@ -57,9 +57,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             due=backlog.due,
             held=backlog.held,
             pending=sum(
-                one.value
-                for one in store.metrics.delivery_counts()
-                if one.state in (State.PENDING, State.CLAIMED)
+                one.value for one in store.metrics.delivery_counts() if one.state == State.PENDING
             ),
             day=_day(context, store.metrics.hours(g.now // metrics.HOUR - HOURS + 1)),
             newest=_newest_pictures(store),

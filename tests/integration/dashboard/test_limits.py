@@ -60,7 +60,10 @@ def test_the_pages_show_when_the_rate_allows_the_next_delivery(
     reason = "waits for the rate limit 1/h, next in 1 h"
     assert browser.get("/dashboard/deliveries?state=pending").text.count(reason) == 2
     assert reason[1:] in browser.get("/dashboard/tasks/c").text
-    assert "2 due, 2 held back" in browser.get("/dashboard/").text
+    text = browser.get("/dashboard/").text
+    assert (
+        "<strong>2</strong> <span>deliveries held back</span> <small>of 2 pending</small>" in text
+    )
 
 
 def test_the_pages_show_that_the_concurrency_is_used_up(
