@@ -216,8 +216,9 @@ class Webhook:
             max_bytes=MAX_RESPONSE,
         )
         is_cut = len(response.body) >= MAX_RESPONSE
-        text = html_page.readable(response.body.decode("utf-8", "replace"))
-        text = one_line(text, MAX_RESPONSE, is_cut=is_cut)
+        text = response.body.decode("utf-8", "replace")
+        readable = html_page.readable(text) if "<" in text else text
+        text = one_line(readable, MAX_RESPONSE, is_cut=is_cut)
         description = f"{self._origin} answered {response.status} {text}".rstrip()
         if 200 <= response.status < 300:
             return description

@@ -41,4 +41,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from receiver.outgoing import http  # noqa: PLC0415 - see above
 
-    return getattr(http, name)
+    found = globals()[name] = getattr(http, name)  # for the next use
+    return found
