@@ -41,7 +41,7 @@ class Subscription:
     match: str = "*"  # a glob pattern for the reference
     after: str | None = None  # wait for this hook's delivery of the same event to end
     wait_ms: int | None = None  # maximum wait for `after`; None: no limit
-    where: EventFilter | None = None  # further conditions, for the fields of the event
+    where: EventFilter | None = None  # conditions for the fields of the event
 
     @property
     def test_status(self) -> str:
@@ -56,7 +56,7 @@ class Subscription:
         return None if self.wait_ms is None else at + self.wait_ms
 
     def includes(self, *, status: str, provider: str, reference: str | None) -> bool:
-        """Return whether the hook receives an event with these values, if `where` matches too."""
+        """Return whether the hook receives an event with these values, regardless of `where`."""
         return (
             status in self.on
             and (not self.providers or provider in self.providers)
@@ -170,7 +170,9 @@ class Notice:
     media: tuple[Media, ...] = ()
     files: tuple[File, ...] = ()  # stored by any hook
     made: tuple[File, ...] = ()  # stored by this hook in attempts since the last redelivery
-    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by hook
+    outputs: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # of other hooks, by name
     is_test: bool = False  # whether this is a test event, without a transition
     zone: tzinfo = UTC  # the time zone of times that people read; the JSON uses UTC
 
@@ -195,8 +197,8 @@ class Notice:
 
     @property
     def trust(self) -> Trust | None:
-        """The evidence for the transition; None if it was an action of our own."""
-        # Only a provider states success; the other statuses may be conclusions of our own.
+        """The evidence for the transition; None if we made it ourselves."""
+        # Only a provider reports success; we can conclude the other statuses ourselves.
         if self.transition.status == Status.SUCCEEDED:
             return self.transition.trust
         return evidence(self.task, self.transition)

@@ -23,12 +23,12 @@ from receiver.text.display import rfc3339
 DEFAULT_PAUSES = (30, 60, 120, 300, 600, 900)
 SAID_KEPT = 500  # characters of the last failure
 PERIODS = {"s": 1_000, "m": 60_000, "h": 3_600_000}  # ms
-# The part of a period that no delivery uses. After a delivery that began late, the next ones catch
-# up with at most LATE_BY; the rest allows for requests that take different times to arrive.
+# The fraction of a period that is kept in reserve. After a delivery that began late, the next ones
+# catch up by at most LATE_BY; the rest allows for requests that take different times to arrive.
 RESERVE = 0.05
 LATE_BY = RESERVE / 2
-# ms by which the clocks of two transactions may differ. A limit that lies further ahead than any
-# claim can set it is ignored: the rate was raised, or the clock was set back.
+# ms by which the clocks of two transactions may differ. A time later than any claim could have set
+# it is ignored: the rate was raised, or the clock was set back.
 PACES_APART = 10_000
 
 
@@ -99,7 +99,7 @@ class Alert:
     said: str  # the last failure
 
     def as_json(self) -> dict[str, Any]:
-        """Return the alert as programs receive it."""
+        """Return the alert as webhooks and queues send it."""
         return {
             "id": f"alert:{self.id}",
             "type": f"endpoint.{self.kind}",
@@ -204,21 +204,21 @@ class Rate:
 
     @property
     def tolerance(self) -> float:
-        """How much earlier than evenly spaced a delivery may begin, if others began late."""
+        """How many ms earlier than evenly spaced a delivery may begin, if others began late."""
         return PERIODS[self.unit] * LATE_BY
 
     @property
     def interval(self) -> float:
-        """The least average time between deliveries."""
+        """The minimum average time between deliveries, in ms."""
         return PERIODS[self.unit] * (1 + RESERVE) / self.count
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one hook, which all workers share. None: unlimited."""
+    """The limits of one hook, which all workers share; None means no limit."""
 
     rate: Rate | None = None
-    concurrency: int | None = None  # deliveries that run at a time
+    concurrency: int | None = None  # deliveries that run at the same time
 
     def __bool__(self) -> bool:
         return self.rate is not None or self.concurrency is not None
@@ -234,12 +234,12 @@ class Pace:
     """The limits of a hook and how far they are used up."""
 
     limits: Limits
-    next_at: float | None  # when the rate allows the next delivery; None: none has begun yet
-    running: int  # deliveries with an unexpired lease, of all workers
+    next_at: float | None  # when the rate allows the next delivery; None if none has begun yet
+    running: int  # claimed deliveries of all workers whose lease has not expired
 
     @property
     def is_full(self) -> bool:
-        """Whether as many deliveries run as may run at a time."""
+        """Whether as many deliveries are running as `concurrency` allows."""
         concurrency = self.limits.concurrency
         return concurrency is not None and self.running >= concurrency
 
@@ -250,13 +250,13 @@ class Pace:
 
     @property
     def text(self) -> str:
-        """The limit that is used up, for people."""
+        """The limit that is used up, for messages to people."""
         if self.is_full:
             return f"concurrency limit {self.limits.concurrency}"
         return f"rate limit {self.limits.rate}"
 
     def opens_at(self, now: int) -> int | None:
-        """Return since when, or when, the limits allow the next delivery.
+        """Return the time at which the limits allow, or allowed, the next delivery.
 
         Returns None if a running delivery must end first.
         """
@@ -274,12 +274,12 @@ class Pace:
         return max(0, most)
 
     def next_after(self, begun: int, now: int) -> float | None:
-        """Return `next_at` after this number of allowed deliveries began now."""
+        """Return the new `next_at` after this number of deliveries began."""
         rate = self.limits.rate
         return self.next_at if rate is None else self._next(rate, now) + begun * rate.interval
 
     def _next(self, rate: Rate, now: int) -> float:
-        """Return the time from which the next deliveries are counted; they catch up from there."""
+        """Return the time from which the next deliveries are spaced, at most `tolerance` ago."""
         return max(self._allowed_at(rate, now), now - rate.tolerance)
 
     def _allowed_at(self, rate: Rate, now: int) -> float:

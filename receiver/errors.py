@@ -119,13 +119,13 @@ class NotErased(CallbackReceiverError):
 
 
 class TooManyListeners(CallbackReceiverError):
-    """All places for listeners and waiting requests of a web process are taken."""
+    """The web process serves as many listeners and waiting requests as it may."""
 
     retry_after = 5.0  # seconds
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"{limit} listeners and waiting requests are connected to this process, which is the "
+            f"this process already serves {limit} listeners and waiting requests, which is the "
             "limit; retry later"
         )
 
@@ -185,7 +185,7 @@ class EndpointGone(PermanentFailure):
 class RenderFailed(PermanentFailure):
     """A template cannot be rendered for this event; the message names the hook and the key.
 
-    Nothing was sent, so the failure is no evidence about the endpoint.
+    Nothing was sent, so the failure says nothing about the endpoint.
     """
 
 

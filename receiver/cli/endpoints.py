@@ -36,7 +36,7 @@ CIRCUITS = (*(circuit.label for circuit in Circuit), Circuit.CLOSED.value)
 def endpoints(ctx: click.Context, circuit: str | None, as_json: bool) -> None:
     """List the endpoints of the hooks, and whether they work, fail, are paused or disabled.
 
-    If a hook has limits, the list also shows them, and whether its deliveries wait for them.
+    If a hook has limits, the list also shows them, and whether its deliveries are waiting for them.
     """
     if ctx.invoked_subcommand:
         return

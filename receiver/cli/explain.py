@@ -21,14 +21,14 @@ from receiver.stores import Store
 from receiver.tasks import Status
 from receiver.text.display import counted
 
-OF_HOOKS = "where.outputs."  # the beginning of the keys of conditions for outputs of hooks
-INDENT = 7  # characters before the text of a check
-NO_OUTPUTS = "its outputs are not on record: `prune` has erased them, or there were none"
+OF_OUTPUTS = "where.outputs."  # the keys of conditions for outputs of hooks begin with this
+INDENT = 7  # spaces before the wrapped lines of a check
+NO_MEDIA = "its media are not on record: `prune` has erased them, or there were none"
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The decision about one hook. `delivery` is None if none is on record."""
+    """Why a hook receives an event or does not, with its delivery, if one is on record."""
 
     entry: HookEntry
     checks: tuple[Check, ...]
@@ -36,14 +36,14 @@ class Explanation:
 
     @property
     def fires(self) -> bool:
-        """Whether the hook receives the event, according to the hooks file as it is now."""
+        """Whether the hook receives the event, according to the current hooks file."""
         return all(check.holds for check in self.checks)
 
     @property
     def lacks_output(self) -> bool:
-        """Whether only conditions for the outputs of other hooks do not hold."""
+        """Whether all conditions that do not hold are for outputs of other hooks."""
         unmet = [check for check in self.checks if not check.holds]
-        return bool(unmet) and all(check.key.startswith(OF_HOOKS) for check in unmet)
+        return bool(unmet) and all(check.key.startswith(OF_OUTPUTS) for check in unmet)
 
     @property
     def verdict(self) -> str:
@@ -74,8 +74,8 @@ class Explanation:
 def explain(task: str, status: str | None, as_json: bool) -> None:
     """Show for every hook why it fires for an event of a task, or why it does not.
 
-    Shows every condition of the hooks file, as it is now, with the value in the event. TASK is an
-    id, its beginning or end if no other id has it, or a reference.
+    It shows every condition in the current hooks file, with the value in the event. TASK is an
+    id, a unique beginning or end of one, or a reference.
     """
     chosen, record = settings_and_store()
     entries = entries_for(chosen)
@@ -101,7 +101,7 @@ def explain(task: str, status: str | None, as_json: bool) -> None:
 
 
 def _notice(record: Store, task_id: str, status: str | None) -> Notice:
-    """Return the newest event of the task, or the one of this status. Raises UsageError."""
+    """Return the newest event of the task, or the one with this status. Raises UsageError."""
     every = record.queries.notices(task_id)
     notices = {notice.status: notice for notice in every if notice.status in HEARABLE}
     if not notices:
@@ -109,14 +109,16 @@ def _notice(record: Store, task_id: str, status: str | None) -> Notice:
     newest = next(reversed(notices))
     if status is not None and status not in notices:
         known = ", ".join(notices)
-        raise click.UsageError(f"task {task_id} has no event of {status}, but of: {known}")
+        raise click.UsageError(
+            f"task {task_id} has no event with the status {status}; it has: {known}"
+        )
     return notices[status or newest]
 
 
 def _show(notice: Notice, explanations: Sequence[Explanation]) -> None:
     output.print_line(f"{notice.type} of task {notice.task.id}  {notice.task.reference or ''}")
     if notice.status == Status.SUCCEEDED and not notice.media:
-        output.print_line(NO_OUTPUTS)
+        output.print_line(NO_MEDIA)
     for explanation in explanations:
         click.echo()
         output.print_line(explanation.verdict)
@@ -130,7 +132,7 @@ def _lines(checks: tuple[Check, ...]) -> Iterator[str]:
     for check in checks:
         condition, value = written(check.condition), output.cut(written(check.value))
         if check.key == TOGETHER:
-            condition, value = check.condition, counted(check.value, "output")
+            condition, value = check.condition, counted(check.value, "item")
         mark = "yes" if check.holds else "no"
         yield f"  {mark:<3}  {output.cut(f'{check.key} = {condition}')}; the event has {value}"
 

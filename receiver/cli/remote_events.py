@@ -1,4 +1,4 @@
-"""Follows the live events of a remote installation, for `receiver tail --url`."""
+"""Receives the live events of another installation, for `receiver tail --url`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PATH = "/api/events"
 MEDIA_TYPE = "text/event-stream"
 SILENT_FOR = 45.0  # seconds; the server sends a heartbeat every 15 s
 CONNECTED_WITHIN = 15.0  # seconds
-FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0  # seconds before another connection
+FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0  # seconds before reconnecting
 LONGEST_LINE = 1024 * 1024  # bytes
-LOOK_EVERY = 0.1  # seconds between two checks whether to stop
+LOOK_EVERY = 0.1  # seconds between two checks of `stop`
 
 
 class StreamLost(Exception):
-    """The connection failed or ended; a later one may work, after `retry_after` seconds."""
+    """The connection failed or ended; reconnect after `retry_after` seconds, if it is set."""
 
     def __init__(self, problem: str, retry_after: float | None = None) -> None:
         super().__init__(problem)
@@ -41,7 +41,7 @@ class StreamLost(Exception):
 
 
 class RemoteEvents:
-    """Receives events from the first new one on, and continues after lost connections."""
+    """Receives new events, and resumes after lost connections."""
 
     def __init__(
         self, url: str, token: str, query: Mapping[str, str], warn: Callable[[str], object]
@@ -69,7 +69,7 @@ class RemoteEvents:
             yield [found]
 
     def _receive(self, stop: Signal) -> None:
-        """Receive until the process ends: a blocked read cannot be interrupted by a signal."""
+        """Receive events on a separate thread, because a signal cannot interrupt a blocked read."""
         delay = FIRST_DELAY
         try:
             while not stop.is_set():
@@ -81,14 +81,14 @@ class RemoteEvents:
                         raise click.ClickException(str(lost)) from None
                     delay = FIRST_DELAY if self._last_id != before else delay
                     pause = lost.retry_after or delay * random.uniform(0.75, 1.25)  # noqa: S311
-                    self._warn(f"{lost}; connecting again in {math.ceil(pause)} s")
+                    self._warn(f"{lost}; reconnecting in {math.ceil(pause)} s")
                     stop.wait(pause)
                     delay = min(2 * delay, LONGEST_DELAY)
         except Exception as error:  # noqa: BLE001 - raised in the main thread
             self._found.put(error)
 
     def _read_stream(self) -> None:
-        """Receive events of one connection. Raises StreamLost, ClickException."""
+        """Receive events over one connection. Raises StreamLost, ClickException."""
         headers = {"Authorization": f"Bearer {self._token}", "Accept": MEDIA_TYPE}
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id
@@ -103,10 +103,10 @@ class RemoteEvents:
             raise click.ClickException(f"{error}; correct --url") from None
         except DeliveryFailure as error:
             raise StreamLost(str(error)) from None
-        raise StreamLost(f"{self._url}: the server has ended the stream")
+        raise StreamLost(f"{self._url}: the server ended the stream")
 
     def _check(self, response: StreamedResponse) -> None:
-        """Raise ClickException, or StreamLost if a later request may be accepted."""
+        """Raise an exception unless the response is a stream: StreamLost if a retry may succeed."""
         status = response.status
         kind = response.headers.get("Content-Type", "").partition(";")[0]
         if status == HTTPStatus.OK and kind == MEDIA_TYPE:
@@ -114,16 +114,16 @@ class RemoteEvents:
         if 300 <= status < 400:
             target = one_line(response.headers.get("Location", ""), 200)
             raise click.ClickException(
-                f"{self._url} redirects to {target}; give the final address, because the token is "
-                "sent to no other one"
+                f"{self._url} redirects to {target}; use the final address, because the token is "
+                "not sent to another one"
             )
         if status == HTTPStatus.UNAUTHORIZED:
             remedy = "use the API_TOKEN of that installation (see --token-env)"
             raise click.ClickException(f"{self._url}: the token was refused; {remedy}")
         if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
             raise click.ClickException(
-                f"{self._url}: nothing streams events at {PATH}; check the address, and that the "
-                "receiver there has live events"
+                f"{self._url}: there is no stream of events at {PATH}; check the address, and "
+                "whether the receiver there supports live events"
             )
         problem = f"{self._url}: {status} {_detail(response.chunks)}".rstrip()
         if http.is_unavailable(status):
@@ -168,12 +168,12 @@ class RemoteEvents:
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise click.ClickException(
-                f"{self._url}: an event cannot be interpreted; this version may be too old for it"
+                f"{self._url}: an event cannot be interpreted; this receiver may be too old for it"
             ) from None
 
 
 def _detail(chunks: Iterable[bytes]) -> str:
-    """Return the reason in an error response, on one line; empty if it has none."""
+    """Return the reason in an error response, on one line, or an empty string."""
     body = b""
     try:
         for chunk in chunks:

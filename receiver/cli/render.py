@@ -1,4 +1,4 @@
-"""`receiver hooks render`: the message that a hook would send, without sending it."""
+"""`receiver hooks render`: prints the message that a hook would send, without sending it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def render(
     """Print the message that a hook would send, without sending it.
 
     It shows the headers and the body, the parts of an e-mail, or the JSON for Slack, with secrets
-    replaced by `…`. The event is that of the task, or the test event. The exit status is 1 if the
+    replaced by `…`. Without --task, the event is the test event. The exit status is 1 if the
     message cannot be rendered.
     """
     entry = hook_entry(name)

@@ -164,7 +164,7 @@ def _show(rows: Iterable[Activity], *, as_json: bool) -> None:
 def _check_remote_options(
     ctx: click.Context, only: tuple[str, ...], filters: Mapping[str, str | None]
 ) -> None:
-    """Raise UsageError for options that concern callbacks, attempts or earlier lines."""
+    """Raise UsageError for options about callbacks, attempts or earlier lines."""
     given = ctx.get_parameter_source("lines") is not ParameterSource.DEFAULT
     wrong = {
         "--hook": filters["hook"] is not None,
@@ -193,7 +193,7 @@ def _remote(url: str, token_env: str, filters: Mapping[str, str | None]) -> Remo
         token = os.environ.get(token_env, "").strip()
     if not token:
         raise click.ClickException(
-            f"{token_env}: not set, or not a token; set it to the API_TOKEN of {url}, or name "
+            f"{token_env} is not set, or is not a token; set it to the API_TOKEN of {url}, or name "
             "another variable with --token-env"
         )
     names = {"task_id": "task"}

@@ -46,7 +46,7 @@ def worker() -> None:
     deliveries = DeliveryWorker(
         record,
         loaded,
-        policies=partial(getattr, loaded, "policies"),  # the current ones after a reload
+        policies=partial(getattr, loaded, "policies"),  # the new policies after a reload
         filters=partial(getattr, loaded, "filters"),
         limits=partial(getattr, loaded, "limits"),
         hide=loaded.hide,

@@ -1,4 +1,4 @@
-"""Finds the hooks whose outputs a hook uses, and the hook for which it has to wait; pure."""
+"""Finds the hooks whose outputs a hook uses, and the hook that it has to wait for; pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Set
 from typing import Any
 
 OUTPUTS = "outputs"  # the member of an event that contains the objects that hooks returned
-# The built-in types whose hooks can return an object. Those of other packages may return one, too.
+# The built-in types whose hooks can return an object. Hook types of other packages can do so too.
 RETURNING = ("command", "python")
-METHODS = frozenset({"get", "items", "keys", "values"})  # of an object; not the names of hooks
+METHODS = frozenset({"get", "items", "keys", "values"})  # of a dict, as opposed to hook names
 _USE = re.compile(
     r"""\boutputs(?:\.([A-Za-z_][A-Za-z0-9_]{0,39})|\[["']([A-Za-z0-9_-]{1,40})["']\])"""
 )
@@ -17,7 +17,7 @@ _MARKS = ("{{", "{%")
 
 
 class InvalidChain(ValueError):
-    """A hook that cannot use the output of another one. `key` is the wrong key of its table."""
+    """A hook cannot use the output of another hook. `key` is the wrong key in its table."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(problem)
@@ -27,7 +27,7 @@ class InvalidChain(ValueError):
 def used_in_templates(options: Any) -> set[str]:
     """Return the names of the hooks whose outputs the templates in these options use.
 
-    The templates are only searched, so that the web process does not need Jinja.
+    The templates are searched without being parsed, so that the web process does not need Jinja.
     """
     if isinstance(options, Mapping):
         options = list(options.values())
@@ -44,47 +44,52 @@ def awaited(
     after: str | None,
     ahead: Mapping[str, Collection[str]],
 ) -> str:
-    """Return the hook for which this one has to wait in order to use the outputs of `used`.
+    """Return the hook that this one has to wait for in order to use the outputs of `used`.
 
-    `after` is the hook that the hooks file names for it. `ahead` contains the hooks for which each
-    hook waits directly. Raises InvalidChain.
+    `after` is its key in the hooks file. `ahead` maps each hook to the hooks that it waits for
+    directly. Raises InvalidChain.
     """
     for one in sorted(used - ahead.keys()):
-        raise InvalidChain(OUTPUTS, f'there is no hook "{one}" whose output could be used')
+        raise InvalidChain(OUTPUTS, f'there is no hook "{one}", so its output cannot be used')
     if name in used:
         raise InvalidChain(OUTPUTS, "a hook cannot use its own output")
     shown = " and ".join(f'"{one}"' for one in sorted(used))
     if after == "":
-        raise InvalidChain("after", f"is empty, but the output of {shown} is used; leave it out")
+        raise InvalidChain("after", f"is empty, but the hook uses the output of {shown}; remove it")
     if after is not None:
         if not used <= _behind(after, ahead):
             raise InvalidChain(
-                "after", f'waits for "{after}", but the output of {shown} is used; name that hook'
+                "after",
+                f'is "{after}", but the hook uses the output of {shown}; name the hook that '
+                "returns it, or a hook that waits for it",
             )
         return after
     last = [one for one in sorted(used) if used <= _behind(one, ahead)]
     if not last:
         raise InvalidChain(
             "after",
-            f"the outputs of {shown} are used; let one of these hooks wait for the other, and "
-            'name the last one with after = "…"',
+            f"the hook uses the outputs of {shown}; let one of these wait for the others, and "
+            'name the last one in after = "…"',
         )
     return last[0]
 
 
 def check_returns(types: Mapping[str, str], built_in: Collection[str]) -> None:
-    """Check that these hooks, given with their types, can return an object. Raises InvalidChain."""
+    """Check that these hooks can return an object. Raises InvalidChain.
+
+    `types` maps the name of each hook to its type.
+    """
     for name, type_ in types.items():
         if type_ in built_in and type_ not in RETURNING:
             raise InvalidChain(
                 OUTPUTS,
-                f'"{name}" is a hook of type {type_}, which returns no output; only hooks of type '
-                f"{' and '.join(RETURNING)} return one",
+                f'"{name}" is a hook of type {type_}, which returns no output; use a hook of type '
+                f"{' or '.join(RETURNING)}",
             )
 
 
 def _behind(name: str, ahead: Mapping[str, Collection[str]]) -> set[str]:
-    """Return this hook and the ones for which it waits, directly or through others."""
+    """Return this hook and the hooks that it waits for, directly or through others."""
     found: set[str] = set()
     waiting = [name]
     while waiting:

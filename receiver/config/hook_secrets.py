@@ -16,7 +16,7 @@ from receiver.config.hooks_file import HookEntry
 PLACE_OF_A_SECRET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Keys of options that hold a secret even if it is written in the file.
 SECRET_KEYS = ("authorization", "cookie", "credential", "key", "password", "secret", "token")
-# Options with templates. A URL in one is part of a text, so the whole text is not a secret.
+# Options that are templates. A URL in one is only a part of it, so the whole template is no secret.
 TEMPLATE_KEYS = ("blocks", "body", "html", "subject", "text")
 # Options whose value is not a secret even if it comes from the environment: hiding the address of a
 # mail server on this machine would also hide the address of each client.

@@ -47,7 +47,7 @@ class HookEntry:
     subscription: Subscription
     options: Table
     alerts: bool = False  # also notify people when another hook's endpoint fails
-    # Seconds after each failed attempt, or in total; both None: the usual delays.
+    # Seconds after each failed attempt, or in total; if both are None, the default delays apply.
     retry: tuple[float, ...] | None = None
     retry_for: float | None = None
     limits: Limits = field(default_factory=Limits)
@@ -139,7 +139,7 @@ def one_of(choices: Collection[str], kind: str) -> Callable[[str], None]:
 
 
 def limits_of(entries: Sequence[HookEntry]) -> dict[str, Limits]:
-    """Return the limits of the hooks that have any."""
+    """Return the limits of each hook that has any."""
     return {entry.name: entry.limits for entry in entries if entry.limits}
 
 
@@ -286,7 +286,7 @@ def _unknown_providers(entry: HookEntry, providers: Collection[str]) -> Iterator
 
 
 def _resolved(entries: Sequence[HookEntry], problems: list[str]) -> list[HookEntry]:
-    """Return the hooks with those that they wait for in `after`; add what is wrong to `problems`.
+    """Return the hooks, with `after` set to the hook that each waits for; add any problems.
 
     A hook that uses the output of another one waits for it without a limit.
     """
@@ -299,7 +299,7 @@ def _resolved(entries: Sequence[HookEntry], problems: list[str]) -> list[HookEnt
             ahead[entry.name].add(after)
     for index, entry in enumerate(entries):
         names = used[entry.name]
-        # The alias of a download is replaced.
+        # The resolved name replaces the type `download`.
         after = entry.subscription.after and resolved[index].subscription.after
         if not names:
             continue
@@ -353,8 +353,8 @@ def _wrong_waits(tables: Sequence[Table], entries: Sequence[HookEntry]) -> Itera
         if used := _used_outputs(entry):
             shown = " and ".join(f'"{name}"' for name in sorted(used))
             yield (
-                f'hook "{entry.name}": wait_for_files: it uses the output of {shown}, so it waits '
-                "without a limit; leave this out"
+                f'hook "{entry.name}": wait_for_files: the hook uses the output of {shown}, so it '
+                "waits without a limit; remove this key"
             )
         elif entry.subscription.after is None and entry.type not in NOTIFICATIONS:
             yield (

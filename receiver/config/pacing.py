@@ -15,13 +15,13 @@ LONGEST_RETRIES = 90 * 86_400  # seconds
 MOST_RETRIES = 100
 MOST_PER_PERIOD = 100_000
 MOST_AT_A_TIME = 1_000
-SHOWN = 40  # characters of a wrong value
+SHOWN = 40  # characters of a wrong value in an error
 
 
 class Seconds(fields.Field[float]):
-    """A duration of up to `longest` seconds, written as a number of seconds or as `"5m"`.
+    """A duration of up to `longest` seconds, such as `"5m"` or a number of seconds.
 
-    `problem` is the message for any other value, which replaces `{value}` in it.
+    `problem` is the error message for any other value, which is inserted for `{value}`.
     """
 
     def __init__(self, longest: float, problem: str, **kwargs: Any) -> None:
@@ -40,7 +40,7 @@ class Seconds(fields.Field[float]):
 
 
 class _RateField(fields.Field[Rate]):
-    """A number of deliveries for each second, minute or hour, such as `"10/s"`."""
+    """A number of deliveries per second, minute or hour, such as `"10/s"`."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Rate:  # noqa: ARG002
         found = re.fullmatch(rf"\s*([0-9]{{1,6}})\s*/\s*([{''.join(PERIODS)}])\s*", str(value))
@@ -78,5 +78,5 @@ class PacingKeys(Schema):
     def _check_retries(self, data: dict[str, Any], **_: Any) -> None:
         if data.get("retry") is not None and data.get("retry_for") is not None:
             raise ValidationError(
-                "is set as well as retry; remove one of them", field_name="retry_for"
+                "cannot be combined with retry; remove one of them", field_name="retry_for"
             )

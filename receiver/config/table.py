@@ -140,7 +140,7 @@ CORS_ORIGINS = Setting[tuple[str, ...]](
     default=(),
     summary="Comma-separated origins whose pages may use `/api` from a browser, such as "
     "`https://shop.example.com`.",
-    details="Each is compared as a whole, so `*` is not accepted. Cookies are never allowed.",
+    details="Each origin has to match exactly, so `*` is not accepted. Cookies are never allowed.",
     example="https://shop.example.com",
 )
 LOG_FORMAT = Setting(

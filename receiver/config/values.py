@@ -60,7 +60,7 @@ def database_url(text: str) -> str:
 def origins(text: str) -> tuple[str, ...]:
     """Return the origins as browsers send them: scheme, host, and port unless it is the usual one.
 
-    Raises ValueError for `*`, because whoever has the token should be known by name.
+    Raises ValueError for `*`, because every origin whose pages may use the token has to be listed.
     """
     found = []
     for part in readers.parts(text):

@@ -133,7 +133,7 @@ def show_endpoints(statuses: Sequence[EndpointStatus]) -> None:
 
 
 def _limits(status: EndpointStatus) -> str:
-    """Return the limits of a hook, and the one for which its deliveries wait."""
+    """Return the limits of a hook, and the limit that its deliveries are waiting for."""
     wait = status.wait(_second)
     return f"{status.limits}; held by {wait}" if wait else str(status.limits)
 
@@ -165,7 +165,7 @@ def show_hooks(hooks: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
 
 
 def _condition(subscription: Subscription) -> str:
-    """Return the providers, the pattern of references and the filter that limit the hook."""
+    """Return the conditions of the hook: providers, the pattern of references, and the filter."""
     match = [] if subscription.match == "*" else [subscription.match]
     where = [] if subscription.where is None else [str(subscription.where)]
     return " ".join([*sorted(subscription.providers), *match, *where])

@@ -108,9 +108,9 @@ class DeliveryWorker:
     meter: MetricBuffer = field(default_factory=MetricBuffer)
     zone: tzinfo = UTC  # the time zone of times that people read
     concurrency: int = 4
-    policies: Callable[[], Mapping[str, RetryPolicy]] = dict  # of hooks with their own
+    policies: Callable[[], Mapping[str, RetryPolicy]] = dict  # of hooks that have their own
     limits: Callable[[], Mapping[str, Limits]] = dict  # of hooks with limits
-    filters: Callable[[], Mapping[str, EventFilter]] = dict  # that need the outputs of other hooks
+    filters: Callable[[], Mapping[str, EventFilter]] = dict  # with conditions for outputs
     slots: WorkerSlots = field(init=False)
     name: str = field(init=False)
     _claimed: dict[tuple[int, int], Delivery] = field(default_factory=dict, init=False)
@@ -118,7 +118,9 @@ class DeliveryWorker:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock, init=False)
     _seen_at: float = field(default=0.0, init=False)
-    _looked_at: int | None = field(default=None, init=False)  # of a claim since the last nap
+    _looked_at: int | None = field(
+        default=None, init=False
+    )  # time of the last claim, until a sleep
 
     def __post_init__(self) -> None:
         self.slots = WorkerSlots(
@@ -382,7 +384,7 @@ class DeliveryWorker:
         if isinstance(failure, TemporaryFailure | ContentFailure):
             policy = self.policies().get(delivery.hook, self.policy)
             if outcome == failures.ABANDONED:
-                policy = self.policy  # the hook's own schedule is about its endpoint
+                policy = self.policy  # the hook's own schedule is for failures of its endpoint
             retry_in = policy.delay(
                 failures.counted_attempts(self.store, delivery, outcome),
                 chance=self.chance(),

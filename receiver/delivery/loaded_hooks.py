@@ -57,7 +57,7 @@ class LoadedHooks(UserDict[str, Hook]):
 
 
 def _policies(entries: Sequence[HookEntry]) -> dict[str, RetryPolicy]:
-    """Return the retry policies of the hooks that have their own."""
+    """Return the retry policy of each hook that has its own."""
     policies = {}
     for entry in entries:
         if entry.retry is not None:
@@ -68,9 +68,13 @@ def _policies(entries: Sequence[HookEntry]) -> dict[str, RetryPolicy]:
 
 
 def _filters(entries: Sequence[HookEntry]) -> dict[str, EventFilter]:
-    """Return the filters that need the outputs of other hooks, by hook."""
+    """Return the filters with conditions for outputs of other hooks, by hook."""
     filters = {entry.name: entry.subscription.where for entry in entries}
-    return {name: where for name, where in filters.items() if where is not None and where.of_hooks}
+    return {
+        name: where
+        for name, where in filters.items()
+        if where is not None and where.of_hook_outputs
+    }
 
 
 def _alerting(

@@ -196,7 +196,7 @@ class ProcrastinateDispatcher:
             for hook, timed_out in tuple(self._without_slot.items())
             if not has_slot(hook, timed_out=timed_out)
         ]
-        # The deliveries of hooks with limits are claimed without jobs, when the limits allow it.
+        # Deliveries of hooks with limits are claimed without jobs, as soon as the limits allow it.
         without_jobs = [*without_slot, *self._worker.slots.limits]
         announced = self._store.jobs.announce_missing(self._worker.clock(), without_jobs)
         if announced:

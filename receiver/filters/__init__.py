@@ -1,1 +1,1 @@
-"""The filters of hooks, which decide by the fields of an event whether a hook receives it."""
+"""The filters of hooks: the conditions that an event has to meet for a hook to receive it."""

@@ -1,7 +1,7 @@
 """Compiles the conditions of a filter: patterns, numbers, times, ranges, lists and `not`; pure.
 
-A condition is compiled once, when the hooks file is loaded. The time to test a value is limited:
-a pattern has at most LONGEST_PATTERN characters, and is compared with at most LONGEST_TEXT
+A condition is compiled once, when the hooks file is loaded. The time to test a value is bounded: a
+pattern has at most LONGEST_PATTERN characters, and is compared with at most LONGEST_TEXT
 characters of the value.
 """
 
@@ -23,11 +23,11 @@ from receiver.text.display import one_line, rfc3339
 LONGEST_PATTERN = 200  # characters
 LONGEST_TEXT = 4_096  # characters of a value that are compared with a pattern
 LONGEST_LIST = 1_000  # values
-MOST_OTHERS = 100  # values of a list that are not plain text, such as patterns
-LONGEST_SHOWN = 80  # characters of a value that an error shows
-DEEPEST = 8  # levels of lists and `not`
-SPECIAL = "*?["  # the characters that make a text a pattern
-RANGE = ("min", "max", "not")  # the keys of a table that is a condition
+MOST_OTHERS = 100  # values of a list that are not plain strings, such as patterns
+LONGEST_SHOWN = 80  # characters of a value in an error
+DEEPEST = 8  # nested levels of lists and `not`
+SPECIAL = "*?["  # the characters that make a string a pattern
+RANGE = ("min", "max", "not")  # a table with one of these keys is a condition
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 _LONGEST_INSTANT = 40  # characters
 
@@ -42,9 +42,9 @@ class InvalidCondition(ValueError):
 
 
 class Kind(Enum):
-    """The kind of a field's values: text, numbers as text, times in ms UTC, booleans, or JSON.
+    """The type of a field: a string, a number in a string, a time in ms UTC, a boolean, or JSON.
 
-    The value of a member is the error for a condition that it does not accept.
+    The value of a member is the error message for a condition that does not fit the type.
     """
 
     TEXT = 'is text; use a pattern such as "shop-*", a list of patterns, or { not = "shop-*" }'
@@ -57,9 +57,9 @@ class Kind(Enum):
 def compiled(
     value: Any, kind: Kind = Kind.ANY, choices: Collection[str] = (), depth: int = 0
 ) -> Condition:
-    """Return the condition that a value in the hooks file describes. Raises InvalidCondition.
+    """Compile the condition that a value in the hooks file describes. Raises InvalidCondition.
 
-    `choices`, if given, are the only texts that the field can have.
+    `choices`, if given, are the only values that the field can have.
     """
     if depth > DEEPEST:
         raise InvalidCondition(f"is nested more than {DEEPEST} levels deep")
@@ -71,7 +71,7 @@ def compiled(
             return lambda actual: actual is value
     elif isinstance(value, int | float) and kind in (Kind.NUMBER, Kind.ANY):
         return _equal(_finite(value))
-    elif isinstance(value, date) and kind in (Kind.TIME, Kind.ANY):  # a datetime is a date, too
+    elif isinstance(value, date) and kind in (Kind.TIME, Kind.ANY):  # includes datetime
         return _between(_reader(kind), _start(value), _end(value))
     elif isinstance(value, list):
         return _any_of(value, kind, choices, depth)
@@ -81,12 +81,12 @@ def compiled(
 
 
 def is_condition(value: Any) -> bool:
-    """Return whether a value below `task.metadata` is a condition, and not a table of fields."""
+    """Return whether a value in `task.metadata` is a condition, as opposed to a table of fields."""
     return not isinstance(value, Mapping) or not value or any(key in value for key in RANGE)
 
 
 def written(value: Any) -> str:
-    """Return a value as it is written in TOML, on one line."""
+    """Return a value in TOML syntax, on one line."""
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{key} = {written(one)}' for key, one in value.items())} }}"
     if isinstance(value, list):
@@ -97,7 +97,7 @@ def written(value: Any) -> str:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value of the hooks file as JSON has it: times are text."""
+    """Return a value from the hooks file as JSON data, in which times are strings."""
     if isinstance(value, Mapping):
         return {key: plain_value(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -106,7 +106,7 @@ def plain_value(value: Any) -> Any:
 
 
 def number(value: Any) -> Number | None:
-    """Return the number that a value is, or that its text contains; otherwise None."""
+    """Return a value, or a number written in a string, as a number; None for anything else."""
     if isinstance(value, str):
         return Decimal(value) if _DECIMAL.fullmatch(value) else None
     if isinstance(value, float):
@@ -115,7 +115,7 @@ def number(value: Any) -> Number | None:
 
 
 def instant(value: Any) -> float | None:
-    """Return the time in a text in ms UTC; None for any other value. Without an offset: UTC."""
+    """Return a time in ms UTC; None for any other value. A time without an offset is in UTC."""
     if not isinstance(value, str) or not 10 <= len(value) <= _LONGEST_INSTANT:
         return None
     try:
@@ -125,7 +125,7 @@ def instant(value: Any) -> float | None:
 
 
 def time_text(value: Any) -> str | None:
-    """Return a time in ms UTC as events show it."""
+    """Format a time in ms UTC as in events."""
     return None if value is None else rfc3339(value)
 
 
@@ -153,7 +153,7 @@ def _equal(wanted: Number) -> Condition:
 
 
 def _between(read: Callable[[Any], Any], least: Any, most: Any) -> Condition:
-    """Return a condition for a range of numbers or times, with both limits. None: no limit."""
+    """Return a condition for a range that includes both limits; None means no limit."""
 
     def condition(actual: Any) -> bool:
         value = read(actual)
@@ -173,7 +173,7 @@ def _any_of(values: Sequence[Any], kind: Kind, choices: Collection[str], depth: 
         raise InvalidCondition(f"has {len(values):,} values; use at most {LONGEST_LIST:,}")
     conditions = [compiled(value, kind, choices, depth + 1) for value in values]
     texts = {one for one in values if isinstance(one, str) and not set(one) & set(SPECIAL)}
-    if kind is Kind.TIME:  # its values are no text
+    if kind is Kind.TIME:  # the values of such a field are numbers
         texts.clear()
     others = [
         condition
@@ -182,7 +182,7 @@ def _any_of(values: Sequence[Any], kind: Kind, choices: Collection[str], depth: 
     ]
     if len(others) > MOST_OTHERS:
         raise InvalidCondition(
-            f"has {len(others)} values that are not plain text; use at most {MOST_OTHERS}"
+            f"has {len(others)} values that are not plain strings; use at most {MOST_OTHERS}"
         )
 
     def condition(actual: Any) -> bool:
@@ -201,7 +201,7 @@ def _all_of(
     unknown = next((key for key in table if key not in RANGE), None)
     if unknown is not None:
         shown = one_line(unknown[:LONGEST_SHOWN])
-        raise InvalidCondition(f'"{shown}" is no condition; use min, max or not')
+        raise InvalidCondition(f'"{shown}" is not a condition; use min, max or not')
     conditions = list(_limits(table, kind))
     if "not" in table:
         unwanted = compiled(table["not"], kind, choices, depth + 1)
@@ -215,7 +215,7 @@ def _limits(table: Mapping[str, Any], kind: Kind) -> Iterator[Condition]:
         return
     kinds = {of for of, _ in limits.values()}
     if len(kinds) > 1:
-        raise InvalidCondition("min and max are a number and a time; use two of one kind")
+        raise InvalidCondition("min and max are a number and a time; use two numbers or two times")
     if kind is not Kind.ANY and kind not in kinds:
         raise InvalidCondition(kind.value)
     least, most = (limits[key][1] if key in limits else None for key in ("min", "max"))
@@ -225,9 +225,9 @@ def _limits(table: Mapping[str, Any], kind: Kind) -> Iterator[Condition]:
 
 
 def _limit(key: str, value: Any) -> tuple[Kind, Number | float]:
-    """Return the kind and the value of a limit. A date is the whole day. Raises InvalidCondition.
+    """Return the kind and the value of a limit; times are in ms UTC. Raises InvalidCondition.
 
-    Times are in ms UTC.
+    A date is the beginning of the day for `min`, and its end for `max`.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Kind.NUMBER, _finite(value)
@@ -244,7 +244,7 @@ def _limit(key: str, value: Any) -> tuple[Kind, Number | float]:
 
 
 def _reader(kind: Kind) -> Callable[[Any], Any]:
-    """Return the function that reads a time from a value of a field of this kind."""
+    """Return the function that reads a time from the value of a field of this kind."""
     return instant if kind is Kind.ANY else lambda actual: actual
 
 
@@ -256,7 +256,7 @@ def _finite(value: float) -> Number:
 
 
 def _start(value: date) -> float:
-    """Return a time, or the start of a day, in ms UTC."""
+    """Return a time, or the beginning of a day, in ms UTC."""
     moment = value if isinstance(value, datetime) else datetime.combine(value, time.min)
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) / MILLISECOND
 

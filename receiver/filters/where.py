@@ -1,6 +1,7 @@
-"""A hook's `where` table: the conditions for the fields of an event; pure.
+"""Parses and evaluates a hook's `where` table: conditions for the fields of an event; pure.
 
-The fields are those of the event that a webhook receives, `Notice.as_json`.
+The fields are those of the event that a webhook receives, `Notice.as_json`. Media are the results
+of the provider; outputs are the objects that other hooks returned.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from receiver.tasks import Status, Trust
 from receiver.text.display import one_line
 
 MOST_CONDITIONS = 100
-MOST_PARTS = 16  # of the name of a field
+MOST_PARTS = 16  # in the dotted name of a field
 METADATA = ("task", "metadata")
 MEDIA = "media"
-OUTPUTS = "outputs"  # of other hooks, by name
+OUTPUTS = "outputs"  # the objects that other hooks returned, by the name of the hook
 PROVIDER = "task.provider"
-TOGETHER = "where.media"  # the key of the check that one output meets all conditions for outputs
+TOGETHER = "where.media"  # the key of the check that one item of `media` meets all its conditions
 _STATUSES = tuple(status.value for status in Status)
 
 
 class _Field(NamedTuple):
-    """A field of an event. `attribute` is that of a `Notice`, for `media.…` of a `Media`."""
+    """A field of an event. `attribute` belongs to `Notice`, or for `media.…` to `Media`."""
 
     attribute: str
     kind: Kind = Kind.TEXT
-    choices: tuple[str, ...] = ()  # the only values; empty: any
+    choices: tuple[str, ...] = ()  # the possible values; empty if there are others
 
 
 FIELDS: Mapping[str, _Field] = {
@@ -66,19 +67,19 @@ FIELDS: Mapping[str, _Field] = {
     "media.expires_at": _Field("expires_at", Kind.TIME),
 }
 _LATER = "is not known when the filter is evaluated, because files are downloaded later"
-# Fields of the event that no filter can use, and the reason.
+# The fields of an event that filters cannot use, and the reason.
 UNUSABLE: Mapping[str, str] = {
     "media.file": _LATER,
     "media.sha256": _LATER,
     "media.size": _LATER,
-    "test": "is only in test events, and filters do not apply to those",
+    "test": "exists only in test events, to which filters do not apply",
 }
 _TABLES = frozenset({("task",), (MEDIA,), (OUTPUTS,), METADATA})
-Path = tuple[str, ...]  # the parts of the name of a field
+Path = tuple[str, ...]  # the parts of a dotted name
 
 
 class InvalidFilter(ValueError):
-    """A `where` table with mistakes. `problems` has one for each field, by its name."""
+    """A `where` table with mistakes. `problems` maps the name of each wrong field to a problem."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
@@ -87,11 +88,11 @@ class InvalidFilter(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one condition of a subscription for an event."""
+    """The result of evaluating one condition of a subscription for an event."""
 
-    key: str  # of the hooks file, such as `where.task.account`
-    condition: Any  # as in the hooks file
-    value: Any  # in the event
+    key: str  # in the hooks file, such as `where.task.account`
+    condition: Any  # the value of that key
+    value: Any  # the value of the field in the event
     holds: bool
 
 
@@ -100,10 +101,11 @@ class FieldCondition:
     """The condition for one field."""
 
     name: str  # such as `task.account`
-    condition: Any = field(hash=False)  # as in the hooks file
-    # Takes the notice, for `media.…` the output; returns the values of the field.
+    condition: Any = field(hash=False)  # the value in the hooks file
+    # Both functions take the notice, or for `media.…` one item of `media`.
+    # `values` returns the values of the field.
     values: Callable[[Any], Sequence[Any]] = field(compare=False, repr=False)
-    holds: Callable[[Any], bool] = field(compare=False, repr=False)  # takes the same
+    holds: Callable[[Any], bool] = field(compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.name} = {written(self.condition)}"
@@ -113,49 +115,50 @@ class FieldCondition:
 class EventFilter:
     """The conditions of a hook's `where` table, all of which an event has to meet.
 
-    One of the event's outputs (`media`) has to meet all conditions for them. What other hooks
-    returned is known only after the delivery was written, so those conditions are evaluated later.
-    An event is a `Notice`: its fields are read only if a condition needs them.
+    One item of the event's `media` has to meet all conditions in `of_media`. The outputs of other
+    hooks are not known until after the delivery was written, so the conditions in `of_hook_outputs`
+    are evaluated later. An event is a `Notice`, whose fields are read only if a condition needs
+    them.
     """
 
     of_event: tuple[FieldCondition, ...]
-    of_outputs: tuple[FieldCondition, ...]
-    of_hooks: tuple[FieldCondition, ...] = ()
+    of_media: tuple[FieldCondition, ...]
+    of_hook_outputs: tuple[FieldCondition, ...] = ()
 
     @property
     def conditions(self) -> tuple[FieldCondition, ...]:
-        """All conditions: those for the event come first."""
-        return self.of_event + self.of_outputs + self.of_hooks
+        """All conditions, beginning with those for fields outside `media` and `outputs`."""
+        return self.of_event + self.of_media + self.of_hook_outputs
 
     @property
     def hooks(self) -> set[str]:
         """The names of the hooks whose outputs it needs."""
-        return {one.name.split(".")[1] for one in self.of_hooks}
+        return {one.name.split(".")[1] for one in self.of_hook_outputs}
 
     def unmet(self, notice: Any) -> FieldCondition | None:
-        """Return a condition for the output of a hook that the event does not meet, or None."""
-        return next((one for one in self.of_hooks if not one.holds(notice)), None)
+        """Return the first condition for an output that the event does not meet, or None."""
+        return next((one for one in self.of_hook_outputs if not one.holds(notice)), None)
 
     def matches(self, notice: Any) -> bool:
-        """Return whether the event meets all conditions, except for those for outputs of hooks."""
+        """Return whether the event meets all conditions, except for those for outputs."""
         for one in self.of_event:
             if not one.holds(notice):
                 return False
-        return not self.of_outputs or self._has_output(notice)
+        return not self.of_media or self._has_matching_item(notice)
 
     def checks(self, notice: Any) -> Iterator[Check]:
         """Yield whether the event meets each condition."""
-        for one in self.of_event + self.of_hooks:
+        for one in self.of_event + self.of_hook_outputs:
             values = one.values(notice)
             value = values[0] if len(values) == 1 else values
             yield Check(f"where.{one.name}", one.condition, value, one.holds(notice))
-        outputs = notice.media
-        for one in self.of_outputs:
-            values = [value for output in outputs for value in one.values(output)]
-            yield Check(f"where.{one.name}", one.condition, values, any(map(one.holds, outputs)))
-        if len(self.of_outputs) > 1:
-            condition = "one output that meets all conditions for outputs"
-            yield Check(TOGETHER, condition, len(outputs), self._has_output(notice))
+        media = notice.media
+        for one in self.of_media:
+            values = [value for item in media for value in one.values(item)]
+            yield Check(f"where.{one.name}", one.condition, values, any(map(one.holds, media)))
+        if len(self.of_media) > 1:
+            condition = "one item that meets all conditions for media"
+            yield Check(TOGETHER, condition, len(media), self._has_matching_item(notice))
 
     def as_json(self) -> dict[str, Any]:
         """Return the condition of each field, by its name."""
@@ -164,15 +167,15 @@ class EventFilter:
     def __str__(self) -> str:
         return ", ".join(map(str, self.conditions))
 
-    def _has_output(self, notice: Any) -> bool:
-        return any(all(one.holds(output) for one in self.of_outputs) for output in notice.media)
+    def _has_matching_item(self, notice: Any) -> bool:
+        return any(all(one.holds(item) for one in self.of_media) for item in notice.media)
 
 
 def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
-    """Return the filter that a `where` table describes; None for an empty table.
+    """Parse a `where` table. Returns None for an empty table.
 
-    `providers`, if given, are the only names that `task.provider` can have. Raises InvalidFilter
-    with a problem for each field that is wrong.
+    `providers`, if given, are the only values that `task.provider` can have. Raises InvalidFilter
+    with a problem for each wrong field.
     """
     if not isinstance(table, Mapping):
         example = 'where = { "task.account" = "shop-*" }'
@@ -182,12 +185,12 @@ def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
         raise InvalidFilter({"": f"has more than {MOST_CONDITIONS} conditions"})
     problems: dict[str, str] = {}
     of_event: dict[str, FieldCondition] = {}
-    of_outputs: dict[str, FieldCondition] = {}
-    of_hooks: dict[str, FieldCondition] = {}
+    of_media: dict[str, FieldCondition] = {}
+    of_hook_outputs: dict[str, FieldCondition] = {}
     for path, value in fields:
         name = ".".join(path)
         shown = one_line(name[:LONGEST_SHOWN])
-        conditions = {MEDIA: of_outputs, OUTPUTS: of_hooks}.get(path[0], of_event)
+        conditions = {MEDIA: of_media, OUTPUTS: of_hook_outputs}.get(path[0], of_event)
         if name in conditions:
             problems[shown] = "is used twice; use a list, or one table with min and max"
             continue
@@ -199,12 +202,12 @@ def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
         raise InvalidFilter(problems)
     if not fields:
         return None
-    groups = (tuple(group.values()) for group in (of_event, of_outputs, of_hooks))
+    groups = (tuple(group.values()) for group in (of_event, of_media, of_hook_outputs))
     return EventFilter(*groups)
 
 
 def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield the path of each field and its condition. Names with dots and tables are equivalent."""
+    """Yield the path and the condition of each field. Dotted names and tables are equivalent."""
     for key, value in table.items():
         path = (*parent, *key.split("."))
         is_table = path in _TABLES or (_is_free(path) and not is_condition(value))
@@ -232,20 +235,20 @@ def _condition(path: Path, value: Any, providers: Collection[str]) -> FieldCondi
 
 
 def _keys(path: Path) -> list[tuple[str, str]]:
-    """Return each key of the path, with the key that contains the rest of the name.
+    """Return each part of the path with the rest of the name from there, joined by dots.
 
-    Keys of the metadata may contain dots.
+    The rest may be a single key, because keys in the metadata can contain dots.
     """
     return [(key, ".".join(path[place:])) for place, key in enumerate(path)]
 
 
 def _is_free(path: Path) -> bool:
-    """Return whether the field is in an object that may have any members."""
+    """Return whether the field is in an object whose members are not fixed."""
     return path[:2] == METADATA or path[0] == OUTPUTS
 
 
 def _reader(path: Path) -> Callable[[Any], list[Any]]:
-    """Return the function that returns the values of a field in an object with any members."""
+    """Return a function that reads the values of a field in the metadata or in an output."""
     if path[0] == OUTPUTS:
         keys = _keys(path[1:])
         return lambda notice: _values(keys, notice.outputs)
@@ -254,7 +257,7 @@ def _reader(path: Path) -> Callable[[Any], list[Any]]:
 
 
 def _values(keys: Sequence[tuple[str, str]], document: Any) -> list[Any]:
-    """Return the values at a path in an object, and elements in place of lists; or [None]."""
+    """Return the values at a path, or [None]; each list is replaced by its elements."""
     nodes: list[Any] = [document]
     whole: list[Any] = []
     for key, rest in keys:
@@ -266,9 +269,9 @@ def _values(keys: Sequence[tuple[str, str]], document: Any) -> list[Any]:
 
 
 def _field(path: Path) -> _Field | None:
-    """Return the field; None if it is in an object that may have any members.
+    """Return the field, or None if it is in an object whose members are not fixed.
 
-    Raises InvalidCondition for a field that no filter can use.
+    Raises InvalidCondition for a field that filters cannot use.
     """
     name = ".".join(path)
     if name in FIELDS:
@@ -291,7 +294,7 @@ def _field(path: Path) -> _Field | None:
 
 
 def _suggestion(path: Path) -> str:
-    """Return a field with a similar name, or else the fields of the same table."""
+    """Return advice: a field with a similar name, or else the fields of the same table."""
     from difflib import get_close_matches  # noqa: PLC0415 - only for this error
 
     similar = get_close_matches(".".join(path)[:LONGEST_SHOWN], FIELDS, 1, 0.8)
@@ -307,7 +310,7 @@ def _fields_below(table: str) -> str:
 
 
 def _elements(values: Sequence[Any]) -> Iterator[Any]:
-    """Yield the values, and in place of each list its elements. Depth needs no stack."""
+    """Yield the values, with each list replaced by its elements. Does not use recursion."""
     waiting = list(values)[::-1]
     while waiting:
         value = waiting.pop()

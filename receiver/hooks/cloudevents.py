@@ -1,4 +1,4 @@
-"""Events in the CloudEvents 1.0 format: its attributes, as JSON members and as HTTP headers.
+"""Formats events as CloudEvents 1.0, with the attributes as JSON members or as HTTP headers.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
 """
@@ -16,13 +16,14 @@ SOURCE = "/callback-receiver"
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 DATA_TYPE = "application/json"
 HEADER_PREFIX = "ce-"
-# In a header, a space, `"`, `%` and everything that is not printable ASCII are percent-encoded.
+# All other characters are percent-encoded in a header: a space, `"`, `%`, and everything that is
+# not printable ASCII.
 SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _URI_REFERENCE = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,500}")
 
 
 def check_source(value: str) -> None:
-    """Validate a URI reference, which names the sender of the events."""
+    """Validate the URI reference that identifies the sender of the events."""
     try:
         urlsplit(value)
     except ValueError:
@@ -32,7 +33,7 @@ def check_source(value: str) -> None:
 
 
 def envelope(document: Mapping[str, Any], subject: str, source: str | None) -> dict[str, str]:
-    """Return the attributes of an event or alert, without its data."""
+    """Return the CloudEvents attributes of an event or an alert, without the data."""
     return {
         "specversion": "1.0",
         "id": document["id"],
@@ -45,7 +46,7 @@ def envelope(document: Mapping[str, Any], subject: str, source: str | None) -> d
 
 
 def headers(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of the binary mode, in which the body is the data."""
+    """Return the headers for the binary mode, in which the body contains only the data."""
     encoded = {
         f"{HEADER_PREFIX}{name}": quote(value, safe=SAFE, errors="replace")
         for name, value in attributes.items()

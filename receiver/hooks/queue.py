@@ -19,7 +19,7 @@ from receiver.text.display import json_ascii, one_line
 
 
 class Queue:
-    """Publishes the JSON that a webhook receives. All attempts have the same message id.
+    """Publishes the JSON that a webhook receives. All attempts use the same message id.
 
     The URL selects the broker, which defines the other options.
     """
@@ -34,12 +34,12 @@ class Queue:
         return Done(self._publish(self._message(notice)))
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the message of `send`. Raises RenderFailed."""
+        """Return the message that `send` would publish. Raises RenderFailed."""
         message = self._message(notice)
         return Preview(self._broker.title, self._broker.headers(message), message.body.decode())
 
     def alert(self, alert: Alert) -> None:
-        """Report the state of another hook's endpoint, in the JSON of a webhook."""
+        """Report the state of another hook's endpoint, as the same JSON that a webhook sends."""
         names = dict.fromkeys(NAME_PLACEHOLDERS, "alert") | {"status": alert.kind.value}
         self._publish(_json_message(alert.as_json(), "alerts", names))
 
@@ -63,7 +63,7 @@ class Queue:
                 return one_line(self._broker.publish(message, clock))
             except DeliveryFailure:
                 raise
-            except Exception as error:  # a library may raise anything if the answer is malformed
+            except Exception as error:  # a library may raise anything if a reply is malformed
                 raise failure(error, self._broker.title, clock) from error
 
 

@@ -1,7 +1,7 @@
-"""The JSON object that a hook of your own returns, for the hooks that wait for it.
+"""Reads the JSON object that a `python` or `command` hook returns for the hooks that wait for it.
 
-By then the hook has done its work. An object that cannot be stored is therefore no failure of the
-delivery; its stored answer says what is wrong.
+The hook has done its work by then, so the delivery succeeds even if the object cannot be stored;
+the stored answer states the problem.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from receiver.hooks.base import Done
 from receiver.providers.json_body import decode_strictly
 
 MAX_OBJECT = 16 * 1024  # bytes of compact JSON in UTF-8
-MAX_PRINTED = 4 * MAX_OBJECT  # bytes of the same with spaces and escapes
+MAX_PRINTED = 4 * MAX_OBJECT  # bytes of JSON with spaces and escapes
 
 
 def done(answer: str, returned: Mapping[Any, Any]) -> Done:
-    """Return the outcome of a function that returned an object."""
+    """Return the result of a function that returned an object."""
     try:
         content = _compact(returned)
     except RecursionError:
         return _not_stored(answer, "it is nested too deeply")
-    except (TypeError, ValueError) as error:  # such as a date, NaN, or half of a surrogate pair
+    except (TypeError, ValueError) as error:  # such as for a date, NaN, or a lone surrogate
         return _not_stored(answer, f"it is not JSON: {error}")
     return printed(answer, content)
 
 
 def printed(answer: str, text: bytes) -> Done:
-    """Return the outcome of a command that printed this text: a JSON object, or anything else."""
+    """Return the result of a command that printed this text, which may be a JSON object."""
     if not text.lstrip().startswith(b"{"):
         return Done(answer)
     try:

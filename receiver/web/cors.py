@@ -1,4 +1,4 @@
-"""Lets pages of other origins use the API from browsers (CORS). Cookies are never allowed."""
+"""Allows pages of other origins to use the API (CORS). Cookies are never allowed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ PATH = "/api/"
 METHODS = "GET, POST"
 HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer"
 EXPOSED = "Idempotent-Replayed, Location, Preference-Applied, Retry-After, X-Request-Id"
-MAX_AGE = 600  # seconds for which a browser remembers the response to a preflight request
+MAX_AGE = 600  # seconds for which a browser may cache the response to a preflight request
 
 
 def install(app: Flask, origins: Collection[str]) -> None:
-    """Allow these origins, exactly as written. Call this before the API token is checked.
+    """Allow exactly these origins. Call this before installing the check of the API token.
 
-    A browser sends no token with a preflight request, so it is answered without one.
+    A browser sends no token with a preflight request, so the response does not require one.
     """
     if not origins:
         return

@@ -101,7 +101,7 @@ def queue(server: QueueServer) -> Iterator[Endpoint]:
 
 @dataclass(frozen=True)
 class Case:
-    """An option with a template, and how an expression is written in it."""
+    """An option that is a template, and the text around an expression in it."""
 
     type: str
     key: str
@@ -199,7 +199,7 @@ def test_hostile_text_changes_nothing_else_in_the_message(
             assert "<!channel>" not in block["text"] + value
 
 
-def test_a_line_break_sends_nothing(case: Case, endpoint: Endpoint) -> None:
+def test_a_message_with_a_line_break_is_not_sent(case: Case, endpoint: Endpoint) -> None:
     if case.key not in ONE_LINE:
         return
     with pytest.raises(RenderFailed, match="line break"):
@@ -233,7 +233,7 @@ def test_an_unknown_name_is_reported_when_the_hook_is_built(
         ("''.__class__.__mro__", "unsafe"),
     ],
 )
-def test_what_cannot_be_rendered_is_a_permanent_failure_that_names_it(
+def test_a_missing_value_is_a_permanent_failure_that_names_it(
     case: Case, endpoint: Endpoint, expression: str, named: str
 ) -> None:
     hook = build(case, endpoint, expression)
@@ -289,7 +289,7 @@ def test_a_secret_in_a_template_is_sent_but_shown_in_no_error(
     assert value not in str(caught.value)
 
 
-def test_a_text_that_is_no_template_is_sent_as_it_is(case: Case, endpoint: Endpoint) -> None:
+def test_a_string_without_jinja_syntax_is_sent_unchanged(case: Case, endpoint: Endpoint) -> None:
     options = {**endpoint.options, **case.options("x")}
     key = case.key.partition(".")[0]
     plain = {"body": "[1]", "blocks": "[1]", "headers": {"X": "{a}"}}.get(key, "a b")

@@ -97,7 +97,7 @@ video does not fire
   yes  on = ["succeeded", "failed"]; the event has "succeeded"
   yes  where.media.kind = "image"; the event has ["image"]
   no   where.media.index = "7"; the event has ["0"]
-  no   where.media = one output that meets all conditions for outputs; the event has 1 output
+  no   where.media = one item that meets all conditions for media; the event has 1 item
 """
     )
 
@@ -136,7 +136,7 @@ def test_the_event_of_another_status_can_be_explained(store: Store) -> None:
     assert "all fires; delivery 1 is pending" in shown
     missing = run("ORDER-7", "--status", "failed")
     assert missing.exit_code == 2
-    assert "has no event of failed, but of: submitted, succeeded" in missing.stderr
+    assert "has no event with the status failed; it has: submitted, succeeded" in missing.stderr
 
 
 def test_given_up_can_be_explained(store: Store) -> None:
@@ -163,12 +163,12 @@ def test_a_changed_hooks_file_is_compared_with_the_record(store: Store, tmp_path
     assert run("ORDER-7").stdout == "task.succeeded of task 01a1fc0a  ORDER-7\nNo hooks.\n"
 
 
-def test_erased_outputs_are_mentioned(store: Store) -> None:
+def test_erased_media_are_mentioned(store: Store) -> None:
     fill(store)
     assert "not on record" not in run("ORDER-7").stdout
     store.repair.drop("all", NOW)
     list(prune(store, NOW + 10**10, dead_too=True))
-    assert "its outputs are not on record: `prune` has erased them" in run("ORDER-7").stdout
+    assert "its media are not on record: `prune` has erased them" in run("ORDER-7").stdout
 
 
 def test_secrets_and_control_characters_are_not_shown(store: Store, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_remote_installation_is_followed_across_restarts(tmp_path: Path) -> No
                 assert tail.events(1) == [("move", "later", "succeeded")]
                 status, output, warnings = tail.end(signal.SIGTERM)
             assert (status, output) == (0, b"")
-            assert b"connecting again in" in warnings
+            assert b"reconnecting in" in warnings
             assert TOKEN.encode() not in warnings
         finally:
             installation.close()
@@ -63,8 +63,8 @@ def test_a_remote_installation_is_followed_across_restarts(tmp_path: Path) -> No
     ("page", "problem"),
     [
         (Page(b"{}", 401), "the token was refused; use the API_TOKEN of that installation"),
-        (Page(b"{}", 404), "nothing streams events at /api/events"),
-        (Page(b"<html>", 200), "nothing streams events at /api/events"),
+        (Page(b"{}", 404), "there is no stream of events at /api/events"),
+        (Page(b"<html>", 200), "there is no stream of events at /api/events"),
         (Page(b'{"detail": "task: is too long\\u001b"}', 422), "422 task: is too long"),
         (Page(b"", 308, headers={"Location": "https://other.example/"}), "redirects to https://o"),
         (
@@ -111,4 +111,4 @@ def test_a_missing_token_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_TOKEN", "SHOP_TOKEN"):
         result = tail("--url", "https://shop.example", "--token-env", name)
         assert result.exit_code == 1
-        assert f"{name}: not set" in result.stderr
+        assert f"{name} is not set" in result.stderr

@@ -1,4 +1,4 @@
-"""Hooks that use the outputs of other hooks: the waits in hooks.toml, and their mistakes."""
+"""Hooks that use the outputs of other hooks: what they wait for, and mistakes in hooks.toml."""
 
 from __future__ import annotations
 
@@ -82,9 +82,12 @@ def test_the_order_in_the_file_does_not_matter() -> None:
         ('where = { "outputs.cutuot.ok" = true }', 'there is no hook "cutuot"'),
         ('body = "{{ outputs.shop.url }}"', "cannot use its own output"),
         ('body = "{{ outputs.pictures.url }}"', "of type download, which returns no output"),
-        (f'after = ""\n{BODY}', 'after: is empty, but the output of "cutout" is used'),
-        (f'after = "pictures"\n{BODY}', 'after: waits for "pictures", but the output of "cutout"'),
-        (f'wait_for_files = "2m"\n{BODY}', 'wait_for_files: it uses the output of "cutout"'),
+        (f'after = ""\n{BODY}', 'after: is empty, but the hook uses the output of "cutout"'),
+        (
+            f'after = "pictures"\n{BODY}',
+            'after: is "pictures", but the hook uses the output of "cutout"',
+        ),
+        (f'wait_for_files = "2m"\n{BODY}', 'wait_for_files: the hook uses the output of "cutout"'),
         ('where = { "outputs" = "*" }', "where.outputs: is an object; name a hook and a key"),
         ('where = { "outputs.cutout..ok" = true }', "has an empty part"),
         ('where = { "outputs.cutout.ok" = [] }', "is an empty list"),
@@ -98,10 +101,10 @@ def test_a_wrong_use_of_an_output_is_an_error(more: str, problem: str) -> None:
     assert problem in found
 
 
-def test_outputs_of_hooks_that_do_not_wait_for_each_other_need_a_decision() -> None:
+def test_outputs_of_hooks_that_do_not_wait_for_each_other_are_an_error() -> None:
     other = '[[hook]]\nname = "other"\ntype = "python"\n'
     shop = with_shop('body = "{{ outputs.cutout.url }}{{ outputs.other.url }}"')
-    with pytest.raises(SettingsError, match="let one of these hooks wait for the other"):
+    with pytest.raises(SettingsError, match="let one of these wait for the others"):
         load(other + shop)
 
 
@@ -136,7 +139,7 @@ def test_a_filter_for_outputs_is_evaluated_when_they_are_known(
     found = load(with_shop(where))["shop"].subscription.where
     assert found is not None
     event = replace(notice(), outputs=outputs)
-    assert found.matches(event)  # when the delivery is written, they are not known
+    assert found.matches(event)  # the outputs are not known when the delivery is written
     assert (found.unmet(event) is None) is matches
 
 

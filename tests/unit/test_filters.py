@@ -108,7 +108,7 @@ CASES = [  # the condition, and whether it matches SUCCESS
     ('"task.metadata.is_gift" = 1', False),
     ('"task.metadata.is_gift" = "true"', False),
     ('"task.metadata.one" = true', False),
-    # numbers, which are equal independent of how they are written
+    # numbers, which are equal however they are written
     ('"task.cost" = 2.5', True),
     ('"task.cost" = 2', False),
     ('"task.cost" = "2.*"', True),
@@ -170,15 +170,15 @@ CASES = [  # the condition, and whether it matches SUCCESS
     ('"task.metadata.customer" = "*"', True),
     ('"task.metadata.customer" = "DE"', False),
     ('"task.metadata.utm.source" = "mail"', True),  # a key with a dot
-    ('"task.metadata.customer.a.b.c.d" = 1', False),  # two such keys: the name is not a path
+    ('"task.metadata.customer.a.b.c.d" = 1', False),  # only one key can contain dots
     ('"task.metadata.tags" = "vip"', True),  # any element
     ('"task.metadata.tags" = 3', True),
     ('"task.metadata.tags" = { not = "vip" }', True),  # any other element
     ('"task.metadata.tags.0" = "new"', False),
     ('"task.metadata.lines.sku" = "B-*"', True),
     ('"task.metadata.lines.count" = { min = 6 }', False),
-    ('"task.metadata.min" = 3', True),  # in quotes, it is not a range
-    # outputs: any of them
+    ('"task.metadata.min" = 3', True),  # a key in quotes is not part of a range
+    # media: any item
     ('"media.kind" = "video"', True),
     ('"media.kind" = "audio"', False),
     ('"media.kind" = { not = "image" }', True),
@@ -186,7 +186,7 @@ CASES = [  # the condition, and whether it matches SUCCESS
     ('"media.url" = "*.mp4"', True),
     ('"media.expires_at" = { min = 2026-11-21T06:00:00Z }', True),
     ('"media.expires_at" = { not = "*" }', True),
-    ('"media.kind" = "video"\n"media.index" = "0"', False),  # not the same output
+    ('"media.kind" = "video"\n"media.index" = "0"', False),  # not the same item
     ('"media.kind" = "video"\n"media.index" = "1"', True),
     # several conditions
     ('"task.account" = "shop-*"\n"task.cost" = { min = 2 }\ntrust = "signed"', True),
@@ -207,7 +207,7 @@ def test_a_condition_matches_an_event(table: str, matches: bool) -> None:
         ('"task.cost" = { max = 100 }', False),
         ('"task.reason" = "*face*"', True),
         ('"task.metadata.campaign" = "autumn"', False),
-        ('"media.kind" = "*"', False),  # without outputs, no condition for outputs matches
+        ('"media.kind" = "*"', False),  # without media, no condition for media matches
         ('"media.kind" = { not = "video" }', False),
         ('trust = "token"', True),
     ],
@@ -233,12 +233,12 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("table", SPELLINGS)
-def test_names_with_dots_and_tables_mean_the_same(table: str) -> None:
+def test_dotted_names_and_tables_are_equivalent(table: str) -> None:
     assert load(table) == load(SPELLINGS[0])
     assert load(table).as_json() == {"task.account": "a", "task.metadata.cart.id": 1}
 
 
-def test_a_table_with_a_key_of_a_range_is_a_condition() -> None:
+def test_a_table_with_min_max_or_not_is_a_condition() -> None:
     assert load("where = { task.metadata.size.min = 3 }").as_json() == {
         "task.metadata.size": {"min": 3}
     }
@@ -297,7 +297,7 @@ WRONG = [  # the table, and the line of the error after "where"
     ('"task.acount" = "a"', ".task.acount: is not a field of an event; did you mean task.account?"),
     ('account = "a"', ".account: is not a field of an event; did you mean task.account?"),
     ('"media.size" = 1', ".media.size: is not known when the filter is evaluated, because files"),
-    ("test = true", ".test: is only in test events, and filters do not apply to those"),
+    ("test = true", ".test: exists only in test events, to which filters do not apply"),
     ('nothing = "a"', ".nothing: is not a field of an event; use id, type, occurred_at, "),
     ('"media.foo" = "a"', ".media.foo: is not a field of an event; use media.kind, media.index, "),
     ('"task.account.name" = "a"', ".task.account.name: is not a field of an event; "),
@@ -326,7 +326,7 @@ WRONG = [  # the table, and the line of the error after "where"
     ('"task.account" = ""', ".task.account: is empty; for a field without a value, use { not = "),
     ('"task.account" = []', ".task.account: is an empty list, which no event can match"),
     ('"task.account" = {}', ".task.account: is an empty table; use min, max or not"),
-    ('"task.cost" = { from = 1 }', '.task.cost: "from" is no condition; use min, max or not'),
+    ('"task.cost" = { from = 1 }', '.task.cost: "from" is not a condition; use min, max or not'),
     ('"task.cost" = { min = 2, max = 1 }', ".task.cost: min is greater than max, so no event"),
     ('"task.cost" = { min = nan }', ".task.cost: nan is not a finite number"),
     ('"task.cost" = inf', ".task.cost: inf is not a finite number"),
@@ -387,7 +387,7 @@ def nested(levels: int, opening: str, closing: str, inner: str = '"a"') -> str:
         ),
         (
             f'where = {{ "task.account" = {["a*"] * 101} }}',
-            ".task.account: has 101 values that are not plain text; use at most 100",
+            ".task.account: has 101 values that are not plain strings; use at most 100",
         ),
         (
             f'where = {{ "task.metadata{".a" * 15}" = 1 }}',
@@ -459,7 +459,7 @@ def test_the_steps_grow_linearly_with_the_event(number: int) -> None:
     assert grows_linearly(read, 150)
 
 
-def test_the_steps_grow_linearly_with_the_outputs() -> None:
+def test_the_steps_grow_linearly_with_the_media() -> None:
     filter_ = load('where = { media.url = ["*.mp3", { not = "*" }], media.kind = "audio" }')
 
     def read(size: int) -> None:
@@ -469,7 +469,7 @@ def test_the_steps_grow_linearly_with_the_outputs() -> None:
     assert grows_linearly(read, 150)
 
 
-def test_depth_needs_no_stack() -> None:
+def test_nested_metadata_is_read_without_recursion() -> None:
     deep: Any = "x"
     for _ in range(100_000):
         deep = [deep]
@@ -499,8 +499,8 @@ def test_a_filter_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert filter_.matches(SUCCESS)
 
 
-def test_files_do_not_matter() -> None:
-    """A filter is evaluated before files are downloaded, and has the same result afterwards."""
+def test_files_do_not_change_the_result() -> None:
+    """A filter has the same result before and after files are downloaded."""
     file = File("0", "/files/0.png", "00", 1, "image/png")
     filter_ = load('where = { "media.url" = "*.png" }')
     assert filter_.matches(SUCCESS.with_files((file,)))
@@ -540,7 +540,7 @@ def test_a_check_has_the_values_of_the_event() -> None:
         ("where.task.metadata.tags", ["new", "vip", "nested", 3], True),
         ("where.media.kind", ["image", "video"], True),
         ("where.media.index", ["0", "1"], True),
-        ("where.media", 2, False),  # no output meets both conditions
+        ("where.media", 2, False),  # no item meets both conditions
     ]
 
 

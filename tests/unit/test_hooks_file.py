@@ -383,5 +383,5 @@ def test_a_wrong_rate_is_reported(tmp_path: Path, value: str) -> None:
 
 def test_two_kinds_of_retries_are_a_mistake(tmp_path: Path) -> None:
     assert problems(tmp_path, hook("mail", more='retry = []\nretry_for = "3d"')) == (
-        'hooks.toml: hook "mail": retry_for: is set as well as retry; remove one of them',
+        'hooks.toml: hook "mail": retry_for: cannot be combined with retry; remove one of them',
     )

@@ -1,4 +1,4 @@
-"""The registry of brokers, by the scheme of their URLs."""
+"""The registry of brokers; the scheme of a URL selects one of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMES = {
     "https": "sqs",
     "http": "sqs",
 }
-INSTALL = {  # what each extra installs
+INSTALL = {  # the error if the package of a broker is missing
     "rabbitmq": "pika is not installed: pip install 'pika>=1.4'",
     "redis": "redis is not installed: pip install 'redis>=8'",
     "sqs": "botocore is not installed: pip install 'botocore>=1.40'",
@@ -29,11 +29,11 @@ INSTALL = {  # what each extra installs
 
 
 def broker_type(url: object) -> BrokerType:
-    """Return the type of the broker with this URL. Raises SettingsError."""
+    """Return the type of the broker for this URL. Raises SettingsError."""
     scheme = url.partition("://")[0].lower() if isinstance(url, str) else ""
     if scheme not in SCHEMES:
         known = "amqp, amqps, redis, rediss or https"
-        raise SettingsError([f"url: is not the URL of a broker; it begins with {known}"])
+        raise SettingsError([f"url: is not the URL of a broker; use one that begins with {known}"])
     name = SCHEMES[scheme]
     try:
         return BROKERS[name]

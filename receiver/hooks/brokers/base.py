@@ -1,4 +1,4 @@
-"""The contract of brokers, and the connections to them that stay open between deliveries."""
+"""The contract of brokers, and the pool of connections that stay open between deliveries."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from receiver.outgoing.tls import system_context
 
 MAX_REPLY = 64 * 1024  # bytes that a broker may send in reply to one message
 MAX_IDLE_SECONDS = 60.0
-MAX_IDLE = 16  # connections, as many as a worker has slots
-QUOTED = 200  # characters of a broker's reply
+MAX_IDLE = 16  # connections that a pool keeps
+QUOTED = 200  # characters of a broker's reply in an error
 JSON_TYPE = "application/json"
 NAME_PLACEHOLDERS = ("status", "provider", "account")
 CONTENT_TYPE = re.compile(r"[!-~]{1,80}/[ -~]{1,120}")
@@ -37,11 +37,11 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class QueueMessage:
-    """One event or alert, as it is sent to a queue."""
+    """An event or an alert, as it is sent to a queue."""
 
     id: str  # the same in every attempt
     type: str  # such as `task.succeeded`
-    group: str  # the id of the task; a queue that keeps an order keeps it within a group
+    group: str  # the id of the task; a FIFO queue keeps the order within a group
     body: bytes
     content_type: str
     names: Mapping[str, str]  # the values of NAME_PLACEHOLDERS
@@ -50,17 +50,17 @@ class QueueMessage:
 class Broker(Protocol):
     """A queue of one broker, built from the options of a hook."""
 
-    title: str  # the broker and its address, for people
+    title: str  # the broker and its address, for messages to people
 
     def headers(self, message: QueueMessage) -> dict[str, str]:
-        """Return what is sent in addition to the body: where to, the id, and other properties."""
+        """Return what is sent in addition to the body: the target, the id and other properties."""
         ...
 
     def publish(self, message: QueueMessage, clock: Deadline) -> str:
         """Return the broker's confirmation that the message is in the queue, as one line.
 
-        Does not take longer than `clock` allows. Raises DeliveryFailure, or any other exception if
-        the connection cannot be made or breaks.
+        Respects the deadline of `clock`. Raises DeliveryFailure, or any other exception if the
+        connection fails.
         """
         ...
 
@@ -110,7 +110,7 @@ class Address:
     def parse(cls, url: str, usual_ports: Mapping[str, int], encrypted: str) -> Address:
         """Return the parts of a valid URL.
 
-        `usual_ports` has the port of each scheme, and `encrypted` is the scheme that uses TLS.
+        `usual_ports` maps each scheme to its default port, and `encrypted` is the scheme with TLS.
         """
         parts = urlsplit(url)
         return cls(
@@ -128,7 +128,7 @@ class Address:
 
 
 def broker_url(example: str) -> Callable[[str], None]:
-    """Return a validator of URLs like this one; the scheme has been checked."""
+    """Return a validator for URLs like this one, whose scheme was checked before."""
 
     def check(value: str) -> None:
         try:
@@ -141,7 +141,9 @@ def broker_url(example: str) -> Callable[[str], None]:
                 f"is not a URL; use one like {example}, with special characters percent-encoded"
             )
         if parts.query or parts.fragment:
-            raise ValidationError('ends with "?…" or "#…"; write these values as options')
+            raise ValidationError(
+                'ends with "?…" or "#…"; remove that part, and use options of the hook instead'
+            )
 
     return check
 
@@ -150,30 +152,30 @@ def check_name(template: str) -> None:
     """Validate a name that may contain NAME_PLACEHOLDERS."""
     placeholders(template, NAME_PLACEHOLDERS)
     if not template.isprintable():
-        raise ValidationError("contains a character that cannot be printed")
+        raise ValidationError("contains a character that is not printable; remove it")
 
 
 def filled_in(template: str, message: QueueMessage) -> str:
-    """Return the name for this message."""
+    """Return the name with its placeholders replaced by the values of this message."""
     return PLACEHOLDER.sub(lambda found: message.names[found[1]], template)
 
 
 def misdirected(template: str, text: str) -> DeliveryFailure:
-    """Return the failure of a message whose target does not exist or is not a queue.
+    """Return the failure for a message whose target does not exist or is not a queue.
 
-    If the target depends on the event, other events may have another target, so the circuit breaker
-    must not stop them.
+    If the target depends on the event, other events may have other targets, so the circuit breaker
+    must not delay them.
     """
     return ContentFailure(text) if PLACEHOLDER.search(template) else TemporaryFailure(text)
 
 
 def quoted(reply: object) -> str:
-    """Return a broker's reply as one line."""
+    """Return the beginning of a broker's reply as one line."""
     return wording.quoted(str(reply), QUOTED)
 
 
 def failure(error: Exception, title: str, clock: Deadline) -> DeliveryFailure:
-    """Return the failure for an exception of a socket or a library."""
+    """Return the failure for an exception that a socket or a library raised."""
     if clock.passed or isinstance(error, TimeoutError):
         return TimedOut(f"{title}: no complete answer within {clock.seconds:g} s")
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -209,11 +211,13 @@ class BoundedSocket:
 
 
 def connect(address: Address, clock: Deadline) -> BoundedSocket:
-    """Return a connection, encrypted if the address requires it. Raises OSError or ValueError."""
+    """Open a connection, with TLS if the address requires it. Raises OSError or ValueError."""
     connection = clock.connect(address.host, address.port)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(clock.seconds)  # for each read; the deadline is earlier
+        connection.settimeout(
+            clock.seconds
+        )  # for each read; the deadline ends the exchange earlier
         if address.is_encrypted:
             context = system_context()
             connection = context.wrap_socket(connection, server_hostname=address.host)
@@ -247,9 +251,9 @@ class _Idle(Generic[S]):
 class SessionPool(Generic[S]):
     """The open connections of this process to brokers of one kind. Thread-safe.
 
-    A connection is used by one thread at a time. It is kept for the next message if an exchange
-    ended within its deadline without an exception, and closed when it has been idle for
-    MAX_IDLE_SECONDS. A forked process uses none of its parent's connections.
+    A connection is used by one thread at a time. It is kept for the next message if the exchange
+    ended within its deadline without an exception, and closed after it has been idle for
+    MAX_IDLE_SECONDS. A forked process does not use its parent's connections.
     """
 
     def __init__(self) -> None:
@@ -260,7 +264,7 @@ class SessionPool(Generic[S]):
 
     @contextmanager
     def session(self, key: Hashable, clock: Deadline, open_: Callable[[], S]) -> Iterator[S]:
-        """Give an idle connection with this key, or the one that `open_` returns."""
+        """Yield an idle connection with this key, or else a new one from `open_`."""
         session = self._take(key)
         is_kept = False
         try:
@@ -279,7 +283,7 @@ class SessionPool(Generic[S]):
                 session.close()
 
     def close_expired(self, now: float | None = None) -> None:
-        """Close the connections that have been idle for too long by `now`."""
+        """Close the connections whose idle time has expired by `now`; None: the current time."""
         with self._lock:
             by = time.monotonic() if now is None else now
             expired = [idle for idle in self._idle if idle.expires_at <= by]
@@ -289,7 +293,7 @@ class SessionPool(Generic[S]):
             idle.session.close()
 
     def _take(self, key: Hashable) -> S | None:
-        """Remove and return the connection that was used last; close those that are unusable."""
+        """Remove and return the most recently used connection; close those that are unusable."""
         while True:
             with self._lock:
                 found = next((idle for idle in reversed(self._idle) if idle.key == key), None)
@@ -316,7 +320,7 @@ class SessionPool(Generic[S]):
             watchdog.cancel(self)
 
     def _after_fork(self) -> None:
-        """Close the descriptors in the child, and send nothing: the parent uses the connections."""
+        """Close the descriptors in the child without sending anything: the parent uses them."""
         self._lock = threading.Lock()
         inherited, self._idle = self._idle, []
         for idle in inherited:
@@ -331,7 +335,7 @@ def close_idle() -> None:
 
 
 def _is_silent(connection: socket.socket) -> bool:
-    """Return whether the connection is open, and the broker has sent nothing unexpected."""
+    """Return whether the connection is open, and the broker has sent nothing while it was idle."""
     try:
         connection.settimeout(0)
         connection.recv(1)

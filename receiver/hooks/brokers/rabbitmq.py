@@ -1,7 +1,7 @@
-"""Publishes to RabbitMQ by AMQP 0-9-1, with publisher confirms. Needs pika, an extra.
+"""Publishes to RabbitMQ with AMQP 0-9-1 and publisher confirms. Requires pika, an extra.
 
-pika parses and writes the frames. The socket is ours: pika's own connections have no deadline for
-the whole exchange.
+pika encodes and decodes the frames. We open the socket ourselves, because pika's own connections
+have no deadline for the whole exchange.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from receiver.hooks.brokers.base import (
 from receiver.outgoing.deadline import Deadline
 
 PORTS = {"amqp": 5672, "amqps": 5671}
-MAX_NAME = 255  # bytes of a name or another short text
-READ = 64 * 1024  # bytes
+MAX_NAME = 255  # bytes of an AMQP short string, such as a name
+READ = 64 * 1024  # bytes of one read
 CONFIRMED, REFUSED, RETURNED = spec.Basic.Ack.NAME, spec.Basic.Nack.NAME, spec.Basic.Return.NAME
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 HINTS = {
@@ -46,7 +46,7 @@ HINTS = {
     NOT_ALLOWED: "correct the virtual host at the end of the URL, or the user's permissions",
 }
 
-# The attempt reports every failure; pika would log it again.
+# The attempt reports every failure, so pika must not log it again.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
@@ -62,7 +62,9 @@ class RabbitMqOptions(BrokerOptions):
     @validates_schema
     def _check_target(self, options: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ARG002
         if not options.get("exchange") and not options.get("routing_key"):
-            raise ValidationError("is missing; name the queue, or set exchange", "routing_key")
+            raise ValidationError(
+                "is missing; set it to the name of the queue, or set exchange", "routing_key"
+            )
 
 
 class RabbitMq:
@@ -109,7 +111,7 @@ class RabbitMq:
         raise TemporaryFailure(f"{self.title}: a queue refused the message; it may be full")
 
     def _closed(self, error: ChannelClosedByBroker | ConnectionClosed) -> DeliveryFailure:
-        """Return the failure for the broker's reason for closing the channel or connection."""
+        """Return the failure after the broker closed the channel or the connection."""
         text = f"{self.title} answered {error.reply_code} {quoted(error.reply_text)}"
         if error.reply_code == PRECONDITION_FAILED and "size" in error.reply_text:
             return PermanentFailure(text)
@@ -123,10 +125,10 @@ class RabbitMq:
 class AmqpSession(Connection):
     """A connection of pika with one channel, on a blocking socket. Used by one thread at a time.
 
-    Overrides what pika's adapters for event loops override.
+    Overrides the same methods as pika's adapters for event loops.
     """
 
-    if TYPE_CHECKING:  # for subclasses, so not in pika's stubs
+    if TYPE_CHECKING:  # not in pika's stubs, because only subclasses use them
         _error: Exception | None
 
         def _on_stream_connected(self) -> None: ...
@@ -134,7 +136,7 @@ class AmqpSession(Connection):
         def _send_connection_close(self, reply_code: int, reply_text: str) -> None: ...
 
     def __init__(self, address: Address, clock: Deadline) -> None:
-        """Connect and log in. Raises OSError, or an error of pika."""
+        """Connect and log in. Raises OSError or a pika exception."""
         self.socket = connect(address, clock)
         self._output = b""
         self._failure: Exception | None = None
@@ -144,7 +146,7 @@ class AmqpSession(Connection):
             address.port,
             address.path or "/",
             pika.PlainCredentials(address.username or "guest", address.password or "guest"),
-            heartbeat=0,  # idle connections are closed soon
+            heartbeat=0,  # not needed, because idle connections are closed after a minute
             client_properties={"product": "callback-receiver"},
         )
         try:
@@ -163,13 +165,13 @@ class AmqpSession(Connection):
             raise
 
     def publish(self, headers: Mapping[str, str], body: bytes) -> str:
-        """Send a persistent message; return CONFIRMED if every queue for it has stored it.
+        """Send a persistent message. Returns CONFIRMED if every queue for it has stored it.
 
         Returns RETURNED if there is no queue for it, and REFUSED if a queue did not accept it.
-        Raises OSError, or an error of pika.
+        Raises OSError or a pika exception.
         """
         self._outcomes.clear()
-        self.socket.left = MAX_REPLY + len(body)  # a returned message has its body
+        self.socket.left = MAX_REPLY + len(body)  # a returned message contains its body
         properties = pika.BasicProperties(
             content_type=headers["content_type"],
             delivery_mode=pika.DeliveryMode.Persistent,
@@ -186,7 +188,7 @@ class AmqpSession(Connection):
         return self._outcomes[0]
 
     def close(self, reply_code: int = 200, reply_text: str = "") -> None:
-        """Announce the end, as far as the socket accepts it without waiting, and close it."""
+        """Close the connection; send a close frame first if that is possible without waiting."""
         with suppress(Exception):
             if self.is_open:
                 self.socket.settimeout(0)
@@ -195,7 +197,7 @@ class AmqpSession(Connection):
         self.socket.close()
 
     def _exchange(self) -> None:
-        """Send everything that waits, and process the next data of the broker."""
+        """Send all pending output, and process the next data from the broker."""
         output, self._output = self._output, b""
         if output:
             self.socket.sendall(output)
@@ -207,8 +209,8 @@ class AmqpSession(Connection):
             raise self._failure
 
     def _on_blocked(self, _: object, frame: Any) -> None:
-        # The broker reads nothing more, so the message would wait until the deadline.
-        reason = quoted(frame.method.reason) or "no reason is given"
+        # The broker no longer reads, so the message would wait until the deadline.
+        reason = quoted(frame.method.reason) or "it gave no reason"
         self._failure = ConnectionError(f"the broker accepts no messages at the moment: {reason}")
 
     def _on_channel_closed(self, _: object, reason: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Adds entries to a stream of Redis or Valkey. Needs redis, an extra."""
+"""Adds entries to a stream of Redis or Valkey. Requires redis-py, an extra."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HINTS = {
     "MOVED": "it is part of a cluster; use the address of a proxy or of a single server",
     "NOAUTH": "add a password to the URL",
     "WRONGPASS": "correct the user and the password in the URL",
-    "NOPERM": "allow this user XADD (and XGROUP for group) on the stream",
+    "NOPERM": "allow this user to run XADD (with group, also XGROUP) on the stream",
     "WRONGTYPE": 'the key is not a stream; delete it, or correct "stream"',
 }
 
@@ -42,7 +42,7 @@ def _check_url(value: str) -> None:
     broker_url("rediss://:password@redis.example.com/0")(value)
     database = value.partition("://")[2].partition("/")[2]
     if database and not (database.isascii() and database.isdigit()):
-        raise ValidationError("ends with a database that is not a number")
+        raise ValidationError("ends with a database that is not a number; use one such as /0")
 
 
 class RedisOptions(BrokerOptions):
@@ -55,7 +55,7 @@ class RedisOptions(BrokerOptions):
 
 
 class Redis:
-    """A stream of Redis."""
+    """A Redis stream."""
 
     schema = RedisOptions
 
@@ -81,7 +81,7 @@ class Redis:
             with _sessions.session(self._address, clock, open_) as session:
                 reply = session.add(stream, entry, maxlen, group)
         except RedisError as error:
-            if error.status_code is None:  # not an answer
+            if error.status_code is None:  # no reply of the server
                 cause = error.__context__
                 raise cause if isinstance(cause, OSError) else ConnectionError(error) from error
             raise self._refused(error) from error
@@ -90,7 +90,7 @@ class Redis:
         return f"{self.title} added the entry {quoted(reply)}"
 
     def _refused(self, error: RedisError) -> DeliveryFailure:
-        """Return the failure for an error reply; the library removes the code of some replies."""
+        """Return the failure for an error reply. The library removes the code from some replies."""
         text = f"{error.status_code or ''} {error}".strip()
         code = text.partition(" ")[0]
         hint = HINTS.get(code)
@@ -101,7 +101,7 @@ class Redis:
 
 
 class RedisSession(Connection):
-    """A connection of redis-py on a socket of ours. Used by one thread at a time."""
+    """A connection of redis-py on our own socket. Used by one thread at a time."""
 
     def __init__(self, address: Address, clock: Deadline) -> None:
         """Connect and log in. Raises OSError or RedisError."""
@@ -126,10 +126,10 @@ class RedisSession(Connection):
     def add(
         self, stream: str, entry: Mapping[str, str | bytes], maxlen: int | None, group: str | None
     ) -> str | ResponseError:
-        """Add an entry; return its id, or the error that the server answered.
+        """Add an entry. Returns its id, or the error reply of the server.
 
-        Creates the consumer group first, unless this connection has done so. It starts at the first
-        entry of the stream. Raises OSError or RedisError.
+        Creates the consumer group first, unless this connection has already done so. The group
+        starts at the first entry of the stream. Raises OSError or RedisError.
         """
         if group is not None and (stream, group) not in self._groups:
             reply = self._call("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")

@@ -1,7 +1,7 @@
-"""Sends messages to a queue of Amazon SQS or of a compatible service. Needs botocore, an extra.
+"""Sends messages to Amazon SQS or a compatible service. Requires botocore, an extra.
 
-botocore finds the credentials and signs the request. The request itself is sent by our own HTTP
-client, which limits the whole exchange and keeps the connection.
+botocore finds the credentials and signs the request. Our own HTTP client sends it, because it
+has a deadline for the whole exchange and keeps the connection open.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
 FIFO = ".fifo"
 ATTRIBUTES = ("id", "type", "content_type")
 PARAMETERS = ("QueueUrl", "MessageGroupId", "MessageDeduplicationId")
-# Message groups and deduplication ids of SQS.
+# The form of message groups and deduplication ids.
 TOKEN = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
-XML_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,80})</Code>")  # of some compatible services
-MAX_MESSAGE = 2**20  # bytes, with the attributes; an older service may accept less
+XML_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,80})</Code>")  # in errors of some compatible services
+MAX_MESSAGE = 2**20  # bytes, including the attributes; older services may accept less
 _KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 HINTS = {
     "QueueDoesNotExist": "create the queue, or correct the URL and the region",
@@ -75,13 +75,16 @@ class SqsOptions(BrokerOptions):
 
     url = fields.String(required=True, validate=_check_url)
     region = fields.String(
-        load_default=None, validate=validate.Regexp(r"[a-z0-9-]+\Z", error="is not a region")
+        load_default=None,
+        validate=validate.Regexp(
+            r"[a-z0-9-]+\Z", error="is not a region; use one like eu-central-1"
+        ),
     )
     group = fields.String(load_default=None, validate=[NOT_EMPTY, check_name])
 
 
 class Sqs:
-    """A standard queue or a FIFO queue."""
+    """A standard queue or a FIFO queue of SQS."""
 
     schema = SqsOptions
 
@@ -94,7 +97,7 @@ class Sqs:
         self._session = Session()
         self._region = options["region"] or _region(parts.hostname or "", self._session)
         if not self._region:
-            raise SettingsError(["region: is missing, and the URL does not contain it; set it"])
+            raise SettingsError(["region: is missing, and the URL does not contain it; set region"])
         self.title = f"SQS at {parts.netloc}"
 
     def headers(self, message: QueueMessage) -> dict[str, str]:
@@ -147,7 +150,7 @@ class Sqs:
         }
 
     def _signed(self, content: bytes) -> dict[str, str]:
-        """Return the headers of the signed request. Finding credentials may take requests."""
+        """Return the headers of the signed request. botocore may send requests for credentials."""
         credentials = self._session.get_credentials()
         if credentials is None:
             raise TemporaryFailure(f"{self.title}: there are no credentials; {_KEYS}")
@@ -175,7 +178,7 @@ class Sqs:
 
 
 def _region(host: str, session: Any) -> str | None:
-    """Return the region in the name of the host, or the one of the environment or profile."""
+    """Return the region in the host name, or that of the environment or of the profile."""
     labels = host.split(".")
     if host.endswith(AWS):
         for service in ("sqs", "sqs-fips"):
@@ -186,14 +189,14 @@ def _region(host: str, session: Any) -> str | None:
 
 
 def _token(value: str) -> str:
-    """Return the value in a form that SQS accepts as a group or for deduplication."""
+    """Return the value, or its hash if SQS does not accept it as a group or deduplication id."""
     if TOKEN.fullmatch(value):
         return value
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
 
 
 def _document(body: bytes) -> Mapping[str, Any]:
-    """Return the JSON object of a response; an empty one if it is anything else."""
+    """Return the JSON object in a response; an empty one if the response is anything else."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -202,9 +205,9 @@ def _document(body: bytes) -> Mapping[str, Any]:
 
 
 def _error(document: Mapping[str, Any], body: bytes) -> tuple[str, str]:
-    """Return the code and the message of an error in JSON; from XML, only the code.
+    """Return the code and the message of an error in JSON, or the code of an error in XML.
 
-    The message of any other response is its text.
+    For any other response, the message is its text.
     """
     if "__type" in document:
         code = re.split("[#.]", str(document["__type"]))[-1]

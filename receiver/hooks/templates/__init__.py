@@ -1,7 +1,7 @@
-"""The templates in a hook's options: texts with Jinja expressions about the event.
+"""The templates in a hook's options: strings with Jinja expressions, rendered for each event.
 
 Operators write the templates and are trusted. The event is not trusted: each of its values is
-escaped for the place where it is inserted. Jinja is loaded only if a text has an expression.
+escaped for the place where it is inserted. Jinja is imported only if a string contains its syntax.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ __all__ = [
 ]
 
 MAX_OUTPUT = 256 * 1024  # bytes of a rendered text in UTF-8
-MARKS = ("{{", "{%", "{#")  # the beginnings of Jinja's expressions, statements and comments
+MARKS = ("{{", "{%", "{#")  # which begin an expression, a statement and a comment in Jinja
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text that is rendered for each event. `names` exist in addition to the event's fields."""
+    """A string that is rendered for each event.
+
+    `names` are variables that exist in addition to the members of the event.
+    """
 
     source: str
     context: Context
@@ -39,15 +42,15 @@ class Template:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the text contains nothing that Jinja evaluates."""
+        """Whether the string contains no Jinja syntax, so that it is sent unchanged."""
         return not is_jinja(self.source)
 
     def with_context(self, context: Context) -> Template:
-        """Return the same text for another context."""
+        """Return the same template for another context."""
         return replace(self, context=context)
 
     def check(self) -> None:
-        """Compile the template. Raises TemplateError with every problem that can be known now."""
+        """Compile the template. Raises TemplateError with all problems found without an event."""
         if self.is_constant:
             check_result(self.source, self.context)
         else:
@@ -56,9 +59,9 @@ class Template:
             sandbox.compiled(self.source, self.context, self.names)
 
     def render(self, notice: Notice, *, hook: str, key: str, **values: Any) -> str:
-        """Return the text for this event. `values` are those of `names`.
+        """Render the template for this event. `values` are the values of `names`.
 
-        Raises RenderFailed, which names the hook and the key of the template.
+        Raises RenderFailed, which names `hook` and `key`.
         """
         if self.is_constant:
             return self.source
@@ -66,7 +69,7 @@ class Template:
 
         try:
             template = sandbox.compiled(self.source, self.context, self.names)
-            event = {"outputs": {}, **notice.as_json()}  # even if no hook returned an object
+            event = {"outputs": {}, **notice.as_json()}  # `outputs` always exists
             text = sandbox.render(template, event, values, MAX_OUTPUT)
             check_result(text, self.context)
         except TemplateError as error:
@@ -75,7 +78,7 @@ class Template:
 
 
 class TemplateField(fields.Field[Template]):
-    """The field of a marshmallow schema for a template of this kind."""
+    """A marshmallow field for a template with this context and these additional names."""
 
     def __init__(
         self, context: Context, names: tuple[str, ...] = (), load_default: Any = None
@@ -85,12 +88,12 @@ class TemplateField(fields.Field[Template]):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Template:  # noqa: ARG002
         if not isinstance(value, str):
-            raise ValidationError("is not a text; write it in quotes")
+            raise ValidationError("is not a string; write it in quotes")
         return checked_template(Template(value, self._context, self._names))
 
 
 def checked_template(template: Template, key: str | None = None) -> Template:
-    """Return the template. Raises marshmallow's ValidationError, for the field `key` if given."""
+    """Check a template and return it. Raises ValidationError, for the field `key` if given."""
     try:
         template.check()
     except TemplateError as error:
@@ -100,5 +103,5 @@ def checked_template(template: Template, key: str | None = None) -> Template:
 
 
 def is_jinja(text: str) -> bool:
-    """Return whether the text is a template of Jinja; any other text is sent unchanged."""
+    """Return whether the string contains Jinja syntax; any other string is sent unchanged."""
     return any(mark in text for mark in MARKS)

@@ -1,4 +1,4 @@
-"""The contexts of templates: how values are escaped, and how a rendered text is checked."""
+"""The contexts of templates: how values are escaped, and how the rendered text is checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 
 
 class Context(StrEnum):
-    """The kind of text, which decides how values are escaped and how the result is checked."""
+    """The format of a text, which decides how values are escaped and how the result is checked."""
 
     TEXT = "text"  # nothing is escaped
     LINE = "line"  # a subject: text without line breaks
@@ -21,11 +21,11 @@ class Context(StrEnum):
     JSON = "json"
     FORM = "form"  # application/x-www-form-urlencoded
     SLACK = "slack"  # Slack's mrkdwn
-    SLACK_JSON = "slack_json"  # JSON whose strings are mrkdwn, except for those of URLs
+    SLACK_JSON = "slack_json"  # JSON in which strings are mrkdwn, unless their key ends with `url`
 
 
 class TemplateError(Exception):
-    """A template is wrong, or cannot be rendered; `problems` has one line for each problem."""
+    """A template is invalid, or cannot be rendered; `problems` has one line for each problem."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -33,7 +33,7 @@ class TemplateError(Exception):
 
 
 def at_line(line: int | None, problem: str) -> str:
-    """Return the problem with the line of the template, if that is known."""
+    """Return the problem with the line of the template, if the line is known."""
     return f"line {line}: {problem}" if line else problem
 
 
@@ -49,7 +49,7 @@ def context_of(content_type: str) -> Context:
 
 
 def check_result(text: str, context: Context) -> None:
-    """Raise TemplateError if the text cannot be used in its place."""
+    """Raise TemplateError if the rendered text is not valid in its context."""
     check = _CHECKS.get(context)
     problem = check(text) if check else None
     if problem:
@@ -66,7 +66,7 @@ def _header_problem(text: str) -> str | None:
     if problem := _line_problem(text):
         return problem
     wrong = next(character for character in text if not _HEADER_VALUE.match(character))
-    return f"contains U+{ord(wrong):04X}, but a header is ASCII; use | urlencode for such a value"
+    return f"contains U+{ord(wrong):04X}, but a header is ASCII; use | urlencode for such values"
 
 
 def _json_problem(text: str) -> str | None:
@@ -84,7 +84,7 @@ def _json_problem(text: str) -> str | None:
 def _blocks_problem(text: str) -> str | None:
     if problem := _json_problem(text):
         return problem
-    return None if text.lstrip().startswith("[") else "is not a list of blocks in [ and ]"
+    return None if text.lstrip().startswith("[") else "is not a list of blocks; use [ … ]"
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Compiles and renders templates with Jinja's sandbox, in which values are escaped and limited."""
+"""Compiles and renders templates in Jinja's sandbox; escapes and limits the values of the event."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from receiver.hooks.templates.contexts import Context, TemplateError, at_line
 from receiver.hooks.templates.syntax import prepare
 from receiver.text.display import encodable, json_ascii, one_line, storable
 
-MAX_FIELD = 4_000  # characters of a text in the event; a longer one is cut, and ends with `…`
+MAX_FIELD = 4_000  # characters of a string in the event; a longer one is cut, and ends with `…`
 MAX_ITEMS = 1_000  # items of a list in the event
-MAX_PRODUCT = 1_000_000  # characters or items that `*` creates, and bits of a power
-SHOWN = 200  # characters of an error
-FILE_NAME = "<template>"  # that Jinja gives to all of them
-# A hostile number in the event could make their results huge.
+MAX_PRODUCT = 1_000_000  # characters or items in a result of `*`, or bits in a result of `**`
+SHOWN = 200  # characters of Jinja's error message
+FILE_NAME = "<template>"  # in tracebacks of code that Jinja compiled
+# Not available, because a large number in the event could make the results huge.
 NO_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill"})
 NO_FILTERS = ("center", "pprint")
 
 
 class Unchanged(str):
-    """A text that is inserted as it is, because the author used `| safe`."""
+    """A string that is inserted without escaping, because the author used `| safe`."""
 
     __slots__ = ()
 
 
 class JsonText(str):
-    """JSON, which is inserted unchanged outside the strings of a JSON text."""
+    """A string of JSON, which is inserted unchanged unless it is within a JSON string."""
 
     __slots__ = ()
 
 
 class _Fields(dict[str, Any]):
-    """An object in the event, with its path for error messages."""
+    """An object in the event that knows its path, for error messages."""
 
     __slots__ = ("_path",)
 
@@ -53,7 +53,7 @@ class _Fields(dict[str, Any]):
 
 
 class _Items(list[Any]):
-    """A list in the event, with its path for error messages."""
+    """A list in the event that knows its path, for error messages."""
 
     __slots__ = ("_path",)
 
@@ -63,7 +63,7 @@ class _Items(list[Any]):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """A sandbox in which the event's members come before Python's attributes."""
+    """A sandbox in which members of the event take precedence over Python attributes."""
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -79,7 +79,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return attr not in NO_METHODS and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
-        """Refuse a product or a power that would need much memory."""
+        """Refuse a product or a power that would need too much memory."""
         sizes = [
             len(side) if isinstance(side, str | Sequence) else abs(side) for side in (left, right)
         ]
@@ -92,7 +92,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def _explained(self, obj: Any, name: object, value: Any) -> Any:
-        """Return the value; if it is missing in the event, with an error that has its path."""
+        """Return the value; if the event does not have it, an undefined value with its path."""
         is_missing = isinstance(value, Undefined) and isinstance(obj, _Fields | _Items)
         if not is_missing or hasattr(obj, str(name)):  # the sandbox refuses some attributes
             return value
@@ -102,9 +102,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 def as_text(value: Any) -> Any:
-    """Return the text of a value, as JSON writes it; None is empty.
+    """Return a value as a string: None is empty, and objects and lists are JSON.
 
-    Raises TemplateError for a value without a text, and UndefinedError.
+    Raises TemplateError for values that cannot be inserted, and UndefinedError.
     """
     if isinstance(value, str):
         return value
@@ -120,18 +120,20 @@ def _serializable(value: Any) -> Any:
         value = list(value)
     if isinstance(value, bool | int | float | str | Mapping | Sequence | None):
         return value
-    raise TemplateError(f"a {type(value).__name__} cannot be inserted; insert a field or a value")
+    raise TemplateError(
+        f"a {type(value).__name__} cannot be inserted; insert a field or another value"
+    )
 
 
 def _tojson(value: Any) -> JsonText:
-    """Return a value as JSON of ASCII characters."""
+    """Return a value as ASCII JSON."""
     if isinstance(value, Undefined):
         str(value)  # raises UndefinedError
     return JsonText(json_ascii(_serializable(value), allow_nan=False))
 
 
 def _json_value(value: Any) -> str:
-    """Return what is inserted between the strings of a JSON text."""
+    """Return what is inserted outside the strings of a JSON text."""
     return value if isinstance(value, Unchanged | JsonText) else _tojson(value)
 
 
@@ -142,7 +144,7 @@ def _json_string(value: Any) -> str:
 
 
 def _slack_text(value: Any) -> str:
-    """Return text for mrkdwn in which nothing is a mention, and only a whole URL is a link."""
+    """Escape for mrkdwn: nothing is a mention, and only a value that is a URL becomes a link."""
     text = as_text(value)
     if isinstance(text, Unchanged):
         return text
@@ -165,7 +167,7 @@ def _form_value(value: Any) -> str:
     return text if isinstance(text, Unchanged) else quote_plus(text, errors="replace")
 
 
-# The filters that escape values. Templates cannot name them, because of the spaces.
+# The filters that escape values. A template cannot use these names, because they contain spaces.
 ESCAPES: Mapping[str, Callable[[Any], str]] = {
     "json value": _json_value,
     "json string": _json_string,
@@ -183,7 +185,7 @@ def _environment(*, is_html: bool) -> Environment:
     del environment.globals["lipsum"]
     environment.filters["one_line"] = lambda value: one_line(as_text(value))
     environment.tests["link"] = lambda value: isinstance(value, str) and wording.is_link(value)
-    if not is_html:  # its own filters return `Markup`, which only HTML may contain unchanged
+    if not is_html:  # Jinja's own filters return `Markup`, which is exempt from escaping
         for name in ("e", "escape", "forceescape"):
             environment.filters[name] = lambda value: escape(as_text(value))
         environment.filters["safe"] = lambda value: Unchanged(as_text(value))
@@ -197,7 +199,7 @@ ENVIRONMENTS = {is_html: _environment(is_html=is_html) for is_html in (True, Fal
 
 @lru_cache(maxsize=256)
 def compiled(source: str, context: Context, names: tuple[str, ...]) -> JinjaTemplate:
-    """Return the compiled template. Raises TemplateError with every problem."""
+    """Return the compiled template. Raises TemplateError with all problems."""
     environment = ENVIRONMENTS[context is Context.HTML]
     try:
         tree = environment.parse(source)
@@ -212,19 +214,19 @@ def compiled(source: str, context: Context, names: tuple[str, ...]) -> JinjaTemp
 def render(
     template: JinjaTemplate, event: Mapping[str, Any], values: Mapping[str, Any], limit: int
 ) -> str:
-    """Return the text, of at most `limit` bytes in UTF-8. Raises TemplateError."""
+    """Render the template. Raises TemplateError, also if the text exceeds `limit` bytes."""
     try:
         known = {"test": False, **_limited(event, ""), **values}
         return encodable("".join(_bounded(template.generate(known), limit)))
     except TemplateError:
         raise
-    except Exception as error:  # noqa: BLE001 - operations on values raise anything
+    except Exception as error:  # noqa: BLE001 - operations on values can raise anything
         text = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise TemplateError(at_line(_line(error), one_line(text, SHOWN))) from None
 
 
 def _bounded(pieces: Iterable[str], limit: int) -> Iterator[str]:
-    """Yield the pieces. Raises TemplateError as soon as they have more than `limit` bytes."""
+    """Yield the pieces. Raises TemplateError as soon as they exceed `limit` bytes."""
     size = 0
     for piece in pieces:
         size += len(piece.encode("utf-8", "replace"))
@@ -234,14 +236,14 @@ def _bounded(pieces: Iterable[str], limit: int) -> Iterator[str]:
 
 
 def _line(error: Exception) -> int | None:
-    """Return the line of the template that raised the error."""
+    """Return the line of the template at which the error occurred."""
     frames = traceback.walk_tb(error.__traceback__)
     lines = [line for frame, line in frames if frame.f_code.co_filename == FILE_NAME]
     return lines[-1] if lines else None
 
 
 def _limited(value: Any, path: str) -> Any:
-    """Return a value of the event with every text and list cut to its maximum length."""
+    """Return a value of the event in which every string and list is cut to its maximum length."""
     if isinstance(value, str):
         text = storable(str(value))
         return text if len(text) <= MAX_FIELD else f"{text[: MAX_FIELD - 1]}…"

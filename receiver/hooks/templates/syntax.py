@@ -24,16 +24,16 @@ from receiver.tasks import Status, Task, Trust
 NO_STATEMENTS = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 JSON_CONTEXTS = (Context.JSON, Context.SLACK_JSON)
 ESCAPED_CONTEXTS = (Context.FORM, Context.SLACK)
-ANY = object()  # a value of which no members are known
+ANY = object()  # stands for a value whose members are not known
 
 
 def prepare(tree: nodes.Template, context: Context, names: tuple[str, ...]) -> None:
-    """Check the tree, and add the filters to it. Raises TemplateError with every problem."""
+    """Check the tree, and add the filters to it. Raises TemplateError with all problems."""
     assert tree.environment is not None  # noqa: S101 - the parser sets it
     problems = [*_forbidden(tree, context), *_unknown(tree, tree.environment, names)]
     if problems:
         raise TemplateError(*problems)
-    for choice in tree.find_all(nodes.CondExpr):  # Jinja's value without `else` is undefined
+    for choice in tree.find_all(nodes.CondExpr):  # without `else`, Jinja's value is undefined
         choice.expr2 = choice.expr2 or nodes.Const(None, lineno=choice.lineno)
     if context in JSON_CONTEXTS:
         if _escape_json(tree.body, _JsonPlace(), context).in_string:
@@ -44,15 +44,15 @@ def prepare(tree: nodes.Template, context: Context, names: tuple[str, ...]) -> N
 
 
 def _forbidden(tree: nodes.Template, context: Context) -> Iterator[str]:
-    """Yield a problem for each statement that has no meaning, or would not be escaped."""
+    """Yield a problem for each statement that has no effect here, or would not be escaped."""
     for node in tree.find_all(NO_STATEMENTS):
-        yield at_line(node.lineno, "there are no other templates to include, import or extend")
+        yield at_line(node.lineno, "a template cannot include, import or extend another one")
     if context in JSON_CONTEXTS + ESCAPED_CONTEXTS:
         for node in tree.find_all((nodes.CallBlock, nodes.FilterBlock)):
-            yield at_line(node.lineno, "{% call %} and {% filter %} are not escaped; use {% set %}")
+            yield at_line(node.lineno, "{% call %} and {% filter %} are not allowed; use {% set %}")
     if context is not Context.HTML:
         for node in tree.find_all(nodes.ScopedEvalContextModifier):
-            yield at_line(node.lineno, "{% autoescape %} is only for HTML; leave it out")
+            yield at_line(node.lineno, "{% autoescape %} is allowed only in HTML; remove it")
 
 
 def _unknown(
@@ -69,7 +69,7 @@ def _unknown(
         if node.name not in known
     ]
     yield from problems
-    if not problems:  # otherwise the search for names fails
+    if not problems:  # Jinja can find names only if all filters and tests exist
         fields = {**_known_fields(), **dict.fromkeys(names, ANY)}
         undeclared = meta.find_undeclared_variables(tree) - fields.keys()
         for node in tree.find_all(nodes.Name):
@@ -84,7 +84,7 @@ def _not_a_field(path: str, known: Collection[str]) -> str:
 
 @cache
 def _known_fields() -> Mapping[str, Any]:
-    """Return the members of an event, taken from one; those of `task.metadata` are not known."""
+    """Return the members of an event, except for those of `task.metadata`, which can be any."""
     task = Task("", "", Status.SUCCEEDED, 0, 0)
     transition = Transition(Status.SUCCEEDED, 0, 0, Trust.TOKEN)
     event = Notice(task, transition, (Media("", ""),), is_test=True).as_json()
@@ -96,7 +96,7 @@ def _known_fields() -> Mapping[str, Any]:
 
 
 class _FieldPaths:
-    """Finds fields that no event has, such as `task.refrence`, and `m.uri` in a loop over media."""
+    """Finds fields that no event has, such as `task.refrence`, or `m.uri` in a loop over media."""
 
     def __init__(self, tree: nodes.Template, known: Mapping[str, Any]) -> None:
         self._tree = tree
@@ -136,7 +136,7 @@ def _member(value: Any, key: object) -> Any:
 
 
 def _key(node: nodes.Getattr | nodes.Getitem) -> object:
-    """Return the key of a subscript; None if it is not a constant."""
+    """Return the constant key of an attribute or a subscript; None if it is not constant."""
     if isinstance(node, nodes.Getattr):
         return node.attr
     if isinstance(node.arg, nodes.Slice):
@@ -154,7 +154,7 @@ def _path(node: nodes.Node) -> str:
 
 
 def _escape_all(body: Sequence[nodes.Node], name: str) -> None:
-    """Pass each expression that the statements insert into the text through this filter."""
+    """Apply this filter to each expression that the statements insert into the text."""
     for node in body:
         if isinstance(node, nodes.Output):
             node.nodes = [
@@ -170,7 +170,7 @@ def _filtered(expression: nodes.Expr, name: str) -> nodes.Filter:
 
 
 def _literals(node: nodes.Expr | None) -> list[str] | None:
-    """Return the texts that the expression may insert; None if one is not the author's literal."""
+    """Return the strings that the expression may insert; None unless all of them are literals."""
     if isinstance(node, nodes.CondExpr):
         branches = _literals(node.expr1), _literals(node.expr2)
         return None if None in branches else [text for one in branches for text in one or ()]
@@ -180,10 +180,10 @@ def _literals(node: nodes.Expr | None) -> list[str] | None:
 
 
 def _parts(node: nodes.Node) -> list[list[nodes.Node]]:
-    """Return the bodies of a statement whose text is inserted where the statement is.
+    """Return the bodies of a statement whose text is inserted at the place of the statement.
 
-    The text of a macro and of a `{% set %}` block is a value, so it is escaped where that value is
-    inserted.
+    The body of a macro or of a `{% set %}` block is not included: its text is a value, which is
+    escaped where it is inserted.
     """
     if isinstance(node, nodes.If):
         return [node.body, *(branch.body for branch in node.elif_), node.else_]
@@ -196,10 +196,10 @@ def _parts(node: nodes.Node) -> list[list[nodes.Node]]:
 
 @dataclass(frozen=True, slots=True)
 class _JsonPlace:
-    """A place in a JSON text: whether it is in a string, and the key whose value it belongs to."""
+    """A place in a JSON text: whether it is in a string, and the key to whose value it belongs."""
 
     in_string: bool = False
-    string: str = ""  # the current or latest one
+    string: str = ""  # the current or the latest string
     key: str = ""
 
     def after(self, text: str, line: int) -> _JsonPlace:
@@ -215,7 +215,9 @@ class _JsonPlace:
             elif character in ":,{}[]":
                 key = string if character == ":" else ""
         if is_escaped:
-            raise TemplateError(at_line(line, "there is a backslash before an expression"))
+            raise TemplateError(
+                at_line(line, "there is a backslash before an expression; remove it")
+            )
         return _JsonPlace(in_string, string, key)
 
     def filter(self, context: Context) -> str:
@@ -235,7 +237,7 @@ def _escape_json(body: Sequence[nodes.Node], place: _JsonPlace, context: Context
             node.nodes, place = _escaped_output(node, place, context)
         ends = [_escape_json(part, place, context) for part in _parts(node)]
         if isinstance(node, nodes.For):
-            ends.append(place)  # without an iteration
+            ends.append(place)  # if there is no iteration
         place = _only(ends, node) if ends else place
     return place
 
@@ -249,14 +251,14 @@ def _escaped_output(
         texts = [child.data] if isinstance(child, nodes.TemplateData) else _literals(child)
         if texts is None or (place.in_string and not isinstance(child, nodes.TemplateData)):
             children.append(_filtered(child, place.filter(context)))
-        else:  # also the comma in `{{ "," if not loop.last }}`
+        else:  # literals, such as the comma in `{{ "," if not loop.last }}`
             children.append(child)
             place = _only([place.after(text, child.lineno) for text in texts], child)
     return children, place
 
 
 def _only(ends: Sequence[_JsonPlace], node: nodes.Node) -> _JsonPlace:
-    """Return the place where all branches end. Raises TemplateError if there are several."""
+    """Return the place after all branches. Raises TemplateError if it depends on the branch."""
     if len({end.in_string for end in ends}) > 1:
         problem = "whether a JSON string ends here depends on the event"
         raise TemplateError(at_line(node.lineno, problem))

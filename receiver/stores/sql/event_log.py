@@ -1,7 +1,7 @@
-"""Reads the transitions as a log of events, from a position that a client may keep.
+"""Reads the transitions as a log of events, from a position that a client can store.
 
-In PostgreSQL, transactions become visible in another order than that of their row keys. A position
-therefore also lists its gaps: smaller row keys that were not visible yet.
+In PostgreSQL, rows can become visible in a different order than that of their keys. A position
+therefore also lists its gaps: smaller row keys that were not yet visible.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from receiver.stores.sql.claims import NoticeSource
 from receiver.stores.sql.database import Component, Session, TransactionRange
 from receiver.stores.sql.rows import Row
 
-LOOK_BACK = 2_000  # row keys before the newest one, among which gaps and new revisions are found
-MAX_GAPS = 500  # of a position in memory; more of them are merged, so that events may be repeated
-MAX_SHOWN_GAPS = 50  # of a position as text
+LOOK_BACK = 2_000  # row keys before the newest one that are searched for gaps and revisions
+MAX_GAPS = 500  # in a position in memory; more are merged, so that events may be repeated
+MAX_SHOWN_GAPS = 50  # in a position as a string
 GAPS_PER_READ = 50  # gaps that one statement reads
 TEXT = re.compile(r"events-([0-9]{1,18})((?:\.[0-9]{1,18}(?:-[0-9]{1,18})?)*)", re.ASCII)
 PATTERN = rf"^events-[0-9]{{1,18}}(\.[0-9]{{1,18}}(-[0-9]{{1,18}})?){{0,{MAX_SHOWN_GAPS}}}$"
@@ -26,9 +26,9 @@ PATTERN = rf"^events-[0-9]{{1,18}}(\.[0-9]{{1,18}}(-[0-9]{{1,18}})?){{0,{MAX_SHO
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Row keys from `first` to `last` that were not visible when greater ones were.
+    """Row keys from `first` to `last` that were not visible when a greater key was.
 
-    They can no longer appear when all transactions before `since` have ended.
+    They can no longer appear after all transactions before `since` have ended.
     """
 
     first: int
@@ -38,14 +38,14 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A position in the log: all events up to the row key `last`, except for those in the gaps."""
+    """A position in the log, after all events up to the row key `last` except for those in gaps."""
 
     last: int
     gaps: tuple[Gap, ...] = ()  # in ascending order, and not adjacent
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Return the position that `str` wrote. Raises ValueError."""
+        """Parse the result of `str`. Raises ValueError."""
         found = TEXT.fullmatch(text)
         if found is None:
             raise ValueError("is not the id of an event in this stream")
@@ -75,7 +75,7 @@ class Position:
         )
 
     def after(self, key: int) -> Position:
-        """Return the position after one more event, whose row key this position does not cover."""
+        """Return the position that also covers this row key, which this one does not cover."""
         if key > self.last:
             new = (Gap(self.last + 1, key - 1),) if key > self.last + 1 else ()
             return Position(key, _merged((*self.gaps, *new), MAX_GAPS))
@@ -91,8 +91,8 @@ class Position:
     def settled(self, running: TransactionRange | None) -> Position:
         """Return the position without gaps that can no longer be filled.
 
-        `running` was read before the read that did not find the gaps; None if row keys always
-        become visible in their order.
+        `running` was read before the events were read; it is None if row keys always become
+        visible in order.
         """
         if running is None or not self.gaps:
             return replace(self, gaps=())
@@ -108,7 +108,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """A transition with everything from the record that its event needs."""
+    """A transition with all rows that are needed to build its event."""
 
     key: int  # the row key of the transition
     position: Position  # after this event
@@ -128,9 +128,9 @@ class EventLog(Component):
         return position
 
     def after(self, position: Position, limit: int) -> tuple[list[LoggedEvent], Position]:
-        """Return up to `limit` events after a position, and the position to continue from.
+        """Return up to `limit` events after a position, and the position after them.
 
-        Events that appeared late come first, then the others in the order of their row keys.
+        Events in gaps come first, then the others in the order of their row keys.
         """
         running = self._database.running_transactions() if position.gaps else None
         with self._database.reading() as session:
@@ -149,17 +149,17 @@ class EventLog(Component):
     def revised(self, position: Position, since: int) -> list[LoggedEvent]:
         """Return recent events before the position whose results were replaced after `since`.
 
-        `since` is in milliseconds UTC. The events have the given position.
+        `since` is in milliseconds UTC. Each event gets the given position.
         """
         found = self._revised(position)
         return self.at(position, [row["id"] for row in found if row["recorded_at"] > since])
 
     def revisions(self, position: Position) -> dict[int, int]:
-        """Return the revisions of recent events before the position that have any, by row key."""
+        """Return the revisions of revised recent events before the position, by row key."""
         return {row["id"]: row["revision"] for row in self._revised(position)}
 
     def at(self, position: Position, keys: Sequence[int]) -> list[LoggedEvent]:
-        """Return the events with these row keys, with the given position."""
+        """Return the events with these row keys; each of them gets the given position."""
         with self._database.reading() as session:
             sources = _load_sources(session, keys)
         return [LoggedEvent(key, position, sources[key]) for key in keys]
@@ -173,7 +173,7 @@ class EventLog(Component):
         return 0 if row is None else int(row["recorded_at"])
 
     def ended(self, task_ids: Sequence[str]) -> set[str]:
-        """Return which of these tasks have a final status, or are not on record."""
+        """Return the tasks among these that have a final status, or are not on record."""
         if not task_ids:
             return set()
         sql = _OPEN.format(where=rows.any_of("id", task_ids))
@@ -181,7 +181,7 @@ class EventLog(Component):
 
 
 def _merged(gaps: tuple[Gap, ...], most: int) -> tuple[Gap, ...]:
-    """Return at most this many gaps; the oldest ones are merged, with the events between them."""
+    """Return at most `most` gaps; the oldest ones are merged, including the keys between them."""
     extra = len(gaps) - most
     if extra <= 0:
         return gaps
@@ -201,11 +201,11 @@ def _late_keys(session: Session, gaps: Sequence[Gap], limit: int) -> list[int]:
 
 
 def _load_sources(session: Session, keys: Sequence[int]) -> dict[int, NoticeSource | None]:
-    """Return the sources of these events by row key; None for those of forgotten tasks."""
+    """Return the source of each event by row key; None if its task was forgotten."""
     if not keys:
         return {}
     places = ", ".join("?" * len(keys))
-    # In PostgreSQL, they share a round trip, because no result is read before all are sent.
+    # In PostgreSQL, they share a round trip, because all are sent before a result is read.
     found = [session.execute(sql.format(places), keys) for sql in (_EVENTS, _TASKS, _MESSAGES)]
     files = session.execute(_FILES.format(places), keys)
     events, tasks, callbacks = [result.fetchall() for result in found]
@@ -232,13 +232,13 @@ _NEWEST_KEYS = "select id from transitions order by id desc limit ?"
 
 _KEYS_AFTER = "select id from transitions where id > ? order by id limit ?"
 
-# Results are replaced rarely, and soon after they were recorded.
+# Results are rarely replaced, and only soon after they were recorded.
 _REVISED = """
 select id, revision, recorded_at from transitions where id <= ? and id > ? and revision > 0
 order by recorded_at, id
 """
 
-# Like a delivery that no hook has attempted, for `NoticeSource`.
+# `NoticeSource` needs the columns of a delivery; these are the ones of a delivery without attempts.
 _EVENTS = """
 select tr.id as transition, 0 as id, null as after, 0 as retries_from, tr.task, tr.callback,
   tr.status, tr.occurred_at, tr.recorded_at, tr.trust, tr.corrected, tr.revision,

@@ -1,4 +1,4 @@
-"""Reads the notices of transitions, for the filters of hooks."""
+"""Reads the notices of transitions, to which filters of hooks are applied."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from receiver.tasks import Task
 
 
 def load_notices(session: Session, transitions: Sequence[int]) -> dict[int, Notice]:
-    """Return the notices of these transitions, by row key, with the outputs in their messages.
+    """Return the notices of these transitions, by row key, with the media from their messages.
 
-    There are no outputs if the message was pruned or can no longer be parsed.
+    There are no media if the message was pruned or can no longer be parsed.
     """
     if not transitions:
         return {}

@@ -1,6 +1,7 @@
 """Applies the limits of hooks, which all workers share, in the transactions that claim deliveries.
 
-Only hooks with limits have a row in `pacing`, and only their claims execute these statements.
+Only hooks with a rate have a row in `pacing`, and only claims for hooks with limits execute these
+statements.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ def load_paces(session: Session, limits: Mapping[str, Limits], now: int) -> dict
 
 
 def lock_pace(session: Session, hook: str, limits: Limits, now: int) -> Pace | None:
-    """Return how far the limits of a hook are used up, for the transaction to use them.
+    """Lock the limits of a hook until the transaction ends; return how far they are used up.
 
-    No other transaction can do so until this one ends. Returns None if another one is doing so: it
-    claims the deliveries, so this transaction does not wait for it, and cannot deadlock with it.
+    Returns None if another transaction has locked them. That transaction claims the deliveries, so
+    this one does not wait for it, and therefore cannot deadlock with it.
     """
     if not session.try_lock_name(f"pacing {hook}"):
         return None
@@ -33,7 +34,7 @@ def lock_pace(session: Session, hook: str, limits: Limits, now: int) -> Pace | N
 def use_paces(
     session: Session, paces: Mapping[str, Pace], begun: Mapping[str, int], now: int
 ) -> None:
-    """Record how many deliveries of these hooks began, whose pace this transaction has locked."""
+    """Record how many deliveries of each hook began. The transaction must have locked the paces."""
     rows = [
         (hook, pace.next_after(begun[hook], now))
         for hook, pace in paces.items()

@@ -304,7 +304,7 @@ class Recording:
     def _call_late_hooks(self, task: Row, transition: int, event: Event, at: int) -> None:
         """Write a delivery for each hook whose filter matches only with the new outputs."""
         included = self._included(task, event.status)
-        late = [one for one in included if one.where is not None and one.where.of_outputs]
+        late = [one for one in included if one.where is not None and one.where.of_media]
         if not late:
             return
         found = self._session.execute(_HOOKS_ON_RECORD, (transition,)).fetchall()

@@ -1,7 +1,7 @@
 """Follows the record with one thread, and passes new events to all listeners of the process.
 
-The thread runs only while somebody listens. It reads after each commit of any process, but at most
-twice per second, so that many callbacks are read and sent together.
+The thread runs only while there are listeners. It reads after each commit of any process, but at
+most twice per second, so that many events are read and sent together.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from receiver.web.live.listener import (
     TaskWait,
 )
 
-if TYPE_CHECKING:  # the gthread worker does not use asyncio
+if TYPE_CHECKING:  # not imported at run time, because the gthread worker does not use asyncio
     import asyncio
 
 EVENTS_PER_READ = 100
 PAUSE = 0.5  # seconds between two reads
-IDLE = 1.0  # seconds to wait for a commit
-RETRY = 1.0  # seconds after an error of the database
-WOKEN_TOGETHER = 4  # listeners of one loop iteration; meanwhile, callbacks wait
-SENT_WITHIN = 1.0  # seconds for the event loop to pass a batch to its connections
+IDLE = 1.0  # the maximum seconds to wait for a commit
+RETRY = 1.0  # seconds to wait after a database error
+WOKEN_TOGETHER = 4  # listeners in one iteration of the event loop, during which callbacks wait
+SENT_WITHIN = 1.0  # the maximum seconds to wait until the event loop has sent a batch
 log = structlog.get_logger()
 
 
@@ -57,7 +57,9 @@ class EventFeed:
         self._revisions: dict[int, int] = {}  # of recent events, by row key
         self._loop: asyncio.AbstractEventLoop | None = None
         self.limit = limits.MAX_THREAD_LISTENERS
-        self.is_serving: Callable[[], bool] = lambda: True  # False: the worker is stopping
+        self.is_serving: Callable[[], bool] = lambda: (
+            True
+        )  # returns False when the worker is stopping
 
     def serve_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve the listeners in this event loop, without threads."""
@@ -72,13 +74,13 @@ class EventFeed:
         if thread is not None:
             thread.join()
 
-    # -- places
+    # -- registration
 
     def listen(self, selection: EventSelection, after: Position | None) -> EventListener:
-        """Return a listener for the selected events after a position, or for new ones.
+        """Return a listener for the selected events after a position, or for new events.
 
-        A position after all events on record belongs to another record, or to one that was
-        restored: the listener then receives new events. Raises TooManyListeners, StoreUnavailable.
+        A position later than the newest event belongs to another database, or was assigned before
+        a restore. The listener then receives new events. Raises TooManyListeners, StoreUnavailable.
         """
         end = self._store.event_log.end()
         is_resumed = after is not None and after.last <= end.last
@@ -94,7 +96,7 @@ class EventFeed:
         return listener
 
     def wait(self, task_id: str, seconds: float) -> TaskWait:
-        """Return a place for a request that waits for a task. Raises TooManyListeners."""
+        """Register a request that waits for a task. Raises TooManyListeners."""
         wait = TaskWait(self, task_id, seconds)
         self._take(wait)
         return wait
@@ -107,7 +109,7 @@ class EventFeed:
             subscriber.is_ended = self._stop.is_set()
 
     def join(self, subscriber: Subscriber) -> None:
-        """Pass everything recorded from now on to this listener. Raises StoreUnavailable."""
+        """Pass everything recorded from now on to this subscriber. Raises StoreUnavailable."""
         with self._lock:
             if subscriber not in self._taken or self._stop.is_set():
                 return
@@ -120,7 +122,7 @@ class EventFeed:
                 self._thread.start()
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Free the place of this listener."""
+        """Remove this subscriber, so that another one can take its place."""
         with self._lock:
             self._taken.discard(subscriber)
             self._joined.discard(subscriber)
@@ -128,7 +130,7 @@ class EventFeed:
     # -- reading
 
     def read(self, position: Position) -> tuple[list[LiveEvent], Position, bool]:
-        """Return events after a position, the next position, and whether these are all.
+        """Return events after a position, the next position, and whether there are no more events.
 
         Raises StoreUnavailable.
         """
@@ -151,12 +153,12 @@ class EventFeed:
             try:
                 notice = notice_of(one.source)
                 text = self._hide(json_ascii(notice.as_json(), separators=(",", ":")))
-            except Exception as error:  # noqa: BLE001 - a damaged row concerns only its own event
+            except Exception as error:  # noqa: BLE001 - a damaged row affects only its own event
                 log.error("an event cannot be sent", transition=one.key, error=repr(error))
                 continue
             data = f"id: {one.position}\ndata: {text}\n\n".encode()
             events.append(LiveEvent(one.key, notice, data, are_revisions))
-            time.sleep(0)  # lets the thread of the event loop run
+            time.sleep(0)  # let the thread of the event loop run
         return events
 
     # -- the thread
@@ -234,7 +236,7 @@ class EventFeed:
                 wait.end()
 
     def _wake(self, subscribers: Sequence[Subscriber]) -> None:
-        """Notify listeners, and wait until the event loop has passed the text to connections."""
+        """Notify subscribers, and wait until the event loop has sent their text."""
         if not subscribers:
             return
         notices = [one.notice_in_loop for one in subscribers]

@@ -1,4 +1,4 @@
-"""What one listener has to receive: events on record, new events, or a signal at each change."""
+"""The subscribers of the feed: event streams, the dashboard, and requests that wait for a task."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from receiver.stores.sql.event_log import Position
 from receiver.text import limits
 
 LIFETIME = 900.0  # seconds of a stream of the dashboard
-RETRY_MS = 2_000  # after which a browser connects again
+RETRY_MS = 2_000  # after which a browser reconnects
 OPENING = f"retry: {RETRY_MS}\n: live events; see docs/live-events.md\n"
 CHANGED = b"data: {}\n\n"
-# Keys of the WSGI environ. In our worker, a view hands a listener or a wait over to the event loop,
+# Keys of the WSGI environ. In our worker, a view passes a listener or a wait to the event loop,
 # which sends the listener's text as the body, or calls the application again after the wait.
-HAND_OVER = "receiver.hand_over"  # present if the server supports it; None: nothing was handed over
+HAND_OVER = "receiver.hand_over"  # present if the server supports it; None if nothing was passed
 WAITED = "receiver.waited"  # present if the application is called again
 
 
 @dataclass(frozen=True, slots=True)
 class EventSelection:
-    """The events that a listener receives; None: any value."""
+    """The filters of a listener; None matches any value."""
 
     task: str | None = None
     provider: str | None = None
@@ -34,7 +34,7 @@ class EventSelection:
     provider_task_id: str | None = None
 
     def includes(self, notice: Notice) -> bool:
-        """Return whether the listener receives this event."""
+        """Return whether the event matches all filters."""
         task = notice.task
         ids = (task.provider_task_id, task.callback_task_id)
         return (
@@ -49,7 +49,7 @@ class EventSelection:
 
 @dataclass(frozen=True, slots=True)
 class LiveEvent:
-    """An event as it is sent. A revision replaces the result of an event before the position."""
+    """An event as it is sent. A revision replaces the result of an earlier event."""
 
     key: int
     notice: Notice
@@ -66,14 +66,14 @@ class EventBatch:
     _texts: dict[EventSelection, bytes] = field(default_factory=dict, compare=False)
 
     def text(self, selection: EventSelection) -> bytes:
-        """Return the selected events; listeners with the same selection share the bytes."""
+        """Return the text of the selected events; listeners with the same selection share it."""
         if selection not in self._texts:
             self._texts[selection] = selected_text(self.events, selection)
         return self._texts[selection]
 
 
 def selected_text(events: Sequence[LiveEvent], selection: EventSelection) -> bytes:
-    """Return the selected events as they are sent."""
+    """Return the text of the selected events."""
     return b"".join(event.text for event in events if selection.includes(event.notice))
 
 
@@ -90,50 +90,50 @@ class Feed(Protocol):
 
 
 class Subscriber:
-    """Occupies one of the places for listeners from its creation until `close`. Thread-safe."""
+    """A client of the feed, which counts towards its limit until `close`. Thread-safe."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._lock = Lock()
         self._wake: Callable[[], object] = lambda: None  # thread-safe
         self.notice_in_loop: Callable[[], object] = lambda: None  # called by the feed
-        self.is_ended = False  # nothing more will be sent
+        self.is_ended = False  # whether nothing more will be sent
 
     def attach(self, in_loop: Callable[[], object], wake: Callable[[], object]) -> None:
-        """Have `in_loop` called by the feed when there is something to send.
+        """Set the functions that are called when there is something to send.
 
-        `wake` does the same, and is thread-safe.
+        The feed calls `in_loop` in the event loop. `wake` has the same effect, and is thread-safe.
         """
         self.notice_in_loop, self._wake = in_loop, wake
 
     def end(self) -> None:
-        """Stop: the client has disconnected, or the process ends."""
+        """End the subscription: the client has disconnected, or the process is stopping."""
         self.is_ended = True
         self._wake()
 
     def close(self) -> None:
-        """Free the place. Safe to repeat."""
+        """Leave the feed. Safe to call repeatedly."""
         self.is_ended = True
         self._feed.leave(self)
 
 
 class Listener(Subscriber):
-    """Receives text from the feed; everything that is not sent yet is `pending`."""
+    """Receives text from the feed, and keeps it until it is sent."""
 
     silence = limits.HEARTBEAT  # seconds until a heartbeat is sent
-    is_behind = False  # it was ended because the client reads too slowly
+    is_behind = False  # whether it was ended because the client read too slowly
 
     def __init__(self, feed: Feed) -> None:
         super().__init__(feed)
         self._pending: list[bytes] = []
-        self._unsent = 0  # bytes, also of the text that was taken and is being sent
+        self._unsent = 0  # bytes, including the text that `take` returned and that is being sent
 
     def pages(self) -> Iterator[bytes]:
-        """Yield the text that precedes `take`. Reads the record, so it blocks."""
+        """Yield the text to send before the first `take`. Blocks, because it reads the record."""
         raise NotImplementedError
 
     def heartbeat(self) -> bytes:
-        """Return the text that is sent if there is nothing else to send."""
+        """Return the text to send after `silence` seconds without any other."""
         raise NotImplementedError
 
     def take(self) -> bytes:
@@ -153,7 +153,7 @@ class Listener(Subscriber):
         return bool(self._pending)
 
     def _add(self, text: bytes) -> bool:
-        """Add pending text, or end the listener if it is too far behind; called with the lock."""
+        """Add pending text, or end the listener if it is too far behind. Requires the lock."""
         if self._unsent and self._unsent + len(text) > limits.MAX_BEHIND:
             self.is_behind = self.is_ended = True
         elif text:
@@ -171,13 +171,15 @@ class EventListener(Listener):
         super().__init__(feed)
         self._selection, self._position = selection, position
         self._is_resumed = is_resumed
-        self._early: list[EventBatch] | None = []  # offered before all events on record were read
+        self._early: (
+            list[EventBatch] | None
+        ) = []  # batches that were offered before all events on record were read
 
     def pages(self) -> Iterator[bytes]:
-        """Yield the events on record after the position; then all later ones are offered.
+        """Yield the events on record after the position, and join the feed for all later ones.
 
-        A batch that was offered meanwhile may contain events that were also read. Raises
-        StoreUnavailable.
+        Batches that are offered in the meantime can contain events that were also read here; those
+        are sent once. Raises StoreUnavailable.
         """
         yield f"{OPENING}id: {self._position}\n\n".encode()
         if self._is_resumed and (revised := self._feed.revised(self._position)):
@@ -200,7 +202,7 @@ class EventListener(Listener):
                 self._add_batch(batch)
 
     def offer(self, batch: EventBatch) -> bool:
-        """Receive new events from the feed. Returns whether any of them are selected."""
+        """Receive new events from the feed. Returns whether the listener has to be woken."""
         with self._lock:
             if self.is_ended:
                 return False
@@ -212,7 +214,7 @@ class EventListener(Listener):
             return self.is_ended
 
     def heartbeat(self) -> bytes:
-        """Return a comment, and the position, with which a client without events can resume."""
+        """Return a comment and the position, so that a client can resume even without an event."""
         return f": heartbeat\nid: {self._position}\n\n".encode()
 
     def _add_batch(self, batch: EventBatch) -> bool:
@@ -240,9 +242,9 @@ class EventListener(Listener):
 
 
 class ChangeListener(Listener):
-    """Receives a signal at each commit, and regularly without one.
+    """Receives a signal after each commit, and at regular intervals.
 
-    It ends after LIFETIME, so that the client connects again with a session that is still open.
+    It ends after LIFETIME; the browser then reconnects only if its session is still valid.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -255,7 +257,7 @@ class ChangeListener(Listener):
         yield f"{OPENING}\n".encode()
 
     def offer_change(self) -> bool:
-        """Receive the signal that something has changed."""
+        """Receive the signal that something has changed. Returns whether to wake the listener."""
         with self._lock:
             return not self.is_ended and not self._pending and self._add(CHANGED)
 
@@ -265,7 +267,7 @@ class ChangeListener(Listener):
         return super().take()
 
     def heartbeat(self) -> bytes:
-        """Return the signal: problems such as a worker that has ended appear without a commit."""
+        """Return the signal, because problems such as a dead worker appear without a commit."""
         return CHANGED
 
 
@@ -277,5 +279,5 @@ class TaskWait(Subscriber):
         self.task_id, self.seconds = task_id, seconds
 
     def begin(self) -> None:
-        """Begin to wait. Raises StoreUnavailable."""
+        """Start waiting. Raises StoreUnavailable."""
         self._feed.join(self)

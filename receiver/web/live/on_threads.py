@@ -13,15 +13,15 @@ import structlog
 from receiver.errors import StoreError
 from receiver.web.live.listener import Listener, TaskWait
 
-LOOK_EVERY = 0.2  # seconds between two checks whether the client and the process are still there
-HAS_LEFT = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)  # the last: Linux
+LOOK_EVERY = 0.2  # seconds between two checks of the connection and of the process
+HAS_LEFT = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)  # the last on Linux
 log = structlog.get_logger()
 
 
 def while_needed(environ: Mapping[str, Any], is_serving: Callable[[], bool]) -> Callable[[], bool]:
-    """Return a function that returns whether the client of a request is still connected.
+    """Return a function that checks whether the client of a request is still connected.
 
-    It also returns False when the process ends.
+    It also returns False when the process is stopping.
     """
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if connection is None:  # another server
@@ -32,7 +32,7 @@ def while_needed(environ: Mapping[str, Any], is_serving: Callable[[], bool]) -> 
 
 
 def stream_on_thread(listener: Listener, is_needed: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield the body of a response until the client leaves or the process ends."""
+    """Yield the body of a response until the client disconnects or the process stops."""
     signal = threading.Event()
     listener.attach(signal.set, signal.set)
     try:
@@ -57,7 +57,10 @@ def stream_on_thread(listener: Listener, is_needed: Callable[[], bool]) -> Itera
 
 
 def wait_on_thread(wait: TaskWait, is_needed: Callable[[], bool]) -> None:
-    """Wait until the task ends, the time is over, or the process ends. Raises StoreUnavailable."""
+    """Wait until the task ends, the time is over, the client disconnects, or the process stops.
+
+    Raises StoreUnavailable.
+    """
     signal = threading.Event()
     wait.attach(signal.set, signal.set)
     ends_at = time.monotonic() + wait.seconds

@@ -16,19 +16,19 @@ from receiver.web.live.on_threads import stream_on_thread, while_needed
 
 MEDIA_TYPE = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
-WRONG_ID = "is not an id of this stream; use the `id` of an event, or leave it out for new events"
-RESUME = "The `id` of the last event that was received: the stream begins with the event after it."
+WRONG_ID = "is not an id of this stream; use the `id` of an event, or omit it for new events"
+RESUME = "The `id` of the last event that was received; the stream begins with the event after it."
 
 
 class EventQuery(Schema):
-    """The filters of the stream, as in lists of tasks; the status is that of the event."""
+    """The filters of the stream, as for lists of tasks; the status is that of the event."""
 
     last_event_id = fields.String(
         load_default=None,
         validate=validate.Regexp(PATTERN, error=WRONG_ID),
         metadata={
             "pattern": PATTERN,
-            "description": "Like the header Last-Event-ID, for clients that cannot set one.",
+            "description": "The header Last-Event-ID, for clients that cannot set headers.",
         },
     )
     task = fields.String(validate=validate.Length(1, 64))
@@ -58,8 +58,8 @@ def blueprint(feed: EventFeed) -> Blueprint:
     def events() -> Response:
         """Status changes as server-sent events, in the format of webhooks.
 
-        The stream does not end by itself. Each process serves a limited number of streams; others
-        get a 503.
+        The stream does not end by itself. Each process serves a limited number of streams; further
+        requests get a 503.
         """
         query = loaded(EventQuery())
         text = request.headers.get(LAST_EVENT_ID) or query.pop("last_event_id")
@@ -86,5 +86,5 @@ def stream(feed: EventFeed, listener: Listener) -> Response:
         response = Response(stream_on_thread(listener, is_needed), mimetype=MEDIA_TYPE)
         response.call_on_close(listener.close)
     response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would collect the events
+    response.headers["X-Accel-Buffering"] = "no"  # otherwise nginx buffers the events
     return response

@@ -17,7 +17,7 @@ from receiver.web.live.feed import EventFeed
 from receiver.web.live.listener import HAND_OVER, WAITED
 from receiver.web.live.on_threads import wait_on_thread, while_needed
 
-CREATED = "receiver.created"  # in the environ: the response to the create, without the wait
+CREATED = "receiver.created"  # in the environ: the response to the create request before the wait
 APPLIED = "Preference-Applied"
 PREFER = {
     "Prefer": f"`wait=30`: respond when the task ends, or after 30 s; at most {limits.MAX_WAIT} s."
@@ -38,7 +38,7 @@ class WaitQuery(Schema):
 
 
 def preferred_seconds() -> int:
-    """Return the wait that the client prefers, at most MAX_WAIT; 0 if it states none."""
+    """Return the wait in the Prefer header, at most MAX_WAIT; 0 if there is none."""
     for part in ",".join(request.headers.getlist("Prefer")).split(","):
         if found := _WAIT.fullmatch(part):
             return min(int(found[1]), limits.MAX_WAIT)
@@ -48,7 +48,7 @@ def preferred_seconds() -> int:
 def wait_until_ended(feed: EventFeed, task_id: str, seconds: int) -> bool:
     """Wait until the task ends, but at most this long.
 
-    Returns False if the event loop waits instead: the application will be called again, and this
+    Returns False if the event loop waits instead; the application is then called again, and this
     response is discarded. Raises TooManyListeners, StoreUnavailable.
     """
     if WAITED in request.environ:
@@ -62,16 +62,16 @@ def wait_until_ended(feed: EventFeed, task_id: str, seconds: int) -> bool:
 
 
 def mark_applied(response: Response, seconds: int) -> Response:
-    """State that the preference was honoured."""
+    """Add the header that confirms the preference."""
     if seconds:
         response.headers[APPLIED] = f"wait={seconds}"
     return response
 
 
 def install(routes: Blueprint, store: Store, feed: EventFeed) -> None:
-    """Let `POST /api/tasks`, if it is among these routes, respond when the task ends.
+    """Let `POST /api/tasks` respond when the task ends, if the client sends `Prefer: wait=…`.
 
-    The client has to prefer it. If that is not possible now, the response is the usual one.
+    If there are too many listeners, or the store fails, it responds immediately.
     """
 
     @routes.before_request
@@ -97,9 +97,9 @@ def install(routes: Blueprint, store: Store, feed: EventFeed) -> None:
 
 
 def _current(store: Store, created: Response) -> Response:
-    """Return the response with the task as it is now, or as it was if that is unknown."""
+    """Return the response with the current state of the task, or unchanged if the store fails."""
     document = created.get_json()
-    with suppress(StoreError):  # the task was created, whatever happens now
+    with suppress(StoreError):  # the task was created, so the response must not be an error
         (document,) = task_documents(store, [store.queries.task(document["id"])])
     response = jsonify(document)
     response.status_code = created.status_code

@@ -1,4 +1,4 @@
-"""Serves listeners and waiting requests in the event loop, without a thread for each of them."""
+"""Serves listeners and waiting requests in the event loop, without a thread for each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StreamConnection(Protocol):
 
 
 def attach_to_loop(subscriber: Subscriber) -> asyncio.Event:
-    """Return an event that is set when there is something to send, or when the end is reached."""
+    """Return an event that is set when there is something to send, or when the subscriber ends."""
     loop, signal = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
@@ -49,7 +49,7 @@ def attach_to_loop(subscriber: Subscriber) -> asyncio.Event:
 
 
 async def wait_in_loop(wait: TaskWait, connection: StreamConnection, on_thread: OnThread) -> None:
-    """Wait until the task ends, the time is over, the client leaves, or the server stops."""
+    """Wait until the task ends, the time is over, the client disconnects, or the server stops."""
     signal = attach_to_loop(wait)
     connection.begin_stream(wait.end)
     try:
@@ -71,13 +71,13 @@ async def stream_in_loop(
     send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     on_thread: OnThread,
 ) -> None:
-    """Send the body of a response until the client leaves or the server stops."""
+    """Send the body of a response until the client disconnects or the server stops."""
     signal = attach_to_loop(listener)
 
     def notice() -> None:
         signal.set()
         if listener.is_behind:
-            connection.abort()  # it may be waiting for the client
+            connection.abort()  # a write may be waiting for the client
 
     listener.notice_in_loop = notice
     connection.begin_stream(listener.end)

@@ -1,4 +1,4 @@
-"""Hooks of type queue against real brokers: what consumers get, connections, and failures."""
+"""Hooks of type queue with real brokers: messages, connections and failures."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_hooks_with_one_broker_share_its_connections(lasting: QueueServer) -> No
     proxy.close()
 
 
-def test_a_connection_is_used_for_its_own_address_only(lasting: QueueServer) -> None:
+def test_a_connection_is_used_only_for_its_own_address(lasting: QueueServer) -> None:
     options = lasting.options()
     proxies = [Between(lasting.port), Between(lasting.port)]
     for proxy in proxies * 2:
@@ -176,7 +176,7 @@ def test_a_connection_is_used_for_its_own_address_only(lasting: QueueServer) -> 
         proxy.close()
 
 
-def test_each_thread_has_a_connection_of_its_own(lasting: QueueServer) -> None:
+def test_each_thread_has_its_own_connection(lasting: QueueServer) -> None:
     proxy, options = Between(lasting.port), lasting.options()
     hook = Queue("shop", at(options, proxy.port))
     tasks = [f"task-{number}" for number in range(5 * WORKER_THREADS)]
@@ -217,7 +217,7 @@ def test_a_forked_process_uses_no_connection_of_its_parent(lasting: QueueServer)
     hook.send(notice(id="parent-1"))
     child = os.fork()
     if not child:
-        with suppress(BaseException):  # nothing of pytest may continue in the child
+        with suppress(BaseException):  # the child must not continue with pytest
             hook.send(notice(id="child"))
             os._exit(0)
         os._exit(1)
@@ -262,15 +262,13 @@ def test_a_broker_that_stops_answering_is_a_timeout(lasting: QueueServer) -> Non
 
 @pytest.mark.parametrize("broker", brokers.BROKERS)
 @pytest.mark.parametrize("byte", [b"+", b"A", b"\x00"])
-def test_an_answer_that_drips_ends_at_the_deadline(broker: str, byte: bytes) -> None:
+def test_a_reply_that_arrives_very_slowly_ends_at_the_deadline(broker: str, byte: bytes) -> None:
     with dripping(Endless(byte)) as port:
         assert isinstance(failure({**unreachable(broker, port), "deadline": DEADLINE}), TimedOut)
 
 
 @pytest.mark.parametrize("broker", ["rabbitmq", "redis"])
-def test_an_answer_that_does_not_end_is_refused(
-    broker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reply_that_does_not_end_is_refused(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "MAX_REPLY", 100)
     with dripping(Endless(b"\x01"), pause=0) as port:
         error = failure({**unreachable(broker, port), "deadline": PATIENCE})
@@ -376,7 +374,7 @@ def test_a_full_queue_is_a_temporary_failure(rabbitmq: RabbitMqServer) -> None:
         ({"exchange": "nowhere"}, "answered 404 NOT_FOUND - no exchange 'nowhere'"),
     ],
 )
-def test_a_refusal_of_rabbitmq_says_what_to_do(
+def test_an_error_of_rabbitmq_includes_the_remedy(
     rabbitmq: RabbitMqServer, options: dict[str, Any], expected: str
 ) -> None:
     values = {key: value.replace("{port}", str(rabbitmq.port)) for key, value in options.items()}
@@ -440,7 +438,7 @@ def test_redis_without_memory_is_a_temporary_failure(redis: RedisServer) -> None
     Queue("shop", options).send(notice())
 
 
-def test_a_refusal_of_redis_says_what_to_do(redis: RedisServer) -> None:
+def test_an_error_of_redis_includes_the_remedy(redis: RedisServer) -> None:
     options = redis.options()
     redis.call("ACL", "SETUSER", "shop", "on", ">the-password", f"~{options['stream']}", "+xadd")
     refused = {
@@ -484,7 +482,7 @@ def test_a_fifo_queue_keeps_the_order_of_a_task_and_drops_repeated_messages(sqs:
     hook.send(notice("failed", id="x" * 200))
     Queue("shop", {**options, "group": "{provider}"}).send(notice(id="task-2"))
     names = [message["Attributes"]["MessageGroupId"] for message in sqs.messages(options)]
-    assert (len(names[0]), names[1]) == (64, "kling")  # a name that SQS does not accept is hashed
+    assert (len(names[0]), names[1]) == (64, "kling")  # a group that SQS does not accept is hashed
 
 
 def test_sqs_checks_our_signature(sqs: SqsServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -582,7 +580,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"url": "amqp://", "routing_key": "q"}, "url: is not a URL; use one like amqps://"),
     ({"url": "amqp://host:99999", "routing_key": "q"}, "url: is not a URL; use one like amqps://"),
     ({"url": "amqp://host?heartbeat=5", "routing_key": "q"}, 'url: ends with "?…"'),
-    ({"url": "amqp://host"}, "routing_key: is missing; name the queue, or set exchange"),
+    (
+        {"url": "amqp://host"},
+        "routing_key: is missing; set it to the name of the queue, or set exchange",
+    ),
     ({"url": "amqp://host", "routing_key": "{task}"}, "routing_key: use {status}, {provider} or"),
     ({"url": "amqp://host", "stream": "q"}, "stream: is not an option of this type; use"),
     ({"url": "redis://host"}, "stream: Missing data for required field"),

@@ -139,7 +139,7 @@ def test_an_alert_has_only_the_constant_headers(site: Site) -> None:
         ({"headers": {"Host": "a"}}, 'headers: "Host" is set by the hook itself'),
         ({"headers": {"a b": "a"}}, 'headers: "a b" is not the name of a header'),
         ({"headers": {"a": "x\ny"}}, "headers.a: contains a line break"),
-        ({"headers": {"a": 7}}, "headers.a: is not a text; write it in quotes"),
+        ({"headers": {"a": 7}}, "headers.a: is not a string; write it in quotes"),
         ({"body": "[1"}, "body: is not JSON: Expecting ',' delimiter at line 1, column 3"),
         ({"body": "{{ task.refrence }}"}, "body: line 1: task.refrence is not a field"),
     ],

@@ -1,4 +1,4 @@
-"""Templates escape each value for its place, limit the event, and name every mistake."""
+"""Templates escape each value for its place, limit the event, and report every mistake."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def failure(source: str, context: Context, about: Notice | None = None) -> str:
     return str(caught.value)
 
 
-def test_a_text_without_marks_is_sent_unchanged() -> None:
+def test_a_string_without_jinja_syntax_is_sent_unchanged() -> None:
     source = 'for {task} % }} <b> "é"\n'
     assert render(source, Context.TEXT) == source
     assert Template(source, Context.TEXT).is_constant
@@ -79,7 +79,7 @@ def test_only_a_template_loads_jinja() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_value_leaves_its_place_in_json(text: str) -> None:
+def test_no_value_changes_the_structure_of_json(text: str) -> None:
     source = """{"in": "a {{ task.reference }} b", "out": {{ task.reference }},
         "{{ task.reference }}": [{{ task.reference }}, {{ task.metadata.x }}],
         "object": {{ task.metadata }}, "text": "{{ task.metadata | tojson }}"}"""
@@ -136,7 +136,7 @@ def test_values_in_json_have_their_types() -> None:
     }
 
 
-def test_safe_is_the_authors_decision() -> None:
+def test_safe_inserts_a_value_without_escaping() -> None:
     about = notice(cost="1, 2")
     assert render("[{{ task.cost | safe }}]", Context.JSON, about) == "[1, 2]"
     assert render("{{ task.reference | safe }}", Context.HTML, notice(reference="<b>")) == "<b>"
@@ -165,7 +165,7 @@ def test_a_url_stays_a_link_in_slack_and_a_picture_in_blocks() -> None:
     assert block["text"].startswith("<https://cdn.example/0.png?a=1&amp;b=2|open>")
 
 
-def test_values_in_blocks_mention_nobody() -> None:
+def test_values_in_blocks_cannot_mention_anyone() -> None:
     about = notice(reference='<!channel> "x"')
     source = '[{"text": "{{ task.reference }}"}, {{ task.reference }}, {{ task.metadata }}]'
     block, text, metadata = json.loads(render(source, Context.SLACK_JSON, about))
@@ -173,7 +173,7 @@ def test_values_in_blocks_mention_nobody() -> None:
     assert metadata == {}
 
 
-def test_a_key_that_depends_on_the_event_is_not_that_of_a_url() -> None:
+def test_a_key_that_depends_on_the_event_is_not_treated_as_a_url() -> None:
     source = '[{ {% if id %}"image_url"{% else %}"text"{% endif %}: "{{ task.reference }}"}]'
     (block,) = json.loads(render(source, Context.SLACK_JSON, notice(reference="<!here>")))
     assert block == {"image_url": "&lt;!here&gt;"}
@@ -223,7 +223,7 @@ def test_a_header_is_printable_ascii() -> None:
         ("{{ task.cost | money }}", "money is not a filter"),
         ("{% if task is odd_one %}{% endif %}", "odd_one is not a test"),
         ("{{ task.cost | slack }}", "slack is not a filter"),
-        ("{% include 'a' %}", "there are no other templates"),
+        ("{% include 'a' %}", "a template cannot include, import or extend another one"),
         ("{{ task.id", "line 1: "),
         ("{% if %}", "line 1: "),
         ("{{ pictures }}", "pictures is not a field"),
@@ -251,7 +251,7 @@ def test_all_mistakes_are_reported_together() -> None:
         "{{ task.metadata.get('x', 'y') }} {{ range(3) | list }} {{ namespace(a=1).a }}",
     ],
 )
-def test_what_may_exist_is_accepted(source: str) -> None:
+def test_members_that_may_exist_are_accepted(source: str) -> None:
     Template(source, Context.TEXT).check()
 
 
@@ -270,12 +270,12 @@ def test_what_may_exist_is_accepted(source: str) -> None:
         ("{{ '%s' | format(task.metadata.color) }}", "task.metadata.color"),
     ],
 )
-def test_what_only_an_event_shows_is_a_failure_that_names_it(source: str, named: str) -> None:
+def test_a_value_that_an_event_lacks_is_a_failure_that_names_it(source: str, named: str) -> None:
     about = notice() if "last" in source else None
     assert named in failure(source, Context.TEXT, about)
 
 
-def test_a_member_of_the_metadata_comes_before_pythons_methods() -> None:
+def test_a_member_of_the_metadata_takes_precedence_over_python_methods() -> None:
     about = notice(metadata={"items": 1, "keys": "k"})
     source = "{{ task.metadata.items }} {{ task.metadata['keys'] }}"
     assert render(source, Context.TEXT, about) == "1 k"
@@ -290,8 +290,11 @@ def test_a_member_of_the_metadata_comes_before_pythons_methods() -> None:
         ("[{{ '\"' if test }}]", "whether a JSON string ends here"),
         ("[{{ '\"' }}{{ id }}]", "no closing quote"),
         ('{"a": "\\{{ id }}"}', "backslash"),
-        ("[{% autoescape true %}{{ id }}{% endautoescape %}]", "{% autoescape %} is only for HTML"),
-        ("[{% filter upper %}{{ id }}{% endfilter %}]", "{% filter %} are not escaped"),
+        (
+            "[{% autoescape true %}{{ id }}{% endautoescape %}]",
+            "{% autoescape %} is allowed only in HTML",
+        ),
+        ("[{% filter upper %}{{ id }}{% endfilter %}]", "{% filter %} are not allowed"),
         ("[1", "is not JSON: Expecting ',' delimiter at line 1, column 3"),
         ("[NaN]", "is not JSON: it contains NaN"),
         ("", "is not JSON"),
@@ -314,7 +317,7 @@ def test_long_texts_and_lists_of_the_event_are_cut() -> None:
     assert render("{{ media | length }}", Context.TEXT, about) == str(MAX_ITEMS)
 
 
-def test_the_output_is_limited_while_it_is_rendered() -> None:
+def test_the_size_is_limited_while_the_text_is_rendered() -> None:
     """Otherwise, the nested loops would run for many minutes."""
     about = notice(reference="x" * 4_000)
     nested = "{% for i in range(100000) %}{% for j in range(100000) %}é{% endfor %}{% endfor %}"
@@ -338,7 +341,7 @@ def test_the_output_is_limited_while_it_is_rendered() -> None:
         ("{{ range(task.metadata.n) | list }}", "Range too big"),
     ],
 )
-def test_a_huge_number_in_the_metadata_creates_nothing_huge(source: str, problem: str) -> None:
+def test_a_huge_number_in_the_metadata_creates_no_huge_text(source: str, problem: str) -> None:
     assert problem in failure(source, Context.TEXT, notice(metadata={"n": 10**12}))
 
 
