@@ -30,7 +30,6 @@ from receiver.hooks import content
 from receiver.hooks import download as download_hook
 from receiver.hooks.download import Download
 from receiver.hooks.local_folder import LocalFolder
-from receiver.outgoing import http
 from tests.support.hook_servers import Page, Site, dripping, notice, picture
 
 
@@ -359,7 +358,7 @@ def test_a_slow_output_leaves_time_for_the_others(
 
     clock = SimpleNamespace(monotonic=lambda: sum(shares))
     monkeypatch.setattr(download_hook, "time", clock)
-    monkeypatch.setattr(http, "stream", stream)
+    monkeypatch.setattr("receiver.outgoing.stream", stream)
     media = tuple(Media("image", "http://cdn.example/", index) for index in "012")
     with pytest.raises(TemporaryFailure, match="0 of 3 downloaded; output 1: "):
         download(tmp_path, deadline=100).send(notice(media=media))
