@@ -77,8 +77,6 @@ SECRETS = {
     "REDIS_URL": "rediss://user:password@redis.example.com/0",
     "PHONES_URL": "json://example.com/",
     "ERP_TOKEN": "a-token-of-the-erp",
-    "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1/",
-    "REDIS_URL": "redis://127.0.0.1/",
     "API_TOKEN": "a-token-for-the-tests-only",
 }
 # Permitted differences: omissions, ids, numbers and spaces. Each key is a pattern for a part of the
