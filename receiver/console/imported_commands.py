@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,11 @@ class ImportedCommands(UserDict[str, Any]):
         found = self.data[name]
         if isinstance(found, Imported):
             module, _, attribute = found.path.partition(":")
-            found = getattr(import_module(module), attribute)
+            gc.disable()  # a collection finds nothing while modules are imported, and takes long
+            try:
+                found = getattr(import_module(module), attribute)
+            finally:
+                gc.enable()
         command: click.Command = found
         return command
 
