@@ -61,7 +61,7 @@ class Python:
         return Done(text or "returned")
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the argument of the call in `send`."""
+        """Return the function that `send` would call, and its argument."""
         function = f"{self._function.__module__}:{self._function.__qualname__}"
         return Preview(f"call of {function}", {}, json_readable(notice.as_json()))
 

@@ -11,7 +11,7 @@ from receiver.hooks.base import HookType
 from receiver.hooks.options import Options
 from receiver.hooks.templates import TemplateField
 
-SUBJECT = ("email", "subject")  # has placeholders as well, so its field is a text
+SUBJECT = ("email", "subject")  # also supports placeholders, so its field is a plain string
 
 
 def templates_of(types: Mapping[str, HookType]) -> Iterator[tuple[str, str]]:
