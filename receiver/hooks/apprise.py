@@ -93,7 +93,7 @@ class Apprise:
         return Done(f"{self._service_name} accepted the message")
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the title and the text of `send`, and the names of the pictures."""
+        """Return the title and the text that `send` would send, and the names of the pictures."""
         text, pictures = self._content(notice)
         headers = {
             "type": TYPES.get(notice.status, "info"),

@@ -18,13 +18,13 @@ class Done:
 
     answer: str  # one line for people, such as the endpoint's response
     files: tuple[File, ...] = ()  # files that the hook stored; they are put on record
-    # For the hooks that wait for this one: JSON values only, at most 16 kB as JSON.
+    # The output for the hooks that wait for this one: JSON values, at most 16 kB as JSON.
     output: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A message as a hook would send it, for people; it may contain the hook's secrets."""
+    """A message as a hook would send it, for display; it may contain the hook's secrets."""
 
     destination: str  # one line, such as `POST https://shop.example`
     headers: Mapping[str, str]
@@ -71,7 +71,7 @@ class Previewing(Protocol):
     """A hook that can show the message for an event without sending it."""
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the message that `send` would send now. Raises DeliveryFailure."""
+        """Return the message that `send` would send. Raises DeliveryFailure."""
         ...
 
 

@@ -88,12 +88,12 @@ class Command:
         raise ContentFailure(outcome)
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the command of `send`, the variables that it sets, and the standard input."""
+        """Return the command that `send` would run, the variables that it sets, and its input."""
         command = one_line(shlex.join(self._options["command"]))
         return Preview(command, self._variables(notice), json_ascii(notice.as_json()))
 
     def _variables(self, notice: Notice) -> dict[str, str]:
-        """Return the environment variables, except for the inherited ones."""
+        """Return the environment variables that the command does not inherit."""
         file = next((file.url for file in map(notice.file_of, notice.media) if file), "")
         variables = {
             "CALLBACK_EVENT_ID": notice.id,
@@ -109,7 +109,7 @@ class Command:
         return {**self._options["env"], **clean}
 
     def _run(self, event: bytes, environment: Mapping[str, str]) -> tuple[PrintedOutput, int]:
-        """Return the output and the exit status. Raises TemporaryFailure."""
+        """Return what the command printed, and its exit status. Raises TemporaryFailure."""
         end = time.monotonic() + self._options["deadline"]
         with tempfile.TemporaryFile() as stdin:  # not a pipe: the command may ignore its input
             stdin.write(event)
@@ -146,20 +146,20 @@ class Command:
 
 @dataclass(slots=True)
 class PrintedOutput:
-    """The output of a command."""
+    """What a command printed."""
 
     quoted: bytes = b""  # the beginning of standard output and standard error together
     standard: bytes = b""  # standard output; if longer than MAX_PRINTED, only its beginning
 
     def add(self, piece: bytes, *, is_standard: bool) -> None:
-        """Add bytes that were read."""
+        """Add bytes that were read from the command."""
         self.quoted += piece[: MAX_OUTPUT - len(self.quoted)]
         if is_standard:
             self.standard += piece[: MAX_PRINTED + 1 - len(self.standard)]
 
 
 def _read(child: subprocess.Popen[bytes], end: float) -> PrintedOutput:
-    """Return what the command prints before it ends, or before `end`.
+    """Return what the command prints until it ends, or until `end`.
 
     Processes that it started may keep its output open; they are not waited for.
     """

@@ -106,7 +106,7 @@ class Email:
         return Done(self._send(list(self._versions(notice))))
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the largest version of the e-mail. Raises RenderFailed."""
+        """Return the e-mail with all pictures. Raises RenderFailed."""
         message = next(self._versions(notice))
         to = ", ".join(recipient.addr_spec for recipient in self._recipients)
         return Preview(
@@ -116,7 +116,7 @@ class Email:
         )
 
     def _versions(self, notice: Notice) -> Iterator[EmailMessage]:
-        """Yield the e-mail and its smaller versions. Raises RenderFailed."""
+        """Yield the e-mail, and then smaller versions of it. Raises RenderFailed."""
         return mime_message.versions(
             notice,
             hook=self.name,
@@ -128,12 +128,12 @@ class Email:
         )
 
     def _own_texts(self, notice: Notice) -> OwnTexts:
-        """Return the parts that have templates. Raises RenderFailed."""
+        """Return the parts that are rendered from templates. Raises RenderFailed."""
         subject, text = self._options["subject"], self._options["text"]
         html: Template | None = self._options["html"]
 
         def rendered_html(outputs: Sequence[Output]) -> str:
-            assert html is not None  # noqa: S101 - otherwise the function is not used
+            assert html is not None  # noqa: S101 - this function is used only if there is a template
             pictures = [
                 {"index": output.media.index, "cid": output.content_id}
                 for output in outputs
@@ -209,7 +209,7 @@ class Email:
 
 
 def _structure(message: EmailMessage, depth: int = 0) -> Iterator[str]:
-    """Yield an indented line for each part: its type, its file name and its size."""
+    """Yield an indented line for each part, with its type, file name and size."""
     facts = [f"{'  ' * depth}{message.get_content_type()}"]
     if not message.is_multipart():
         content = message.get_payload(decode=True)
@@ -224,7 +224,7 @@ def _structure(message: EmailMessage, depth: int = 0) -> Iterator[str]:
 
 
 def _texts(message: EmailMessage) -> Iterator[str]:
-    """Yield the content of each part that is text, after a line with its type."""
+    """Yield the content of each text part, after a line with its type."""
     for part in message.walk():
         if part.get_content_maintype() == "text":
             assert isinstance(part, EmailMessage)  # noqa: S101 - we built it

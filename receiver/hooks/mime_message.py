@@ -59,7 +59,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class OwnTexts:
-    """The parts of an e-mail that its hook renders itself; None: the usual ones."""
+    """The parts of an e-mail that replace the default ones; None keeps the default."""
 
     subject: str | None = None
     text: str | None = None
@@ -67,7 +67,7 @@ class OwnTexts:
 
     @property
     def has_html(self) -> bool:
-        """Whether there is HTML, which shows the previews; a text of its own replaces both."""
+        """Whether there is an HTML part with previews; if only `text` is set, there is none."""
         return self.html is not None or self.text is None
 
 

@@ -62,7 +62,7 @@ class Python:
         return Done(text or "returned")
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the argument of the call in `send`."""
+        """Return the function that `send` would call, and its argument."""
         return Preview(f"call of {self._call}", {}, json_readable(notice.as_json()))
 
 

@@ -75,14 +75,14 @@ class Slack:
         return Done(self._send(*self._messages(notice)))
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the first request of `send`. Raises RenderFailed."""
+        """Return the first request that `send` would make. Raises RenderFailed."""
         message, _ = self._messages(notice)
         origin = http.origin(self._options["url"])
         headers = {"Content-Type": "application/json"}
         return Preview(f"POST {origin}", headers, json_readable(message))
 
     def _messages(self, notice: Notice) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-        """Return the message, and the one without blocks, if the message has blocks.
+        """Return the message, and if it has blocks, also a message without them.
 
         Raises RenderFailed.
         """
@@ -112,7 +112,7 @@ class Slack:
         )
 
     def _send(self, message: Mapping[str, Any], text: Mapping[str, Any] | None) -> str:
-        """Post the message; if Slack refuses it, post the text instead, if there is one.
+        """Post the message. If Slack refuses it and there is a `text` message, post that one.
 
         Returns a description of Slack's response. Raises DeliveryFailure.
         """

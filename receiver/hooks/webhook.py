@@ -56,7 +56,7 @@ def _check_secret(value: str) -> None:
 
 
 class Headers(fields.Dict):
-    """The headers that a hook adds to its requests, each with a template for its value."""
+    """The additional headers of a hook, whose values are templates."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -136,14 +136,14 @@ class Webhook:
         return Done(self._post(self._message(notice)))
 
     def preview(self, notice: Notice) -> Preview:
-        """Return the request of `send`. Raises RenderFailed."""
+        """Return the request that `send` would make. Raises RenderFailed."""
         message = self._message(notice)
         return Preview(f"POST {self._origin}", self._headers(message), message.body.decode())
 
     def alert(self, alert: Alert) -> None:
         """Report the state of another hook's endpoint, signed like an event.
 
-        Alerts have no fields for templates, so only the constant headers are sent.
+        Templates cannot be rendered for an alert, so only the constant headers are sent.
         """
         headers = {
             name: value.source.strip()
@@ -187,7 +187,7 @@ class Webhook:
         return WebhookMessage(document["id"], {**attributes, **headers}, body)
 
     def _headers(self, message: WebhookMessage) -> dict[str, str]:
-        """Return all headers of the request, with the signatures of this moment."""
+        """Return all headers of the request, including signatures with the current time."""
         sent_at = wall_ms() // 1000
         signatures = [
             standard_webhooks.sign(secret, message.id, sent_at, message.body)

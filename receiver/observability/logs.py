@@ -160,7 +160,9 @@ def _rendering(hide: Callable[[str], str], form: str, end: str = "") -> list[Pro
             colors=on_terminal, exception_formatter=_write_traceback
         )
         return [_plain_values, console, lambda _, __, line: hide(cast("str", line)) + end]
-    encode = json.JSONEncoder(default=repr).encode  # `json.dumps` would create one for each line
+    encode = json.JSONEncoder(
+        default=repr
+    ).encode  # `json.dumps` would create an encoder for each line
     return [TRACEBACK, lambda _, __, event: hide(display.without_lone_escapes(encode(event))) + end]
 
 

@@ -120,7 +120,7 @@ class Deadline:
         self.release()
 
     def restart(self, seconds: float) -> None:
-        """Begin again with this number of seconds, for a response that has no end."""
+        """Restart with this number of seconds, for a response that does not end."""
         self.seconds = seconds
         with self._lock:
             self._ends_at = time.monotonic() + seconds

@@ -121,10 +121,10 @@ def stream(
 def listen(
     url: str, headers: Mapping[str, str], *, deadline: float, silence: float
 ) -> Iterator[StreamedResponse]:
-    """GET a body that has no end from a URL of the operator, without following redirects.
+    """GET a body that does not end from the operator's URL, without following redirects.
 
     The response has to begin within `deadline` seconds, and no two chunks may be more than
-    `silence` seconds apart. Raises the errors of `post`.
+    `silence` seconds apart. Raises the same errors as `post`.
     """
     content = {"headers": {**headers, "Accept-Encoding": "identity"}}
     with Deadline(deadline) as clock, ExitStack() as stack:

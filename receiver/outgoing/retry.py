@@ -18,7 +18,7 @@ class RetryPolicy:
 
     @classmethod
     def lasting(cls, seconds: float) -> RetryPolicy:
-        """Return a policy with the usual delays, the last one repeated, that add up to this."""
+        """Return a policy with the default delays, the last one repeated, up to this total."""
         delays: list[float] = []
         while (left := seconds - sum(delays)) > 0:
             usual = DEFAULT_DELAYS[min(len(delays), len(DEFAULT_DELAYS) - 1)]

@@ -50,7 +50,7 @@ def media_of(message: Callback | None) -> tuple[Media, ...]:
 
 
 def notice_of(source: NoticeSource) -> Notice:
-    """Return the notice of a transition, with the outputs that its message still contains."""
+    """Return the notice of a transition, with the media that its message still contains."""
     message = source.callback
     is_create = message is not None and message.source is Source.CREATE
     return replace(source.notice, media=() if is_create else media_of(message))
@@ -67,7 +67,7 @@ def results(media: Sequence[Media], pictures: Sequence[Picture]) -> list[Result]
 
 
 def media_of_history(history: TaskHistory, status: str | None = None) -> tuple[Media, ...]:
-    """Return the outputs in the latest message that has this status, or that of the task."""
+    """Return the media in the latest message that has this status, or that of the task."""
     for stored in reversed(history.callbacks):
         if stored.outcome in COUNTED and stored.callback.body:
             with suppress(RequestRefused):  # only an earlier version could parse it
@@ -86,7 +86,7 @@ def files_of_history(history: TaskHistory, status: str | None = None) -> tuple[F
 
 
 def notice_of_history(history: TaskHistory, transition: Transition) -> Notice:
-    """Return the notice about a status change that hooks would receive now."""
+    """Return the notice that hooks would receive now about a status change."""
     status = transition.status
     media, files = media_of_history(history, status), files_of_history(history, status)
     outputs = {

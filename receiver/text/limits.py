@@ -42,13 +42,13 @@ MAX_THREADS = 16  # for requests that Flask handles
 WORKER_TIMEOUT = 60  # seconds without a heartbeat, after which gunicorn replaces the process
 SHUTDOWN_TIMEOUT = 25  # seconds for current requests; hosts kill a process 30 s after SIGTERM
 
-# Live events. Listeners and waiting requests have connections besides MAX_CONNECTIONS.
-MAX_LISTENERS = 100  # of one process, with waiting requests; they use no threads
-MAX_THREAD_LISTENERS = 4  # of one process with gthread, where each of them uses a thread
-MAX_BEHIND = 256 * KIB  # bytes that a listener has not read; then it is disconnected
+# Live events. Their connections do not count towards MAX_CONNECTIONS.
+MAX_LISTENERS = 100  # listeners and waiting requests of one process; they use no threads
+MAX_THREAD_LISTENERS = 4  # the same with gthread, where each of them occupies a thread
+MAX_BEHIND = 256 * KIB  # unread bytes after which a listener is disconnected
 MAX_EVENT_BATCH = 64 * KIB  # bytes of events that are passed to the listeners together
-HEARTBEAT = 15.0  # seconds between two heartbeats; proxies close silent connections after 60 s
-MAX_WAIT = 55  # seconds for which a request may wait for the end of a task; less than those 60 s
+HEARTBEAT = 15.0  # seconds between heartbeats; many proxies close silent connections after 60 s
+MAX_WAIT = 55  # seconds that a request may wait for the end of a task; less than those 60 s
 
 # Rejected requests of one sender: this many in a burst, and then this many per second.
 MAX_REJECTED_AT_ONCE = 60  # as many as one misconfigured task causes in a day

@@ -167,15 +167,15 @@ def _serve_tasks(routes: Blueprint, ingest: Ingest, feed: EventFeed) -> None:
     def task(task_id: str) -> Response:
         """One task with everything on record about it.
 
-        With `wait`, the response is sent when the task ends, or after this time.
+        With `wait`, the response is sent when the task ends, or after this number of seconds.
         """
-        asked, preferred = loaded(waits.WaitQuery())["wait"], waits.preferred_seconds()
-        seconds = asked or preferred
+        requested, preferred = loaded(waits.WaitQuery())["wait"], waits.preferred_seconds()
+        seconds = requested or preferred
         is_open = bool(seconds) and not store.queries.task(task_id).status.is_terminal
         if is_open and not waits.wait_until_ended(feed, task_id, seconds):
             return Response()
         document = records.history_json(store.queries.history(task_id), hooks)
-        return waits.mark_applied(jsonify(document), 0 if asked else preferred)
+        return waits.mark_applied(jsonify(document), 0 if requested else preferred)
 
     @routes.get("/api/tasks/<task_id>/files/<path:index>")
     @described(RouteSpec(answers={200: ANY_TYPE, 206: ANY_TYPE}, refuses=(404, 416)))

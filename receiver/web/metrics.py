@@ -164,7 +164,7 @@ def _circuits(store: Store, hooks: Iterable[str], now: int) -> Values:
 
 
 def _limits(ingest: Ingest, now: int) -> dict[str, Values]:
-    """Return the limits of the hooks that have any, and whether due deliveries wait for them."""
+    """Return the limits of each hook that has any, and whether due deliveries wait for them."""
     held = ingest.store.outbox.held(ingest.limits, now)
     values: defaultdict[str, Values] = defaultdict(dict)
     for hook, limits in ingest.limits.items():

@@ -62,7 +62,7 @@ TAGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Tasks", "Create tasks, and read them with their results.", ("/api/tasks",)),
     ("Deliveries", "The deliveries of events to hooks.", ("/api/deliveries",)),
     ("Messages", "Stored callbacks and other messages of providers.", ("/api/callbacks",)),
-    ("Events", "Status changes as they happen.", ("/api/events",)),
+    ("Events", "Status changes as they are recorded.", ("/api/events",)),
     ("Callbacks", "Where providers send their callbacks.", ("/callbacks",)),
     ("Monitoring", "The state of this server.", ("/healthz", "/readyz", "/metrics")),
     ("Documentation", "This documentation.", ("/openapi.json", "/docs")),

@@ -115,7 +115,7 @@ def install(
     @app.after_request
     def finish(response: Response) -> Response:
         if isinstance(request.environ.get(HAND_OVER), TaskWait):
-            return response  # it is discarded: the application is called again after the wait
+            return response  # discarded, because the application is called again after the wait
         if request.path.startswith("/api/") and response.is_json:
             response.set_data(hide(response.get_data(as_text=True)))
         if 400 <= response.status_code < 500:

@@ -35,12 +35,12 @@ CONSUMERS = {
     for block in BLOCKS
     if block.language in ("python", "js")
 }
-PACKAGES = {"rabbitmq": "amqplib", "redis": "redis"}  # of npm
+PACKAGES = {"rabbitmq": "amqplib", "redis": "redis"}  # npm packages
 Servers = Callable[[str], QueueServer]
 
 
 def hook_named(name: str, folder: Path, environment: dict[str, str], **more: Any) -> Hook:
-    """Return a hook of the page, with some options replaced."""
+    """Return a hook from the page, with some options replaced."""
     tables = [tomllib.loads(block.text)["hook"][0] for block in BLOCKS if block.language == "toml"]
     (found,) = [table for table in tables if table["name"] == name]
     lines = ["[[hook]]", *(f"{key} = {value!r}" for key, value in {**found, **more}.items())]

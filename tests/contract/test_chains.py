@@ -45,7 +45,7 @@ def record(store: Store, hooks: tuple[Subscription, ...] = CHAIN) -> None:
     Ingest(store, hooks).accept(callback())
 
 
-def test_a_hook_receives_what_the_hooks_before_it_returned(store: Store) -> None:
+def test_a_hook_receives_the_outputs_of_the_hooks_that_it_waits_for(store: Store) -> None:
     record(store)
     end(store, claim(store, "pictures"))
     end(store, claim(store, "cutout"), url="https://cdn.example/cut.png", size=[3, "é"])
@@ -53,7 +53,7 @@ def test_a_hook_receives_what_the_hooks_before_it_returned(store: Store) -> None
     assert event["outputs"] == {"cutout": {"url": "https://cdn.example/cut.png", "size": [3, "é"]}}
 
 
-def test_a_hook_receives_what_a_hook_further_ahead_returned(store: Store) -> None:
+def test_a_hook_receives_the_output_of_a_hook_that_it_waits_for_indirectly(store: Store) -> None:
     record(store)
     end(store, claim(store, "pictures"), folder="/data")
     end(store, claim(store, "cutout"), url="u")
@@ -72,7 +72,7 @@ def test_a_hook_that_waits_for_no_other_receives_no_outputs(store: Store) -> Non
     assert "outputs" not in mail.source.notice.as_json()
 
 
-def test_only_an_attempt_that_succeeds_stores_what_its_hook_returned(store: Store) -> None:
+def test_only_a_successful_attempt_stores_the_output(store: Store) -> None:
     record(store)
     first = claim(store, "pictures")
     end(store, first, State.PENDING, folder="/half")
@@ -105,7 +105,7 @@ def test_outputs_of_another_task_are_not_passed(store: Store) -> None:
     assert other.source.notice.outputs == {}
 
 
-def test_a_damaged_output_is_read_as_none(store: Store) -> None:
+def test_a_damaged_output_is_ignored(store: Store) -> None:
     record(store)
     first = claim(store, "pictures")
     end(store, first, folder="/data")
@@ -153,7 +153,7 @@ def test_a_filter_for_an_output_is_evaluated_before_the_attempt(
     assert len(shop.notices) == (answer == "fine")
 
 
-def test_a_hook_that_returns_something_that_is_not_json_has_failed(store: Store) -> None:
+def test_an_output_that_is_not_json_makes_the_attempt_fail(store: Store) -> None:
     """A hook type of another package may do so; the attempt must still be recorded."""
     record(store, (subscription("cutout"),))
     worker = DeliveryWorker(store, {"cutout": Returning("cutout", {"a": object()})})

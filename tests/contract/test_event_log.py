@@ -50,7 +50,7 @@ def test_each_event_has_the_position_after_it(store: Store) -> None:
         assert read(store, event.position)[0] == ids(events[number:])
 
 
-def test_an_event_has_its_outputs(store: Store) -> None:
+def test_an_event_has_its_media(store: Store) -> None:
     Ingest(store, []).accept(callback(body(task_id="at-a"), "a"))
     (*_, event), _ = store.event_log.after(Position(0), 100)
     assert event.source is not None
@@ -58,7 +58,7 @@ def test_an_event_has_its_outputs(store: Store) -> None:
     assert media["url"] == "https://cdn.example/0.png"
 
 
-def test_an_empty_record_begins_at_its_start(store: Store) -> None:
+def test_an_empty_log_begins_at_its_start(store: Store) -> None:
     assert store.event_log.end() == Position(0)
     assert read(store, Position(0)) == ([], Position(0))
 

@@ -1,4 +1,4 @@
-"""Filters decide when a delivery is written, whatever caused the transition, in every store."""
+"""Every store evaluates filters when it writes deliveries, whatever caused the transition."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def hook(name: str, **where: Any) -> Subscription:
 
 
 def responded(source: Source, status: str = "succeed", **more: Any) -> Callback:
-    """Return the response to a request of ours."""
+    """Return the response to one of our own requests."""
     raw = json.dumps({"code": 0, "data": json.loads(body(status, **more))}).encode()
     return callback(raw, source=source, trust=Trust.QUERIED, received_at=LATER)
 
 
 def hooks_of(store: Store, status: str | None = None) -> set[str]:
-    """Return the hooks that have a delivery, of transitions to this status if one is given."""
+    """Return the hooks that have a delivery; with `status`, only for transitions to it."""
     return {one.hook for one in store.lists.deliveries() if status in (None, one.status)}
 
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
-    """The events for which filters are evaluated."""
+    """Records the events for which filters are evaluated."""
     events: list[Mapping[str, Any]] = []
     original = EventFilter.matches
 
@@ -121,7 +121,7 @@ def test_a_failure_is_filtered_by_its_reason(store: Store) -> None:
     assert hooks_of(store) == {"face"}
 
 
-def test_given_up_is_filtered(store: Store, seen: list[Mapping[str, Any]]) -> None:
+def test_the_event_given_up_is_filtered(store: Store, seen: list[Mapping[str, Any]]) -> None:
     store.inbox.create_task(TASK)
     hooks = [
         hook("account", task__account="shop-*", trust={"not": "*"}),
@@ -192,9 +192,7 @@ def test_a_correction_is_filtered_with_its_own_values(
     assert seen[-1] == received(store, newest)
 
 
-def test_the_id_of_a_corrected_result_is_its_own(
-    store: Store, seen: list[Mapping[str, Any]]
-) -> None:
+def test_a_corrected_result_has_its_own_id(store: Store, seen: list[Mapping[str, Any]]) -> None:
     store.inbox.create_task(TASK)
     ingest = Ingest(store, [hook("again", id="*:succeeded:1")])
     ingest.accept(callback(body(task_id="wrong")))
@@ -206,7 +204,7 @@ def test_the_id_of_a_corrected_result_is_its_own(
 
 
 def test_only_new_deliveries_that_match_are_created_later(store: Store) -> None:
-    """`redeliver --since` reads the outputs from the stored messages."""
+    """`redeliver --since` reads the media from the stored messages."""
     for number, images in enumerate(([IMAGE], [])):
         result = {"images": images, "videos": [] if images else [VIDEO]}
         store.inbox.create_task(replace(TASK, id=f"task-{number}", account=f"shop-{number}"))
@@ -224,7 +222,7 @@ def test_only_new_deliveries_that_match_are_created_later(store: Store) -> None:
         assert store.repair.catch_up(late, since, LATER).changed == 0
 
 
-def test_a_hook_is_called_when_a_query_finds_the_output_that_it_needs(store: Store) -> None:
+def test_a_hook_is_called_when_a_query_finds_the_media_that_its_filter_needs(store: Store) -> None:
     store.inbox.create_task(replace(TASK, expects_callback=True))
     hooks = [
         hook("image", media__kind="image"),

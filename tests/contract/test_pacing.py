@@ -1,4 +1,4 @@
-"""The limits of a hook hold for all workers together, and concern no other hook."""
+"""The limits of a hook apply to all workers together, and do not affect other hooks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Clock:
 
 
 class Scripted:
-    """A hook that fails or succeeds, as the test wants."""
+    """A hook that fails or succeeds, as the test sets."""
 
     def __init__(self, answer: Done | Exception) -> None:
         self.name = "mail"
@@ -80,7 +80,7 @@ def settle(store: Store, delivery: Delivery, at: int = NOW, outcome: str = "deli
 
 
 def test_a_rate_limits_all_workers_together(store: Store) -> None:
-    """Two workers look every 5 ms for 3 seconds."""
+    """Two workers check for due deliveries every 5 ms, for 3 seconds."""
     record(store, 40)
     begun: list[int] = []
     for now in range(NOW, NOW + 3_000, 5):
@@ -131,7 +131,7 @@ def test_a_concurrency_limit_counts_the_deliveries_of_all_workers(store: Store) 
     assert len(claim(store, TWO)) == 1
 
 
-def test_a_slot_that_ends_continues_with_the_next_delivery(store: Store) -> None:
+def test_a_slot_that_becomes_free_takes_the_next_delivery(store: Store) -> None:
     record(store, 5)
     one, two = claim(store, TWO)
     values = ([settlement(one)], "w", NOW, NOW + LEASE, 4, slots(TWO))
@@ -139,7 +139,9 @@ def test_a_slot_that_ends_continues_with_the_next_delivery(store: Store) -> None
     assert third.id not in (one.id, two.id)
 
 
-def test_a_worker_that_dies_frees_its_place_when_its_lease_expires(store: Store) -> None:
+def test_the_deliveries_of_a_dead_worker_stop_counting_when_their_leases_expire(
+    store: Store,
+) -> None:
     record(store, 5)
     lost, renewed = claim(store, TWO)
     store.outbox.renew([renewed], NOW + 60_000)
@@ -178,7 +180,7 @@ def test_a_half_open_circuit_gets_one_delivery_whatever_the_limits(store: Store)
     assert claim(store, limits, NOW + 2_000) == []
 
 
-def test_a_reservation_that_is_refused_uses_up_no_rate(store: Store) -> None:
+def test_a_refused_reservation_does_not_use_up_the_rate(store: Store) -> None:
     record(store, 2, "shop", "mail")
     only = slots(TEN, 1)
     found = store.outbox.claim("w", NOW, NOW + LEASE, 5, only)
@@ -203,7 +205,7 @@ def test_the_status_names_the_limit_that_deliveries_wait_for(store: Store) -> No
     claim(store, limits, NOW + 80)
     assert wait(NOW + 80) == "concurrency limit 2, 2 running"
     store.endpoints.pause("mail", NOW)
-    assert store.outbox.held(limits, NOW + 80) == {}  # the pause is the reason
+    assert store.outbox.held(limits, NOW + 80) == {}  # held by the pause, not by a limit
 
 
 def test_the_backlog_counts_deliveries_that_wait_for_limits_as_held(store: Store) -> None:
@@ -227,8 +229,8 @@ def test_a_clock_that_is_set_moves_the_rate_with_the_schedules(store: Store) -> 
     assert store.outbox.next_due_at(NOW - 600_000, slots(hourly)) == opens_at - 600_000
 
 
-def test_a_clock_that_was_set_back_holds_no_hook(store: Store) -> None:
-    """Not even before the schedules are corrected."""
+def test_a_clock_that_was_set_back_delays_no_hook(store: Store) -> None:
+    """This also holds before the schedules are corrected."""
     record(store, 1)
     assert len(claim(store, TEN)) == 1
     set_back = NOW - 3_900_000
@@ -268,7 +270,7 @@ def test_a_hook_has_its_own_retries(store: Store, clock: Clock) -> None:
             break
         due_at = store.queries.delivery(delivery.id).due_at or 0
         waits.append((due_at - clock.now) / 1_000)
-        store.endpoints.resume("mail")  # the circuit has waits of its own
+        store.endpoints.resume("mail")  # otherwise the delivery waits for the circuit
         clock.now = due_at
     assert waits == [5, 60, 3_600]
 
@@ -286,7 +288,7 @@ def test_the_retries_of_a_hook_are_not_used_up_by_workers_that_die(
 def test_a_delivery_that_became_due_since_the_claim_begins_immediately(
     store: Store, clock: Clock
 ) -> None:
-    """The rate allows it between the claim and the decision how long to sleep."""
+    """The rate allows it after the claim, but before the worker computes how long to sleep."""
     record(store, 3)
     deliver = replace(worker(store, Scripted(Done("ok")), clock, {}), limits=lambda: TEN)
     assert len(deliver.claim()) == 1

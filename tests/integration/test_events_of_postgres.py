@@ -32,7 +32,7 @@ def store(fresh: Callable[[], str]) -> Iterator[PostgresStore]:
 def begin(
     store: PostgresStore, task: str, connection: psycopg.Connection | None = None
 ) -> psycopg.Connection:
-    """Insert a transition in a transaction that the test ends."""
+    """Insert a transition in a transaction that the test commits or rolls back."""
     connection = connection or psycopg.connect(store.database.url)
     connection.execute(
         "insert into transitions (task, status, occurred_at, recorded_at, trust) "
@@ -58,11 +58,11 @@ def test_an_event_that_appears_late_is_read_once_from_every_position(store: Post
         commit(store, "early")
         found, live = read(store, start)
         assert found == ["early"]
-        resumed = Position.parse(str(live))  # as a client of another process has it
-        for _ in range(3):  # while the transaction runs, its gap stays
+        resumed = Position.parse(str(live))  # as another process reads it
+        for _ in range(3):  # the gap stays while the transaction is running
             found, live = read(store, live)
             assert found == []
-        fresh = store.event_log.end()  # a listener that begins now
+        fresh = store.event_log.end()  # the position of a new listener
         late.commit()
     for position in (live, resumed, fresh):
         found, following = read(store, position)

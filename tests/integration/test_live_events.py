@@ -68,7 +68,7 @@ def record(installation: Installation, task: str, status: str = "succeed") -> No
 
 
 def here(front: Front) -> str:
-    """Return the id after which all later events follow."""
+    """Return an id from which a stream resumes with all later events."""
     with EventStream.opened(front.port) as stream:
         return stream.last_id
 
@@ -105,7 +105,7 @@ def test_a_client_that_reconnects_gets_what_it_missed(
         assert resumed.ids(3) == expected
 
 
-def test_the_header_counts_more_than_the_parameter(
+def test_the_header_takes_precedence_over_the_parameter(
     installation: Installation, front: Front
 ) -> None:
     """A browser sends the header when it reconnects, to a URL that still has the parameter."""
@@ -162,7 +162,7 @@ def test_a_wrong_parameter_is_named(front: Front, query: str, header: str, field
     assert [one["field"] for one in errors] == [field]
 
 
-def test_an_id_later_than_the_record_begins_with_new_events(
+def test_a_stream_with_an_id_later_than_the_newest_event_begins_with_new_events(
     installation: Installation, front: Front
 ) -> None:
     """The database was restored from a backup, so the same ids are assigned again."""
@@ -191,7 +191,7 @@ def test_events_of_a_forgotten_task_are_not_sent_again(
 
 
 def test_secrets_are_not_shown(installation: Installation, front: Front) -> None:
-    """As in the API: another service may have repeated them."""
+    """As in the API, because another service may have repeated a secret."""
     with EventStream.opened(front.port) as stream:
         task = Task(f"{front.prefix}-secret", "kling", Status.CREATED, NOW, NOW, reference=TOKEN)
         installation.store.inbox.create_task(task)
@@ -200,13 +200,13 @@ def test_secrets_are_not_shown(installation: Installation, front: Front) -> None
     assert TOKEN not in json.dumps(event)
 
 
-def test_a_head_request_occupies_no_place(front: Front) -> None:
+def test_a_head_request_does_not_count_towards_the_limit(front: Front) -> None:
     for _ in range(limits.MAX_LISTENERS + 1):
         response = requests.head(url(front, EVENTS), headers=AUTH, timeout=PATIENCE)
         assert response.status_code == HTTPStatus.OK
 
 
-def test_too_many_listeners_are_told_to_retry(front: Front) -> None:
+def test_too_many_listeners_get_a_503_with_retry_after(front: Front) -> None:
     most = limits.MAX_LISTENERS if front.name == "web" else limits.MAX_THREAD_LISTENERS
     streams = [EventStream.opened(front.port) for _ in range(most)]
     try:
@@ -233,7 +233,7 @@ def test_too_many_listeners_are_told_to_retry(front: Front) -> None:
 def test_a_listener_that_reads_nothing_is_disconnected(
     installation: Installation, shared: tuple[Installation, tuple[Front, Front]]
 ) -> None:
-    """The others receive every event meanwhile. With gthread, it only occupies its thread."""
+    """Other listeners still receive every event. With gthread, it only occupies its thread."""
     front, _ = shared[1]
     metadata = {"text": "x" * 3_900}
     tasks = [f"{front.prefix}-bulk-{number}" for number in range(400)]
@@ -260,7 +260,7 @@ def test_a_listener_that_reads_nothing_is_disconnected(
         assert received < len(tasks) * 3_900 / 2
 
 
-def test_many_clients_that_connect_and_leave_occupy_no_places(front: Front) -> None:
+def test_many_clients_that_connect_and_leave_do_not_count_towards_the_limit(front: Front) -> None:
     request = f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
     for number in range(400):
         with socket.create_connection(("127.0.0.1", front.port), PATIENCE) as client:
@@ -297,7 +297,7 @@ def test_a_create_waits_until_the_task_ends(tmp_path: Path) -> None:
             assert found[prefer].headers["Preference-Applied"] == f"wait={limits.MAX_WAIT}"
         assert found["respond-async"].json()["status"] == "submitted"
         assert "Preference-Applied" not in found["respond-async"].headers
-        assert len(installation.store.lists.tasks()) == 3  # none was created twice
+        assert len(installation.store.lists.tasks()) == 3  # no task was created twice
 
 
 def url(front: Front, path: str) -> str:
@@ -324,7 +324,7 @@ def test_a_request_waits_until_the_task_ends(installation: Installation, front: 
     assert "Preference-Applied" not in response.headers
 
 
-def test_a_wait_ends_with_its_time_and_a_preference_is_confirmed(
+def test_a_wait_ends_after_its_time_and_a_preference_is_confirmed(
     installation: Installation, front: Front
 ) -> None:
     task = f"{front.prefix}-slow"
@@ -366,7 +366,7 @@ def test_only_the_given_origins_may_use_the_api(front: Front) -> None:
 def test_a_stop_or_a_restart_ends_streams_and_waits(
     tmp_path: Path, worker: str, number: signal.Signals
 ) -> None:
-    """Otherwise the old process would never end, because there is no limit for that here."""
+    """Otherwise the old process would never end, because its shutdown has no time limit here."""
     with own_installation(tmp_path) as installation:
         options = ("--workers", "1", "--graceful-timeout", "1000000", "--worker-class", worker)
         installation.start_web("wsgi:app", *options)

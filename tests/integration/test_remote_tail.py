@@ -1,4 +1,4 @@
-"""`receiver tail --url` follows another installation, and says what is wrong."""
+"""`receiver tail --url` follows another installation, and reports problems."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PARENTS = (["receiver", "serve"], ["tests.support.apps.parent", "starts"])
 
 
 def install(command: Sequence[str]) -> None:
-    """Let this process fork its children, if the command is one of PARENTS."""
+    """Make this process fork its children, if its command is one of PARENTS."""
     if list(command[:2]) in PARENTS:
         subprocess.Popen = ForkingPopen  # type: ignore[misc]
 
@@ -74,7 +74,7 @@ def _run(
     *,
     starts_session: bool,
 ) -> None:
-    """Run the command in this forked process, and end it as an interpreter ends."""
+    """Run the command in this forked process, and end it like an interpreter."""
     status = 1
     try:
         _become(env, pass_fds, starts_session=starts_session)

@@ -94,7 +94,7 @@ class EventStream:
 
     @classmethod
     def opened(cls, *given: Any, **more: Any) -> EventStream:
-        """Connect; while all places are taken, because clients have just left, try again."""
+        """Connect; retry while clients that have just left still count towards the limit."""
         found: list[EventStream] = []
 
         def is_accepted() -> bool:

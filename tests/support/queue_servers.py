@@ -27,13 +27,13 @@ from tests.support.s3_server import KEYS, S3Server, s3_server
 from tests.support.unprivileged_user import process_user
 
 REGION = "eu-central-1"
-PROVIDER = "kling"  # of the events that tests send
+PROVIDER = "kling"  # in the events that tests send
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Received:
-    """A message, as a consumer gets it."""
+    """A message, as a consumer receives it."""
 
     id: str
     type: str
@@ -61,7 +61,7 @@ def _name(template: str) -> str:
 
 
 def set_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set credentials for SQS, and no other source of them."""
+    """Set credentials for SQS, and disable all other sources of credentials."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in {**KEYS, "AWS_EC2_METADATA_DISABLED": "true"}.items():
@@ -69,7 +69,7 @@ def set_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class QueueServer(Protocol):
-    """A broker that runs."""
+    """A running broker."""
 
     port: int
 
@@ -102,7 +102,7 @@ class RabbitMqServer:
 
     @property
     def channel(self) -> Channel:
-        """A new channel, because an error closes one."""
+        """Return a new channel, because an error closes a channel."""
         return self.connection.channel()
 
     def options(self, *, by_provider: bool = False) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class RabbitMqServer:
         self.declare(_name(options["routing_key"]))
 
     def control(self, expression: str) -> None:
-        """Evaluate an expression in the broker, with its own command."""
+        """Evaluate an expression in the broker with its command-line tool."""
         script = self.server.program.path.resolve().with_name("rabbitmqctl")
         command = [str(script), "eval", expression]
         subprocess.run(
@@ -198,7 +198,7 @@ def _reply(lines: Any) -> Any:
 
 
 class SqsServer:
-    """moto's SQS. It needs a signature, and checks it only after `check_signatures`."""
+    """moto's SQS. It requires a signature, but verifies it only within `check_signatures`."""
 
     def __init__(self, moto: S3Server) -> None:
         self.moto, self.port = moto, moto.port

@@ -13,7 +13,7 @@ from receiver.hooks.options import Options
 from receiver.hooks.queue import Queue
 from receiver.hooks.templates import TemplateField
 
-SUBJECT = ("email", "subject")  # has placeholders as well, so its field is a text
+SUBJECT = ("email", "subject")  # also supports placeholders, so its field is a plain string
 
 
 def templates_of(types: Mapping[str, HookType]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""A position of the event log: nothing is lost or repeated, in whatever order events appear."""
+"""Positions in the event log: no event is lost or repeated, in whatever order events appear."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_position_includes_another_if_it_covers_all_of_its_events(
 
 
 @given(st.integers(0, 400))
-def test_a_text_with_very_many_gaps_repeats_events_but_loses_none(gaps: int) -> None:
+def test_a_position_with_very_many_gaps_repeats_events_but_loses_none(gaps: int) -> None:
     keys = list(range(2, 2 * gaps + 2, 2)) or [1]
     text = str(after(keys))
     assert re.fullmatch(PATTERN, text)
@@ -53,7 +53,7 @@ def test_a_text_with_very_many_gaps_repeats_events_but_loses_none(gaps: int) -> 
 
 
 @given(st.from_regex(re.compile(PATTERN), fullmatch=True))
-def test_any_text_of_the_pattern_is_a_position(text: str) -> None:
+def test_every_string_that_matches_the_pattern_is_a_position(text: str) -> None:
     position = Position.parse(text)
     bounds = [bound for gap in position.gaps for bound in (gap.first, gap.last)]
     assert bounds == sorted(bounds)
@@ -63,7 +63,7 @@ def test_any_text_of_the_pattern_is_a_position(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "1", "tasks-1", "events-", "events--1", "events-1.", "events-1\n", "events-\uff11"]
 )
-def test_any_other_text_is_refused(text: str) -> None:
+def test_every_other_string_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not the id of an event"):
         Position.parse(text)
 
@@ -75,7 +75,7 @@ def test_a_gap_stays_until_all_transactions_have_ended_that_could_fill_it() -> N
     assert position.settled(TransactionRange(oldest=20, next=30)).gaps == ()
 
 
-def test_a_gap_found_later_stays_longer() -> None:
+def test_a_gap_that_was_found_later_stays_longer() -> None:
     position = after([1, 4]).settled(TransactionRange(oldest=10, next=20)).after(6)
     position = position.settled(TransactionRange(oldest=25, next=30))
     assert position.gaps == (Gap(5, 5),)

@@ -1,4 +1,4 @@
-"""The limits of a hook, and its own retries, without a database."""
+"""The limits and the retries of a hook, without a database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def begin(pace: Pace, now: int, most: int) -> tuple[Pace, int]:
 def test_no_period_contains_more_deliveries_than_the_rate(
     count: int, unit: str, steps: list[tuple[float, int]]
 ) -> None:
-    """Workers look at any times, given as parts of the interval, and have any number of slots."""
+    """Workers check at any times, given as fractions of the interval, with any number of slots."""
     pace, now, begun_at = Pace(Limits(Rate(count, unit)), None, 0), NOW, list[int]()
     for part, most in steps:
         now += round(part * PERIODS[unit] / count)
@@ -45,7 +45,7 @@ def test_no_period_contains_more_deliveries_than_the_rate(
 
 
 @pytest.mark.parametrize(("count", "unit"), [(10, "s"), (1_000, "s"), (60, "m"), (7, "h")])
-def test_a_busy_hook_uses_its_rate_although_each_worker_looks_late(count: int, unit: str) -> None:
+def test_a_busy_hook_uses_its_rate_although_each_worker_checks_late(count: int, unit: str) -> None:
     period = PERIODS[unit]
     pace, now, total = Pace(Limits(Rate(count, unit)), None, 0), NOW, 0
     while now < NOW + 20 * period:
@@ -65,7 +65,7 @@ def test_deliveries_of_a_rate_are_spread_evenly() -> None:
     assert begin(pace, NOW + 184, 5)[1] == 0
 
 
-def test_time_without_deliveries_allows_only_a_few_at_once() -> None:
+def test_after_a_pause_only_a_few_deliveries_begin_together() -> None:
     pace = Pace(Limits(Rate(100, "m")), NOW - 1_000_000.0, 0)
     assert pace.allowed(NOW, 1_000) == 3
     assert pace.allowed(NOW, 2) == 2
@@ -79,7 +79,7 @@ def test_a_concurrency_limit_counts_running_deliveries(running: int) -> None:
     assert pace.next_after(1, NOW) is None
 
 
-def test_the_limit_that_is_used_up_has_a_name() -> None:
+def test_the_limit_that_is_used_up_is_named() -> None:
     both = Limits(Rate(10, "s"), 2)
     assert str(both) == "10/s, 2 at a time"
     assert Pace(both, NOW + 50.0, 1).text == "rate limit 10/s"
@@ -88,19 +88,19 @@ def test_the_limit_that_is_used_up_has_a_name() -> None:
 
 
 def test_a_time_that_no_claim_can_have_set_is_ignored() -> None:
-    """The rate was raised since, or the clock was set back."""
+    """The rate was raised in the meantime, or the clock was set back."""
     slow, _ = begin(Pace(Limits(Rate(1, "h")), None, 0), NOW, 1)
     assert slow.allowed(NOW + 1, 1) == 0
     assert replace(slow, limits=TEN).allowed(NOW + 1, 1) == 1
     assert slow.allowed(NOW - 3_900_000, 1) == 1
 
 
-def test_clocks_that_differ_a_little_allow_nothing_more() -> None:
+def test_clocks_that_differ_slightly_allow_no_additional_delivery() -> None:
     pace, _ = begin(Pace(TEN, None, 0), NOW, 1)
     assert pace.allowed(NOW - PACES_APART // 2, 1) == 0
 
 
-def test_the_delays_of_a_hook_replace_the_usual_ones() -> None:
+def test_the_delays_of_a_hook_replace_the_default_ones() -> None:
     policy = RetryPolicy((5.0, 60.0), jitter=0)
     delays = [policy.delay(number, chance=0.5, retry_after=None) for number in (1, 2, 3)]
     assert delays == [5.0, 60.0, None]
@@ -117,7 +117,7 @@ def test_the_delays_of_a_hook_replace_the_usual_ones() -> None:
         (259_200, (*DEFAULT_DELAYS, *[28_800] * 7, 13_645)),
     ],
 )
-def test_retries_for_a_time_grow_as_usual_and_end_with_it(
+def test_retry_for_uses_the_default_delays_up_to_its_total(
     seconds: float, delays: tuple[float, ...]
 ) -> None:
     assert RetryPolicy.lasting(seconds).delays == delays

@@ -53,8 +53,8 @@ GENERATED_KEYS = {
 }
 _SIZE = "select pg_database_size(current_database()) as size"
 _SERVER_CLOCK = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now"
-# The snapshot does not include transactions that began after the last one that ended, so the newest
-# id is that of this transaction.
+# The snapshot does not include transactions that began after the last completed one, so `next` is
+# the id of this transaction.
 _RUNNING = """
 select cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint) as oldest,
   cast(cast(pg_current_xact_id() as text) as bigint) as next

@@ -83,7 +83,7 @@ class Jobs:
         """Claim this delivery, as `Outbox.claim` does; None if it cannot be attempted now.
 
         If its hook has no slot, or its limits are used up, all due jobs of the hook are removed, so
-        that they do not delay other hooks. Workers claim these deliveries without jobs later. If
+        that they do not delay other hooks. Workers later claim these deliveries without jobs. If
         None is returned, a later job, a claim without a job, or the worker with the claim attempts
         it.
         """

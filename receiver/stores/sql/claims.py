@@ -27,7 +27,7 @@ class NoticeSource:
     delivery: Row  # with its transition
     task: Row
     files: tuple[Row, ...]  # of all deliveries of the transition
-    outputs: tuple[Row, ...]  # of the deliveries of the transition whose hooks returned one
+    outputs: tuple[Row, ...]  # the deliveries of the transition whose hooks returned an output
     message: Row | None  # the callback or response that reported the transition
 
     @property
@@ -63,10 +63,10 @@ class NoticeSource:
 
     @property
     def _outputs(self) -> dict[str, Mapping[str, Any]]:
-        """What other hooks returned, by hook. Only a hook that waits for another one receives it.
+        """The outputs of other hooks, by hook; empty unless the hook waits for another one.
 
-        The outputs of hooks that it does not wait for depend on chance, but they are not hidden:
-        it may wait for one of them through another hook.
+        Outputs of hooks that it does not wait for may or may not be present. They are not removed,
+        because the hook may wait for one of them through another hook.
         """
         if self.delivery["after"] is None:
             return {}
@@ -152,7 +152,7 @@ where d.transition in (select transition from deliveries where id in ({0}))
 order by f.delivery, f.media_index
 """
 
-# Of hooks that others wait for; `forget` and `prune` erase them.
+# The outputs for deliveries of hooks that wait; `forget` and `prune` erase outputs.
 _OUTPUTS = """
 select transition, hook, output from deliveries
 where transition in (select transition from deliveries where id in ({0}) and after is not null)

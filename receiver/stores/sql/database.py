@@ -66,7 +66,7 @@ class Session(Protocol):
         ...
 
     def try_lock_name(self, name: str, /) -> bool:
-        """Lock this name as `lock_name` does; return False if another transaction holds it."""
+        """Lock this name like `lock_name`, or return False if another transaction holds it."""
         ...
 
 
@@ -80,7 +80,7 @@ class RowKeyRange:
 
 @dataclass(frozen=True, slots=True)
 class TransactionRange:
-    """Ids of transactions: all before `oldest` have ended, and none before `next` begins later."""
+    """Transaction ids: all before `oldest` have ended; those that begin later are above `next`."""
 
     oldest: int
     next: int
@@ -141,7 +141,7 @@ class Database(ABC):
 
     @abstractmethod
     def running_transactions(self) -> TransactionRange | None:
-        """Return which transactions may be running; None if `is_ordered`.
+        """Return the range of transactions that may be running; None if `is_ordered`.
 
         Raises StoreUnavailable.
         """

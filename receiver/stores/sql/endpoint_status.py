@@ -30,8 +30,8 @@ _UNAUTHORIZED = re.compile(r"\banswered 401\b")
 class EndpointStatus:
     """An endpoint with its circuit breaker, its last attempts and its newest test event.
 
-    `held` is set while due deliveries wait only because of the limits, and `next_at` is when the
-    rate allows the next one.
+    `held` is set while due deliveries wait only because of the limits. `next_at` is the time at
+    which the rate allows the next delivery.
     """
 
     endpoint: Endpoint
@@ -102,9 +102,9 @@ class EndpointStatus:
         return ""
 
     def wait(self, when: Callable[[int], str]) -> str:
-        """Return why due deliveries wait for the limits; empty if they do not.
+        """Return the limit that due deliveries are waiting for; empty if there is none.
 
-        `when` formats an instant.
+        `when` formats a time.
         """
         if self.held is None:
             return ""

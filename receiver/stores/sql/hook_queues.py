@@ -29,7 +29,7 @@ class Admission(Protocol):
 
     @property
     def limits(self) -> Mapping[str, Limits]:
-        """The hooks whose deliveries are limited for all workers together."""
+        """The limits that all workers share, by hook."""
         ...
 
     def has_slot(self, hook: str, *, timed_out: bool) -> bool:
@@ -110,7 +110,7 @@ class HookQueue:
         return self.endpoint.circuit(now) in (Circuit.PAUSED, Circuit.OPEN, Circuit.HALF_OPEN)
 
     def is_paced(self, now: int) -> bool:
-        """Return whether a due delivery waits only because of the hook's limits."""
+        """Return whether due deliveries wait only because of the hook's limits."""
         if self.pace is None or self.due_at is None or self.due_at > now or self.is_held(now):
             return False
         return not self.pace.allowed(now, 1)
@@ -135,7 +135,7 @@ def load_queues(session: Session, limits: Mapping[str, Limits], now: int) -> lis
 
 
 def select_claimable(session: Session, now: int, limit: int, admission: Admission) -> list[int]:
-    """Return the ids of up to `limit` deliveries to claim; reserve their slots, and use limits."""
+    """Return the ids of up to `limit` deliveries to claim. Reserves slots, and uses up limits."""
     waiting: list[tuple[int, int, int, Candidate]] = []
     paces: dict[str, Pace] = {}
     takes_abandoned = int(admission.takes_abandoned)

@@ -302,7 +302,7 @@ class Recording:
                 self._call_late_hooks(task, move["id"], event, at)
 
     def _call_late_hooks(self, task: Row, transition: int, event: Event, at: int) -> None:
-        """Write a delivery for each hook whose filter matches only with the new outputs."""
+        """Write a delivery for each hook whose filter matches only now, with the new media."""
         included = self._included(task, event.status)
         late = [one for one in included if one.where is not None and one.where.of_media]
         if not late:
@@ -326,7 +326,7 @@ class Recording:
                 count(self._session, CALLBACKS_MISSED, task["provider"])
 
     def _included(self, task: Row, status: str) -> list[Subscription]:
-        """Return the subscriptions to this status of the task, before their filters decide."""
+        """Return the subscriptions to this status of the task, without evaluating their filters."""
         status, provider, reference = str(status), task["provider"], task["reference"]
         return [
             subscription
@@ -401,7 +401,10 @@ def _matching(
     transition: Transition,
     media: tuple[Media, ...] = (),
 ) -> list[Subscription]:
-    """Return the subscriptions whose filters match. `changed`: the task, if one has a filter."""
+    """Return the subscriptions whose filters match `changed`, the row of the task.
+
+    `changed` is None if no subscription has a filter.
+    """
     if changed is None:
         return subscriptions
     notice = Notice(from_row(Task, changed), transition, media)

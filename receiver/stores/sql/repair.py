@@ -134,7 +134,7 @@ def _is_missing(row: Row, subscription: Subscription) -> bool:
 
 
 def _matching(session: Session, subscription: Subscription, missing: list[Row]) -> list[Row]:
-    """Return the transitions that the hook's filter matches, with the task as it is now."""
+    """Return the transitions that the hook's filter matches, given the current task."""
     if subscription.where is None:
         return missing
     notices = load_notices(session, [row["id"] for row in missing])

@@ -144,7 +144,7 @@ class SqliteDatabase(Database):
             raise self._unavailable(error) from error
 
     def running_transactions(self) -> None:
-        """Return None: there is one writer, and a new row has the greatest key."""
+        """Return None, because there is one writer, and each new row has the greatest key."""
 
     def write(self, work: Callable[[Session], T], about: str | None = None) -> T:
         return self.writer.run(work, about or "")

@@ -208,7 +208,7 @@ def _attempts(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Time
 
 
 def _readable(document: Mapping[str, Any]) -> str:
-    """Return an object as JSON; an empty text for an empty one, which may have been erased."""
+    """Return an object as JSON; an empty string if it is empty, as after an erasure."""
     return json_readable(dict(document)) if document else ""
 
 

@@ -152,7 +152,7 @@ class CallbackHandler:
         except Exception:  # noqa: BLE001 - the view raises the same error and reports it
             return None
         own_id = request_id(sent.headers.get(REQUEST_ID), is_behind_proxy=self._is_behind_proxy)
-        # Each request has a context of its own, which ends with its response.
+        # Each request has its own context, which ends with its response.
         bind_contextvars(request_id=own_id, task=sent.task_id)
         try:
             outcome = await self._commits.wait_for(self._ingest.submit(callback, event))

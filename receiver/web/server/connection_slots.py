@@ -53,7 +53,7 @@ class ConnectionSlots:
         # Those of `waiting` whose clients have not read their response, with the time since when.
         self.reading: dict[ClosableConnection, float] = {}
         self.held: dict[ClosableConnection, float] = {}  # deadlines; not closed for others
-        # Those with a response without a known end, which has a limit of its own.
+        # Connections whose responses are streams, for which there is a separate limit.
         self.streams: set[ClosableConnection] = set()
         self.is_stopping = False  # no deadline is later than CLOSE_TIMEOUT from now
         self._timer = loop.call_later(SWEEP_INTERVAL, self._sweep)

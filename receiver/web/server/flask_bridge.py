@@ -28,7 +28,7 @@ from receiver.text import limits
 from receiver.web.live.listener import HAND_OVER, WAITED, Listener, Subscriber, TaskWait
 from receiver.web.server import streams
 
-READERS = 2  # threads that read events on record for listeners which have just connected
+READERS = 2  # threads that read events on record for new listeners
 LONGEST_PART = 64 * 1024  # bytes, unless the application itself returns a longer piece
 NON_ASCII = re.compile(rb"[^\x21-\x7e]")
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class FlaskBridge:
                 await on_thread(response.close)
 
     def _read(self, work: Callable[[], T]) -> Awaitable[T]:
-        """Run a function on one of the threads that read the record for listeners."""
+        """Run a function on one of the READERS threads."""
         return asyncio.get_running_loop().run_in_executor(self._readers, work)
 
 
@@ -112,7 +112,7 @@ async def _send_parts(
 ) -> None:
     """Send the body, whose first part has been produced."""
     while True:
-        # In slices, so that the protocol sees how fast the client reads a long page.
+        # Sent in slices, so that the protocol can measure how fast the client reads.
         for start in range(0, max(len(part), 1), LONGEST_PART):
             end = start + LONGEST_PART
             more = end < len(part) or not response.is_complete
@@ -137,12 +137,12 @@ class _StreamedResponse:
 
     @property
     def handed_over(self) -> Subscriber | None:
-        """What the application has handed over to the event loop; see `live.listener`."""
+        """The listener or wait that the application passed to the event loop, or None."""
         handed_over: Subscriber | None = self._environ[HAND_OVER]
         return handed_over
 
     def again(self) -> _StreamedResponse:
-        """Return the response of the application to the same request after a wait."""
+        """Return the response of the application when it is called again after a wait."""
         return _StreamedResponse(self._app, {**self._environ, HAND_OVER: None, WAITED: True})
 
     def begin(self) -> bytes:

@@ -123,7 +123,7 @@ def _inherits_sockets(server: Any) -> bool:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Prepare the worker: let it end live events, and set up garbage collection."""
+    """Prepare the worker: live events end when it stops, and garbage collection is set up."""
     feed = getattr(worker.wsgi, "extensions", {}).get("live")
     if feed is not None:
         feed.is_serving = lambda: worker.alive

@@ -103,7 +103,7 @@ class HttpConnection(StrictHttpProtocol):
         self._refusal = b""  # the error response, sent after the responses to earlier requests
         self._client_has_finished = False  # the client has closed its side
         self._read_deadline: float | None = None  # for the response that the client is reading
-        self._end_stream: Callable[[], object] | None = None  # of a response without a known end
+        self._end_stream: Callable[[], object] | None = None  # set while the response is a stream
         self.was_aborted = False  # by us
         self.is_gone = False  # the connection is closed
 
@@ -166,7 +166,7 @@ class HttpConnection(StrictHttpProtocol):
     @_concerns_no_request
     def eof_received(self) -> bool | None:  # type: ignore[override]
         self._client_has_finished = True
-        if self._end_stream is not None:  # a client that has left would occupy a place until then
+        if self._end_stream is not None:  # otherwise a client that has left would count until then
             self._end_stream()
         self._buffered_transport.flush()  # the transport closes if this returns None
         if self.scheme == "https":  # TLS has no half-closed connections
@@ -261,9 +261,9 @@ class HttpConnection(StrictHttpProtocol):
     # -- called by ConnectionSlots and by the application
 
     def begin_stream(self, end: Callable[[], object]) -> None:
-        """Serve a response without a known end, in addition to the limit on connections.
+        """Begin a stream, which does not count towards the limit on connections.
 
-        `end` is called when the client leaves, or when the server stops.
+        `end` is called when the client disconnects, or when the server stops.
         """
         self._end_stream = end
         self._slots.streams.add(self)
@@ -276,9 +276,9 @@ class HttpConnection(StrictHttpProtocol):
         self._slots.streams.discard(self)
 
     async def wait_until_read(self) -> None:
-        """Wait until the client has read what was sent, except for a part of limited size.
+        """Wait until the client has read almost everything that was sent.
 
-        It then has WRITE_TIMEOUT for whatever is sent next, however long the stream has lasted.
+        It then has WRITE_TIMEOUT to read what is sent next, however long the stream has lasted.
         """
         self._buffered_transport.flush()
         while self.flow.write_paused and not self.is_gone:

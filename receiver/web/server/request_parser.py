@@ -50,7 +50,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         # Bytes of the current request.
         self._head = self._head_in_pieces = self._trailers = self._overhead = 0
         self._fields = 0
-        self._unique_names: set[bytes] = set()  # those of UNIQUE_HEADERS that the request has
+        self._unique_names: set[bytes] = set()  # the UNIQUE_HEADERS that the request contains
         self._requests_begun = 0  # in the piece that is being parsed
         self._has_progressed = False  # in that piece, the parser found a part of a body
         self._stalled_bytes = 0  # bytes received since then without progress

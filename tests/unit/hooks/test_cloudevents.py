@@ -1,4 +1,4 @@
-"""Webhooks in the CloudEvents format, read as the specification requires."""
+"""Webhooks in the CloudEvents format, parsed according to the specification."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_any_attribute_is_transported_in_a_header() -> None:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_own_headers_are_sent_with_every_format(site: Site, format_: str) -> None:
+def test_additional_headers_are_sent_with_every_format(site: Site, format_: str) -> None:
     headers = {"Authorization": "Bearer x", "X-Order": "{{ task.reference }}"}
     hook(site, format_, headers=headers).send(notice())
     received(site)

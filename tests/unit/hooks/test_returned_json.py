@@ -40,7 +40,7 @@ def test_an_object_is_stored(returned: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("returned", "problem"), NOT_STORED.values(), ids=NOT_STORED)
-def test_the_answer_says_why_an_object_is_not_stored(
+def test_the_answer_states_why_an_object_is_not_stored(
     returned: dict[Any, Any], problem: str
 ) -> None:
     done = returned_json.done("fine", returned)
@@ -59,13 +59,13 @@ def test_an_object_that_is_nested_deeply_is_not_stored(levels: int) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"ready\n", b"[1, 2]", b"\xff\xfe", b'"text"', b"x" * 99_999]
 )
-def test_other_text_is_no_object_and_no_problem(text: bytes) -> None:
+def test_other_text_is_not_an_object_and_is_accepted(text: bytes) -> None:
     done = returned_json.printed("fine", text)
     assert (done.answer, done.output) == ("fine", {})
 
 
 @pytest.mark.parametrize("text", [b"{", b'{"a": 1} {"a": 2}', b'{"a": 1, "a": 2}', b"{\xff}"])
-def test_text_that_begins_like_an_object_is_explained(text: bytes) -> None:
+def test_text_that_begins_like_an_object_is_reported(text: bytes) -> None:
     done = returned_json.printed("fine", text)
     assert done.output == {}
     assert "is not stored" in done.answer

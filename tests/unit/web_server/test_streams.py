@@ -1,4 +1,4 @@
-"""Streams have a limit of their own, last as long as their clients read, and end when told."""
+"""Streams have their own limit, last as long as their clients read, and end on request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = 86_400.0
 
 @dataclass
 class Streaming:
-    """Begins a stream, and sends a part whenever the test says so, until the stream is ended."""
+    """Begins a stream, and sends a part when the test requests it, until the stream ends."""
 
     is_ended: bool = False
     connection: Any = None
@@ -86,7 +86,7 @@ def test_a_silent_stream_is_not_cut(server: ScriptedServer, client: Client) -> N
 def test_a_stream_may_pause_again_after_a_long_time(
     server: ScriptedServer, client: Client, application: Streaming
 ) -> None:
-    """Each time, the client has the whole time to read."""
+    """The client has the full time to read after each pause."""
     for _ in range(3):
         client.transport.reads = False
         pass_on(server, application, PART)
@@ -108,7 +108,7 @@ def test_a_stream_whose_client_reads_nothing_is_cut(
     assert not server.slots.streams
 
 
-def test_a_client_that_reads_a_little_now_and_then_is_cut(
+def test_a_stream_whose_client_reads_very_slowly_is_cut(
     server: ScriptedServer, client: Client, application: Streaming
 ) -> None:
     client.transport.reads = False
@@ -159,7 +159,7 @@ def test_streams_leave_descriptors_for_the_record(
     assert stream_limit(connections, descriptors) == streams
 
 
-# -- what is sent
+# -- the body
 
 
 class Connection:
@@ -182,7 +182,7 @@ class Connection:
 
 
 class Scripted(Listener):
-    """A listener whose text the test writes; it beats at once when there is none."""
+    """A listener whose text the test sets; without text, it sends a heartbeat immediately."""
 
     silence = 0.0
 
@@ -249,7 +249,7 @@ def test_a_listener_that_falls_behind_is_disconnected() -> None:
     assert all(message["more_body"] for message in sent)  # the body remains incomplete
 
 
-def test_a_wait_ends_with_its_task_or_its_time() -> None:
+def test_a_wait_ends_when_its_task_ends_or_its_time_is_over() -> None:
     async def scenario() -> None:
         for end in (True, False):
             wait = TaskWait(_NoFeed(), "t1", PATIENCE if end else 0.0)
