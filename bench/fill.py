@@ -35,7 +35,7 @@ THREADS = 32
 APART = 250  # ms between two tasks
 A_BATCH = 5000  # tasks
 TRIGGERS = "select name, sql from sqlite_master where type = 'trigger'"
-# The triggers count here. Each copy counts as the original does, also in the hour of the original.
+# The tables in which triggers count. A copied event is counted in the same hour as the original.
 COUNTS = ("task_counts", "delivery_counts", "hours")
 
 
@@ -85,7 +85,7 @@ def deliver(store: Store) -> None:
 
 
 def fill(database: Path, events: int) -> list[str]:
-    """Fill a migrated, empty SQLite record with `events` events, each of a task of its own.
+    """Fill a migrated, empty SQLite record with `events` events, each with its own task.
 
     Returns the ids of the tasks.
 

@@ -29,7 +29,7 @@ PASSWORD = "of-the-bench-too"  # noqa: S105 - as above
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 RARE_LISTS = 21
 TIMES = 9  # requests for each page in a round
-# Each filtered list has no rows at all, so that a full search would read the whole record.
+# Each filtered list is empty, so a full search would read the whole record.
 LISTS = ("/api/tasks?limit=50", "/api/tasks?status=failed", "/api/deliveries?state=dead")
 PAGES = (
     "/dashboard/",
@@ -51,7 +51,7 @@ class Size:
     duplicates: list[float] = field(default_factory=list)
     # the list of callbacks with an outcome that none has
     rare_list_ms: list[float] = field(default_factory=list)
-    pages_ms: dict[str, list[float]] = field(default_factory=dict)  # until it was read
+    pages_ms: dict[str, list[float]] = field(default_factory=dict)  # until the page was read
 
 
 @dataclass

@@ -52,7 +52,7 @@ def measure(callbacks: int, due: int, place: Path) -> list[dict[str, Any]]:
 
 
 def _due(database: str, url: str, deliveries: int, folder: Path) -> dict[str, Any]:
-    """Measure how long after its due time an idle worker sends a delivery, on a migrated record."""
+    """Measure how long after the due time an idle worker sends a delivery, on a migrated record."""
     folder.mkdir()
     store = open_store(url)
     with sink() as shop:
@@ -61,7 +61,9 @@ def _due(database: str, url: str, deliveries: int, folder: Path) -> dict[str, An
             DATABASE_URL=url, HOOKS_FILE=folder / "hooks.toml"
         )
         with process(WORKER, folder / "worker", environment):
-            clock = time.time() - time.perf_counter()  # of `shop.came`, as seconds since 1970
+            clock = (
+                time.time() - time.perf_counter()
+            )  # converts the clock of `shop.came` to seconds since 1970
             first = now_ms() + DUE_AFTER
             due = {}
             for number, task in enumerate(new_tasks(deliveries)):

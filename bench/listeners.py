@@ -28,7 +28,7 @@ PER_SECOND, CONNECTIONS = 100, 10
 
 
 def measure(rounds: int, seconds: float, place: Path) -> dict[str, Any]:
-    """Alternate between rounds without listeners and with them, on one process and SQLite."""
+    """Alternate between rounds with and without listeners, with one process and SQLite."""
     folder = place / "listeners"
     folder.mkdir()
     url = f"sqlite:///{folder}/receiver.db"
@@ -51,7 +51,7 @@ def _add(found: dict[str, Any], prefix: str, took: list[float]) -> None:
 
 @contextmanager
 def _listening(port: int) -> Iterator[list[int]]:
-    """Read the streams in another process; afterwards, yield's list has the number of events."""
+    """Read the streams in another process; at the end, add the number of events to the list."""
     command = [sys.executable, str(APPS / "listeners.py"), str(port), API_TOKEN, str(LISTENERS)]
     received: list[int] = []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -67,7 +67,7 @@ def _listening(port: int) -> Iterator[list[int]]:
 
 
 def _send(port: int, seconds: float) -> list[float]:
-    """Send callbacks at a steady rate; return the sorted milliseconds since each was due."""
+    """Send callbacks at a steady rate; return the sorted times from due to response, in ms."""
     took: list[float] = []
     problems: list[str] = []
     each = round(PER_SECOND * seconds / CONNECTIONS)

@@ -38,7 +38,7 @@ class Size:
     slow_for_the_target: bool = True  # with +10 ms, the variants that a target compares
     variants: Sequence[str] | None = None  # None: all of them
     slow_rounds: int = 3  # with +10 ms
-    sizes: Sequence[int] = (0, ALL)  # events, each of a task of its own
+    sizes: Sequence[int] = (0, ALL)  # events, each with its own task
     growth_rounds: int = 3
     growth_s: float = 1.0
     copied: int = 50_000  # tasks

@@ -29,8 +29,8 @@ OF_THE_BEST = (
     "the rate of one process: docs/adr/0024-what-a-callback-costs.md has the profile, what was "
     "tried, and the lower bound. Measured on 2026-11-29 without sockets, a callback takes about "
     "0.3 ms of CPU. The statements, the server, the checks and the queue take 0.20 ms of it, and "
-    "the kernel another 0.04 ms, so that nothing of the 0.24 ms that twice the ceiling's rate "
-    "allows is left for the log line and the counts"
+    "the kernel another 0.04 ms. Twice the ceiling's rate allows 0.24 ms, which leaves nothing for "
+    "the log line and the counts"
 )
 OF_PEERS = (
     "the peers on a fast disk: each checks a token and writes one row, whereas we check every "
@@ -54,7 +54,7 @@ OF_BYTES = (
     "has two deliveries for each task, not for each event"
 )
 OF_DELIVERIES = (
-    "deliveries: the rates before were measured on a machine of the same kind, in other runs. "
+    "deliveries: the earlier rates were measured on a machine of the same kind, in other runs. "
     "In alternating runs with the previous code on one busy machine, one worker with 16 slots "
     "made 1.8 times the deliveries on SQLite and 3.2 times on PostgreSQL over HTTP, and 50 times "
     "over HTTPS (docs/adr/0018 and 0019). On SQLite, two thirds of the time of an attempt's thread "
@@ -78,11 +78,11 @@ COMMITTING = (
     "Express + better-sqlite3 FULL",
 )
 POOLED, ATTEMPT = "requests, one session", "us, an attempt"
-# Before connections were kept and outcomes were recorded together, in the best run of then: 224
-# deliveries per second (docs/adr/0019) and 128 with PostgreSQL (2026-11-21). Over HTTPS, an attempt
-# took 44 ms of CPU in Python (docs/adr/0018), so that there were at most 23 per second.
+# The best rates before connections were kept open and outcomes were recorded together: 224
+# deliveries per second (docs/adr/0019), and 128 with PostgreSQL (2026-11-21). An attempt over HTTPS
+# took 44 ms of CPU in Python (docs/adr/0018), so there were at most 23 per second.
 BEFORE = {"HTTP, 16 slots": 224, "HTTPS, 16 slots": 23, "PostgreSQL, 16 slots": 128}
-# The copy of a record of 100,000 tasks, each with 12 rows, took 12 minutes.
+# Copying a record of 100,000 tasks, each with 12 rows, took 12 minutes.
 ROWS_COPIED_BEFORE = 100_000 * 12 / (12 * 60)  # per second
 THIS_DISK, SLOW_DISK = "this disk", "fsync +10 ms"
 NOT_MET = "not met"

@@ -211,7 +211,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown() -> Iterator[None]:
-    """Restore what tests of one process share. A hook takes less time than an autouse fixture.
+    """Restore the state that tests of one process share. A hook is faster than an autouse fixture.
 
     Close the connections that attempts of the test have kept for the next attempt, forget the
     values that it bound to the log, and the database server whose clock it used.
@@ -267,7 +267,7 @@ def make_app() -> Iterator[MakeApp]:
 
 @pytest.fixture(scope="session")
 def queue_servers() -> Iterator[Callable[[str], QueueServer]]:
-    """Return a function that returns the broker with this name, which starts at its first use."""
+    """Return a function that starts the broker with this name at its first use, and returns it."""
     from tests.support.queue_servers import SERVERS  # noqa: PLC0415 - few processes need it
 
     with ExitStack() as stack:

@@ -15,12 +15,12 @@ callback_app = CallbackApp(handler, FlaskBridge(cast("Any", flask_app), threads)
 
 
 class Connection:
-    """The part of our connection that the app uses for requests that are not complete."""
+    """The part of our connection that the app uses for incomplete requests."""
 
     was_aborted = has_ended = False
 
     def allow_long_body(self) -> None:
-        """Do nothing: Granian limits no body."""
+        """Do nothing, because Granian does not limit bodies."""
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -108,7 +108,7 @@ def rejections(limit: int, as_json: bool) -> None:
 @as_json
 def url(provider: str, reference: str | None, account: str, as_json: bool) -> None:
     """Record a task that your own code creates at the provider, and print its callback URL."""
-    from receiver.ingest import announce  # noqa: PLC0415 - slow, and the lists do without
+    from receiver.ingest import announce  # noqa: PLC0415 - a slow import that lists do not need
 
     if reference is not None and not 1 <= len(reference) <= 1000:
         raise click.BadParameter("use 1 to 1000 characters", param_hint="--reference")

@@ -167,7 +167,9 @@ def test_every_acknowledged_callback_is_on_record_once(
     for name in machines.names:
         machines.start(name)
     over = threading.Event()
-    mails: set[str] = set()  # collected all the time, because the sandbox stores only the newest
+    mails: set[str] = (
+        set()
+    )  # collected continuously, because the sandbox stores only the newest mails
     with ThreadPoolExecutor(STREAMS) as pool:
         streams = [
             pool.submit(submit_until, over, installation, seed, mails) for seed in range(STREAMS)

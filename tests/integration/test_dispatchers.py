@@ -437,7 +437,7 @@ def test_two_workers_share_the_concurrency_limit_of_a_hook(store: Store, start: 
     for _ in range(2):
         start(send, concurrency=4, limits=lambda: limits)
     try:
-        wait_until(lambda: delivered(store) == 5)  # of the other hook
+        wait_until(lambda: delivered(store) == 5)  # those of the other hook
         wait_until(lambda: running == 1)
         assert store.outbox.held(limits, now_ms())["mail"].text == "concurrency limit 1"
     finally:

@@ -77,7 +77,7 @@ def test_a_forked_process_ends_as_an_executed_one(end: str) -> None:
 
 @pytest.mark.parametrize("end", ["0", "3", "fails"])
 def test_a_child_that_a_forked_process_forks_sees_what_an_executed_one_sees(end: str) -> None:
-    """No handler, descriptor or session of its parent, such as `receiver serve`, is left in it."""
+    """The child inherits no handler, descriptor or session from its parent."""
     env = ENVIRONMENTS["of an installation"]
     forked = processes.run([PARENT, "starts", PROBE, end], env)
     executed = subprocess.run(

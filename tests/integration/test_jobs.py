@@ -247,13 +247,13 @@ def test_the_jobs_of_a_hook_whose_limits_are_used_up_are_removed(store: Record) 
     record(store, "other", "slow")
     assert take(store, slots, 1) is not None
     assert take(store, slots, 2) is None
-    # Of this hook, only the job of the claimed delivery remains.
+    # The only remaining job of this hook is that of the claimed delivery.
     assert list(jobs(store)) == [1, 5]
     assert slots.free == 3
     assert take(store, slots, 5) is not None
 
 
-def test_the_sweep_announces_nothing_of_hooks_with_limits(
+def test_the_sweep_announces_no_deliveries_of_hooks_with_limits(
     store: Record, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker claims their deliveries without jobs, so the jobs would be removed again."""

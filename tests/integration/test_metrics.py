@@ -284,7 +284,7 @@ def test_no_callback_waits_for_a_metric_to_be_written(
         assert send(client, body("succeed", f"p-{number}"), f"task-{number}") == 200
 
 
-def test_the_limits_of_hooks_and_what_they_hold(
+def test_the_limits_of_hooks_and_the_deliveries_that_wait_for_them_are_counted(
     tmp_path: Path, app: Flask, store: SqliteStore, make_app: MakeApp
 ) -> None:
     names = ("hook_rate_limit_per_second", "hook_concurrency_limit", "hook_held_by_limit")

@@ -66,6 +66,6 @@ def test_responses_are_stored_without_the_secrets_of_hooks(deliveries: DeliveryW
     assert shown == "no … here, nor …"
 
 
-def test_the_retries_and_limits_of_hooks_apply(deliveries: DeliveryWorker) -> None:
+def test_the_worker_applies_the_retries_and_limits_of_hooks(deliveries: DeliveryWorker) -> None:
     assert deliveries.policies() == {"shop": RetryPolicy((1,))}
     assert deliveries.limits() == deliveries.slots.limits == {"shop": Limits(Rate(10, "s"))}

@@ -1,4 +1,4 @@
-"""Forks the `python -m …` that a forked process starts, as `receiver serve` does.
+"""Forks the `python -m …` processes that a forked process, such as `receiver serve`, starts.
 
 Its children then need no interpreter that imports the product: that takes 2 s of CPU time for the
 processes of one `receiver serve`. Tests that are about the start of these processes use a new
@@ -31,7 +31,7 @@ def install(command: Sequence[str]) -> None:
 
 
 class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
-    """Forks for a `python -m …` that keeps the standard streams, and executes anything else."""
+    """Forks for a `python -m …` with inherited standard streams, and executes anything else."""
 
     def _execute_child(
         self,
@@ -58,7 +58,7 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
 
 
 def words_of(pid: int | str) -> str:
-    """Return words of the command of a process: those that it was executed with, and its name.
+    """Return words of the command of a process: the ones that it was executed with, and its name.
 
     A process that was forked by this module is named after the first word of its arguments.
     """
@@ -100,7 +100,7 @@ def _run(
 
 
 def _become(env: Mapping[str, str] | None, kept: Sequence[int], *, starts_session: bool) -> None:
-    """Give this process what it would have after an exec: no handlers, and few descriptors."""
+    """Put this process into the state after an exec, without handlers and inherited descriptors."""
     atexit._clear()  # noqa: SLF001
     logging.root.handlers.clear()
     logging.root.setLevel(logging.WARNING)

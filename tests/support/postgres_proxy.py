@@ -34,7 +34,7 @@ class Between:
     def cut(self) -> None:
         """End all connections."""
         for client in self.clients:
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the connection has ended
                 client.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:

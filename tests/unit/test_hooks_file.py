@@ -321,7 +321,7 @@ def test_a_deeply_nested_file_causes_one_clear_error(tmp_path: Path) -> None:
     assert caught.value.problems == ("hooks.toml: is nested too deeply",)
 
 
-def test_a_hook_has_the_usual_retries_and_no_limits_by_default(tmp_path: Path) -> None:
+def test_a_hook_has_the_default_retries_and_no_limits(tmp_path: Path) -> None:
     (entry,) = load(tmp_path, hook("mail"))
     assert (entry.retry, entry.retry_for, entry.limits) == (None, None, Limits())
     assert hooks_file.limits_of([entry]) == {}
@@ -381,7 +381,7 @@ def test_a_wrong_rate_is_reported(tmp_path: Path, value: str) -> None:
     )
 
 
-def test_two_kinds_of_retries_are_a_mistake(tmp_path: Path) -> None:
+def test_retry_and_retry_for_cannot_be_combined(tmp_path: Path) -> None:
     assert problems(tmp_path, hook("mail", more='retry = []\nretry_for = "3d"')) == (
         'hooks.toml: hook "mail": retry_for: cannot be combined with retry; remove one of them',
     )

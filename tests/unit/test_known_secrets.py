@@ -134,8 +134,8 @@ def test_passwords_and_keys_are_secrets_even_if_the_file_contains_them() -> None
     assert not {"shop", "visible", "mail.example"} & found
 
 
-def test_the_text_of_a_template_is_no_secret_but_its_variables_are() -> None:
-    """Otherwise every part of a text that contains a URL would be hidden in all logs."""
+def test_a_template_is_no_secret_but_the_variables_in_it_are() -> None:
+    """Otherwise the whole text of a template with a URL would be hidden in all logs."""
     body = '{"see": "https://shop.example/orders/{{ task.reference }}", "key": "${ERP_TOKEN}"}'
     headers = {"Authorization": "Bearer in-the-file", "X-Order": "{{ task.id }}"}
     found = secrets([entry("webhook", body=body, headers=headers)], {"ERP_TOKEN": "of-the-erp"})

@@ -33,7 +33,7 @@ def event(key: int, size: int = 0, **task: str) -> LiveEvent:
 
 
 class Record:
-    """A record whose events become visible when the test says so."""
+    """A record whose events become visible when the test makes them visible."""
 
     def __init__(self) -> None:
         self.visible: list[LiveEvent] = []
@@ -111,7 +111,7 @@ def test_a_listener_that_falls_behind_is_ended() -> None:
     size = limits.MAX_BEHIND // 4
     for key in range(1, 4):
         listener.offer(EventBatch([event(key, size)], Position(key)))
-    taken = listener.take()  # it is being sent, so it counts
+    taken = listener.take()  # text that is being sent still counts
     assert keys(taken) == [1, 2, 3]
     assert not listener.is_ended
     listener.offer(EventBatch([event(4, size)], Position(4)))
@@ -128,19 +128,21 @@ def test_a_listener_that_reads_is_not_behind() -> None:
     assert not listener.is_ended
 
 
-def test_one_batch_is_never_too_long_for_a_listener_without_pending_text() -> None:
+def test_a_listener_without_pending_text_accepts_a_batch_of_any_length() -> None:
     listener = joined()
     listener.offer(EventBatch([event(1, 2 * limits.MAX_BEHIND)], Position(1)))
     assert keys(listener.take()) == [1]
 
 
-def test_events_that_are_not_selected_do_not_count() -> None:
+def test_events_that_are_not_selected_do_not_count_as_unsent() -> None:
     listener = joined(EventSelection(account="shop"))
     for key in range(1, 20):
         listener.offer(EventBatch([event(key, limits.MAX_BEHIND)], Position(key)))
     assert not listener.has_pending
     assert not listener.is_ended
-    assert b"id: events-19\n" in listener.heartbeat()  # so that it does not read them again
+    assert (
+        b"id: events-19\n" in listener.heartbeat()
+    )  # so that a client that resumes does not read them again
     listener.offer(EventBatch([event(20, account="shop")], Position(20)))
     assert keys(listener.take()) == [20]
 
@@ -167,4 +169,4 @@ def test_changes_are_merged_until_they_are_sent(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(listeners, "LIFETIME", 0.0)
     old = ChangeListener(Record())
     old.take()
-    assert old.is_ended  # the browser connects again, and its session is checked
+    assert old.is_ended  # the browser reconnects, which checks its session

@@ -54,7 +54,7 @@ class EventFeed:
         self._thread: Thread | None = None
         self._stop = Signal()
         self._position = Position(0)
-        self._revisions: dict[int, int] = {}  # of recent events, by row key
+        self._revisions: dict[int, int] = {}  # the revisions of recent events, by row key
         self._loop: asyncio.AbstractEventLoop | None = None
         self.limit = limits.MAX_THREAD_LISTENERS
         self.is_serving: Callable[[], bool] = lambda: (

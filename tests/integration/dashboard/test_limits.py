@@ -1,4 +1,4 @@
-"""The pages show the limits of hooks, and which of them deliveries wait for."""
+"""The pages show the limits of hooks, and the limit that deliveries are waiting for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def claim(store: SqliteStore, limits: Mapping[str, Limits]) -> None:
     store.outbox.claim("w", now, now + MINUTE, 2, slots)
 
 
-def test_the_endpoints_page_shows_limits_and_that_they_hold_nothing(browser: FlaskClient) -> None:
+def test_the_endpoints_page_shows_limits_that_delay_nothing(browser: FlaskClient) -> None:
     text = browser.get("/dashboard/endpoints").text
     assert text.count("Limits: ") == 1
     assert "Limits: 1/h, 2 at a time<" in text

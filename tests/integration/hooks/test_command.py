@@ -188,7 +188,7 @@ def test_an_invalid_option_is_named(options: dict[str, Any], says: str) -> None:
     assert says in str(caught.value)
 
 
-def test_an_object_on_standard_output_is_for_the_hooks_that_wait_for_it() -> None:
+def test_an_object_on_standard_output_becomes_the_output() -> None:
     script = """
 import json, sys
 print("cutting", file=sys.stderr, flush=True)
@@ -206,7 +206,7 @@ def test_an_object_on_standard_error_is_not_returned() -> None:
     assert "done" in done.answer
 
 
-def test_a_command_that_prints_without_end_has_a_bounded_output() -> None:
+def test_what_an_endless_command_prints_is_limited() -> None:
     script = "import sys\nfor _ in range(3000): sys.stdout.write('{' + 'x' * 999)"
     done = command(script).send(notice())
     assert done.output == {}

@@ -269,7 +269,7 @@ def test_a_server_that_closes_the_connection_without_a_response_is_retried(told:
 HTML = '{% for one in pictures %}<img src="cid:{{ one.cid }}" alt="{{ one.index }}">{% endfor %}end'
 
 
-def test_own_html_shows_the_previews_of_the_version_that_is_sent(
+def test_a_template_for_html_shows_the_previews_of_the_version_that_is_sent(
     told: Notice, sizes: list[int]
 ) -> None:
     for smaller, expected in enumerate([WHOLE, PREVIEW, TEXT]):
@@ -288,7 +288,7 @@ def test_own_html_shows_the_previews_of_the_version_that_is_sent(
         assert "ORDER-7 succeeded" in str(letter.get_body(("plain",)))
 
 
-def test_an_own_text_replaces_the_html_and_the_previews_too(told: Notice) -> None:
+def test_a_template_for_text_alone_also_replaces_the_html_and_the_previews(told: Notice) -> None:
     with smtp_server() as box:
         mail(box.port, text="{{ task.reference }}: {{ media[0].url }}").send(told)
         mail(box.port, text="{{ task.reference }}", html="<b>{{ id }}</b>").send(told)
@@ -307,7 +307,7 @@ def test_an_own_text_replaces_the_html_and_the_previews_too(told: Notice) -> Non
     assert html.get_content().strip() == f"<b>{told.id}</b>"
 
 
-def test_a_subject_is_a_template_only_with_jinjas_marks(told: Notice) -> None:
+def test_a_subject_is_a_template_only_if_it_contains_jinja_syntax(told: Notice) -> None:
     subjects = {
         "{reference} {status}": "ORDER-7 succeeded",
         "{{ task.reference }} {status}": "ORDER-7 {status}",

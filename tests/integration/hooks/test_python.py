@@ -150,7 +150,7 @@ def test_an_invalid_name_is_reported_at_the_start(call: str, says: str) -> None:
     assert says in str(caught.value)
 
 
-def test_a_returned_object_is_for_the_hooks_that_wait_for_it() -> None:
+def test_a_returned_object_becomes_the_output() -> None:
     done = hook("cuts").send(notice())
     assert done.answer == "returned an object"
     assert done.output == {"url": f"https://cdn.example/{notice().id}"}

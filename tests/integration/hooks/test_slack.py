@@ -157,7 +157,7 @@ def templated(site: Site, **options: str) -> Slack:
     return Slack("chat", {"url": site.url + PATH, "allow_private": True, **options})
 
 
-def test_own_blocks_that_slack_refuses_are_replaced_by_the_own_text(site: Site) -> None:
+def test_the_text_template_is_sent_if_slack_refuses_the_blocks_template(site: Site) -> None:
     slack = templated(site, text="*{{ task.reference }}*", blocks='[{"text": "{{ id }}"}]')
     answer_in_turn(site, Page(b"invalid_blocks", 400), Page(b"ok"))
     slack.send(notice(media=(PICTURE,)))
@@ -166,14 +166,14 @@ def test_own_blocks_that_slack_refuses_are_replaced_by_the_own_text(site: Site) 
     assert second == {"text": "*ORDER-7*"}
 
 
-def test_own_blocks_have_the_usual_text_for_notifications(site: Site) -> None:
+def test_a_blocks_template_has_the_default_text_for_notifications(site: Site) -> None:
     site.pages[PATH] = Page(b"ok")
     templated(site, blocks="[]").send(notice(media=(PICTURE,)))
     message = json.loads(site.requests[0].body)
     assert message == {"text": "ORDER-7 succeeded (kling)", "blocks": []}
 
 
-def test_an_own_text_without_blocks_is_sent_once(site: Site) -> None:
+def test_a_text_template_without_blocks_is_sent_once(site: Site) -> None:
     answer_in_turn(site, Page(b"no_text", 400), Page(b"ok"))
     with pytest.raises(ContentFailure):
         templated(site, text="{{ task.reason }}").send(notice(media=(PICTURE,)))
