@@ -77,7 +77,7 @@ AT = ("_at", "until", "at", "hour")
 def poisoned(path: Path, turn: int = 0) -> set[str]:
     """Put a hostile text into every text column of an SQLite record; return the columns.
 
-    Each gets the next of TEXTS, beginning with the one of this turn.
+    Each column gets the next of TEXTS, beginning with the one for this turn.
     """
     return _changed(
         path, "text", list(TEXTS.values()), turn, lambda table, column: (table, column) not in OURS

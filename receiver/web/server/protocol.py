@@ -166,7 +166,7 @@ class HttpConnection(StrictHttpProtocol):
     @_concerns_no_request
     def eof_received(self) -> bool | None:  # type: ignore[override]
         self._client_has_finished = True
-        if self._end_stream is not None:  # otherwise a client that has left would count until then
+        if self._end_stream is not None:  # or the stream of a client that left still counts
             self._end_stream()
         self._buffered_transport.flush()  # the transport closes if this returns None
         if self.scheme == "https":  # TLS has no half-closed connections
