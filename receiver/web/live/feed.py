@@ -48,7 +48,6 @@ class EventFeed:
     def __init__(self, store: Store, hide: Callable[[str], str] = str) -> None:
         self._store, self._hide = store, hide
         self._lock = Lock()
-        self._places = 0  # that are taken
         self._taken: set[Subscriber] = set()
         self._joined: set[Subscriber] = set()
         self._thread: Thread | None = None
