@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,16 +10,19 @@ import pytest
 
 from receiver.deliveries import Attempt, Notice, State, Subscription
 from receiver.delivery.attempt import DeliveryWorker
+from receiver.events import Callback, Source
 from receiver.filters.where import parse
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql.claims import ClaimedDelivery
+from receiver.tasks import Status, Task, Trust
 from tests.support.attempts import make_attempt, notice_source
 from tests.support.samples import body, callback, subscription
 
 LATER = 2_000_000_000_000
 SOON = LATER + 10_000
+NOW = 1_765_519_851_000
 CHAIN = (
     subscription("pictures"),
     subscription("cutout", after="pictures"),
@@ -161,3 +165,82 @@ def test_an_output_that_is_not_json_makes_the_attempt_fail(store: Store) -> None
     assert make_attempt(worker, delivery) is State.PENDING
     (attempt,) = store.queries.history("task-1").attempts[delivery.id]
     assert "not JSON serializable" in attempt.answer
+
+
+def responded(source: Source, status: str = "succeed", **more: Any) -> Callback:
+    """Return the response to a request of ours."""
+    raw = json.dumps({"code": 0, "data": json.loads(body(status, **more))}).encode()
+    return callback(raw, source=source, trust=Trust.QUERIED)
+
+
+def outputs_of(delivery: ClaimedDelivery) -> Any:
+    return delivery.source.notice.outputs
+
+
+def test_a_delivery_that_is_created_later_receives_the_outputs(store: Store) -> None:
+    """`redeliver --since` for a new hook that waits for one that has ended already."""
+    record(store, (subscription("cutout"),))
+    end(store, claim(store, "cutout"), url="u")
+    shop = subscription("shop", after="cutout")
+    assert store.repair.catch_up(shop, 0, LATER).changed == 1
+    delivery = claim(store, "shop")
+    assert delivery.after == "cutout"
+    assert outputs_of(delivery) == {"cutout": {"url": "u"}}
+
+
+def test_a_hook_that_matches_only_with_late_media_receives_the_outputs(store: Store) -> None:
+    where = parse({"media.index": "1"})
+    hooks = (subscription("cutout"), subscription("shop", after="cutout", where=where))
+    result: dict[str, Any] = {"images": [{"index": 0, "url": "https://cdn.example/0.png"}, None]}
+    ingest = Ingest(store, hooks)
+    ingest.accept(callback(body(task_result=result)))
+    end(store, claim(store, "cutout"), url="u")
+    result["images"][1] = {"index": 1, "url": "https://cdn.example/1.png"}
+    ingest.accept(responded(Source.QUERY, task_result=result))
+    assert outputs_of(claim(store, "shop")) == {"cutout": {"url": "u"}}
+
+
+AROUND = (
+    subscription("cutout"),
+    subscription("check", after="cutout", where=parse({"media.kind": "video"})),
+    subscription("shop", after="check", ahead=("cutout",)),
+)
+
+
+def test_a_hook_waits_for_the_next_hook_ahead_if_one_between_does_not_receive_the_event(
+    store: Store,
+) -> None:
+    record(store, AROUND)
+    waits = {one.hook: (one.after, one.due_at is None) for one in store.lists.deliveries()}
+    assert waits == {"cutout": (None, False), "shop": ("cutout", True)}
+    end(store, claim(store, "cutout"), url="u")
+    assert outputs_of(claim(store, "shop")) == {"cutout": {"url": "u"}}
+
+
+def test_a_delivery_that_is_created_later_waits_for_the_next_hook_ahead(store: Store) -> None:
+    record(store, AROUND[:2])
+    assert store.repair.catch_up(AROUND[2], 0, LATER).changed == 1
+    end(store, claim(store, "cutout"), url="u")
+    assert outputs_of(claim(store, "shop")) == {"cutout": {"url": "u"}}
+
+
+def test_a_corrected_result_has_no_outputs_of_the_wrong_result(store: Store) -> None:
+    """`label` does not receive the correction, so its output is about the other result."""
+    store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
+    first = parse({"corrected": False})
+    hooks = (
+        subscription("cutout"),
+        subscription("label", where=first),
+        subscription("shop", after="cutout"),
+    )
+    ingest = Ingest(store, hooks)
+    ingest.accept(callback(body(task_id="wrong")))
+    for delivery in store.outbox.claim("w", LATER, SOON, 9):
+        end(store, delivery, about="wrong")
+    end(store, claim(store, "shop"))
+    ingest.accept(responded(Source.CREATE, "submitted", task_id="right"))
+    ingest.accept(responded(Source.QUERY, task_id="right"))
+    end(store, claim(store, "cutout"), about="right")
+    shop = claim(store, "shop")
+    assert shop.source.delivery["corrected"]
+    assert outputs_of(shop) == {"cutout": {"about": "right"}}

@@ -66,6 +66,18 @@ def test_a_notification_that_uses_an_output_waits_for_it_without_a_limit(type_: 
     assert wait("", type_) == ("pictures", 120_000)
 
 
+def test_a_hook_knows_all_hooks_ahead_of_it() -> None:
+    """The event may be for only some of them."""
+    loaded = load(with_shop('after = "check"'))
+    ahead = {name: entry.subscription.ahead for name, entry in loaded.items()}
+    assert ahead == {
+        "pictures": (),
+        "cutout": (),
+        "check": ("pictures",),
+        "shop": ("cutout", "pictures"),
+    }
+
+
 def test_the_order_in_the_file_does_not_matter() -> None:
     shop = '[[hook]]\nname = "shop"\ntype = "webhook"\nbody = "{{ outputs.b.x }}{{ outputs.a.x }}"'
     b = '[[hook]]\nname = "b"\ntype = "command"\nwhere = { "outputs.a.x" = 1 }'

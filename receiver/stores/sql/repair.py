@@ -10,6 +10,7 @@ from receiver.stores.sql.database import LAST, Component, Session
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.notices import load_notices
 from receiver.stores.sql.outbox import RELEASE_WAITING
+from receiver.stores.sql.recording import hooks_on_record
 from receiver.stores.sql.rows import Row
 
 
@@ -101,15 +102,11 @@ class Repair(Component):
                 session, subscription, [row for row in recent if _is_missing(row, subscription)]
             )
             if not dry_run:
-                for row in missing:
-                    values = {
-                        "transition": row["id"],
-                        "hook": subscription.hook,
-                        "after": subscription.after,
-                        "now": now,
-                        "wait_ends_at": subscription.due_at(now, waits=True),
-                    }
-                    session.execute(_CREATE, values)
+                for row in reversed(missing):  # as everywhere, rows are locked in their order
+                    is_open = hooks_on_record(session, row["id"]) if subscription.after else {}
+                    after = subscription.awaited(is_open)
+                    due_at = subscription.due_at(now, waits=after is not None and is_open[after])
+                    session.execute(_CREATE, (row["id"], subscription.hook, after, due_at))
             # Row keys are in the order of arrival, so a page of only older rows is the last one.
             following = found[-1]["id"] if recent and len(found) == limit else None
             return RepairStep(len(missing), following)
@@ -193,15 +190,7 @@ from transitions tr join tasks t on t.seq = tr.task
 where tr.id < ? order by tr.id desc limit ?
 """
 
-# The delivery waits for the one of the hook named by `after` only if that one has not ended.
 _CREATE = """
-insert into deliveries (transition, hook, after, due_at)
-select :transition, :hook, waited.hook,
-  case when waited.hook is null then :now else cast(:wait_ends_at as bigint) end
-from (select 1) as one left join (
-  select deliveries.hook from deliveries
-  where transition = :transition and hook = :after and state in ('pending', 'claimed')
-) as waited on 1 = 1
-where 1 = 1
+insert into deliveries (transition, hook, after, due_at) values (?, ?, ?, ?)
 on conflict (transition, hook) do nothing
 """
