@@ -113,7 +113,7 @@ def lines(messages: Any, key: str = "") -> Iterator[str]:
         for part, below in messages.items():
             # The message names the item, so its number is omitted, and so is whether the name or
             # the value in a table is wrong.
-            is_named = isinstance(part, int) or (key and part in ("key", "value"))
+            is_named = isinstance(part, int) or ("." in key and part in ("key", "value"))
             yield from lines(below, key if is_named else f"{key}.{part}".strip("."))
     elif isinstance(messages, str):
         yield f"{key}: {messages}" if key else messages
