@@ -16,6 +16,7 @@ from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
 from receiver.stores.sql.claims import ClaimedDelivery
+from receiver.stores.sql.repair import DeliverySelection
 from receiver.tasks import Status, Task, Trust
 from tests.support.attempts import make_attempt, notice_source
 from tests.support.samples import body, callback, subscription
@@ -256,3 +257,42 @@ def test_a_corrected_result_has_no_outputs_of_the_wrong_result(store: Store) -> 
     shop = claim(store, "shop")
     assert shop.source.delivery["corrected"]
     assert outputs_of(shop) == {"cutout": {"about": "right"}}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_redelivered_delivery_waits_for_the_redelivered_one_ahead(
+    store: Store, together: bool
+) -> None:
+    """Otherwise, both begin at the same time, and the second one lacks the output again."""
+    hooks = (
+        subscription("shop", after="cutout"),
+        subscription("mail", after="cutout", wait_ms=120_000),
+        subscription("cutout"),
+    )
+    record(store, hooks)
+    for _ in range(2):  # `shop` is due when `cutout` has ended
+        for delivery in store.outbox.claim("w", LATER, SOON, 9):
+            end(store, delivery, State.DEAD)
+    if together:
+        assert store.repair.redeliver_all(DeliverySelection(), LATER, hooks).changed == 3
+    else:
+        dead = {one.hook: one.id for one in store.lists.deliveries()}
+        for hook in ("cutout", "shop", "mail"):
+            store.outbox.redeliver(dead[hook], LATER, hooks)
+    due = {one.hook: one.due_at for one in store.lists.deliveries()}
+    assert due == {"cutout": LATER, "shop": None, "mail": LATER + 120_000}
+    end(store, claim(store, "cutout"), url="u")
+    for delivery in store.outbox.claim("w", LATER, SOON, 9):
+        assert outputs_of(delivery) == {"cutout": {"url": "u"}}
+        end(store, delivery)
+    assert {one.state for one in store.lists.deliveries()} == {State.DELIVERED}
+
+
+def test_a_redelivered_delivery_does_not_wait_for_one_that_has_ended(store: Store) -> None:
+    hooks = (subscription("cutout"), subscription("shop", after="cutout"))
+    record(store, hooks)
+    end(store, claim(store, "cutout"), url="u")
+    end(store, claim(store, "shop"), State.DEAD)
+    (dead,) = store.lists.deliveries(state=State.DEAD)
+    store.outbox.redeliver(dead.id, LATER, hooks)
+    assert outputs_of(claim(store, "shop")) == {"cutout": {"url": "u"}}

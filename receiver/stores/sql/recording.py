@@ -13,7 +13,7 @@ from functools import cache
 from receiver.deliveries import GIVEN_UP, Notice, Subscription, Transition
 from receiver.errors import NotFound
 from receiver.events import Callback, Event, Media, Source
-from receiver.stores.sql import mismatches, resolve_task
+from receiver.stores.sql import mismatches, resolve_task, rows
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.database import Session
 from receiver.stores.sql.locks import Lock, locked
@@ -402,6 +402,24 @@ def hooks_on_record(session: Session, transition: int) -> dict[str, bool]:
     return {row["hook"]: bool(row["is_open"]) for row in found}
 
 
+def wait_again(
+    session: Session, ids: Sequence[int], now: int, subscriptions: Sequence[Subscription]
+) -> None:
+    """Let redelivered deliveries wait again for the delivery of `after`, if that is open.
+
+    `subscriptions` contain the limits of their waits.
+    """
+    waiting = {one.hook: one for one in subscriptions if one.after is not None}
+    if not waiting:
+        return
+    sql = _REDELIVERED.format(rows.any_of("id", ids))
+    for row in session.execute(sql, ids).fetchall():
+        subscription = waiting.get(row["hook"])
+        if subscription and hooks_on_record(session, row["transition"]).get(row["after"]):
+            due_at = subscription.due_at(now, waits=True)
+            session.execute("update deliveries set due_at = ? where id = ?", (due_at, row["id"]))
+
+
 def _matching(
     subscriptions: list[Subscription],
     changed: Row | None,
@@ -488,6 +506,11 @@ from (
   where transitions.task = ? and transitions.status = ?
 ) as replaced
 where files.delivery = replaced.id and substr(files.media_index, 1, 9) <> 'replaced '
+"""
+
+_REDELIVERED = """
+select id, transition, hook, after from deliveries
+where {0} and after is not null and state = 'pending' order by id
 """
 
 # They belong to the other result, also those of hooks that do not receive the corrected event.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receiver.deliveries import State, Subscription
@@ -10,7 +11,7 @@ from receiver.stores.sql.database import LAST, Component, Session
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.notices import load_notices
 from receiver.stores.sql.outbox import RELEASE_WAITING
-from receiver.stores.sql.recording import hooks_on_record
+from receiver.stores.sql.recording import hooks_on_record, wait_again
 from receiver.stores.sql.rows import Row
 
 
@@ -42,6 +43,7 @@ class Repair(Component):
         self,
         wanted: DeliverySelection,
         now: int,
+        subscriptions: Sequence[Subscription] = (),
         *,
         after: int = 0,
         limit: int = 500,
@@ -49,8 +51,8 @@ class Repair(Component):
     ) -> RepairStep:
         """Make up to `limit` deliveries that have ended due again, after the row key `after`.
 
-        Skips deliveries of forgotten tasks. In PostgreSQL, a trigger announces the deliveries to
-        the job queue.
+        Skips deliveries of forgotten tasks. As with `Outbox.redeliver`, some may have to wait.
+        In PostgreSQL, a trigger announces the deliveries to the job queue.
         """
         where, values = _conditions(wanted)
         found = self._rows(_ENDED.format(where=where), [after, *values, limit])
@@ -59,10 +61,13 @@ class Repair(Component):
         if dry_run or not ids:
             return RepairStep(len(ids), following)
         sql = f"{_REDELIVER} where {rows.any_of('id', ids)} and state = ?"
-        changed = self._database.write(
-            lambda session: session.execute(sql, [now, *ids, wanted.state]).rowcount
-        )
-        return RepairStep(changed, following)
+
+        def work(session: Session) -> int:
+            changed = session.execute(sql, [now, *ids, wanted.state]).rowcount
+            wait_again(session, ids, now, subscriptions)
+            return changed
+
+        return RepairStep(self._database.write(work), following)
 
     def drop(self, hook: str, now: int, *, limit: int = 500) -> int:
         """Turn up to `limit` waiting deliveries of this hook into dead letters; return how many.
