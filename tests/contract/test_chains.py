@@ -158,6 +158,21 @@ def test_a_filter_for_an_output_is_evaluated_before_the_attempt(
     assert len(shop.notices) == (answer == "fine")
 
 
+def test_a_skipped_delivery_says_nothing_about_the_endpoint(store: Store) -> None:
+    """The hook was not called, so the half-open circuit does not close."""
+    where = parse({"outputs.cutout.score": {"min": 0.9}})
+    assert where is not None
+    record(store, (subscription("cutout"), subscription("shop", after="cutout")))
+    end(store, claim(store, "cutout"), score=0.5)
+    worker = DeliveryWorker(
+        store, {"shop": Returning("shop", {})}, filters=lambda: {"shop": where}, clock=lambda: LATER
+    )
+    (ready,) = worker.claim()
+    ended = worker.attempt(ready)
+    assert ended.settlement.state is State.DELIVERED
+    assert ended.settlement.change is None
+
+
 @pytest.mark.parametrize(
     "output",
     [
@@ -286,6 +301,15 @@ def test_a_redelivered_delivery_waits_for_the_redelivered_one_ahead(
         assert outputs_of(delivery) == {"cutout": {"url": "u"}}
         end(store, delivery)
     assert {one.state for one in store.lists.deliveries()} == {State.DELIVERED}
+
+
+def test_a_hook_does_not_receive_what_it_returned_before(store: Store) -> None:
+    record(store)
+    end(store, claim(store, "pictures"))
+    first = claim(store, "cutout")
+    end(store, first, url="u")
+    store.outbox.redeliver(first.id, LATER, CHAIN)
+    assert outputs_of(claim(store, "cutout")) == {}
 
 
 def test_a_redelivered_delivery_does_not_wait_for_one_that_has_ended(store: Store) -> None:

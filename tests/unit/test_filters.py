@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -215,6 +216,22 @@ def test_a_condition_matches_an_event(table: str, matches: bool) -> None:
 )
 def test_a_condition_matches_a_failure(table: str, matches: bool) -> None:
     assert load(f"[hook.where]\n{table}").matches(FAILURE) is matches
+
+
+def test_a_time_without_an_offset_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the machine is."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        utc, local = (
+            load(f"[hook.where]\ntask.metadata.ships = {{ min = {moment}, max = {moment} }}")
+            for moment in ("2026-12-01T07:00:00", "2026-12-01T16:00:00")
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert utc.matches(SUCCESS)
+    assert not local.matches(SUCCESS)
 
 
 def test_an_event_without_evidence_has_no_trust() -> None:

@@ -449,3 +449,25 @@ def test_any_event_is_rendered_with_the_structure_of_the_template(
 
 def _stored(text: str) -> set[str]:
     return {text.replace("\0", "\ufffd").rstrip("!")}
+
+
+@pytest.mark.parametrize(
+    ("value", "is_link"),
+    [
+        (URL, True),
+        ("http://a.example", True),
+        ("javascript:alert(1)", False),
+        ("x", False),
+        (7, False),
+    ],
+)
+def test_only_a_url_is_a_link(value: object, is_link: bool) -> None:
+    source = "{{ 'yes' if task.metadata.it is link else 'no' }}"
+    about = notice(metadata={"it": value})
+    assert render(source, Context.HTML, about) == ("yes" if is_link else "no")
+
+
+def test_a_url_cannot_end_its_link_in_slack() -> None:
+    about = notice(media=(Media("image", "https://cdn.example/a|b>c"),))
+    text = render("<{{ media[0].url }}|result>", Context.SLACK, about)
+    assert text == "<https://cdn.example/a%7Cb&gt;c|result>"
