@@ -261,7 +261,9 @@ class DeliveryWorker:
             return self._outcome(delivery, started_at, "delivered", State.DELIVERED, done)
         try:
             # In a context of its own: values that the hook binds appear in no later log line.
-            done = returned_json.checked(copy_context().run(hook.send, notice))
+            done = copy_context().run(hook.send, notice)
+            if done.output:
+                done = returned_json.checked(done)
         except Exception as error:  # noqa: BLE001 - hooks may raise anything
             return self._failed(delivery, started_at, error, notice)
         return self._outcome(delivery, started_at, "delivered", State.DELIVERED, done, notice)

@@ -21,8 +21,6 @@ MAX_PRINTED = 4 * MAX_OBJECT  # bytes of JSON with spaces and escapes
 
 def checked(outcome: Done) -> Done:
     """Return the outcome of any hook, without its output if that cannot be stored."""
-    if not outcome.output:
-        return outcome
     return replace(done(outcome.answer, outcome.output), files=outcome.files)
 
 
