@@ -42,6 +42,7 @@ class Subscription:
     after: str | None = None  # wait for this hook's delivery of the same event to end
     wait_ms: int | None = None  # maximum wait for `after`; None: no limit
     where: EventFilter | None = None  # conditions for the fields of the event
+    ahead: tuple[str, ...] = ()  # the hooks for which it waits through `after`, the nearest first
 
     @property
     def test_status(self) -> str:
@@ -54,6 +55,15 @@ class Subscription:
         if not waits:
             return at
         return None if self.wait_ms is None else at + self.wait_ms
+
+    def awaited(self, hooks: Collection[str]) -> str | None:
+        """Return the hook that this one waits for; `hooks` are those that receive the event.
+
+        If the hook named by `after` does not receive it, that is the next one ahead that does.
+        """
+        if self.after is None:
+            return None
+        return next((hook for hook in (self.after, *self.ahead) if hook in hooks), None)
 
     def includes(self, *, status: str, provider: str, reference: str | None) -> bool:
         """Return whether the hook receives an event with these values, regardless of `where`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from receiver.cli.database import check_hook, print_missing_hooks, settings_and_store, store
+from receiver.cli.database import check_hook, print_missing_hooks, settings_and_store
 from receiver.cli.options import ROW, OneOf, as_json, dry_run, hook_names, since, task_option, until
 from receiver.clock import now_ms
 from receiver.config.hooks_file import HEARABLE
@@ -64,7 +64,9 @@ def redeliver(deliveries: tuple[int, ...], dry_run: bool, as_json: bool, **optio
         filters["task_id"] = find_task(ingest.store, filters["task_id"]).id
     wanted = DeliverySelection(**filters)
     now = now_ms()
-    found = _total(repair.redeliver(ingest.store, wanted, now, dry_run=dry_run))
+    found = _total(
+        repair.redeliver(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
+    )
     missing = _total(
         repair.catch_up(ingest.store, ingest.subscriptions, wanted, now, dry_run=dry_run)
     )
@@ -143,7 +145,8 @@ def _replay_quarantined(since: int, *, dry_run: bool) -> None:
 
 
 def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
-    record = store()
+    ingest = _ingest()
+    record = ingest.store
     for delivery in deliveries:
         found = record.queries.delivery(delivery)
         if not found.state.is_final:
@@ -151,7 +154,7 @@ def _one_by_one(deliveries: tuple[int, ...], dry_run: bool) -> None:
         if dry_run:
             click.echo(f"delivery {delivery} would be due again: its state is {found.state}")
         else:
-            record.outbox.redeliver(delivery, now_ms())
+            record.outbox.redeliver(delivery, now_ms(), ingest.subscriptions)
             click.echo(f"delivery {delivery} is due again")
 
 

@@ -10,10 +10,22 @@ OUTPUTS = "outputs"  # the member of an event that contains the objects that hoo
 # The built-in types whose hooks can return an object. Hook types of other packages can do so too.
 RETURNING = ("command", "python")
 METHODS = frozenset({"get", "items", "keys", "values"})  # of a dict, as opposed to hook names
-_USE = re.compile(
-    r"""\boutputs(?:\.([A-Za-z_][A-Za-z0-9_]{0,39})|\[["']([A-Za-z0-9_-]{1,40})["']\])"""
+# The parts of a template that Jinja evaluates; the other two kinds are only skipped. A part without
+# an end lasts to the end of the text, so that the search takes linear time.
+_EVALUATED = re.compile(
+    r"""\{\#.*?(?:\#\}|\Z)
+      | \{%[-+]?\s*raw\b.*?(?:\{%[-+]?\s*endraw\b|\Z)
+      | (\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z))""",
+    re.VERBOSE | re.DOTALL,
 )
-_MARKS = ("{{", "{%")
+# Strings are skipped, and so are members of other objects, such as `task.metadata.outputs`.
+_USE = re.compile(
+    r"""(?<![\w.])outputs\s*(?:
+          (?:\.\s*get\s*\(|\[)\s*["']([A-Za-z0-9_-]{1,40})["']
+        | \.\s*([A-Za-z_][A-Za-z0-9_]{0,39})
+    ) | "(?:\\.|[^"\\])*+"? | '(?:\\.|[^'\\])*+'?""",
+    re.VERBOSE | re.DOTALL,
+)
 
 
 class InvalidChain(ValueError):
@@ -33,9 +45,13 @@ def used_in_templates(options: Any) -> set[str]:
         options = list(options.values())
     if isinstance(options, list):
         return set().union(*map(used_in_templates, options))
-    if not isinstance(options, str) or not any(mark in options for mark in _MARKS):
+    if not isinstance(options, str):
         return set()
-    return {found[1] or found[2] for found in _USE.finditer(options)} - METHODS
+    uses = [
+        use for part in _EVALUATED.finditer(options) if part[1] for use in _USE.finditer(part[1])
+    ]
+    members = {use[2] for use in uses if use[2]} - METHODS
+    return {use[1] for use in uses if use[1]} | members
 
 
 def awaited(

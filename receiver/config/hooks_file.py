@@ -113,7 +113,7 @@ def lines(messages: Any, key: str = "") -> Iterator[str]:
         for part, below in messages.items():
             # The message names the item, so its number is omitted, and so is whether the name or
             # the value in a table is wrong.
-            is_named = isinstance(part, int) or (key and part in ("key", "value"))
+            is_named = isinstance(part, int) or ("." in key and part in ("key", "value"))
             yield from lines(below, key if is_named else f"{key}.{part}".strip("."))
     elif isinstance(messages, str):
         yield f"{key}: {messages}" if key else messages
@@ -255,7 +255,21 @@ def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookE
     problems += [*_dangling(resolved, names), *_cycles(resolved), *_wrong_waits(tables, resolved)]
     if problems:
         raise SettingsError(problems)
-    return tuple(resolved)
+    after = {entry.name: entry.subscription.after for entry in resolved}
+    return tuple(
+        replace(entry, subscription=replace(entry.subscription, ahead=_ahead(entry, after)))
+        for entry in resolved
+    )
+
+
+def _ahead(entry: HookEntry, after: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Return the hooks for which it waits through its `after`. There are no cycles."""
+    ahead = []
+    awaited = after.get(entry.subscription.after or "")
+    while awaited is not None:
+        ahead.append(awaited)
+        awaited = after[awaited]
+    return tuple(ahead)
 
 
 def _entry(keys: dict[str, Any]) -> HookEntry:

@@ -48,6 +48,7 @@ from receiver.errors import (
 )
 from receiver.events import Event, Media, Source
 from receiver.filters.where import EventFilter
+from receiver.hooks import returned_json
 from receiver.hooks.base import Done, Hook
 from receiver.observability import metrics
 from receiver.observability.metrics import MetricBuffer
@@ -55,7 +56,7 @@ from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.stores.sql.claims import ClaimedDelivery, NoticeSource
 from receiver.stores.sql.outbox import Settlement
-from receiver.text.display import json_ascii, redacted, storable
+from receiver.text.display import redacted, storable
 
 LEASE = 10_000  # ms; the deliveries of a worker that died wait for this time
 UPKEEP_EVERY = 2.5  # seconds between two renewals of the leases
@@ -261,7 +262,8 @@ class DeliveryWorker:
         try:
             # In a context of its own: values that the hook binds appear in no later log line.
             done = copy_context().run(hook.send, notice)
-            json_ascii(done.output)  # a hook of another package may return anything
+            if done.output:
+                done = returned_json.checked(done)
         except Exception as error:  # noqa: BLE001 - hooks may raise anything
             return self._failed(delivery, started_at, error, notice)
         return self._outcome(delivery, started_at, "delivered", State.DELIVERED, done, notice)

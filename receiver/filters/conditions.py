@@ -23,6 +23,7 @@ from receiver.text.display import one_line, rfc3339
 LONGEST_PATTERN = 200  # characters
 LONGEST_TEXT = 4_096  # characters of a value that are compared with a pattern
 LONGEST_LIST = 1_000  # values
+LARGEST = 10**40  # absolute value of an integer
 MOST_OTHERS = 100  # values of a list that are not plain strings, such as patterns
 LONGEST_SHOWN = 80  # characters of a value in an error
 DEEPEST = 8  # nested levels of lists and `not`
@@ -249,6 +250,8 @@ def _reader(kind: Kind) -> Callable[[Any], Any]:
 
 
 def _finite(value: float) -> Number:
+    if isinstance(value, int) and abs(value) > LARGEST:  # too long to be shown
+        raise InvalidCondition("is an integer of more than 40 digits")
     finite = number(value)
     if finite is None:
         raise InvalidCondition(f"{value} is not a finite number")

@@ -234,12 +234,13 @@ def _condition(path: Path, value: Any, providers: Collection[str]) -> FieldCondi
     )
 
 
-def _keys(path: Path) -> list[tuple[str, str]]:
-    """Return each part of the path with the rest of the name from there, joined by dots.
+def _keys(path: Path) -> list[list[str]]:
+    """Return the keys that can begin at each part of the path: of one part, of two, and so on.
 
-    The rest may be a single key, because keys in the metadata can contain dots.
+    Keys in the metadata can contain dots.
     """
-    return [(key, ".".join(path[place:])) for place, key in enumerate(path)]
+    parts = range(len(path))
+    return [[".".join(path[start : end + 1]) for end in parts[start:]] for start in parts]
 
 
 def _is_free(path: Path) -> bool:
@@ -256,16 +257,14 @@ def _reader(path: Path) -> Callable[[Any], list[Any]]:
     return lambda notice: _values(keys, notice.task.metadata)
 
 
-def _values(keys: Sequence[tuple[str, str]], document: Any) -> list[Any]:
+def _values(keys: Sequence[Sequence[str]], document: Any) -> list[Any]:
     """Return the values at a path, or [None]; each list is replaced by its elements."""
-    nodes: list[Any] = [document]
-    whole: list[Any] = []
-    for key, rest in keys:
-        tables = [node for node in nodes if isinstance(node, dict)]
-        nodes = list(_elements([table[key] for table in tables if key in table]))
-        if rest != key:
-            whole += [table[rest] for table in tables if rest in table]
-    return [*nodes, *_elements(whole)] or [None]
+    nodes: list[list[Any]] = [[document], *([] for _ in keys)]  # by the parts that lead to them
+    for start, names in enumerate(keys):
+        tables = [node for node in nodes[start] if isinstance(node, dict)]
+        for end, name in enumerate(names, start + 1):
+            nodes[end] += _elements([table[name] for table in tables if name in table])
+    return nodes[-1] or [None]
 
 
 def _field(path: Path) -> _Field | None:

@@ -19,7 +19,7 @@ HEADER_PREFIX = "ce-"
 # All other characters are percent-encoded in a header: a space, `"`, `%`, and everything that is
 # not printable ASCII.
 SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
-_URI_REFERENCE = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,500}")
+_URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2}){1,500}")
 
 
 def check_source(value: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from receiver.errors import RequestRefused
@@ -18,8 +19,15 @@ MAX_OBJECT = 16 * 1024  # bytes of compact JSON in UTF-8
 MAX_PRINTED = 4 * MAX_OBJECT  # bytes of JSON with spaces and escapes
 
 
-def done(answer: str, returned: Mapping[Any, Any]) -> Done:
-    """Return the result of a function that returned an object."""
+def checked(outcome: Done) -> Done:
+    """Return the outcome of any hook, without its output if that cannot be stored."""
+    return replace(done(outcome.answer, outcome.output), files=outcome.files)
+
+
+def done(answer: str, returned: object) -> Done:
+    """Return the outcome of a function that returned an object."""
+    if not isinstance(returned, Mapping):  # from a hook of another package
+        return _not_stored(answer, "it is not an object")
     try:
         content = _compact(returned)
     except RecursionError:

@@ -69,6 +69,12 @@ class Headers(fields.Dict):
         problems = [
             problem for name in headers if (problem := _header_name_problem(name)) is not None
         ]
+        lower = [name.lower() for name in headers]
+        problems += [
+            f'"{name}" is given twice; upper and lower case do not differ in headers'
+            for index, name in enumerate(headers)
+            if name.lower() in lower[:index]
+        ]
         if problems:
             raise ValidationError(problems)
         return headers

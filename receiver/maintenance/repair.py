@@ -19,12 +19,17 @@ BATCH_SIZE = 500  # callbacks in quarantine per read
 
 
 def redeliver(
-    store: Store, wanted: DeliverySelection, now: int, *, dry_run: bool
+    store: Store,
+    subscriptions: Sequence[Subscription],
+    wanted: DeliverySelection,
+    now: int,
+    *,
+    dry_run: bool,
 ) -> Iterator[RepairStep]:
     """Make all selected deliveries due. Raises StoreUnavailable."""
     after: int | None = 0
     while after is not None:
-        step = store.repair.redeliver_all(wanted, now, after=after, dry_run=dry_run)
+        step = store.repair.redeliver_all(wanted, now, subscriptions, after=after, dry_run=dry_run)
         yield step
         after = step.next
 

@@ -219,7 +219,7 @@ def _serve_deliveries(routes: Blueprint, ingest: Ingest) -> None:
         if delivery.state not in (State.DELIVERED, State.DEAD):
             detail = f"delivery {delivery_id} has not ended: it is {delivery.state}"
             return problems.problem(409, detail)
-        store.outbox.redeliver(delivery_id, now_ms())
+        store.outbox.redeliver(delivery_id, now_ms(), ingest.subscriptions)
         return jsonify(records.delivery_json(store.queries.delivery(delivery_id), hooks)), 202
 
     @routes.post(f"/api/callbacks/<{ROW}:callback_id>/replay")
@@ -264,7 +264,7 @@ def redelivery(ingest: Ingest) -> Blueprint:
         values["state"] = State(values["state"])
         selection, now = DeliverySelection(**values), now_ms()
         redelivered, no_more_due = first_steps(
-            repair.redeliver(ingest.store, selection, now, dry_run=dry_run)
+            repair.redeliver(ingest.store, ingest.subscriptions, selection, now, dry_run=dry_run)
         )
         created, no_more_missing = first_steps(
             repair.catch_up(ingest.store, ingest.subscriptions, selection, now, dry_run=dry_run)

@@ -66,6 +66,18 @@ def test_a_notification_that_uses_an_output_waits_for_it_without_a_limit(type_: 
     assert wait("", type_) == ("pictures", 120_000)
 
 
+def test_a_hook_knows_all_hooks_ahead_of_it() -> None:
+    """The event may be for only some of them."""
+    loaded = load(with_shop('after = "check"'))
+    ahead = {name: entry.subscription.ahead for name, entry in loaded.items()}
+    assert ahead == {
+        "pictures": (),
+        "cutout": (),
+        "check": ("pictures",),
+        "shop": ("cutout", "pictures"),
+    }
+
+
 def test_the_order_in_the_file_does_not_matter() -> None:
     shop = '[[hook]]\nname = "shop"\ntype = "webhook"\nbody = "{{ outputs.b.x }}{{ outputs.a.x }}"'
     b = '[[hook]]\nname = "b"\ntype = "command"\nwhere = { "outputs.a.x" = 1 }'
@@ -115,10 +127,47 @@ def test_hooks_that_use_the_outputs_of_each_other_are_an_error() -> None:
         load(one + other)
 
 
-def test_only_templates_use_outputs() -> None:
-    assert used_in_templates({"text": "the outputs.cutout of {{ task.id }}"}) == {"cutout"}
-    assert used_in_templates({"text": "the outputs.cutout", "n": 1, "list": [{"a": None}]}) == set()
-    assert used_in_templates(["{% for k in outputs.items() %}", "{{ my_outputs.cutout }}"]) == set()
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the outputs.cutout of {{ outputs.cutout }}",
+        "{{ outputs . cutout.url }}",
+        "{{ outputs [ 'cutout' ] }}",
+        '{{ outputs.get("cutout") }}',
+        "{%- if outputs.cutout is defined %}…{% endif %}",
+        '{{ "}" ~ outputs.cutout.url }}',
+        "{# a comment #}{{ task.id }}{{- outputs.cutout -}}",
+    ],
+)
+def test_every_spelling_of_an_output_is_found(text: str) -> None:
+    assert used_in_templates({"text": text}) == {"cutout"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the outputs.cutout",
+        "{{ task.id }} is in outputs.zip",
+        '{"file": "outputs.zip", "order": {{ task.reference }}}',
+        "{{ 'outputs.zip' }} {{ \"it's outputs.zip\" }}",
+        "{{ task.metadata.outputs.total }} {{ my_outputs.cutout }}",
+        "{# {{ outputs.cutout }} #} {{ task.id }}",
+        "{% raw %}{{ outputs.cutout }}{% endraw %}",
+        "{% for name in outputs.items() %}{% endfor %}",
+    ],
+)
+def test_only_expressions_use_outputs(text: str) -> None:
+    assert used_in_templates({"text": text, "n": 1, "list": [{"a": None}, text]}) == set()
+
+
+def test_a_hook_may_have_the_name_of_a_method() -> None:
+    assert used_in_templates(["{{ outputs['items'].url }}"]) == {"items"}
+
+
+def test_a_template_is_searched_in_linear_time() -> None:
+    for part in ("{{ '", "{#", "{%raw", "{%", "{{ outputs", "{{ outputs.get("):
+        assert used_in_templates(part * 10_000) == set()
+    assert used_in_templates("{{ outputs" + " " * 40_000) == set()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -170,7 +171,8 @@ CASES = [  # the condition, and whether it matches SUCCESS
     ('"task.metadata.customer" = "*"', True),
     ('"task.metadata.customer" = "DE"', False),
     ('"task.metadata.utm.source" = "mail"', True),  # a key with a dot
-    ('"task.metadata.customer.a.b.c.d" = 1', False),  # only one key can contain dots
+    ('"task.metadata.customer.a.b.c.d" = 1', True),  # both keys contain a dot
+    ('task.metadata.customer."a.b"."c.d" = 1', True),
     ('"task.metadata.tags" = "vip"', True),  # any element
     ('"task.metadata.tags" = 3', True),
     ('"task.metadata.tags" = { not = "vip" }', True),  # any other element
@@ -214,6 +216,22 @@ def test_a_condition_matches_an_event(table: str, matches: bool) -> None:
 )
 def test_a_condition_matches_a_failure(table: str, matches: bool) -> None:
     assert load(f"[hook.where]\n{table}").matches(FAILURE) is matches
+
+
+def test_a_time_without_an_offset_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the machine is."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        utc, local = (
+            load(f"[hook.where]\ntask.metadata.ships = {{ min = {moment}, max = {moment} }}")
+            for moment in ("2026-12-01T07:00:00", "2026-12-01T16:00:00")
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert utc.matches(SUCCESS)
+    assert not local.matches(SUCCESS)
 
 
 def test_an_event_without_evidence_has_no_trust() -> None:
@@ -330,6 +348,10 @@ WRONG = [  # the table, and the line of the error after "where"
     ('"task.cost" = { min = 2, max = 1 }', ".task.cost: min is greater than max, so no event"),
     ('"task.cost" = { min = nan }', ".task.cost: nan is not a finite number"),
     ('"task.cost" = inf', ".task.cost: inf is not a finite number"),
+    ('"task.cost" = 0x1' + "0" * 5000, ".task.cost: is an integer of more than 40 digits"),
+    ('"task.cost" = { max = -1' + "0" * 41 + " }", ".task.cost: is an integer of more than 40"),
+    ("value = 1", ".value: is not a field of an event"),
+    ("key = 1", ".key: is not a field of an event"),
     ('"task.cost" = { min = "1" }', ".task.cost: min is neither a number nor a time such as 2026-"),
     ('"task.cost" = { max = true }', ".task.cost: max is neither a number nor a time"),
     ('"task.metadata.a" = { min = 1, max = 2026-11-01 }', ".task.metadata.a: min and max are a "),
@@ -339,7 +361,7 @@ WRONG = [  # the table, and the line of the error after "where"
 ]
 
 
-@pytest.mark.parametrize(("table", "problem"), WRONG, ids=[table for table, _ in WRONG])
+@pytest.mark.parametrize(("table", "problem"), WRONG, ids=[table[:80] for table, _ in WRONG])
 def test_a_mistake_is_reported_with_its_field_and_a_remedy(table: str, problem: str) -> None:
     (line,) = problems(f"[hook.where]\n{table}")
     assert line.startswith(problem), line

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from html import escape
 from typing import Any
 from urllib.parse import quote_plus
 
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined
 from jinja2 import Template as JinjaTemplate
+from jinja2.filters import do_format
 from jinja2.runtime import Context as JinjaContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -26,8 +28,12 @@ MAX_PRODUCT = 1_000_000  # characters or items in a result of `*`, or bits in a 
 SHOWN = 200  # characters of Jinja's error message
 FILE_NAME = "<template>"  # in tracebacks of code that Jinja compiled
 # Not available, because a large number in the event could make the results huge.
-NO_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill"})
+NO_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "to_bytes", "zfill"})
 NO_FILTERS = ("center", "pprint")
+COUNTING = ("batch", "indent", "slice", "tojson")  # filters whose arguments are checked
+# A width that is a further argument, or that has more than four digits.
+_WIDE_PERCENT = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(?:\d*\.)?(?:\*|\d{5,})")
+_WIDE_BRACES = re.compile(r"\{[^{}]*(?:\{|\d{5,})")
 
 
 class Unchanged(str):
@@ -65,7 +71,7 @@ class _Items(list[Any]):
 class _Sandbox(ImmutableSandboxedEnvironment):
     """A sandbox in which members of the event take precedence over Python attributes."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Mapping) and attribute in obj:
@@ -79,7 +85,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return attr not in NO_METHODS and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
-        """Refuse a product or a power that would need too much memory."""
+        """Refuse a product, a power or a string that would need too much memory."""
+        if operator == "%":
+            _check_width(left, _WIDE_PERCENT)
+            return super().call_binop(context, operator, left, right)
         sizes = [
             len(side) if isinstance(side, str | Sequence) else abs(side) for side in (left, right)
         ]
@@ -91,6 +100,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise TemplateError(f"the result of {operator} is too large")
         return super().call_binop(context, operator, left, right)
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Return the sandboxed version of `str.format`, if the value is that method."""
+        function = super().wrap_str_format(value)
+        if function is not None:
+            _check_width(value.__self__, _WIDE_BRACES)
+        return function
+
     def _explained(self, obj: Any, name: object, value: Any) -> Any:
         """Return the value; if the event does not have it, an undefined value with its path."""
         is_missing = isinstance(value, Undefined) and isinstance(obj, _Fields | _Items)
@@ -99,6 +115,30 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         path = obj._path  # noqa: SLF001 - templates cannot read names with an underscore
         full = f"{path}[{name!r}]" if isinstance(obj, _Items) else f"{path}.{name}"
         return self.undefined(f"{full.lstrip('.')} is not in this event", obj, str(name))
+
+
+def _check_width(text: Any, wide: re.Pattern[str]) -> None:
+    """Refuse a text for formatting that could make its result huge."""
+    if isinstance(text, str) and wide.search(text.replace("%%", "").replace("{{", "")):
+        raise TemplateError("a width or a precision is larger than 9999, or not constant")
+
+
+def _counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the filter, which then refuses numbers that would make its result huge."""
+    first = 2 if hasattr(function, "jinja_pass_arg") else 1  # after the value
+
+    @wraps(function)
+    def checked(*args: Any, **more: Any) -> Any:
+        if any(isinstance(one, int) and one > MAX_ITEMS for one in (*args[first:], *more.values())):
+            raise TemplateError(f"the number for {name} is larger than {MAX_ITEMS:,}")
+        return function(*args, **more)
+
+    return checked
+
+
+def _format(text: Any, *args: Any, **names: Any) -> Any:
+    _check_width(text, _WIDE_PERCENT)
+    return do_format(text, *args, **names)
 
 
 def as_text(value: Any) -> Any:
@@ -183,6 +223,9 @@ def _environment(*, is_html: bool) -> Environment:
     for name in NO_FILTERS:
         del environment.filters[name]
     del environment.globals["lipsum"]
+    environment.filters["format"] = _format
+    for name in COUNTING:
+        environment.filters[name] = _counting(name, environment.filters[name])
     environment.filters["one_line"] = lambda value: one_line(as_text(value))
     environment.tests["link"] = lambda value: isinstance(value, str) and wording.is_link(value)
     if not is_html:  # Jinja's own filters return `Markup`, which is exempt from escaping
@@ -220,8 +263,10 @@ def render(
         return encodable("".join(_bounded(template.generate(known), limit)))
     except TemplateError:
         raise
-    except Exception as error:  # noqa: BLE001 - operations on values can raise anything
-        text = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    except Exception as error:  # noqa: BLE001 - operations on values raise anything
+        text = str(error) or type(error).__name__  # such as MemoryError
+        if isinstance(error, RecursionError):
+            text = "is nested too deeply"
         raise TemplateError(at_line(_line(error), one_line(text, SHOWN))) from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from receiver.deliveries import Attempt, Delivery, File, State
+from receiver.deliveries import Attempt, Delivery, File, State, Subscription
 from receiver.endpoints import Limits, Pace
 from receiver.errors import NotFound
 from receiver.stores.sql import endpoints, rows
@@ -15,6 +15,7 @@ from receiver.stores.sql.claims import ClaimedDelivery, load_claims
 from receiver.stores.sql.database import Component, QueryResult, Session
 from receiver.stores.sql.endpoints import EndpointChange
 from receiver.stores.sql.hook_queues import UNLIMITED, Admission, load_queues, select_claimable
+from receiver.stores.sql.recording import wait_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +121,23 @@ class Outbox(Component):
         settlement = Settlement(delivery, attempt, state, due_at, files, change, output or {})
         return self._database.write(lambda session: _settle(session, [settlement]))[0]
 
-    def redeliver(self, delivery_id: int, now: int) -> None:
+    def redeliver(
+        self, delivery_id: int, now: int, subscriptions: Sequence[Subscription] = ()
+    ) -> None:
         """Make a delivery that has ended due again, with all its retries.
 
-        In PostgreSQL, a trigger announces it to the job queue. Raises NotFound, also if its task
-        was forgotten.
+        If the delivery that it waited for is open again, it waits for that one, as its hook in
+        `subscriptions` does. In PostgreSQL, a trigger announces it to the job queue. Raises
+        NotFound, also if its task was forgotten.
         """
-        changed = self._database.write(
-            lambda session: session.execute(_REDELIVER, (now, delivery_id)).rowcount
-        )
-        if not changed:
+
+        def work(session: Session) -> int:
+            changed = session.execute(_REDELIVER, (now, delivery_id)).rowcount
+            if changed:
+                wait_again(session, [delivery_id], now, subscriptions)
+            return changed
+
+        if not self._database.write(work):
             raise NotFound(f"no delivery {delivery_id} that has ended, or its task was forgotten")
 
     def next_due_at(self, now: int, admission: Admission = UNLIMITED) -> int | None:

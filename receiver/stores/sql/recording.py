@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from receiver.deliveries import GIVEN_UP, Notice, Subscription, Transition
 from receiver.errors import NotFound
 from receiver.events import Callback, Event, Media, Source
-from receiver.stores.sql import mismatches, resolve_task
+from receiver.stores.sql import mismatches, resolve_task, rows
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.database import Session
+from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.metrics import CALLBACKS_MISSED, CONFLICTS, REPAIRS, count
 from receiver.stores.sql.notices import load_notices
 from receiver.stores.sql.resolve_task import ProviderId
@@ -235,6 +236,7 @@ class Recording:
         if corrected:
             revision = self._session.execute(_CORRECT_TRANSITION, moved).fetchone()["revision"]
             self._session.execute(_REPLACE_FILES, (seq, status))
+            self._session.execute(_ERASE_OUTPUTS, (seq, status))
         else:
             self._session.execute(_INSERT_TRANSITION, moved)
         transition = Transition(
@@ -307,12 +309,10 @@ class Recording:
         late = [one for one in included if one.where is not None and one.where.of_media]
         if not late:
             return
-        found = self._session.execute(_HOOKS_ON_RECORD, (transition,)).fetchall()
-        is_open = {row["hook"]: row["is_open"] for row in found}
+        on_record = hooks_on_record(self._session, transition)
         notice = replace(load_notices(self._session, [transition])[transition], media=event.media)
-        late = [one for one in late if one.hook not in is_open and one.matches(notice)]
-        awaited = [hook for hook in is_open if is_open[hook]]
-        self._fill_outbox(task, event.status, at, late, awaited=awaited)
+        late = [one for one in late if one.hook not in on_record and one.matches(notice)]
+        self._fill_outbox(task, event.status, at, late, on_record=on_record)
 
     def _count_repair(self, task: Row, status: Status) -> None:
         """Count a transition that a query reported, unless a callback had reported it.
@@ -341,18 +341,19 @@ class Recording:
         at: int,
         subscriptions: Sequence[Subscription],
         delay: int = 0,
-        awaited: Collection[str] = (),
+        on_record: Mapping[str, bool] | None = None,
     ) -> None:
         """Write one delivery for each subscription to the transition that was just written.
 
-        Deliveries that do not wait for another one become due after `delay` ms. `awaited` are hooks
-        whose delivery of the transition was written before and has not ended.
+        Deliveries that do not wait for another one become due after `delay` ms. `on_record` are the
+        hooks whose delivery of the transition was written before, and whether it is still open.
         """
-        hooks = {*awaited, *(subscription.hook for subscription in subscriptions)}
+        is_open = {**(on_record or {}), **dict.fromkeys((one.hook for one in subscriptions), True)}
         values: list[object] = []
         for subscription in subscriptions:
-            after = subscription.after if subscription.after in hooks else None
-            due_at = subscription.due_at(at if after else at + delay, waits=after is not None)
+            after = subscription.awaited(is_open)
+            waits = after is not None and is_open[after]
+            due_at = subscription.due_at(at if after else at + delay, waits=waits)
             values += (subscription.hook, after, due_at)
         if values:
             sql = _insert_deliveries(len(subscriptions))
@@ -393,6 +394,30 @@ class Recording:
             ),
         ).fetchone()
         return row["repeats"] > 0, row["id"]
+
+
+def hooks_on_record(session: Session, transition: int) -> dict[str, bool]:
+    """Return the hooks that have a delivery of the transition, and whether it is still open."""
+    found = session.execute_locked(_HOOKS_ON_RECORD, (transition,)).fetchall()
+    return {row["hook"]: bool(row["is_open"]) for row in found}
+
+
+def wait_again(
+    session: Session, ids: Sequence[int], now: int, subscriptions: Sequence[Subscription]
+) -> None:
+    """Let redelivered deliveries wait again for the delivery of `after`, if that is open.
+
+    `subscriptions` contain the limits of their waits.
+    """
+    waiting = {one.hook: one for one in subscriptions if one.after is not None}
+    if not waiting:
+        return
+    sql = _REDELIVERED.format(rows.any_of("id", ids))
+    for row in session.execute(sql, ids).fetchall():
+        subscription = waiting.get(row["hook"])
+        if subscription and hooks_on_record(session, row["transition"]).get(row["after"]):
+            due_at = subscription.due_at(now, waits=True)
+            session.execute("update deliveries set due_at = ? where id = ?", (due_at, row["id"]))
 
 
 def _matching(
@@ -437,9 +462,14 @@ _MOVE_ON_RECORD = "select id, outputs from transitions where task = ? and status
 
 _REPLACE_MESSAGE = "update transitions set callback = ?, outputs = ? where id = ?"
 
-_HOOKS_ON_RECORD = """
-select hook, state in ('pending', 'claimed') as is_open from deliveries where transition = ?
-"""
+# Locked, so that a delivery that ends meanwhile releases those that begin to wait for it.
+_HOOKS_ON_RECORD = locked(
+    """
+    select hook, state in ('pending', 'claimed') as is_open from deliveries
+    where transition = ? order by id
+    """,
+    Lock.ROWS,
+)
 
 _POLLER_SEEN = "select max(seen_at) as seen_at from processes where kind = 'poller'"
 
@@ -476,6 +506,18 @@ from (
   where transitions.task = ? and transitions.status = ?
 ) as replaced
 where files.delivery = replaced.id and substr(files.media_index, 1, 9) <> 'replaced '
+"""
+
+_REDELIVERED = """
+select id, transition, hook, after from deliveries
+where {0} and after is not null and state = 'pending' order by id
+"""
+
+# They belong to the other result, also those of hooks that do not receive the corrected event.
+_ERASE_OUTPUTS = """
+update deliveries set output = null
+where transition in (select id from transitions where task = ? and status = ?)
+  and output is not null
 """
 
 # Deliveries of that transition may exist already: their hooks are called again.

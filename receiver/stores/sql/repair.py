@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receiver.deliveries import State, Subscription
@@ -10,6 +11,7 @@ from receiver.stores.sql.database import LAST, Component, Session
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sql.notices import load_notices
 from receiver.stores.sql.outbox import RELEASE_WAITING
+from receiver.stores.sql.recording import hooks_on_record, wait_again
 from receiver.stores.sql.rows import Row
 
 
@@ -41,6 +43,7 @@ class Repair(Component):
         self,
         wanted: DeliverySelection,
         now: int,
+        subscriptions: Sequence[Subscription] = (),
         *,
         after: int = 0,
         limit: int = 500,
@@ -48,8 +51,8 @@ class Repair(Component):
     ) -> RepairStep:
         """Make up to `limit` deliveries that have ended due again, after the row key `after`.
 
-        Skips deliveries of forgotten tasks. In PostgreSQL, a trigger announces the deliveries to
-        the job queue.
+        Skips deliveries of forgotten tasks. As with `Outbox.redeliver`, some may have to wait.
+        In PostgreSQL, a trigger announces the deliveries to the job queue.
         """
         where, values = _conditions(wanted)
         found = self._rows(_ENDED.format(where=where), [after, *values, limit])
@@ -58,10 +61,13 @@ class Repair(Component):
         if dry_run or not ids:
             return RepairStep(len(ids), following)
         sql = f"{_REDELIVER} where {rows.any_of('id', ids)} and state = ?"
-        changed = self._database.write(
-            lambda session: session.execute(sql, [now, *ids, wanted.state]).rowcount
-        )
-        return RepairStep(changed, following)
+
+        def work(session: Session) -> int:
+            changed = session.execute(sql, [now, *ids, wanted.state]).rowcount
+            wait_again(session, ids, now, subscriptions)
+            return changed
+
+        return RepairStep(self._database.write(work), following)
 
     def drop(self, hook: str, now: int, *, limit: int = 500) -> int:
         """Turn up to `limit` waiting deliveries of this hook into dead letters; return how many.
@@ -101,15 +107,11 @@ class Repair(Component):
                 session, subscription, [row for row in recent if _is_missing(row, subscription)]
             )
             if not dry_run:
-                for row in missing:
-                    values = {
-                        "transition": row["id"],
-                        "hook": subscription.hook,
-                        "after": subscription.after,
-                        "now": now,
-                        "wait_ends_at": subscription.due_at(now, waits=True),
-                    }
-                    session.execute(_CREATE, values)
+                for row in reversed(missing):  # as everywhere, rows are locked in their order
+                    is_open = hooks_on_record(session, row["id"]) if subscription.after else {}
+                    after = subscription.awaited(is_open)
+                    due_at = subscription.due_at(now, waits=after is not None and is_open[after])
+                    session.execute(_CREATE, (row["id"], subscription.hook, after, due_at))
             # Row keys are in the order of arrival, so a page of only older rows is the last one.
             following = found[-1]["id"] if recent and len(found) == limit else None
             return RepairStep(len(missing), following)
@@ -193,15 +195,7 @@ from transitions tr join tasks t on t.seq = tr.task
 where tr.id < ? order by tr.id desc limit ?
 """
 
-# The delivery waits for the one of the hook named by `after` only if that one has not ended.
 _CREATE = """
-insert into deliveries (transition, hook, after, due_at)
-select :transition, :hook, waited.hook,
-  case when waited.hook is null then :now else cast(:wait_ends_at as bigint) end
-from (select 1) as one left join (
-  select deliveries.hook from deliveries
-  where transition = :transition and hook = :after and state in ('pending', 'claimed')
-) as waited on 1 = 1
-where 1 = 1
+insert into deliveries (transition, hook, after, due_at) values (?, ?, ?, ?)
 on conflict (transition, hook) do nothing
 """

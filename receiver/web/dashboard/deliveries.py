@@ -124,7 +124,9 @@ def _install_redelivery(routes: Blueprint, context: PageContext) -> None:
             return make_response(form_page(query, problem=str(error)), 400)
         if "count" not in query:
             return form_page(query)
-        steps = repair.redeliver(context.store, selection, g.now, dry_run=True)
+        steps = repair.redeliver(
+            context.store, context.ingest.subscriptions, selection, g.now, dry_run=True
+        )
         count, is_all = first_steps(steps)
         return form_page(query, count=count, is_all=is_all)
 
@@ -135,7 +137,9 @@ def _install_redelivery(routes: Blueprint, context: PageContext) -> None:
             selection = _selection(context, form, g.now)
         except ValueError as error:
             return make_response(form_page(form, problem=str(error)), 400)
-        steps = repair.redeliver(context.store, selection, g.now, dry_run=False)
+        steps = repair.redeliver(
+            context.store, context.ingest.subscriptions, selection, g.now, dry_run=False
+        )
         count, is_all = first_steps(steps)
         hint = "" if is_all else " There are more. Repeat this to redeliver the rest."
         flash(f"Redelivered: {count}.{hint}")

@@ -112,7 +112,7 @@ def install(routes: Blueprint, context: PageContext) -> None:
             flash(f"Nothing was done: delivery {delivery_id} has not ended ({delivery.state}).")
             return back(page_of(delivery.task_id), f"delivery-{delivery_id}")
         try:
-            store.outbox.redeliver(delivery_id, g.now)
+            store.outbox.redeliver(delivery_id, g.now, context.ingest.subscriptions)
             flash(f"Delivery {delivery_id} to {delivery.hook} is due again.")
         except NotFound as error:
             flash(f"Nothing was done: {error}.")

@@ -133,6 +133,8 @@ def test_an_alert_has_only_the_constant_headers(site: Site) -> None:
         ({"source": "https://a.example"}, 'source: requires format = "cloudevents"'),
         ({"format": "cloudevents", "source": "a b"}, "source: is not a URI; use one like "),
         ({"format": "cloudevents", "source": ""}, "source: is not a URI; use one like "),
+        ({"format": "cloudevents", "source": "/a%2"}, "source: is not a URI; use one like "),
+        ({"headers": {"X-A": "a", "x-a": "b"}}, 'headers: "x-a" is given twice'),
         ({"headers": {"Content-Type": "a"}}, 'headers: "Content-Type" is set by the option'),
         ({"headers": {"Webhook-Id": "a"}}, 'headers: "Webhook-Id" is set by the hook itself'),
         ({"headers": {"ce-id": "a"}}, 'headers: "ce-id" is set by the hook itself'),

@@ -21,6 +21,7 @@ from receiver.hooks.templates import (
     Template,
     TemplateError,
     context_of,
+    sandbox,
 )
 from receiver.hooks.templates.sandbox import MAX_FIELD, MAX_ITEMS
 from tests.support.hook_servers import notice
@@ -339,10 +340,55 @@ def test_the_size_is_limited_while_the_text_is_rendered() -> None:
         ("{{ 2 ** task.metadata.n }}", "the result of ** is too large"),
         ("{{ 'x'.ljust(task.metadata.n) }}", "unsafe"),
         ("{{ range(task.metadata.n) | list }}", "Range too big"),
+        ("{{ task.id | indent(task.metadata.n, first=true) }}", "for indent is larger than 1,000"),
+        ("{{ task.id | indent(width=task.metadata.n) }}", "for indent is larger than 1,000"),
+        ("{{ [1] | batch(task.metadata.n, 0) | list }}", "for batch is larger than 1,000"),
+        ("{{ [1] | slice(task.metadata.n) | list }}", "for slice is larger than 1,000"),
+        ("{{ (1).to_bytes(task.metadata.n, 'big') | length }}", "unsafe"),
+        *[
+            (source, "a width or a precision is larger than 9999, or not constant")
+            for source in (
+                "{{ '%*d' | format(task.metadata.n, 1) }}",
+                "{{ '%-.*f' % (task.metadata.n, 1) }}",
+                "{{ task.metadata.percent | format(1) }}",
+                "{{ task.metadata.percent % {'a': 1} }}",
+                "{{ '{:>{}}'.format(1, task.metadata.n) }}",
+                "{{ task.metadata.braces.format_map({'a': 1}) }}",
+            )
+        ],
     ],
 )
 def test_a_huge_number_in_the_metadata_creates_no_huge_text(source: str, problem: str) -> None:
-    assert problem in failure(source, Context.TEXT, notice(metadata={"n": 10**12}))
+    metadata = {"n": 10**12, "percent": "%(a)0999999999999d", "braces": "{a:>999999999999}"}
+    assert problem in failure(source, Context.TEXT, notice(metadata=metadata))
+
+
+def test_a_huge_number_makes_no_huge_json_in_html() -> None:
+    source = "{{ task | tojson(indent=task.metadata.n) }}"
+    assert "for tojson is larger" in failure(source, Context.HTML, notice(metadata={"n": 10**12}))
+    assert render("{{ task.metadata.n | tojson }}", Context.HTML, notice(metadata={"n": 5000}))
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ '%05.1f|%-4s|%d%%' | format(2.5, 'a', 100000) }}", "002.5|a   |100000%"),
+        ("{{ '100%% * %s' % 12345 }}", "100% * 12345"),
+        ("{{ '{{}} {:>5} {a}'.format(123456, a='{b}') }}", "{} 123456 {b}"),
+        ("{{ 'a\nb' | indent(4) }}", "a\n    b"),
+        ("{{ [1, 2, 3] | batch(2, 0) | list }}", "[[1, 2], [3, 0]]"),
+    ],
+)
+def test_usual_widths_and_counts_are_accepted(source: str, text: str) -> None:
+    assert render(source, Context.TEXT) == text
+
+
+def test_an_error_without_a_text_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(sandbox.ENVIRONMENTS[False].filters, "upper", fail)
+    assert failure("{{ task.id | upper }}", Context.TEXT).endswith("body: line 1: MemoryError")
 
 
 def test_deeply_nested_metadata_is_a_failure() -> None:
@@ -403,3 +449,25 @@ def test_any_event_is_rendered_with_the_structure_of_the_template(
 
 def _stored(text: str) -> set[str]:
     return {text.replace("\0", "\ufffd").rstrip("!")}
+
+
+@pytest.mark.parametrize(
+    ("value", "is_link"),
+    [
+        (URL, True),
+        ("http://a.example", True),
+        ("javascript:alert(1)", False),
+        ("x", False),
+        (7, False),
+    ],
+)
+def test_only_a_url_is_a_link(value: object, is_link: bool) -> None:
+    source = "{{ 'yes' if task.metadata.it is link else 'no' }}"
+    about = notice(metadata={"it": value})
+    assert render(source, Context.HTML, about) == ("yes" if is_link else "no")
+
+
+def test_a_url_cannot_end_its_link_in_slack() -> None:
+    about = notice(media=(Media("image", "https://cdn.example/a|b>c"),))
+    text = render("<{{ media[0].url }}|result>", Context.SLACK, about)
+    assert text == "<https://cdn.example/a%7Cb&gt;c|result>"
