@@ -139,12 +139,12 @@ def test_a_hostile_text_is_redacted_within_the_time_limit_of_the_test() -> None:
         assert redacted(text)
 
 
-TRACE = '''Traceback (most recent call last):
+TRACE = """Traceback (most recent call last):
   File "/srv/shop.py", line 6, in on_result
     raise ValueError("no picture")
     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 ValueError: no picture
-'''
+"""
 
 
 @pytest.mark.parametrize(
