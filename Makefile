@@ -40,6 +40,7 @@ demo: $(VENV)/.runtime
 endif
 
 install: $(VENV)/.runtime
+	@echo "make: installed; in each terminal, type: . $(BIN)/activate"
 
 run: $(VENV)/.runtime
 	@$(BIN)/python -m receiver migrate

@@ -23,6 +23,7 @@ TEMPLATE_KEYS = ("blocks", "body", "html", "subject", "text")
 PUBLIC_KEYS = ("host", "port", "routing_key")
 # The object storage takes its secrets from the environment.
 OF_STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+NOT_SET = "is not set"
 BUCKET = "s3://"  # a URL without secrets
 
 
@@ -73,7 +74,7 @@ class Secrets:
             return self.environ[name]
         path = self.environ.get(f"{name}_FILE")
         if not path:
-            self.problems.append(f"{key}: {name} is not set (nor is {name}_FILE)")
+            self.problems.append(f"{key}: {name} {NOT_SET} (nor is {name}_FILE)")
             return ""
         try:
             return Path(path).read_text(encoding="utf-8").strip()

@@ -203,6 +203,9 @@ class _Keys(pacing.PacingKeys):
     alerts = fields.Boolean(load_default=False)
 
 
+HOOK_KEYS = tuple(_Keys(()).fields)
+
+
 def _tables(text: str) -> Sequence[Table]:
     """Return the `[[hook]]` tables of the file. Raises SettingsError."""
     try:

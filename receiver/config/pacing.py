@@ -46,8 +46,8 @@ class _RateField(fields.Field[Rate]):
         found = re.fullmatch(rf"\s*([0-9]{{1,6}})\s*/\s*([{''.join(PERIODS)}])\s*", str(value))
         if found is None or not 0 < int(found[1]) <= MOST_PER_PERIOD:
             raise ValidationError(
-                f'"{str(value)[:SHOWN]}" is not a rate of at most {MOST_PER_PERIOD:,}; '
-                'use one like "10/s", "60/m" or "500/h"'
+                f'"{str(value)[:SHOWN]}" is not a rate; write a whole number from 1 to '
+                f'{MOST_PER_PERIOD:,} per second, minute or hour, such as "10/s", "60/m" or "500/h"'
             )
         return Rate(int(found[1]), found[2])
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from receiver.clock import now_ms
 from receiver.config.hooks_file import HEARABLE, HookEntry
 from receiver.console.output import abbreviated, cut, plain, print_line, show_table
-from receiver.deliveries import Delivery, Subscription, evidence
+from receiver.deliveries import Delivery, State, Subscription, evidence
 from receiver.endpoints import Circuit
 from receiver.stores.sql.activity import Activity, ActivityKind, Rejection
 from receiver.stores.sql.rows import StoredCallback
@@ -207,7 +208,10 @@ def show_activity_header() -> None:
 
 
 def show_timeline(history: TaskHistory) -> None:
-    """Print the timeline of one task in order, with the seconds since its creation."""
+    """Print the timeline of one task in order, with the seconds since its creation.
+
+    Deliveries that wait follow without a time.
+    """
     task = history.task
     print_line(f"task {task.id}  {task.provider}  {task.reference or ''}  {task.status}")
     if task.model is not None:
@@ -220,6 +224,13 @@ def show_timeline(history: TaskHistory) -> None:
         since = at - task.created_at
         passed = f"{'-' if since < 0 else '+'}{elapsed(since)}"
         print_line(f"  {passed:>12}  {event:<22} {details}".rstrip(), indent=TIMELINE_INDENT)
+    now = now_ms()
+    for delivery in history.deliveries:
+        if delivery.state is State.PENDING:
+            event = f"  {delivery.hook} pending"
+            wait = "" if delivery.is_waiting(now) else "due "
+            details = f"{wait}{_due(delivery, now, None)}"
+            print_line(f"  {'':>12}  {event:<22} {details}", indent=TIMELINE_INDENT)
     for stored in history.callbacks:
         if stored.may_be_accepted(task) and history.forgotten_at is None:
             print_line(f"  callback {stored.id} {MISMATCH_ADVICE.format(id=stored.id)}")
@@ -239,9 +250,11 @@ def _moments(history: TaskHistory) -> Iterator[Moment]:
     for delivery in history.deliveries:
         for attempt in history.attempts.get(delivery.id, ()):
             answer = cut((attempt.answer.strip().splitlines() or [""])[-1])
-            details = f"{answer} ({elapsed(attempt.duration_ms)})"
+            is_last = attempt.number == delivery.attempts
+            dead = ", dead letter" if is_last and delivery.state is State.DEAD else ""
+            details = f"{answer} ({elapsed(attempt.duration_ms)}{dead})"
             yield attempt.ended_at, f"  {delivery.hook} {attempt.outcome}", details
-            if delivery.output and attempt.number == delivery.attempts:
+            if delivery.output and is_last:
                 returned = json_readable(dict(delivery.output), indent=None)
                 yield attempt.ended_at, f"  {delivery.hook} returned", cut(returned)
 

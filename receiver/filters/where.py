@@ -299,8 +299,13 @@ def _suggestion(path: Path) -> str:
     similar = get_close_matches(".".join(path)[:LONGEST_SHOWN], FIELDS, 1, 0.8)
     if not similar:  # such as `account` for `task.account`
         similar = [name for name in FIELDS if name.endswith(f".{path[-1]}")][:1]
+    if path[0] == METADATA[-1]:
+        similar = [".".join((*METADATA, *(path[1:] or ("…",))))[:LONGEST_SHOWN]]
     table = path[0] if (path[0],) in _TABLES else ""
-    return f"did you mean {similar[0]}?" if similar else f"use {_fields_below(table)}"
+    if similar:
+        return f"did you mean {similar[0]}?"
+    note = "" if table else "; a key of the hook itself has to be above [hook.where]"
+    return f"use {_fields_below(table)}{note}"
 
 
 def _fields_below(table: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from string import Formatter
 from typing import Any
 from urllib.parse import urlsplit
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from receiver.config.hooks_file import either, lines
+from receiver.config.hooks_file import HOOK_KEYS, either, lines
 from receiver.errors import SettingsError
 
 NOT_EMPTY = validate.Length(min=1, error="is empty")
@@ -19,11 +20,13 @@ class Options(Schema):
     """The base of all schemas. Messages never contain a value, because it may be a secret."""
 
     def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """List the known keys in the message for an unknown one."""
-        known = either(sorted(field.data_key or name for name, field in self.fields.items()))
-        for messages in error.messages_dict.values():
+        """Name a similar key in the message for an unknown one, or list the known keys."""
+        known = sorted(field.data_key or name for name, field in self.fields.items())
+        for key, messages in error.messages_dict.items():
             if isinstance(messages, list) and self.error_messages["unknown"] in messages:
-                messages[:] = [f"is not an option of this type; use {known}"]
+                similar = get_close_matches(str(key)[:40], (*HOOK_KEYS, *known), 1, 0.55)
+                advice = f"did you mean {similar[0]}?" if similar else f"use {either(known)}"
+                messages[:] = [f"is not an option of this type; {advice}"]
 
 
 def checked(schema: Options, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ LONGEST_PROBLEM = 1_000  # characters
 HANDED_DOWN = "CALLBACK_RECEIVER_HOOKS_FD"  # the descriptor of the text in a child process
 REJECTED = "the hooks file was rejected, and the previous one stays in use"
 RELOADED = "the hooks file was reloaded"
+NEW_VARIABLES = "; a new variable, also one in .env, is known after a restart only"
 # Named, not imported, like the commands of `serve`: the receiver does not depend on the submitter.
 ACCOUNTS = "submitter.accounts"
 T = TypeVar("T")
@@ -78,6 +79,8 @@ class CurrentHooks:
             check(current.entries)
         except SettingsError as error:
             problem = redacted(storable("; ".join(error.problems)))
+            if f" {hook_secrets.NOT_SET} " in problem:
+                problem += NEW_VARIABLES
             return replace(self, problem=problem[:LONGEST_PROBLEM])
         return current
 

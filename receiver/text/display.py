@@ -13,6 +13,7 @@ import re
 import string
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
+from itertools import dropwhile
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -24,6 +25,8 @@ CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _EARLIEST, _LATEST = -62_135_510_400_000, 253_402_214_399_999  # ms UTC: years 1 and 9999
 # In JSON: a pair of surrogates, an escaped backslash, or a surrogate without its other half.
 _ESCAPES = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\\\|\\ud[89a-f][0-9a-f]{2}")
+
+_TRACEBACK = "Traceback (most recent call last):\n"
 
 HIDDEN = "…"
 _SLASH = r"(?:\\*/|%(?:25)*2[fF])"  # also escaped, in JSON and in URLs
@@ -107,6 +110,21 @@ def one_line(text: str, limit: int | None = None, *, is_cut: bool = False) -> st
     line = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(line.split())
     return line if limit is None else shortened(line, limit, is_cut=is_cut)
+
+
+def without_traceback(text: str) -> str:
+    """Return the text with only the error of a traceback, whose beginning may be missing.
+
+    A line before the traceback stays, such as the exit status of a command.
+    """
+    lines = text.splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    if not frames:
+        return text
+    error = "\n".join(dropwhile(lambda line: line.startswith(" "), lines[frames[-1] :]))
+    before, has_beginning, _ = text.partition(_TRACEBACK)
+    is_kept = has_beginning and "\n" not in before.strip()
+    return f"{before}{error}" if is_kept and error else error or text
 
 
 def plain_lines(text: str) -> str:

@@ -96,6 +96,8 @@ class Site:
         self.client = self.app.test_client()
         self.client.environ_base["REMOTE_ADDR"] = "203.0.113.5"
         log_in(self.client, PASSWORD)
+        # A stream ends after the events on record, instead of waiting for new ones.
+        self.app.extensions["live"].is_serving = lambda: False
         self.deliveries = [one.id for one in self.store.lists.deliveries(limit=99)]
         self.tasks = [task.id for task in self.store.lists.tasks(limit=99)]
         self.callbacks = [one.id for one in self.store.lists.callbacks(limit=99)]
@@ -125,6 +127,9 @@ class Site:
                 continue
             for path in self.paths(rule):
                 self.check(path, self.client.get(path, headers=AUTH))
+        events = self.client.get("/api/events?last_event_id=0", headers=AUTH)
+        assert events.text.count("\ndata: ") > 5
+        self.check("/api/events", events)
         for name in ("hook", "reference", "q", "provider", "state", "status", "since"):
             for path in ("/api/tasks", "/api/deliveries", "/dashboard/tasks", "/dashboard/dead"):
                 self.check(path, self.client.get(path, query_string={name: TEXT}, headers=AUTH))
@@ -144,6 +149,10 @@ class Site:
         kind = response.mimetype or ""
         if kind.endswith("json"):
             _check_json(response.text)
+        elif kind == "text/event-stream":
+            for line in response.text.splitlines():
+                if line.startswith("data: "):
+                    _check_json(line.removeprefix("data: "))
         elif kind.startswith("text/"):
             response.data.decode()  # no truncated characters
         response.close()

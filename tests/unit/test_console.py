@@ -10,7 +10,7 @@ import click
 import pytest
 
 from receiver.console import output, records
-from receiver.deliveries import Transition
+from receiver.deliveries import Attempt, Delivery, State, Transition
 from receiver.doctor.findings import warning
 from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sql.rows import StoredCallback
@@ -157,6 +157,25 @@ def test_long_lines_of_a_timeline_are_broken_between_words(
     assert lines[2].split()[:5] == ["+1", "h", "2", "min", "callback"]
     assert all(line.startswith(" " * records.TIMELINE_INDENT) for line in lines[3:])
     assert PROBLEM in " ".join(" ".join(lines).split())
+
+
+def test_a_timeline_shows_what_a_delivery_waits_for_and_that_it_is_dead(
+    terminal: Callable[[int], Terminal],
+) -> None:
+    screen = terminal(80)
+    task = Task(ID, "kling", Status.SUCCEEDED, AT, AT)
+    waits = Delivery(1, ID, "succeeded", "shop", State.PENDING, 0, None, after="cutout")
+    due = Delivery(2, ID, "succeeded", "chat", State.PENDING, 0, AT)
+    dead = Delivery(3, ID, "succeeded", "mail", State.DEAD, 2, None, ended_at=AT)
+    failures = tuple(Attempt(number, AT, AT, "failed", "550 no such user") for number in (1, 2))
+    records.show_timeline(TaskHistory(task, (), (), (waits, due, dead), {3: failures}, {}))
+    lines = [" ".join(line.split()) for line in screen.getvalue().splitlines()]
+    assert lines[1:] == [
+        "+0.000 s mail failed 550 no such user (0.000 s)",
+        "+0.000 s mail failed 550 no such user (0.000 s, dead letter)",
+        "shop pending after cutout",
+        "chat pending due 2025-12-12 06:10:51",
+    ]
 
 
 def test_a_number_is_not_separated_from_its_unit(terminal: Callable[[int], Terminal]) -> None:

@@ -89,6 +89,17 @@ def test_an_invalid_file_keeps_the_hooks_and_is_reported(path: Path, content: by
     assert found.reloaded().problem is None
 
 
+def test_a_variable_that_is_not_set_needs_a_restart(path: Path) -> None:
+    """A process reads its environment and .env only once."""
+    loaded = LoadedHooks(load(path), {})
+    path.write_text(SLACK.format("chat", "${NEW}", ""))
+    loaded.reload()
+    assert loaded.current.problem == (
+        'hook "chat": url: NEW is not set (nor is NEW_FILE); '
+        "a new variable, also one in .env, is known after a restart only"
+    )
+
+
 def test_an_optional_file_must_not_disappear_either(path: Path) -> None:
     """An editor may remove the file before it saves the new one; no hook would be notified then."""
     current = CurrentHooks.load(HooksPath(path))

@@ -314,6 +314,8 @@ def test_a_field_has_the_value_of_the_event(name: str) -> None:
 WRONG = [  # the table, and the line of the error after "where"
     ('"task.acount" = "a"', ".task.acount: is not a field of an event; did you mean task.account?"),
     ('account = "a"', ".account: is not a field of an event; did you mean task.account?"),
+    ("metadata = {}", ".metadata: is not a field of an event; did you mean task.metadata.…?"),
+    ('"metadata.a" = 1', ".metadata.a: is not a field of an event; did you mean task.metadata.a?"),
     ('"media.size" = 1', ".media.size: is not known when the filter is evaluated, because files"),
     ("test = true", ".test: exists only in test events, to which filters do not apply"),
     ('nothing = "a"', ".nothing: is not a field of an event; use id, type, occurred_at, "),
@@ -365,6 +367,12 @@ WRONG = [  # the table, and the line of the error after "where"
 def test_a_mistake_is_reported_with_its_field_and_a_remedy(table: str, problem: str) -> None:
     (line,) = problems(f"[hook.where]\n{table}")
     assert line.startswith(problem), line
+
+
+def test_a_key_of_the_hook_in_the_filter_is_explained() -> None:
+    """In TOML, a key below the header of a table belongs to that table."""
+    (line,) = problems("[hook.where]\nallow_private = true")
+    assert line.endswith("; a key of the hook itself has to be above [hook.where]"), line
 
 
 @pytest.mark.parametrize("value", ["7", '"a"', "[]", "true"])

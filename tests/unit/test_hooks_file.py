@@ -376,8 +376,8 @@ def test_a_wrong_rate_is_reported(tmp_path: Path, value: str) -> None:
     (problem,) = problems(tmp_path, hook("mail", more=f"rate = {value}"))
     shown = value.strip('"')
     assert problem == (
-        f'hooks.toml: hook "mail": rate: "{shown}" is not a rate of at most 100,000; '
-        'use one like "10/s", "60/m" or "500/h"'
+        f'hooks.toml: hook "mail": rate: "{shown}" is not a rate; write a whole number from 1 to '
+        '100,000 per second, minute or hour, such as "10/s", "60/m" or "500/h"'
     )
 
 

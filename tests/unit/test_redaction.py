@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from receiver.signing.callback_urls import mint
-from receiver.text.display import redacted, redacted_path
+from receiver.text.display import redacted, redacted_path, without_traceback
 from tests.support.samples import SECRET
 
 TOKEN = mint(SECRET, "kling", "task-1")
@@ -137,3 +137,28 @@ def test_a_hostile_text_is_redacted_within_the_time_limit_of_the_test() -> None:
     parts = ("callbacks/", "callbacks//", "?", "://", "aA0_", "aaaa", "%2f", "%25", "\\/", "eyJa.")
     for text in (part * 20_000 for part in parts):
         assert redacted(text)
+
+
+TRACE = """Traceback (most recent call last):
+  File "/srv/shop.py", line 6, in on_result
+    raise ValueError("no picture")
+    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ValueError: no picture
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (TRACE, "ValueError: no picture"),
+        (f"{TRACE}in two lines", "ValueError: no picture\nin two lines"),
+        (f"exit status 1: {TRACE}", "exit status 1: ValueError: no picture"),
+        (TRACE.replace("no", "1") + "\nDuring …\n\n" + TRACE, "ValueError: no picture"),
+        (f"part of a line\n{TRACE[35:]}", "ValueError: no picture"),  # the beginning is missing
+        (TRACE[:-24], TRACE[:-24]),  # the end is missing
+        ("answered 500: a\n  b", "answered 500: a\n  b"),
+        ("", ""),
+    ],
+)
+def test_a_traceback_is_reduced_to_its_error(text: str, shown: str) -> None:
+    assert without_traceback(text) == shown

@@ -114,7 +114,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             return value
         path = obj._path  # noqa: SLF001 - templates cannot read names with an underscore
         full = f"{path}[{name!r}]" if isinstance(obj, _Items) else f"{path}.{name}"
-        return self.undefined(f"{full.lstrip('.')} is not in this event", obj, str(name))
+        problem = f"{full.lstrip('.')} is not in this event"
+        if path == ".outputs":
+            problem += f": the hook {name} has not returned an object for it"
+        elif isinstance(obj, _Items) and not isinstance(name, int):
+            listed = path.lstrip(".")
+            problem = f"{listed} is a list, so use {listed}[0].{name} or a loop over {listed}"
+        return self.undefined(problem, obj, str(name))
 
 
 def _check_width(text: Any, wide: re.Pattern[str]) -> None:

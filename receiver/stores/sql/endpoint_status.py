@@ -16,6 +16,7 @@ from receiver.deliveries import Attempt, State
 from receiver.endpoints import Circuit, Endpoint, Limits, Pace
 from receiver.stores.base import Store
 from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
+from receiver.text.display import without_traceback
 
 NEWEST = 10  # deliveries of a hook in each state, among which its last attempts are looked up
 HEALTHY = "healthy"
@@ -81,9 +82,14 @@ class EndpointStatus:
     @property
     def last_response(self) -> str:
         """The response to the last attempt or test event, or the error; empty if unknown."""
-        if test := self._newer_test():
-            return test.answer
-        return (self.last_attempt.answer if self.last_attempt else "") or self.endpoint.said
+        test = self._newer_test()
+        return without_traceback(test.answer) if test else self.last_delivery_response
+
+    @property
+    def last_delivery_response(self) -> str:
+        """The response to the last attempt at a delivery, or the error; empty if unknown."""
+        answer = self.last_attempt.answer if self.last_attempt else ""
+        return without_traceback(answer or self.endpoint.said)
 
     @property
     def failure(self) -> str:

@@ -14,7 +14,7 @@ from receiver.errors import NotAMismatch, NotFound, RequestRefused
 from receiver.serializers.outputs import media_of, results
 from receiver.stores.sql.queries import TaskHistory
 from receiver.tasks import Outcome
-from receiver.text.display import json_readable
+from receiver.text.display import json_readable, without_traceback
 from receiver.web.api import ROW
 from receiver.web.dashboard.messages import message
 from receiver.web.dashboard.page_context import PageContext
@@ -200,7 +200,7 @@ def _attempts(history: TaskHistory, hide: Callable[[str], str]) -> Iterator[Time
                 attempt.ended_at,
                 "attempt",
                 f"{delivery.hook}: attempt {attempt.number} {attempt.outcome}",
-                hide(attempt.answer).strip()[:MAX_ANSWER],
+                without_traceback(hide(attempt.answer)).strip()[:MAX_ANSWER],
                 GOOD if attempt.outcome == "delivered" else BAD,
                 duration=attempt.duration_ms,
                 anchor=f"delivery-{delivery.id}",

@@ -272,6 +272,19 @@ def test_the_last_response_is_shown_even_if_the_breaker_ignores_it(
     assert "Connection refused" not in shown
 
 
+def test_the_last_response_is_shown_without_a_traceback(
+    browser: FlaskClient, store: SqliteStore
+) -> None:
+    event(store)
+    frames = "".join(f'  File "hook.py", line {line}, in send\n    call()\n' for line in range(50))
+    answer = f"Traceback (most recent call last):\n{frames}ValueError: no picture"
+    attempt(store, State.PENDING, "failed", None, answer)
+    for path in ("/dashboard/endpoints", "/dashboard/"):
+        shown = browser.get(path).text
+        assert "ValueError: no picture" in shown
+        assert "Traceback" not in shown
+
+
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [

@@ -94,6 +94,14 @@ def test_the_error_for_an_unknown_key_lists_the_known_ones() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("key", "similar"), [("retries", "retry"), ("rate_limit", "rate"), ("blcks", "blocks")]
+)
+def test_the_error_for_an_unknown_key_names_a_similar_one(key: str, similar: str) -> None:
+    found = problems("slack", {"url": "https://hooks.example/", key: "x"})
+    assert found == {f'hook "x": {key}: is not an option of this type; did you mean {similar}?'}
+
+
 def test_all_mistakes_of_all_hooks_are_reported_together() -> None:
     with pytest.raises(SettingsError) as caught:
         hooks.build_all(

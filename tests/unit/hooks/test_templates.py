@@ -263,6 +263,8 @@ def test_members_that_may_exist_are_accepted(source: str) -> None:
         ("\n{{ task.metadata.a.b }}", "line 2: task.metadata.a is not in this event"),
         ("{{ task.metadata.tags[7] }}", "task.metadata.tags[7] is not in this event"),
         ("{{ media[7].url }}", "media[7] is not in this event"),
+        ("{{ outputs.cut.file }}", "outputs.cut is not in this event: the hook cut has not return"),
+        ("{{ media.url }}", "media is a list, so use media[0].url or a loop over media"),
         ("{{ (media | last).url }}", "No last item, sequence was empty"),
         ("{{ task.cost + 1 }}", "unsupported operand"),
         ("{{ task.metadata.items }}", "cannot be inserted"),
