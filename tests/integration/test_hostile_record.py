@@ -127,7 +127,7 @@ class Site:
                 continue
             for path in self.paths(rule):
                 self.check(path, self.client.get(path, headers=AUTH))
-        events = self.client.get("/api/events?last_event_id=0", headers=AUTH)
+        events = self.client.get("/api/events?last_event_id=events-0", headers=AUTH)
         assert events.text.count("\ndata: ") > 5
         self.check("/api/events", events)
         for name in ("hook", "reference", "q", "provider", "state", "status", "since"):
