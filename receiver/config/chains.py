@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any
 
 OUTPUTS = "outputs"  # the member of an event that contains the objects that hooks returned
 # The built-in types whose hooks can return an object. Hook types of other packages can do so too.
 RETURNING = ("command", "python")
 METHODS = frozenset({"get", "items", "keys", "values"})  # of a dict, as opposed to hook names
-# The parts of a template that Jinja evaluates; the other two kinds are only skipped. A part without
-# an end lasts to the end of the text, so that the search takes linear time.
-_EVALUATED = re.compile(
-    r"""\{\#.*?(?:\#\}|\Z)
-      | \{%[-+]?\s*raw\b.*?(?:\{%[-+]?\s*endraw\b|\Z)
-      | (\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z))""",
-    re.VERBOSE | re.DOTALL,
-)
+_ENDS = {"{{": "}}", "{%": "%}", "{#": "#}"}  # of the parts of a template, by their beginnings
+_BEGINNING = re.compile("|".join(map(re.escape, _ENDS)))
+_RAW = re.compile(r"[-+]?\s*raw\b")
+_END_OF_RAW = re.compile(r"\{%[-+]?\s*endraw\b")
 # Strings are skipped, and so are members of other objects, such as `task.metadata.outputs`.
 _USE = re.compile(
     r"""(?<![\w.])outputs\s*(?:
@@ -47,11 +43,27 @@ def used_in_templates(options: Any) -> set[str]:
         return set().union(*map(used_in_templates, options))
     if not isinstance(options, str):
         return set()
-    uses = [
-        use for part in _EVALUATED.finditer(options) if part[1] for use in _USE.finditer(part[1])
-    ]
+    uses = [use for part in _evaluated(options) for use in _USE.finditer(part)]
     members = {use[2] for use in uses if use[2]} - METHODS
     return {use[1] for use in uses if use[1]} | members
+
+
+def _evaluated(template: str) -> Iterator[str]:
+    """Yield the parts of a template that Jinja evaluates: not its comments and raw blocks.
+
+    A part without an end lasts to the end of the text, so the search takes linear time.
+    """
+    place = 0
+    while found := _BEGINNING.search(template, place):
+        beginning, start = found[0], found.end()
+        end = template.find(_ENDS[beginning], start)
+        end = len(template) if end < 0 else end
+        place = end + len(beginning)
+        if beginning == "{%" and _RAW.match(template, start):
+            raw = _END_OF_RAW.search(template, place)
+            place = raw.end() if raw else len(template)
+        elif beginning != "{#":
+            yield template[start:end]
 
 
 def awaited(

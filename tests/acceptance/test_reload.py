@@ -66,12 +66,15 @@ def serving(tmp_path_factory: pytest.TempPathFactory, consumer: str) -> Iterator
 def hang_up(serving: Installation, text: str, readers: int = 4) -> None:
     """Write the hooks file, send SIGHUP, and wait until the processes have read it.
 
-    The readers are the three processes and `serve` itself.
+    The readers are the three processes and `serve` itself. If the web process uses the new file,
+    its workers with the previous one have ended afterwards.
     """
-    before = reloads(serving)
+    before, of_web, workers = reloads(serving), reloads_of_web(serving), web_workers(serving)
     (serving.folder / "hooks.toml").write_text(text)
     serving.running["serve"].send_signal(signal.SIGHUP)
     serving.wait_until(lambda: reloads(serving) == before + readers)
+    if reloads_of_web(serving) > of_web:
+        serving.wait_until(lambda: not workers & web_workers(serving))
 
 
 def reloads(serving: Installation) -> int:
@@ -79,12 +82,26 @@ def reloads(serving: Installation) -> int:
     return log.count("the hooks file was re")
 
 
+def reloads_of_web(serving: Installation) -> int:
+    return serving.logs_of("serve").count("the hooks file was reloaded (process web)")
+
+
+def web_workers(serving: Installation) -> set[str]:
+    """Return the process ids of the workers of the web process."""
+    web = child(serving, "web")
+    return set(Path(f"/proc/{web}/task/{web}/children").read_text().split())
+
+
 def child(serving: Installation, word: str) -> int:
     """Return the process id of the child of `serve` with this word in its command."""
+    (found,) = children(serving, word)
+    return found
+
+
+def children(serving: Installation, word: str) -> list[int]:
     serve = serving.running["serve"].pid
-    children = Path(f"/proc/{serve}/task/{serve}/children").read_text().split()
-    (found,) = [pid for pid in children if word in words_of(pid)]
-    return int(found)
+    found = Path(f"/proc/{serve}/task/{serve}/children").read_text().split()
+    return [int(pid) for pid in found if word in words_of(pid)]
 
 
 def test_callbacks_are_accepted_while_the_worker_and_the_poller_are_restarted(
@@ -97,6 +114,7 @@ def test_callbacks_are_accepted_while_the_worker_and_the_poller_are_restarted(
         assert send(serving, f"while-{word}").status_code == 200
     for word in ("worker", "reconcile"):
         serving.settled(f"while-{word}")
+        serving.wait_until(lambda word=word: children(serving, word))  # type: ignore[misc]
     assert {found.state for found in serving.store.lists.deliveries()} == {State.DELIVERED}
 
 

@@ -107,10 +107,14 @@ def processes(installation: Installation) -> dict[str, int]:
     """Return the process ids of `receiver serve`, by kind."""
     supervisor = installation.running["serve"].pid
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    words = {"web": "receiver.processes.web", "worker": "worker", "poller": "reconcile"}
+    words = {"web": "web", "worker": "worker", "poller": "reconcile"}
     found: dict[str, int] = {}
     for pid in children:
         with suppress(FileNotFoundError):  # it has ended
             command = words_of(pid)
-            found |= {kind: int(pid) for kind, word in words.items() if f"\0{word}\0" in command}
+            found |= {
+                kind: int(pid)
+                for kind, word in words.items()
+                if f"\0{word}\0" in command or f".{word}\0" in command  # or its module
+            }
     return found

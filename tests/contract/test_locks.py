@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -32,6 +34,7 @@ from receiver.stores.sql.queries import TaskHistory
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Outcome, Status, Task
 from tests.support.contention import Rivals, postgres_rivals, sqlite_rivals
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -50,6 +53,7 @@ LOCKED = {
     "hook_queues._OLDEST",
     "hook_queues._LOCK_ENDPOINT",
     "locks.LOCK_TASK",
+    "recording._HOOKS_ON_RECORD",
     "repair._WAITING",
     "erasure.LOCK_TASK",
 }
@@ -603,6 +607,40 @@ def _nothing(_: object) -> None:
 
 
 # -- the list above is complete
+
+
+class SlowSubscription(Subscription):
+    """Waits between the read of the deliveries on record and the write of its own."""
+
+    has_read, may_go_on = Event(), Event()
+
+    def awaited(self, hooks: Collection[str]) -> str | None:
+        self.has_read.set()
+        assert self.may_go_on.wait(PATIENCE)
+        return super().awaited(hooks)
+
+
+def test_a_delivery_that_ends_releases_one_that_is_created_meanwhile(
+    on_postgres: Rivals[PostgresStore],
+) -> None:
+    """`redeliver --since` creates a delivery that waits for another one, which ends just then."""
+    first, second = on_postgres.first, on_postgres.second
+    Ingest(first, HOOKS).accept(callback(body(), "task-1"))
+    (mail,) = first.outbox.claim("w", SOON, 2 * SOON, 1)
+    shop = SlowSubscription("shop", frozenset({"succeeded"}), after="mail")
+    ended = Attempt(1, SOON, SOON, "delivered", "ok")
+    with ThreadPoolExecutor(2) as pool:
+        creating = pool.submit(first.repair.catch_up, shop, 0, SOON)
+        try:
+            assert shop.has_read.wait(PATIENCE)
+            ending = pool.submit(second.outbox.settle, mail, ended, State.DELIVERED, None)
+            wait_until(lambda: ending.done() or on_postgres.stops.waiting())
+        finally:
+            shop.may_go_on.set()
+        assert creating.result(PATIENCE).changed == 1
+        assert ending.result(PATIENCE)
+    (created,) = [one for one in first.lists.deliveries() if one.hook == "shop"]
+    assert created.due_at == SOON
 
 
 def test_each_lock_is_listed_here() -> None:

@@ -60,7 +60,8 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
 def words_of(pid: int | str) -> str:
     """Return words of the command of a process: the ones that it was executed with, and its name.
 
-    A process that was forked by this module is named after the first word of its arguments.
+    A process that was forked by this module is named after the first word of its arguments, or
+    else after its module.
     """
     process = Path(f"/proc/{pid}")
     return f"\0{(process / 'comm').read_text().strip()}\0{(process / 'cmdline').read_text()}"
@@ -82,7 +83,8 @@ def _run(
             preexec_fn()
         sys.argv = command
         has_words = command[1:2] and not command[1].startswith("-")
-        Path("/proc/self/comm").write_text(command[1] if has_words else command[0])
+        name = command[1] if has_words else command[0].rpartition(".")[2]  # cut after 15 bytes
+        Path("/proc/self/comm").write_text(name)
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as ended:

@@ -32,8 +32,10 @@ NO_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "to_bytes", "z
 NO_FILTERS = ("center", "pprint")
 COUNTING = ("batch", "indent", "slice", "tojson")  # filters whose arguments are checked
 # A width that is a further argument, or that has more than four digits.
-_WIDE_PERCENT = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(?:\d*\.)?(?:\*|\d{5,})")
-_WIDE_BRACES = re.compile(r"\{[^{}]*(?:\{|\d{5,})")
+_WIDE_PERCENT = re.compile(
+    r"%(?:\([^)%]*\))?[-+ #0]*(?:\*|[1-9]\d{4,}|(?:[1-9]\d*)?\.(?:\*|\d{5,}))"
+)
+_WIDE_BRACES = re.compile(r"\{[^{}\d]*(?:\d{1,4}[^{}\d]+)*(?:\d{0,4}\{|\d{5})")
 
 
 class Unchanged(str):
