@@ -219,8 +219,9 @@ def pytest_runtest_teardown() -> Iterator[None]:
     try:
         yield
     finally:
-        if connections := sys.modules.get("receiver.outgoing.connections"):
-            connections.close_idle()
+        for name in ("receiver.outgoing.connections", "receiver.hooks.brokers.base"):
+            if connections := sys.modules.get(name):
+                connections.close_idle()
         clear_contextvars()
         clock.follow(None)
 
