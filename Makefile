@@ -47,7 +47,7 @@ run: $(VENV)/.runtime
 	@exec $(BIN)/python -m receiver serve $(if $(BIND),--bind '$(BIND)')
 
 # The tests run in several processes, because most of them spend most of their time waiting.
-PYTEST := $(if $(BUSY),$(BIN)/python -m tests.support.busy $(BUSY) )$(BIN)/python -m pytest -n auto
+PYTEST := $(if $(BUSY),$(BIN)/python -m tests.support.busy $(BUSY) )$(BIN)/python -m pytest --processes auto
 test: $(VENV)/.dev servers browser
 	@$(PYTEST) $(ARGS)
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 from structlog.contextvars import clear_contextvars
-from xdist.scheduler import LoadScopeScheduling
 
 from receiver import clock
 from receiver.stores.sqlite import SqliteStore
@@ -31,10 +30,9 @@ from tests.support.postgres_server import postgres
 from tests.support.processes import fork_server
 
 if TYPE_CHECKING:
-    from xdist.remote import Producer
-    from xdist.workermanage import WorkerController
-
     from tests.support.queue_servers import QueueServer
+
+pytest_plugins = ["tests.support.parallel"]
 
 # A shell starts background jobs with SIGINT ignored. The processes that tests start would inherit
 # this, and ignore the SIGINT that a test sends.
@@ -61,40 +59,6 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Hundreds of sandboxes make a result of the same two pictures, which takes 0.1 s of CPU time.
 try_on_picture.dress = lru_cache(maxsize=8)(try_on_picture.dress)
 
-PROCESSES_PER_CORE = 3  # most tests spend most of their time waiting
-# Modules whose tests share something expensive, with the name of the group.
-TOGETHER = {
-    "tests/acceptance/test_bench.py": "one round of the bench",
-    "tests/acceptance/test_demo.py": "one demo",
-    "tests/acceptance/test_docs_examples.py": "one demo",
-    "tests/acceptance/test_queue_docs.py": "one broker of each kind",
-    "tests/acceptance/test_provider_packages.py": "one wheel of a provider",
-    "tests/acceptance/test_reload.py": "one receiver serve",
-    "tests/acceptance/test_refused_bodies.py": "one pair of web processes",
-    "tests/acceptance/test_same_responses.py": "one pair of web processes for each database",
-    "tests/acceptance/test_shape.py": "one measurement",
-    "tests/acceptance/test_wheel.py": "one wheel",
-    "tests/acceptance/test_wire.py": "one web process",
-    "tests/browser/test_accessibility.py": "one dashboard and one sandbox",
-    "tests/browser/test_appearance.py": "one busy day",
-    "tests/browser/test_dashboard.py": "one Chromium",
-    "tests/contract/test_adapters_together.py": "one sandbox",
-    "tests/contract/test_hooks.py": "one broker of each kind",
-    "tests/contract/test_odd_results.py": "one result",
-    "tests/integration/hooks/test_queues.py": "one broker of each kind",
-    "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
-    "tests/integration/test_debian_packages.py": "one repository",
-    "tests/integration/test_openapi.py": "one application",
-    "tests/integration/test_postgres_lists.py": "one record of many rows",
-    "tests/integration/test_proxies.py": "one server of each kind",
-    "tests/integration/test_s3.py": "one S3 server",
-    "tests/integration/test_unreachable_postgres.py": "one server that refuses",
-    "tests/unit/test_import_contracts.py": "one report",
-    "tests/unit/test_linear_expressions.py": "one list of the methods that are called",
-}
-# Tests that take so little time that passing them to a process one by one would matter.
-QUICK = ("tests/unit/", "tests/contract/")
-SERVER = "postgres_url"  # the key under which pytest-xdist passes the URL to its processes
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 # pytest-timeout ends a test that hangs. It reads this variable after the conftest.py files.
 os.environ.setdefault("PYTEST_TIMEOUT", f"{5 * PATIENCE:g}")
@@ -133,66 +97,16 @@ def _needs_postgres(item: pytest.Item) -> bool:
     return "postgres_url" in names or ("fresh" in names and "database" not in names)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes `-n auto` starts."""
-    return PROCESSES_PER_CORE * (os.cpu_count() or 1)
-
-
-class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Gives each process one test at a time, or one quick test function with all its parameters.
-
-    All tests of some modules are given to the same process.
-
-    pytest-xdist's own `loadgroup` does not group with pytest 9.2.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        unit = nodeid.partition("[")[0] if module.startswith(QUICK) else nodeid
-        return TOGETHER.get(module, unit)
-
-    def mark_test_complete(
-        self,
-        node: WorkerController,
-        item_index: int,
-        duration: float = 0,  # noqa: ARG002 - pytest-xdist passes it
-    ) -> None:
-        """Forget the finished tests; otherwise they would be counted again after every test."""
-        units = self.assigned_work[node]
-        nodeid = self.registered_collections[node][item_index]
-        scope = self._split_scope(nodeid)
-        units[scope][nodeid] = True
-        if all(units[scope].values()):
-            del units[scope]
-        self._reschedule(node)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    return Scheduling(config, log)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before the processes that share them."""
-    if hasattr(config, "workerinput"):
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Ctrl-C does
-    is_parallel = config.getoption("numprocesses", None)
-    if is_parallel and not config.getoption("--without-postgres"):
+    if config.getoption("processes") and not config.getoption("--without-postgres"):
         _servers.enter_context(fork_server())
         config.stash[URL] = _servers.enter_context(postgres())
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: WorkerController) -> None:
-    """Send the URL of the server to one of the processes."""
-    node.workerinput[SERVER] = node.config.stash.get(URL, None)
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     _servers.close()
-    if config.getoption("numprocesses", None):
+    if config.getoption("processes"):
         # pytest now collects garbage several times, to find what tests left open. All tests ran in
         # other processes, so there is nothing to find, but there are the reports of all tests.
         gc.freeze()
@@ -202,7 +116,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Append the skipped tests with their reasons to the file that SKIPPED_TESTS names."""
     file = os.environ.get("SKIPPED_TESTS")
     skipped = terminalreporter.stats.get("skipped", ())
-    if file and not hasattr(terminalreporter.config, "workerinput"):
+    if file:
         with Path(file).open("a") as lines:
             lines.writelines(
                 f"{report.nodeid}: {report.longrepr[2]} (Python {PYTHON})\n" for report in skipped
@@ -283,7 +197,7 @@ def queue_servers() -> Iterator[Callable[[str], QueueServer]]:
 @pytest.fixture(scope="session")
 def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of the server that the whole test run shares."""
-    shared: str | None = getattr(request.config, "workerinput", {}).get(SERVER)
+    shared = request.config.stash.get(URL, None)
     if shared:
         yield shared
     else:
@@ -292,8 +206,8 @@ def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _databases(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[Databases]:
-    process = getattr(request.config, "workerinput", {}).get("workerid", "alone")
+def _databases(postgres_url: str) -> Iterator[Databases]:
+    process = os.environ.get("TEST_PROCESS", "alone").replace("-", "_")
     made = Databases(postgres_url, f"test_{process}")
     yield made
     made.close()

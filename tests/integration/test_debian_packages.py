@@ -123,7 +123,7 @@ def test_a_failure_is_remembered_until_the_next_test_run(
     package: str,
 ) -> None:
     for test_run, tries in (("first", 1), ("first", 1), ("second", 2)):
-        monkeypatch.setenv("PYTEST_XDIST_TESTRUNUID", test_run)
+        monkeypatch.setenv("TEST_RUN", test_run)
         with pytest.raises(UnavailableError, match="Unable to"):
             unpacked(package, cache=tmp_path / "cache", options=options)
         assert calls.read_text().count(" --simulate ") == tries

@@ -59,4 +59,4 @@ def raise_if_failed(cache: Path, name: str) -> None:
 
 def _test_run() -> str:
     """Return an id that all processes of one test run share."""
-    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"process {os.getpid()}"
+    return os.environ.get("TEST_RUN") or f"process {os.getpid()}"
