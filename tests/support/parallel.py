@@ -163,7 +163,7 @@ class Run:
         self._processes[ours] = Process(name, pid, ours)
 
     def _receive(self, process: Process) -> None:
-        """Handle a message of a process: None asks for a unit, and anything else is a report."""
+        """Handle a message of a process: a request for a unit, or the reports of a test."""
         try:
             message = process.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -174,11 +174,11 @@ class Run:
             process.unfinished.extend(unit)
             process.connection.send(unit)
             return
+        process.unfinished.popleft()
         hook = self._session.config.hook
-        report = hook.pytest_report_from_serializable(config=self._session.config, data=message)
-        if report.when == "teardown":
-            process.unfinished.popleft()
-        hook.pytest_runtest_logreport(report=report)
+        for data in message:
+            report = hook.pytest_report_from_serializable(config=self._session.config, data=data)
+            hook.pytest_runtest_logreport(report=report)
         if self._session.shouldfail:
             raise self._session.Failed(self._session.shouldfail)
         if self._session.shouldstop:
@@ -238,15 +238,20 @@ def _become(config: pytest.Config, name: str) -> None:
 
 
 class Reports:
-    """A plugin that sends the reports to the process that forked this one."""
+    """A plugin that sends the reports of each test to the process that forked this one."""
 
     def __init__(self, config: pytest.Config, connection: Connection) -> None:
         self._config = config
         self._connection = connection
+        self._reports: list[object] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         serialize = self._config.hook.pytest_report_to_serializable
-        self._connection.send(serialize(config=self._config, report=report))
+        self._reports.append(serialize(config=self._config, report=report))
+
+    def pytest_runtest_logfinish(self) -> None:
+        self._connection.send(self._reports)
+        self._reports.clear()
 
 
 def _run_units(session: pytest.Session, connection: Connection) -> None:
