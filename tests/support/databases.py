@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
@@ -19,30 +21,44 @@ from tests.support.patience import wait_until
 TEMPLATE = "template_of_the_tests"
 TEMPLATE_LOCK = 4_217_100  # an advisory lock: one process of the test run creates the template
 VACUUM_EVERY = 25  # uses; deleted rows stay in the files, so statements become slower
+FIRST_OID = 16_384  # of objects that are not built in
 OURS = "schemaname not in ('pg_catalog', 'information_schema')"
 
 # The fingerprint detects a test that changed more than rows: any definition, or a setting. The
 # schema of a temporary table remains after the session. The settings of all databases are in one
-# table.
+# table. Most rows of the large catalogs are built in, and skipped.
 _CATALOGS = (
-    *("pg_class", "pg_attribute", "pg_attrdef", "pg_constraint", "pg_index"),
-    *("pg_proc", "pg_trigger", "pg_type", "pg_publication", "pg_largeobject_metadata"),
+    f"pg_class where oid >= {FIRST_OID}",
+    f"pg_attribute where attrelid >= {FIRST_OID}",
+    f"pg_proc where oid >= {FIRST_OID}",
+    f"pg_type where oid >= {FIRST_OID}",
+    *("pg_attrdef", "pg_constraint", "pg_index", "pg_trigger"),
+    *("pg_publication", "pg_largeobject_metadata"),
     r"pg_namespace where nspname !~ '^pg_(toast_)?temp_\d+$'",
     "pg_db_role_setting join pg_database d on d.oid = setdatabase and datname = current_database()",
-)
-_FINGERPRINT = " union all ".join(
-    f"select count(*), max({catalog.split()[0]}.xmin::text::bigint) from {catalog}"  # noqa: S608 - names from above
-    for catalog in _CATALOGS
 )
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The rows of a database's tables, the last values of its sequences, and its fingerprint."""
+    """The tables of an empty database, the last values of its sequences, and its fingerprint.
 
-    rows: dict[str, bytes]
+    The tables that contain rows from the beginning are part of the fingerprint: tests do not change
+    them.
+    """
+
+    empty_tables: list[str]
+    filled_tables: list[str]
     sequences: dict[str, int]
     fingerprint: list[tuple[int, int]]
+
+    @cached_property
+    def select_used(self) -> str:
+        """The statement that returns which of the empty tables contain rows now."""
+        return " union all ".join(
+            f"select '{name}' where exists (select from {name})"  # noqa: S608 - of the schema
+            for name in self.empty_tables
+        )
 
 
 @dataclass
@@ -109,15 +125,18 @@ class Databases:
         """Empty the database of the store; return False if it cannot be shared."""
         shared.uses += 1
         store, url = shared.store, shared.store.database.url
-        if vars(store.database).get("_is_closed") or shared.uses % VACUUM_EVERY == 0:
+        if vars(store.database).get("_is_closed"):
             return False
         if shared.emptying is None:
-            shared.emptying = psycopg.connect(url, autocommit=True)
-            shared.emptying.execute("set lock_timeout = '1s'")
+            # Each statement is prepared at its first execution.
+            shared.emptying = _connect(url, "-c lock_timeout=1s", prepare_threshold=0)
         try:
-            return self._restored(shared.emptying)
+            is_restored = self._restored(shared.emptying)
+            if is_restored and shared.uses % VACUUM_EVERY == 0:
+                self._vacuum(shared.emptying)
         except psycopg.Error:
             return False
+        return is_restored
 
     def _end(self, shared: SharedStore) -> None:
         shared.store.close()
@@ -158,27 +177,38 @@ class Databases:
     def _emptied(self, url: str, *, vacuum: bool) -> bool:
         """Restore the original contents. Return False if definitions were changed."""
         assert self._original is not None
-        with psycopg.connect(url, autocommit=True) as connection:
+        with _connect(url) as connection:
             _end_others(connection)
             if not self._restored(connection):
                 return False
             if vacuum:
-                connection.execute("vacuum " + ",".join(self._original.rows))
+                self._vacuum(connection)
         return True
 
-    def _restored(self, connection: psycopg.Connection) -> bool:
+    def _vacuum(self, connection: psycopg.Connection) -> None:
         assert self._original is not None
-        if _fingerprint(connection) != self._original.fingerprint:
+        connection.execute("vacuum " + ",".join(self._original.empty_tables))
+
+    def _restored(self, connection: psycopg.Connection) -> bool:
+        original = self._original
+        assert original is not None
+        if _fingerprint(connection, original.filled_tables) != original.fingerprint:
             return False
-        with connection.transaction():
-            connection.execute("set local session_replication_role = replica")  # triggers are off
-            _restore(connection, self._original)
+        _restore(connection, original)
         return True
 
     def _drop(self, names: Iterable[str]) -> None:
         with psycopg.connect(self._server, autocommit=True) as connection:
             for name in names:
                 connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+
+def _connect(url: str, options: str = "", **kwargs: Any) -> psycopg.Connection:
+    """Connect without triggers, also of foreign keys. (To switch them off later would discard the
+    prepared statements.)
+    """
+    options += " -c session_replication_role=replica"
+    return psycopg.connect(url, autocommit=True, options=options, **kwargs)
 
 
 def _end_others(connection: psycopg.Connection) -> None:
@@ -188,13 +218,12 @@ def _end_others(connection: psycopg.Connection) -> None:
     wait_until(lambda: connection.execute(f"select {others}").fetchone() is None)
 
 
-def _fingerprint(connection: psycopg.Connection) -> list[tuple[int, int]]:
-    return connection.execute(_FINGERPRINT).fetchall()
-
-
-def _tables(connection: psycopg.Connection) -> list[str]:
-    named = f"select format('%I.%I', schemaname, tablename) from pg_tables where {OURS}"  # noqa: S608
-    return [name for (name,) in connection.execute(named)]
+def _fingerprint(connection: psycopg.Connection, filled_tables: list[str]) -> list[tuple[int, int]]:
+    statement = " union all ".join(
+        f"select count(*), max({one.split()[0]}.xmin::text::bigint) from {one}"  # noqa: S608 - names from above
+        for one in (*_CATALOGS, *filled_tables)
+    )
+    return connection.execute(statement).fetchall()
 
 
 def _sequences(connection: psycopg.Connection) -> dict[str, int]:
@@ -208,21 +237,20 @@ def _sequences(connection: psycopg.Connection) -> dict[str, int]:
 
 
 def _contents(connection: psycopg.Connection) -> Contents:
-    rows = {name: _copied_out(connection, name) for name in _tables(connection)}
-    return Contents(rows, _sequences(connection), _fingerprint(connection))
-
-
-def _copied_out(connection: psycopg.Connection, table: str) -> bytes:
-    with connection.cursor().copy(f"copy {table} to stdout") as copy:
-        return b"".join(bytes(piece) for piece in copy)
+    named = f"select format('%I.%I', schemaname, tablename) from pg_tables where {OURS}"  # noqa: S608
+    empty_tables: list[str] = []
+    filled_tables: list[str] = []
+    for (name,) in connection.execute(named).fetchall():
+        is_filled = connection.execute(f"select from {name} limit 1").fetchone()
+        (empty_tables if is_filled is None else filled_tables).append(name)
+    fingerprint = _fingerprint(connection, filled_tables)
+    return Contents(empty_tables, filled_tables, _sequences(connection), fingerprint)
 
 
 def _restore(connection: psycopg.Connection, original: Contents) -> None:
-    connection.execute(";".join(f"delete from {name}" for name in original.rows))  # noqa: S608
-    for name, rows in original.rows.items():
-        if rows:
-            with connection.cursor().copy(f"copy {name} from stdin") as copy:
-                copy.write(rows)
+    used = connection.execute(original.select_used).fetchall()
+    for (name,) in used:
+        connection.execute(f"delete from {name}")  # noqa: S608
     for name in _sequences(connection):
         last = original.sequences.get(name)
         value, is_used = (1, False) if last is None else (last, True)
