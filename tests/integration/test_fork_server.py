@@ -68,11 +68,12 @@ def test_a_forked_process_sees_what_an_executed_one_sees(env: Mapping[str, str])
     assert forked(env, cwd, "0", "two words") == executed(env, cwd, "0", "two words")
 
 
-@pytest.mark.parametrize("end", ["", "3", "is killed", "is interrupted"])
+@pytest.mark.parametrize("end", ["", "3", "says why", "is killed", "is interrupted"])
 def test_a_forked_process_ends_as_an_executed_one(end: str) -> None:
     env = ENVIRONMENTS["of an installation"]
     ours, theirs = (one(env, processes.ROOT, *([end] * bool(end))) for one in (forked, executed))
     assert ours["status"] == theirs["status"]
+    assert ours["errors"].splitlines()[-2:] == theirs["errors"].splitlines()[-2:]
 
 
 @pytest.mark.parametrize("end", ["0", "3", "fails"])

@@ -16,7 +16,6 @@ import io
 import json
 import os
 import resource
-import runpy
 import selectors
 import socket
 import sys
@@ -64,8 +63,7 @@ def main() -> None:
     command = Server(listening).serve()
     if command:
         forked_children.install(command)
-        sys.argv = command
-        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+        forked_children.run_and_exit(command)
 
 
 class Server:

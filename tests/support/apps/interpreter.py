@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import locale
@@ -64,21 +65,30 @@ def seen() -> dict[str, Any]:
     }
 
 
+def end_after_the_main_thread() -> None:
+    threading.main_thread().join()
+    print("after the main thread", file=sys.stderr)
+
+
 def main() -> None:
     for module in PRELOADED:  # what an import changes is not a difference
         import_module(module)
-    print(json.dumps(seen()), flush=True)
+    print(json.dumps(seen()))
     end = sys.argv[1] if len(sys.argv) > 1 else ""
+    if not end:
+        threading.Thread(target=end_after_the_main_thread).start()
+        atexit.register(print, "ended", file=sys.stderr)
     if end == "fails":
         raise ZeroDivisionError(end)
     if end == "is killed":
+        sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     if end == "is interrupted":
         signal.raise_signal(signal.SIGINT)
     if end == "waits":
         sys.stdout.flush()
         signal.pause()
-    sys.exit(int(end) if end else None)
+    sys.exit(int(end) if end.isdecimal() else end or None)
 
 
 if __name__ == "__main__":
