@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import fork_server, processes
+from tests.support.apps.interpreter import BARE
 from tests.support.patience import PATIENCE, wait_until
 
 PROBE = "tests.support.apps.interpreter"
@@ -71,7 +72,7 @@ def test_a_forked_process_sees_what_an_executed_one_sees(env: Mapping[str, str])
 @pytest.mark.parametrize("end", ["", "3", "says why", "is killed", "is interrupted"])
 def test_a_forked_process_ends_as_an_executed_one(end: str) -> None:
     env = ENVIRONMENTS["of an installation"]
-    ours, theirs = (one(env, processes.ROOT, *([end] * bool(end))) for one in (forked, executed))
+    ours, theirs = (one(env, processes.ROOT, end, BARE) for one in (forked, executed))
     assert ours["status"] == theirs["status"]
     assert ours["errors"].splitlines()[-2:] == theirs["errors"].splitlines()[-2:]
 
