@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ MOST = 60  # times so many; a full scan takes a few hundred
 RARE = (7, 8)  # the matching rows are the oldest, so a page finds them last
 KLING_FAILED = 5
 APART = 600_000  # ms between two rows
+Migrated = Callable[[Path], SqliteStore]
 
 FILL = """
 with recursive number(n) as (select 1 union all select n + 1 from number where n < :rows)
@@ -66,10 +69,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-@pytest.fixture
-def long(store: SqliteStore, tmp_path: Path, steps: list[int]) -> SqliteStore:
-    """A long record whose matching rows are its oldest."""
-    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection, connection:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, migrated: Migrated) -> Path:
+    """A long record whose matching rows are its oldest. Each test gets a copy."""
+    path = tmp_path_factory.mktemp("long") / "receiver.db"
+    migrated(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
         for table, columns, values in (
             ("tasks", TASK_COLUMNS, TASKS),
             ("transitions", TRANSITION_COLUMNS, TRANSITIONS),
@@ -78,9 +83,18 @@ def long(store: SqliteStore, tmp_path: Path, steps: list[int]) -> SqliteStore:
         ):
             sql = FILL.format(table=table, columns=columns, values=values)
             connection.execute(sql, {"rows": ROWS})
+    return path
+
+
+@pytest.fixture
+def long(filled: Path, tmp_path: Path, steps: list[int]) -> Iterator[SqliteStore]:
+    for end in ("", "-lock"):
+        shutil.copy(f"{filled}{end}", tmp_path / f"receiver.db{end}")
+    store = SqliteStore(tmp_path / "receiver.db")
     store.queries.task("task-1")  # open the connection
     steps.clear()
-    return store
+    yield store
+    store.close()
 
 
 @pytest.mark.parametrize(
