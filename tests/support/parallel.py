@@ -45,6 +45,7 @@ TOGETHER = {
     "tests/integration/hooks/test_queues.py": "one broker of each kind",
     "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
     "tests/integration/test_debian_packages.py": "one repository",
+    "tests/integration/test_hostile_bodies.py": "one application and its record",
     "tests/integration/test_openapi.py": "one application",
     "tests/integration/test_pages.py": "one long record",
     "tests/integration/test_postgres_lists.py": "one record of many rows",
