@@ -171,7 +171,7 @@ class _Keys(pacing.PacingKeys):
         super().__init__()
         self._providers = providers
 
-    def _read_filter(self, value: Any) -> EventFilter | None:
+    def _read_filter(self, value: Any) -> EventFilter:
         try:
             return parse_filter(value, self._providers)
         except InvalidFilter as error:

@@ -171,8 +171,8 @@ class EventFilter:
         return any(all(one.holds(item) for one in self.of_media) for item in notice.media)
 
 
-def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
-    """Parse a `where` table. Returns None for an empty table.
+def parse(table: Any, providers: Collection[str] = ()) -> EventFilter:
+    """Parse a `where` table, which must not be empty.
 
     `providers`, if given, are the only values that `task.provider` can have. Raises InvalidFilter
     with a problem for each wrong field.
@@ -180,6 +180,8 @@ def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
     if not isinstance(table, Mapping):
         example = 'where = { "task.account" = "shop-*" }'
         raise InvalidFilter({"": f"is not a table; write one such as {example}"})
+    if not table:
+        raise InvalidFilter({"": "is empty; name a condition, or leave it out for every event"})
     fields = list(islice(_fields(table), MOST_CONDITIONS + 1))
     if len(fields) > MOST_CONDITIONS:
         raise InvalidFilter({"": f"has more than {MOST_CONDITIONS} conditions"})
@@ -200,8 +202,6 @@ def parse(table: Any, providers: Collection[str] = ()) -> EventFilter | None:
             problems[shown] = str(error)
     if problems:
         raise InvalidFilter(problems)
-    if not fields:
-        return None
     groups = (tuple(group.values()) for group in (of_event, of_media, of_hook_outputs))
     return EventFilter(*groups)
 
@@ -211,7 +211,7 @@ def _fields(table: Mapping[str, Any], parent: Path = ()) -> Iterator[tuple[Path,
     for key, value in table.items():
         path = (*parent, *key.split("."))
         is_table = path in _TABLES or (_is_free(path) and not is_condition(value))
-        if isinstance(value, Mapping) and is_table and len(path) <= MOST_PARTS:
+        if isinstance(value, Mapping) and is_table and value and len(path) <= MOST_PARTS:
             yield from _fields(value, path)
         else:
             yield path, value

@@ -265,11 +265,18 @@ def test_a_table_with_min_max_or_not_is_a_condition() -> None:
     }
 
 
-@pytest.mark.parametrize("table", ["where = {}", "where = { task = {} }", "[hook.where]"])
-def test_an_empty_table_is_no_filter(table: str) -> None:
-    text = f'[[hook]]\nname = "shop"\ntype = "webhook"\n{table}\n'
-    (entry,) = hooks_file.parse(text, Path("hooks.toml"), lambda _: None)
-    assert entry.subscription.where is None
+@pytest.mark.parametrize("table", ["where = {}", "[hook.where]"])
+def test_an_empty_table_is_refused(table: str) -> None:
+    expected = ": is empty; name a condition, or leave it out for every event"
+    assert problems(table) == (expected,)
+
+
+@pytest.mark.parametrize(
+    "field", ["task", "task.metadata", "media", "outputs", "outputs.cutout", "task.metadata.size"]
+)
+def test_an_empty_table_in_place_of_a_condition_is_refused(field: str) -> None:
+    (line,) = problems(f'where = {{ "task.account" = "shop-2", {field} = {{}} }}')
+    assert line.startswith(f".{field}: ")
 
 
 def fields_of(document: dict[str, Any], prefix: str = "") -> set[str]:
