@@ -51,6 +51,7 @@ class HookEntry:
     retry: tuple[float, ...] | None = None
     retry_for: float | None = None
     limits: Limits = field(default_factory=Limits)
+    file: str = "hooks.toml"  # the name of the hooks file, for error messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,10 @@ def parse(
     """
     try:
         tables = _tables(text)
-        return _entries([_translated(table, spelling) for table in tables], providers)
+        entries = _entries([_translated(table, spelling) for table in tables], providers)
     except SettingsError as error:
         raise SettingsError([f"{path.name}: {line}" for line in error.problems]) from None
+    return tuple(replace(entry, file=path.name) for entry in entries)
 
 
 def lines(messages: Any, key: str = "") -> Iterator[str]:

@@ -76,7 +76,7 @@ def build_all(entries: Iterable[HookEntry], environ: Mapping[str, str]) -> dict[
 def build(entry: HookEntry, environ: Mapping[str, str]) -> Hook:
     """Return a hook, with each `${NAME}` replaced by the variable NAME or the file in NAME_FILE.
 
-    Raises SettingsError. Each line names the hook, and the key or the variable.
+    Raises SettingsError. Each line names the file, the hook, and the key or the variable.
     """
     found = Secrets(environ)
     options = {key: found.put_in(value, key) for key, value in entry.options.items()}
@@ -87,7 +87,7 @@ def build(entry: HookEntry, environ: Mapping[str, str]) -> Hook:
             return _checked_hook(entry, options, hide)
         except SettingsError as error:
             problems = tuple(map(hide, error.problems))  # such as a mistake within a template
-    raise SettingsError([f'hook "{entry.name}": {line}' for line in problems])
+    raise SettingsError([f'{entry.file}: hook "{entry.name}": {line}' for line in problems])
 
 
 def _checked_hook(entry: HookEntry, options: Mapping[str, Any], hide: Callable[[str], str]) -> Hook:

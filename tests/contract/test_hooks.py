@@ -359,5 +359,6 @@ def test_an_endpoint_that_is_down_is_a_temporary_failure(
 
 def test_an_unknown_option_is_refused_by_name(case: Case, request: pytest.FixtureRequest) -> None:
     type_ = request.node.callspec.params["case"].partition(" ")[0]
-    with pytest.raises(SettingsError, match='hook "shop": colour: is not an option of this type'):
+    problem = r'^hooks\.toml: hook "shop": colour: is not an option of this type'
+    with pytest.raises(SettingsError, match=problem):
         build(type_, {**case.options, "colour": "red"})

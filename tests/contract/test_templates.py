@@ -219,7 +219,7 @@ def test_an_unknown_name_is_reported_when_the_hook_is_built(
         build(case, endpoint, expression)
     key = case.key.partition(".")[0]
     name = expression.replace("[0]", "[…]").rpartition(" ")[2]
-    assert all(line.startswith(f'hook "shop": {key}') for line in caught.value.problems)
+    assert all(line.startswith(f'hooks.toml: hook "shop": {key}') for line in caught.value.problems)
     assert all(f"line 1: {name} is not a f" in line for line in caught.value.problems)
 
 

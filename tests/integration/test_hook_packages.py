@@ -176,11 +176,10 @@ def test_a_broken_package_costs_only_itself(tmp_path: Path, package: Package) ->
     (finding,) = doctor("hook types")
     assert (finding["verdict"], finding["said"]) == ("warning", said)
     write_hooks(tmp_path, "", "broken")
-    assert (
-        f'hook "pins": {said}' in json.loads(run("hooks", "list", "--json").stdout)[0]["problems"]
-    )
+    (listed,) = json.loads(run("hooks", "list", "--json").stdout)
+    assert f'hooks.toml: hook "pins": {said}' in listed["problems"]
     (finding,) = doctor("hook pins")
-    assert (finding["verdict"], finding["said"]) == ("failed", f'hook "pins": {said}')
+    assert (finding["verdict"], finding["said"]) == ("failed", f'hooks.toml: hook "pins": {said}')
 
 
 def test_two_packages_with_the_same_type_are_an_error_that_names_both(package: Package) -> None:

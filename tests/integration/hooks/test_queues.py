@@ -645,4 +645,5 @@ def test_a_missing_package_is_named(
     with pytest.raises(SettingsError) as caught:
         hooks.build(entry, {})
     (problem,) = caught.value.problems
-    assert problem.startswith(f'hook "shop": url: {package} is not installed: pip install ')
+    expected = f'hooks.toml: hook "shop": url: {package} is not installed: pip install '
+    assert problem.startswith(expected)

@@ -77,18 +77,18 @@ def test_references_in_the_value_of_a_variable_are_not_expanded(
 
 def test_the_error_for_a_missing_variable_names_hook_and_key(tmp_path: Path) -> None:
     assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL="") == {
-        'hook "x": url: SLACK_URL is not set (nor is SLACK_URL_FILE)'
+        'hooks.toml: hook "x": url: SLACK_URL is not set (nor is SLACK_URL_FILE)'
     }
     missing = str(tmp_path / "gone")
     assert problems("slack", {"url": "${SLACK_URL}"}, SLACK_URL_FILE=missing) == {
-        f'hook "x": url: SLACK_URL_FILE: {missing} is not a readable file'
+        f'hooks.toml: hook "x": url: SLACK_URL_FILE: {missing} is not a readable file'
     }
 
 
 def test_the_error_for_an_unknown_key_lists_the_known_ones() -> None:
     assert problems("slack", {"url": "https://hooks.example/", "channel": "#a"}) == {
         (
-            'hook "x": channel: is not an option of this type; '
+            'hooks.toml: hook "x": channel: is not an option of this type; '
             "use allow_private, blocks, deadline, pictures, text or url"
         )
     }
@@ -99,7 +99,8 @@ def test_the_error_for_an_unknown_key_lists_the_known_ones() -> None:
 )
 def test_the_error_for_an_unknown_key_names_a_similar_one(key: str, similar: str) -> None:
     found = problems("slack", {"url": "https://hooks.example/", key: "x"})
-    assert found == {f'hook "x": {key}: is not an option of this type; did you mean {similar}?'}
+    problem = f"{key}: is not an option of this type; did you mean {similar}?"
+    assert found == {f'hooks.toml: hook "x": {problem}'}
 
 
 def test_all_mistakes_of_all_hooks_are_reported_together() -> None:
@@ -113,10 +114,10 @@ def test_all_mistakes_of_all_hooks_are_reported_together() -> None:
             {},
         )
     assert set(caught.value.problems) == {
-        'hook "a": url: is not a URL; use one like https://example.com/path',
-        'hook "b": port: use 1 to 65535',
-        'hook "b": starttls: use auto (when offered), always or never',
-        'hook "c": to: NOWHERE is not set (nor is NOWHERE_FILE)',
+        'hooks.toml: hook "a": url: is not a URL; use one like https://example.com/path',
+        'hooks.toml: hook "b": port: use 1 to 65535',
+        'hooks.toml: hook "b": starttls: use auto (when offered), always or never',
+        'hooks.toml: hook "c": to: NOWHERE is not set (nor is NOWHERE_FILE)',
     }
 
 
@@ -148,7 +149,7 @@ def test_hooks_are_returned_by_name() -> None:
 )
 def test_invalid_options_of_an_email_hook_are_refused(more: dict[str, Any], expected: str) -> None:
     (line,) = problems("email", {**MAIL, **more})
-    assert line.startswith(f'hook "x": {expected}')
+    assert line.startswith(f'hooks.toml: hook "x": {expected}')
 
 
 def test_a_login_to_this_machine_may_be_unencrypted() -> None:
@@ -176,7 +177,7 @@ def test_invalid_options_of_a_download_hook_are_refused(
     more: dict[str, Any], expected: str
 ) -> None:
     (line,) = problems("download", {"to": "files", **more})
-    assert line.startswith(f'hook "x": {expected}')
+    assert line.startswith(f'hooks.toml: hook "x": {expected}')
 
 
 def test_urls_of_services_are_secrets_but_the_url_of_a_bucket_is_not() -> None:
