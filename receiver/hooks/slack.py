@@ -77,9 +77,9 @@ class Slack:
     def preview(self, notice: Notice) -> Preview:
         """Return the first request that `send` would make. Raises RenderFailed."""
         message, _ = self._messages(notice)
-        origin = http.origin(self._options["url"])
+        url = http.without_path(self._options["url"])
         headers = {"Content-Type": "application/json"}
-        return Preview(f"POST {origin}", headers, json_readable(message))
+        return Preview(f"POST {url}", headers, json_readable(message))
 
     def _messages(self, notice: Notice) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
         """Return the message, and if it has blocks, also a message without them.

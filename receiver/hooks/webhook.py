@@ -144,7 +144,8 @@ class Webhook:
     def preview(self, notice: Notice) -> Preview:
         """Return the request that `send` would make. Raises RenderFailed."""
         message = self._message(notice)
-        return Preview(f"POST {self._origin}", self._headers(message), message.body.decode())
+        url = http.without_path(self._options["url"])
+        return Preview(f"POST {url}", self._headers(message), message.body.decode())
 
     def alert(self, alert: Alert) -> None:
         """Report the state of another hook's endpoint, signed like an event.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         post,
         retry_after,
         stream,
+        without_path,
     )
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "post",
     "retry_after",
     "stream",
+    "without_path",
 ]
 
 

@@ -34,6 +34,7 @@ from receiver.outgoing import urls
 from receiver.outgoing.connections import ERRORS, exchange
 from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.ssrf_guard import NotPublic
+from receiver.text.display import HIDDEN
 
 ALLOW_PRIVATE = "allow_private = true lets this hook reach internal ones"
 CHUNK = 64 * 1024  # bytes
@@ -176,6 +177,12 @@ def origin(url: str) -> str:
     except HTTPError:
         return "the URL"
     return str(Url(scheme=parts.scheme, host=parts.host, port=parts.port)) or "the URL"
+
+
+def without_path(url: str) -> str:
+    """Return the origin of a URL, and `/…` in place of a path or query, which may be secret."""
+    shown = origin(url)
+    return shown if url.rstrip("/") == shown else f"{shown}/{HIDDEN}"
 
 
 def _follow(

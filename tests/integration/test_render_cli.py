@@ -78,7 +78,7 @@ def test_without_a_task_the_test_event_is_shown_and_no_database_is_needed(tmp_pa
     done = run("erp")
     assert done.exit_code == 0
     destination, *headers = done.stdout.split("\n\n")[0].splitlines()
-    assert destination == "POST https://erp.example"
+    assert destination == "POST https://erp.example/…"  # the path is hidden, visibly
     assert "Authorization: …" in headers
     assert "X-Order: TEST" in headers
     assert any(line.startswith("webhook-signature: v1,") for line in headers)
@@ -97,6 +97,22 @@ def test_the_event_of_a_task_is_shown(rich: Rich) -> None:
     assert body["order"] == "ORDER-0"
     assert body["urls"] == ["https://cdn.example/0.png?…"]
     assert json.loads(run("erp", "--task", "ORDER-1", "--json").stdout)["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://erp.example:8443/", "https://erp.example:8443"),
+        ("https://erp.example/in", "https://erp.example/…"),
+        ("https://erp.example/?key=1", "https://erp.example/…"),
+        ("https://me:a-password@erp.example", "https://erp.example/…"),
+    ],
+)
+def test_a_url_is_shown_without_its_path_and_says_so(tmp_path: Path, url: str, shown: str) -> None:
+    text = HOOKS.replace("https://erp.example/${ERP_PATH}", url)
+    (tmp_path / "hooks.toml").write_text(text)
+    assert run("erp").stdout.splitlines()[0] == f"POST {shown}"
+    assert json.loads(run("erp", "--json").stdout)["destination"] == f"POST {shown}"
 
 
 def test_an_email_is_shown_with_its_parts(rich: Rich) -> None:
