@@ -88,6 +88,8 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
         click.echo(f"{name} accepted the test event ({status}): {plain(answer)}")
     else:
         complain([f"{name} failed: {plain(answer)}"])
+    if ignored := tables.condition_of(entry.subscription):
+        click.echo(f"Test events ignore the filters of the hook: {plain(ignored)}", err=True)
     ctx.exit(0 if delivered else REFUSED)
 
 

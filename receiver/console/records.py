@@ -154,7 +154,7 @@ def show_hooks(hooks: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
             entry.name,
             entry.type,
             ", ".join(status for status in HEARABLE if status in entry.subscription.on),
-            _condition(entry.subscription),
+            condition_of(entry.subscription),
             _awaited(entry.subscription),
             "; ".join(problems),  # not shortened, because it may end with a command
             *([str(entry.limits)] if has_limits else []),
@@ -165,7 +165,7 @@ def show_hooks(hooks: Sequence[tuple[HookEntry, Sequence[str]]]) -> None:
     show_table(columns + ["limits"] * has_limits, rows, "No hooks.")
 
 
-def _condition(subscription: Subscription) -> str:
+def condition_of(subscription: Subscription) -> str:
     """Return the conditions of the hook: providers, the pattern of references, and the filter."""
     match = [] if subscription.match == "*" else [subscription.match]
     where = [] if subscription.where is None else [str(subscription.where)]

@@ -128,6 +128,17 @@ def test_the_list_shows_unusable_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SLACK_WEBHOOK_URL is not set" in done.stdout
 
 
+def test_a_test_event_states_the_filters_that_it_ignores(tmp_path: Path) -> None:
+    assert "filters" not in run("test", "chat").stderr
+    text = HOOKS + 'where = { task.account = "shop-*" }\n'
+    (tmp_path / "hooks.toml").write_text(text)
+    for options in ([], ["--json"]):
+        line = run("test", "night", *options).stderr.splitlines()[-1]
+        assert line == (
+            'Test events ignore the filters of the hook: kling ORDER-* task.account = "shop-*"'
+        )
+
+
 def test_an_empty_hooks_file_has_no_hooks(tmp_path: Path) -> None:
     (tmp_path / "hooks.toml").write_text("")
     assert (run("list").exit_code, run("list").stderr) == (0, "No hooks.\n")
