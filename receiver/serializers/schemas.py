@@ -204,6 +204,7 @@ class ReadyDocument(AliveDocument):
     """A write was committed. With the API token, also the state of the deliveries."""
 
     clock = fields.String()  # only if the clock was set and schedules are not corrected yet
+    hooks_file = fields.String()  # only if a process rejected the hooks file at the last SIGHUP
     worker_seen = fields.Boolean()
     deliveries_due = fields.Integer()
     deliveries_dead = fields.Integer()

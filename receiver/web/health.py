@@ -14,6 +14,7 @@ from receiver.clock import now_ms
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.observability.metrics import MetricBuffer
+from receiver.processes import current_hooks
 from receiver.processes.clock_watch import ClockWatch
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import AliveDocument, ReadyDocument
@@ -21,6 +22,7 @@ from receiver.stores.base import Store
 from receiver.stores.sql.activity import GONE_AFTER
 from receiver.stores.sql.metrics import Counter
 
+HOOKS_REJECTED = "it was rejected, and the previous one is used; receiver doctor shows why"
 CHECK_INTERVAL = 1.0  # minimum seconds between two commits that probes cause
 CLOCK_WAS_SET = "the clock was set, and schedules are not corrected yet"
 
@@ -73,10 +75,12 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
     store = ingest.store
     routes = Blueprint("health", __name__)
     name = name_of_this_process()
+    rejected: list[str] = []  # the kinds of processes that rejected the hooks file
 
     def commit() -> None:
         watch.look()
         store.activity.heartbeat(name, "web", now_ms())
+        rejected[:] = current_hooks.rejections(store, now_ms())
 
     readiness = Readiness(commit, meter)
 
@@ -93,12 +97,15 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
 
         The other members require the API token. Without a worker, the service is still ready,
         because callbacks can be stored. If the clock was set, the service is also ready, and the
-        response has a member `clock` until the schedules are corrected.
+        response has a member `clock` until the schedules are corrected. The same applies to a
+        member `hooks_file`, while processes reject that file and use the previous one.
         """
         readiness.check()
-        clock = watch.uncorrected()
+        notes = {"hooks_file": HOOKS_REJECTED} if rejected else {}
+        if (clock := watch.uncorrected()) is not None:
+            notes["clock"] = clock if g.has_api_token else CLOCK_WAS_SET
         if not g.has_api_token:
-            return jsonify(status="ok", **({} if clock is None else {"clock": CLOCK_WAS_SET}))
+            return jsonify(status="ok", **notes)
         now = now_ms()
         backlog = store.metrics.backlog(now, ingest.hooks, ingest.limits)
         oldest = backlog.oldest_due_at
@@ -109,7 +116,7 @@ def blueprint(ingest: Ingest, meter: MetricBuffer, watch: ClockWatch) -> Bluepri
             deliveries_dead=backlog.dead,
             backlog_age_seconds=0 if oldest is None else (now - oldest) / 1000,
             counters=_by_name(store.metrics.counters()),
-            **({} if clock is None else {"clock": clock}),
+            **notes,
         )
 
     return routes

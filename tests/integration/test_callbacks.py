@@ -282,6 +282,25 @@ def test_many_readiness_checks_commit_once(
     assert store.activity.last_seen("web")
 
 
+@pytest.mark.parametrize("headers", [{}, AUTH])
+def test_readyz_notes_that_the_hooks_file_was_rejected(
+    open_api: FlaskClient,
+    store: SqliteStore,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+) -> None:
+    """It stays ready, because the previous hooks are used. The problem itself is not shown."""
+    monkeypatch.setattr(health, "CHECK_INTERVAL", 0)
+    assert "hooks_file" not in open_api.get("/readyz", headers=headers).text
+    store.activity.report_problem("host:1", "worker", "hooks.toml: is not TOML", now_ms())
+    answer = open_api.get("/readyz", headers=headers)
+    assert answer.status_code == 200
+    assert answer.get_json()["status"] == "ok"
+    assert answer.get_json()["hooks_file"] == health.HOOKS_REJECTED
+    store.activity.report_problem("host:1", "worker", None, now_ms())
+    assert "hooks_file" not in open_api.get("/readyz", headers=headers).text
+
+
 def test_not_ready_when_it_cannot_store(client: FlaskClient, tmp_path: Path) -> None:
     lock = tmp_path / "receiver.db-lock"
     lock.unlink()
