@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate
@@ -171,10 +172,14 @@ def _serve_tasks(routes: Blueprint, ingest: Ingest, feed: EventFeed) -> None:
         """
         requested, preferred = loaded(waits.WaitQuery())["wait"], waits.preferred_seconds()
         seconds = requested or preferred
-        is_open = bool(seconds) and not store.queries.task(task_id).status.is_terminal
-        if is_open and not waits.wait_until_ended(feed, task_id, seconds):
-            return Response()
-        document = records.history_json(store.queries.history(task_id), hooks)
+        try:
+            is_open = bool(seconds) and not store.queries.task(task_id).status.is_terminal
+            if is_open and not waits.wait_until_ended(feed, task_id, seconds):
+                return Response()
+            document = records.history_json(store.queries.history(task_id), hooks)
+        except NotFound as error:
+            search = f"GET /api/tasks?{urlencode({'reference': task_id})}"
+            raise NotFound(f"{error}; if it is a reference, use {search}") from None
         return waits.mark_applied(jsonify(document), 0 if requested else preferred)
 
     @routes.get("/api/tasks/<task_id>/files/<path:index>")

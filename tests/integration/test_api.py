@@ -244,6 +244,20 @@ def test_an_ended_delivery_is_redelivered_once(api: FlaskClient, store: SqliteSt
     assert api.post(path).status_code == 409
 
 
+def test_a_reference_in_place_of_an_id_is_answered_with_the_search_for_it(
+    api: FlaskClient, store: SqliteStore
+) -> None:
+    task = put(store, "ORDER 1 é")
+    search = "GET /api/tasks?reference=ORDER+1+%C3%A9"
+    for query in ("", "?wait=1"):
+        answer = api.get(f"/api/tasks/ORDER 1 é{query}")
+        assert answer.status_code == 404
+        reason = "no task has the id ORDER 1 é"
+        assert answer.get_json()["detail"] == f"{reason}; if it is a reference, use {search}"
+    (found,) = api.get(search.removeprefix("GET ")).get_json()["tasks"]
+    assert found["id"] == task.id
+
+
 @pytest.mark.parametrize("number", ["99", str(2**63 - 1), str(2**63), "9" * 400, "x", "-1"])
 def test_unknown_objects_are_not_found(api: FlaskClient, number: str) -> None:
     assert api.post(f"/api/deliveries/{number}/redeliver").status_code == 404
