@@ -148,7 +148,7 @@ class File:
     sha256: str  # hex
     size: int  # bytes
     content_type: str
-    thumbnail: bytes | None = None  # a JPEG of at most 40 kB
+    thumbnail: bytes | None = field(default=None, repr=False)  # a JPEG of at most 40 kB
 
 
 @dataclass(frozen=True, slots=True)

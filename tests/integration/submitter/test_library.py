@@ -99,7 +99,7 @@ def test_the_task_has_the_files_that_were_downloaded(
     def download(_: Store, hooks: frozenset[str], __: Task, timeout: float) -> None:
         assert (hooks, 0 < timeout <= 10) == (frozenset({"p"}), True)
         (delivery,) = store.outbox.claim("w", now_ms() + 1, now_ms() + 10_000, 1)
-        file = File("0", "/data/0.png", "ab" * 32, 3, "image/png")
+        file = File("0", "/data/0.png", "ab" * 32, 3, "image/png", b"JPEG")
         attempt = Attempt(1, now_ms(), now_ms(), "delivered", "")
         store.outbox.settle(delivery, attempt, State.DELIVERED, None, [file])
 
@@ -111,6 +111,7 @@ def test_the_task_has_the_files_that_were_downloaded(
         ("0", "https://cdn.example/a.png")
     ]
     assert [(file.media_index, file.url) for file in task.files] == [("0", "/data/0.png")]
+    assert (task.files[0].thumbnail, "JPEG" in repr(task.files)) == (b"JPEG", False)
     assert isinstance(task, Task)
 
 
