@@ -149,7 +149,7 @@ webhook_secret = click.option(
 )
 @click.option(
     "--chaos-seed",
-    type=WholeNumber(),
+    type=int,
     metavar="N",
     help="Seed of --chaos; the same seed draws the same scenarios.",
 )

@@ -261,6 +261,12 @@ def test_the_help_names_the_values_of_options_in_words_that_people_use() -> None
     assert not {name for name in types if "range" in name}
 
 
+def test_the_help_of_an_option_states_no_range_without_an_end() -> None:
+    for group in PROGRAMS.values():
+        for command in _all_commands(group):
+            assert "<None" not in command.get_help(click.Context(command)).replace("=", "")
+
+
 def _all_commands(group: click.Group) -> Iterator[click.Command]:
     for name in group.commands:
         command = group.commands[name]
