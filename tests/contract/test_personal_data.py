@@ -279,17 +279,37 @@ def contents(folder: Path) -> str:
 )
 def test_forgetting_erases_repetitions_of_the_name_in_other_texts(store: Store, echo: str) -> None:
     put_on_record(store)
-    Ingest(store, [subscription("shop")]).accept(callback(body(), "b"))
+    hooks = [subscription("shop"), subscription("cutout"), subscription("label")]
+    Ingest(store, hooks).accept(callback(body(), "b"))
     (failed,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
     answer = f"no place: {echo} came first"
     change = (Endpoint("shop", 5, NOW, 1, NOW, said=answer), AlertKind.PAUSED)
     attempt = Attempt(1, NOW, NOW, "failed", answer)
     store.outbox.settle(failed, attempt, State.DEAD, None, change=lambda _: change)
+    returning, other = store.outbox.claim("w", LATER, LATER + 10_000, 2)
+    attempt = Attempt(1, NOW, NOW, "delivered", "")
+    for delivery, output in ((returning, {"for": [answer]}), (other, {"for": "another customer"})):
+        store.outbox.settle(delivery, attempt, State.DELIVERED, None, output=output)
     store.activity.add_rejections([Rejection(NOW, "192.0.2.1", "wrong token", "POST", f"/{echo}")])
     store.erasures.close_task("a", LATER)
     store.erasures.erase("a", LATER)
     assert holding(store, echo) == {}
     assert store.endpoints.of("shop").said == personal_data.FORGOTTEN
+    assert store.queries.delivery(returning.id).output == {}
+    assert store.queries.delivery(other.id).output == {"for": "another customer"}
+
+
+def test_forgetting_keeps_outputs_of_another_task_with_the_same_reference(store: Store) -> None:
+    """`forget --reference` erases them with that task."""
+    for task in ("a", "b"):
+        store.inbox.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=ANNA))
+    Ingest(store, [subscription("cutout")]).accept(callback(body(), "b"))
+    (delivery,) = store.outbox.claim("w", LATER, LATER + 10_000, 1)
+    attempt = Attempt(1, NOW, NOW, "delivered", "")
+    store.outbox.settle(delivery, attempt, State.DELIVERED, None, output={"for": ANNA})
+    store.erasures.close_task("a", LATER)
+    store.erasures.erase("a", LATER)
+    assert store.queries.delivery(delivery.id).output == {"for": ANNA}
 
 
 @pytest.mark.parametrize("verb", ["forget", "prune"])

@@ -76,9 +76,10 @@ class Erasures(Component):
             for start in range(0, len(ids), AT_ONCE):
                 page = ids[start : start + AT_ONCE]
                 self._erase_echoes("callbacks", rows.any_of("id", page), page, terms)
-        last: int | None = 0
-        while last is not None and terms.folded:
-            last = self._erase_echoes("attempts", _OTHER_ATTEMPTS, (last, task), terms)
+        for table, where in _OTHER_DELIVERIES.items():
+            last: int | None = 0
+            while last is not None and terms.folded:
+                last = self._erase_echoes(table, where, (last, task), terms)
 
         def work(session: Session) -> None:
             seq = _seq(session, task_id)
@@ -162,15 +163,20 @@ def _seq(session: Session, task_id: str) -> int:
 
 
 # The rows of other tasks, or of no task, whose texts may repeat an identifier of a task. The
-# answers about another task with the same reference stay: `forget --reference` erases them with
-# that task.
-_OTHER_ATTEMPTS = """
-id > ? and answer <> '' and not exists (
+# answers and outputs of another task with the same reference stay: `forget --reference` erases them
+# with that task.
+_WITH_THE_REFERENCE = """
   select 1 from deliveries d join transitions tr on tr.id = d.transition
   join tasks t on t.seq = tr.task join tasks own on own.seq = ?
-  where d.id = attempts.delivery and t.reference = own.reference
-)
+  where t.reference = own.reference and d.id =
 """
+
+_OTHER_DELIVERIES = {
+    "attempts": f"id > ? and answer <> '' and not exists ({_WITH_THE_REFERENCE} attempts.delivery)",
+    "deliveries": (
+        f"id > ? and output is not null and not exists ({_WITH_THE_REFERENCE} deliveries.id)"
+    ),
+}
 
 _OTHER_CALLBACKS = (
     "select id from callbacks where task is null",
