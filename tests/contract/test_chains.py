@@ -274,10 +274,8 @@ def test_a_corrected_result_has_no_outputs_of_the_wrong_result(store: Store) -> 
     assert outputs_of(shop) == {"cutout": {"about": "right"}}
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_a_redelivered_delivery_waits_for_the_redelivered_one_ahead(
-    store: Store, together: bool
-) -> None:
+@pytest.mark.parametrize("how", ["together", "in steps", "in order", "in reverse order"])
+def test_a_redelivered_delivery_waits_for_the_redelivered_one_ahead(store: Store, how: str) -> None:
     """Otherwise, both begin at the same time, and the second one lacks the output again."""
     hooks = (
         subscription("shop", after="cutout"),
@@ -288,11 +286,18 @@ def test_a_redelivered_delivery_waits_for_the_redelivered_one_ahead(
     for _ in range(2):  # `shop` is due when `cutout` has ended
         for delivery in store.outbox.claim("w", LATER, SOON, 9):
             end(store, delivery, State.DEAD)
-    if together:
+    if how == "together":
         assert store.repair.redeliver_all(DeliverySelection(), LATER, hooks).changed == 3
+    elif how == "in steps":  # `shop` is in a step before the one with `cutout`
+        step = store.repair.redeliver_all(DeliverySelection(), LATER, hooks, limit=1)
+        while step.next is not None:
+            step = store.repair.redeliver_all(
+                DeliverySelection(), LATER, hooks, after=step.next, limit=1
+            )
     else:
         dead = {one.hook: one.id for one in store.lists.deliveries()}
-        for hook in ("cutout", "shop", "mail"):
+        order = ["cutout", "shop", "mail"]
+        for hook in order if how == "in order" else reversed(order):
             store.outbox.redeliver(dead[hook], LATER, hooks)
     due = {one.hook: one.due_at for one in store.lists.deliveries()}
     assert due == {"cutout": LATER, "shop": None, "mail": LATER + 120_000}
@@ -301,6 +306,28 @@ def test_a_redelivered_delivery_waits_for_the_redelivered_one_ahead(
         assert outputs_of(delivery) == {"cutout": {"url": "u"}}
         end(store, delivery)
     assert {one.state for one in store.lists.deliveries()} == {State.DELIVERED}
+
+
+def test_a_running_or_retried_delivery_does_not_wait_for_a_redelivered_one(store: Store) -> None:
+    """Its lease, and the time of its retry, stay as they are."""
+    hooks = (
+        subscription("cutout"),
+        subscription("shop", after="cutout"),
+        subscription("copy", after="cutout"),
+    )
+    record(store, hooks)
+    first = claim(store, "cutout")
+    end(store, first, url="u")
+    for delivery in store.outbox.claim("w", LATER, SOON, 9):
+        if delivery.hook == "copy":
+            end(store, delivery, State.PENDING)
+    store.outbox.redeliver(first.id, LATER + 1, hooks)
+    due = {one.hook: (one.state, one.due_at) for one in store.lists.deliveries()}
+    assert due == {
+        "cutout": (State.PENDING, LATER + 1),
+        "shop": (State.CLAIMED, SOON),
+        "copy": (State.PENDING, LATER),
+    }
 
 
 def test_a_hook_does_not_receive_what_it_returned_before(store: Store) -> None:

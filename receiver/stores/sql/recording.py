@@ -407,17 +407,18 @@ def wait_again(
 ) -> None:
     """Let redelivered deliveries wait again for the delivery of `after`, if that is open.
 
-    `subscriptions` contain the limits of their waits.
+    So do deliveries that were redelivered earlier, for example in the step before, and have not
+    begun: otherwise they would lack the new output. `subscriptions` contain the limits of the waits.
     """
     waiting = {one.hook: one for one in subscriptions if one.after is not None}
     if not waiting:
         return
-    sql = _REDELIVERED.format(rows.any_of("id", ids))
+    sql = _REDELIVERED.format(rows.any_of("redelivered.id", ids))
     for row in session.execute(sql, ids).fetchall():
         subscription = waiting.get(row["hook"])
         if subscription and hooks_on_record(session, row["transition"]).get(row["after"]):
             due_at = subscription.due_at(now, waits=True)
-            session.execute("update deliveries set due_at = ? where id = ?", (due_at, row["id"]))
+            session.execute(_WAIT_AGAIN, (due_at, row["id"]))
 
 
 def _matching(
@@ -509,9 +510,17 @@ where files.delivery = replaced.id and substr(files.media_index, 1, 9) <> 'repla
 """
 
 _REDELIVERED = """
-select id, transition, hook, after from deliveries
-where {0} and after is not null and state = 'pending' order by id
+select distinct waiting.id, waiting.transition, waiting.hook, waiting.after
+from deliveries redelivered join deliveries waiting
+  on waiting.transition = redelivered.transition
+  and (waiting.id = redelivered.id or waiting.after = redelivered.hook)
+where {0} and waiting.after is not null and waiting.state = 'pending'
+  and waiting.attempts = waiting.retries_from
+order by waiting.id
 """
+
+# Another worker may have claimed the delivery since it was read.
+_WAIT_AGAIN = "update deliveries set due_at = ? where id = ? and state = 'pending'"
 
 # They belong to the other result, also those of hooks that do not receive the corrected event.
 _ERASE_OUTPUTS = """
