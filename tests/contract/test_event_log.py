@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import pytest
+
 from receiver.ingest import Ingest
 from receiver.serializers.outputs import notice_of
 from receiver.stores.base import Store
-from receiver.stores.sql.event_log import LoggedEvent, Position
+from receiver.stores.sql.event_log import RECORDED_APART, LoggedEvent, Position
 from receiver.tasks import Status, Task
+from receiver.web.live.feed import EventFeed
+from receiver.web.live.listener import EventSelection
+from tests.support.patience import wait_until
 from tests.support.samples import body, callback
 
 NOW = 1_765_519_851_000
+MANY = 2_100  # more than the newest events that are searched for gaps
+MANY_TASKS = f"""
+with recursive numbers (number) as (
+  select 1 union all select number + 1 from numbers where number < ?
+)
+insert into tasks (id, provider, status, trust, created_at, updated_at)
+select 'many-' || number, 'kling', 'created', 'token', {NOW}, {NOW} from numbers
+"""  # noqa: S608 - contains no input
+MANY_TRANSITIONS = f"""
+insert into transitions (task, status, occurred_at, recorded_at, trust)
+select seq, 'processing', {NOW}, {NOW}, 'token' from tasks where id like 'many-%'
+"""  # noqa: S608 - contains no input
 
 
 def create(store: Store, *tasks: str) -> None:
@@ -78,8 +95,40 @@ def test_a_replaced_result_is_found_again(store: Store) -> None:
     store.database.write(lambda session: session.execute(sql, (NOW + 5, key)))
     assert store.event_log.revisions(end) == {key: 1}
     assert ids(store.event_log.revised(end, NOW)) == ["a:created:1"]
-    assert store.event_log.revised(end, NOW + 5) == []
+    assert ids(store.event_log.revised(end, NOW + 5)) == ["a:created:1"]  # visible later, perhaps
+    assert store.event_log.revised(end, NOW + 5 + RECORDED_APART) == []
     assert store.event_log.recorded_at(key) == NOW + 5
+
+
+def test_a_replaced_result_is_sent_however_many_events_are_newer(store: Store) -> None:
+    """To a listener that receives new events, and to one that resumes after the newest event."""
+    create(store, "a", "b")
+    key = store.event_log.after(Position(0), 1)[0][0].key
+    store.database.write(lambda session: session.execute(MANY_TASKS, (MANY,)))
+    store.database.write(lambda session: session.execute(MANY_TRANSITIONS))
+    feed = EventFeed(store)
+    try:
+        listener = feed.listen(EventSelection(), None)
+        list(listener.pages())
+        sql = "update transitions set revision = 1, corrected = 1, recorded_at = ? where id = ?"
+        store.database.write(lambda session: session.execute(sql, (NOW + 5, key)))
+        wait_until(lambda: b'"a:created:1"' in listener.take())
+        resumed = feed.listen(EventSelection(), store.event_log.end())
+        assert b"".join(resumed.pages()).count(b'"a:created:1"') == 1
+    finally:
+        feed.close()
+
+
+def test_the_newest_replaced_results_are_found_oldest_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.stores.sql.event_log.MAX_REVISED", 2)
+    create(store, "a", "b", "c")
+    sql = "update transitions set revision = 1, recorded_at = ? + 10 * (id - id / 3 * 3)"
+    store.database.write(lambda session: session.execute(sql, (NOW,)))
+    events = store.event_log.after(Position(0), 9)[0]
+    expected = ids(sorted(events, key=lambda event: event.key % 3)[1:])
+    assert ids(store.event_log.revised(store.event_log.end(), NOW)) == expected
 
 
 def test_ended_and_unknown_tasks_are_distinguished_from_open_ones(store: Store) -> None:

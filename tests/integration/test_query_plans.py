@@ -14,6 +14,7 @@ from receiver.endpoints import Endpoint, Limits, Rate
 from receiver.ingest import Ingest
 from receiver.observability.metrics import Sample
 from receiver.stores.sql.activity import ActivityKind
+from receiver.stores.sql.event_log import Position
 from receiver.stores.sql.repair import DeliverySelection
 from receiver.stores.sql.rows import ALWAYS, TimeRange
 from receiver.stores.sqlite import SqliteStore, readers, writer
@@ -186,6 +187,19 @@ def test_the_quarantine_is_read_by_its_index(
     plan = str(connection.execute(f"explain query plan {statement}").fetchall())
     connection.close()
     assert "callbacks_in_quarantine" in plan
+
+
+def test_replaced_results_are_read_by_their_index(statements: list[str], tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    store.migrate()
+    statements.clear()
+    store.event_log.revisions(Position(9_000_000))
+    store.close()
+    (statement,) = [one for one in statements if "revision > 0" in one]
+    connection = sqlite3.connect(tmp_path / "receiver.db")
+    (plan,) = connection.execute(f"explain query plan {statement}").fetchall()
+    connection.close()
+    assert "transitions_revised (recorded_at>?)" in plan[3]
 
 
 def test_a_scan_would_be_detected(tmp_path: Path) -> None:

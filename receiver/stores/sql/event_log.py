@@ -16,7 +16,10 @@ from receiver.stores.sql.claims import NoticeSource
 from receiver.stores.sql.database import Component, Session, TransactionRange
 from receiver.stores.sql.rows import Row
 
-LOOK_BACK = 2_000  # row keys before the newest one that are searched for gaps and revisions
+LOOK_BACK = 2_000  # row keys before the newest one that are searched for gaps
+MAX_REVISED = 2_000  # the newest replaced results that are searched for new ones
+# ms by which a replaced result may have been recorded before an event that became visible earlier.
+RECORDED_APART = 10_000
 MAX_GAPS = 500  # in a position in memory; more are merged, so that events may be repeated
 MAX_SHOWN_GAPS = 50  # in a position as a string
 GAPS_PER_READ = 50  # gaps that one statement reads
@@ -147,16 +150,17 @@ class EventLog(Component):
         return events, position
 
     def revised(self, position: Position, since: int) -> list[LoggedEvent]:
-        """Return recent events before the position whose results were replaced after `since`.
+        """Return events before the position whose results were replaced after `since`.
 
-        `since` is in milliseconds UTC. Each event gets the given position.
+        `since` is in milliseconds UTC; results that were replaced shortly before it are included.
+        Each event gets the given position. Returns the newest MAX_REVISED, oldest first.
         """
-        found = self._revised(position)
-        return self.at(position, [row["id"] for row in found if row["recorded_at"] > since])
+        found = self._revised(position, since - RECORDED_APART)
+        return self.at(position, [row["id"] for row in reversed(found)])
 
     def revisions(self, position: Position) -> dict[int, int]:
-        """Return the revisions of revised recent events before the position, by row key."""
-        return {row["id"]: row["revision"] for row in self._revised(position)}
+        """Return the revisions of the newest revised events before the position, by row key."""
+        return {row["id"]: row["revision"] for row in self._revised(position, 0)}
 
     def at(self, position: Position, keys: Sequence[int]) -> list[LoggedEvent]:
         """Return the events with these row keys; each of them gets the given position."""
@@ -164,8 +168,9 @@ class EventLog(Component):
             sources = _load_sources(session, keys)
         return [LoggedEvent(key, position, sources[key]) for key in keys]
 
-    def _revised(self, position: Position) -> list[Row]:
-        return self._rows(_REVISED, (position.last, position.last - LOOK_BACK))
+    def _revised(self, position: Position, since: int) -> list[Row]:
+        """Return the rows of revised events, newest first."""
+        return self._rows(_REVISED, (position.last, since, MAX_REVISED))
 
     def recorded_at(self, key: int) -> int:
         """Return when this transition was recorded, in milliseconds UTC; 0 if there is none."""
@@ -232,10 +237,10 @@ _NEWEST_KEYS = "select id from transitions order by id desc limit ?"
 
 _KEYS_AFTER = "select id from transitions where id > ? order by id limit ?"
 
-# Results are rarely replaced, and only soon after they were recorded.
+# Read by the index `transitions_revised`: results are rarely replaced, so it is small.
 _REVISED = """
-select id, revision, recorded_at from transitions where id <= ? and id > ? and revision > 0
-order by recorded_at, id
+select id, revision from transitions where revision > 0 and id <= ? and recorded_at > ?
+order by recorded_at desc, id desc limit ?
 """
 
 # `NoticeSource` needs the columns of a delivery; these are the ones of a delivery without attempts.

@@ -408,7 +408,7 @@ def wait_again(
     """Let redelivered deliveries wait again for the delivery of `after`, if that is open.
 
     So do deliveries that were redelivered earlier, for example in the step before, and have not
-    begun: otherwise they would lack the new output. `subscriptions` contain the limits of the waits.
+    begun: otherwise they would lack the new output. `subscriptions` limit the waits.
     """
     waiting = {one.hook: one for one in subscriptions if one.after is not None}
     if not waiting:

@@ -1,0 +1,3 @@
+-- Live events find results that were replaced. The index contains only these, so recording other
+-- transitions does not write to it.
+create index transitions_revised on transitions (recorded_at, id) where revision > 0;
