@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from receiver.clock import now_ms
 from receiver.deliveries import Delivery, State
+from receiver.delivery.attempt import LEASE
 from receiver.ingest import Ingest
 from sandbox.server import Sandbox
 from tests.support.hook_servers import Page, Site
@@ -142,3 +144,34 @@ def check_delivered_by_the_next(installation: Installation, slack: str) -> None:
     installation.start("worker", "receiver", "worker")  # the working endpoint
     installation.settled("task-1")
     assert outcomes(installation, "task-1") == ["abandoned", "delivered"]
+
+
+def test_a_killed_worker_occupies_the_concurrency_of_a_hook_only_until_its_lease_expires(
+    installations: list[Installation], sandbox: Sandbox
+) -> None:
+    url = f"{sandbox.url}/_sandbox/slack/test"
+    side_by_side(lambda one: check_concurrency(one, url), installations)
+
+
+def check_concurrency(installation: Installation, slack: str) -> None:
+    record(installation, "task-1")
+    record(installation, "task-2")
+    installation.environment["POISON"] = "task-1"
+    write_hooks(installation, slack, "slack")
+    with (installation.folder / "hooks.toml").open("a") as hooks:
+        hooks.write("concurrency = 1\n")
+    installation.start("worker", SHORT_LEASES, "receiver", "worker")
+    assert installation.running.pop("worker").wait(PATIENCE) == -signal.SIGKILL
+    lost, waiting = (delivery(installation, task) for task in ("task-1", "task-2"))
+    assert (lost.state, waiting.state, waiting.attempts) == (State.CLAIMED, State.PENDING, 0)
+
+    lease_until = now_ms() + LEASE  # as if it had renewed the lease before it was killed
+    installation.store.outbox.renew([lost], lease_until)
+    del installation.environment["POISON"]
+    installation.start("worker", "receiver", "worker")
+    for task in ("task-1", "task-2"):
+        installation.settled(task)
+    assert outcomes(installation, "task-1") == ["abandoned", "delivered"]
+    (attempt,) = installation.store.queries.history("task-2").attempts[waiting.id]
+    assert attempt.outcome == "delivered"
+    assert attempt.started_at >= lease_until

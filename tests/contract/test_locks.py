@@ -340,6 +340,23 @@ def test_two_workers_use_the_limits_of_a_hook_once(rivals: Rivals[Store], limits
     assert claimed == [1, 0]
 
 
+def test_the_limits_of_one_hook_do_not_delay_another(rivals: Rivals[Store]) -> None:
+    """Each worker claims for its own hook, and each hook has a limit."""
+    for number in range(4):
+        hooks = [subscription(hook) for hook in ("mail", "shop")]
+        Ingest(rivals.first, hooks).accept(callback(body(), f"task-{number}"))
+    limits = {"mail": Limits(concurrency=1), "shop": Limits(concurrency=1)}
+
+    def claiming(store: Store, hook: str) -> Callable[[], list[str]]:
+        slots = WorkerSlots(4, is_known=lambda known: known == hook, limits=lambda: limits)
+        return lambda: [one.hook for one in store.outbox.exchange((), "w", NOW, SOON, 4, slots)[1]]
+
+    claimed = rivals.meet(
+        "deliveries", claiming(rivals.first, "mail"), claiming(rivals.second, "shop")
+    )
+    assert claimed == [["mail"], ["shop"]]
+
+
 @pytest.mark.parametrize("first_by", ["job", "slot"])
 @pytest.mark.parametrize("second_by", ["job", "slot"])
 @pytest.mark.parametrize("limits", [Limits(Rate(10, "s")), Limits(concurrency=1)], ids=str)

@@ -131,6 +131,25 @@ def test_a_concurrency_limit_counts_the_deliveries_of_all_workers(store: Store) 
     assert len(claim(store, TWO)) == 1
 
 
+def test_a_concurrency_limit_counts_only_deliveries_of_its_hook(store: Store) -> None:
+    record(store, 3, "mail", "shop")
+    limits = {"mail": Limits(concurrency=1), "shop": Limits(concurrency=2)}
+    assert [delivery.hook for delivery in claim(store, limits, most=1)] == ["mail"]
+    assert [delivery.hook for delivery in claim(store, limits)] == ["shop", "shop"]
+    assert claim(store, limits) == []
+
+
+def test_deliveries_that_begin_together_all_use_up_the_rate(store: Store) -> None:
+    """After an hour without any, three begin together, and then one each 37.8 s."""
+    record(store, 6)
+    limits = {"mail": Limits(Rate(100, "h"))}
+    assert len(claim(store, limits)) == 3
+    opens_at = NOW - 90_000 + 3 * 37_800
+    assert store.outbox.next_due_at(NOW, slots(limits)) == opens_at
+    assert claim(store, limits, opens_at - 1) == []
+    assert len(claim(store, limits, opens_at)) == 1
+
+
 def test_a_slot_that_becomes_free_takes_the_next_delivery(store: Store) -> None:
     record(store, 5)
     one, two = claim(store, TWO)
@@ -218,15 +237,43 @@ def test_the_backlog_counts_deliveries_that_wait_for_limits_as_held(store: Store
     assert store.metrics.backlog(NOW, ["mail"]) == Backlog(4, 0, NOW, held=0)
 
 
-def test_a_clock_that_is_set_moves_the_rate_with_the_schedules(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("by_ms", "moved_ms"),
+    [
+        (-600_000, -600_000),
+        (-864_000_000, -864_000_000),
+        (864_000_000, 864_000_000),
+        (600_000, 0),  # less than the remaining time, so the next delivery begins earlier
+    ],
+)
+def test_a_clock_that_is_set_moves_the_rate_with_the_schedules(
+    store: Store, by_ms: int, moved_ms: int
+) -> None:
+    """The rate is used up, and stays so."""
     record(store, 5)
     hourly = {"mail": Limits(Rate(1, "h"))}
     store.clocks.correct_clock("boot", 0, NOW)
-    claim(store, hourly)
+    assert len(claim(store, hourly)) == 1
     opens_at = store.outbox.next_due_at(NOW, slots(hourly))
     assert opens_at == NOW + 3_690_000
-    store.clocks.correct_clock("boot", -600_000, NOW - 600_000)
-    assert store.outbox.next_due_at(NOW - 600_000, slots(hourly)) == opens_at - 600_000
+    store.clocks.correct_clock("boot", by_ms, NOW + by_ms)
+    opens_at += moved_ms
+    assert store.outbox.next_due_at(NOW + by_ms, slots(hourly)) == opens_at
+    assert claim(store, hourly, opens_at - 1) == []
+    assert len(claim(store, hourly, opens_at)) == 1
+
+
+@pytest.mark.parametrize("by_ms", [-600_000, 600_000])
+def test_a_clock_that_is_set_keeps_the_concurrency(store: Store, by_ms: int) -> None:
+    """The leases are moved as well, so running deliveries count, and a dead worker's end."""
+    record(store, 3)
+    one = {"mail": Limits(concurrency=1)}
+    store.clocks.correct_clock("boot", 0, NOW)
+    assert len(claim(store, one)) == 1
+    store.clocks.correct_clock("boot", by_ms, NOW + by_ms)
+    assert claim(store, one, NOW + by_ms) == []
+    assert claim(store, one, NOW + by_ms + LEASE - 1) == []
+    assert len(claim(store, one, NOW + by_ms + LEASE)) == 1
 
 
 def test_a_clock_that_was_set_back_delays_no_hook(store: Store) -> None:

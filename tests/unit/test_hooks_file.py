@@ -381,6 +381,22 @@ def test_a_wrong_rate_is_reported(tmp_path: Path, value: str) -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["rate", "retry_for"])
+def test_the_error_shows_only_the_beginning_of_a_long_value(tmp_path: Path, key: str) -> None:
+    (problem,) = problems(tmp_path, hook("mail", more=f'{key} = "{"9" * 100_000}"'))
+    assert f'"{"9" * 40}" is not a ' in problem
+    assert len(problem) < 300
+
+
+def test_a_wrong_retry_is_reported_together_with_other_mistakes(tmp_path: Path) -> None:
+    more = 'retry = []\nretry_for = "3d"\nrate = "10"\nconcurrency = 0'
+    assert {problem.split(": ")[2] for problem in problems(tmp_path, hook("mail", more=more))} == {
+        "retry_for",
+        "rate",
+        "concurrency",
+    }
+
+
 def test_retry_and_retry_for_cannot_be_combined(tmp_path: Path) -> None:
     assert problems(tmp_path, hook("mail", more='retry = []\nretry_for = "3d"')) == (
         'hooks.toml: hook "mail": retry_for: cannot be combined with retry; remove one of them',
