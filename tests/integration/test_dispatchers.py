@@ -12,12 +12,13 @@ from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Notice, State
 from receiver.delivery.attempt import LEASE
 from receiver.endpoints import AlertKind, Breaker, Circuit, Limits, Rate
-from receiver.errors import EndpointGone, TemporaryFailure, TimedOut
+from receiver.errors import EndpointGone, PermanentFailure, TemporaryFailure, TimedOut
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.sql.repair import DeliverySelection
 from tests.support.dispatching import Start, delivered, dispatchers, stops_of_workers
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.samples import body, callback, subscription
@@ -457,3 +458,61 @@ def test_two_workers_deliver_everything_at_a_limited_rate(store: Store, start: S
     wait_until(lambda: delivered(store) == 12)
     made = store.queries.attempts(store.lists.deliveries()).values()
     assert [len(attempts) for attempts in made] == [1] * 12
+
+
+CHAIN = (
+    subscription("more", after="other"),
+    subscription("other", after="mail"),
+    subscription("mail"),
+)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_redelivered_chain_runs_in_its_order_with_the_new_outputs(
+    store: Store, start: Start, together: bool
+) -> None:
+    """If each hook is redelivered by itself, the first ones already have a job for PostgreSQL."""
+    version, seen = 1, list[dict[str, int]]()
+
+    def send(notice: Notice) -> Done:
+        seen.append({name: output["version"] for name, output in notice.outputs.items()})
+        return Done("ok", output={"version": version})
+
+    Ingest(store, CHAIN).accept(callback(received_at=now_ms()))
+    first = start(send)
+    wait_until(lambda: delivered(store) == 3)
+    assert seen == [{}, {"mail": 1}, {"mail": 1, "other": 1}]
+    version = 2
+    if together:
+        selection = DeliverySelection(state=State.DELIVERED)
+        assert store.repair.redeliver_all(selection, now_ms(), CHAIN).changed == 3
+    else:
+        assert first.stop()
+        ids = {one.hook: one.id for one in store.lists.deliveries()}
+        for hook in ("more", "other", "mail"):
+            store.outbox.redeliver(ids[hook], now_ms(), CHAIN)
+        start(send)
+    wait_until(lambda: delivered(store) == 3 and len(seen) == 6)
+    assert seen[3:] == [{}, {"mail": 2, "more": 1}, {"mail": 2, "other": 2}]
+    made = store.queries.attempts(store.lists.deliveries()).values()
+    assert [len(attempts) for attempts in made] == [2] * 3
+
+
+def test_a_chain_is_redelivered_from_a_dead_step(store: Store, start: Start) -> None:
+    """The hooks behind it have run without its output; they wait for it when redelivered."""
+    is_broken, seen = True, list[list[str]]()
+
+    def send(notice: Notice) -> Done:
+        seen.append(sorted(notice.outputs))
+        if len(notice.outputs) == 1 and is_broken:  # of `mail`: this is `other`
+            raise PermanentFailure("the program for the background is missing")
+        return Done("ok", output={"step": len(notice.outputs)})
+
+    Ingest(store, CHAIN).accept(callback(received_at=now_ms()))
+    start(send)
+    wait_until(lambda: len(store.lists.deliveries(state=State.DEAD)) == 2)
+    assert seen == [[], ["mail"], ["mail"]]
+    is_broken = False
+    assert store.repair.redeliver_all(DeliverySelection(), now_ms(), CHAIN).changed == 2
+    wait_until(lambda: delivered(store) == 3)
+    assert seen[3:] == [["mail"], ["mail", "other"]]
