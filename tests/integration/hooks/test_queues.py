@@ -37,6 +37,7 @@ from receiver.ingest import Ingest
 from receiver.outgoing import connections
 from receiver.outgoing.retry import RetryPolicy
 from receiver.stores.base import Store
+from receiver.stores.postgres import PostgresStore
 from receiver.text.display import hiding
 from tests.support.dispatching import Calls
 from tests.support.hook_servers import CERT, Endless, dripping, notice
@@ -524,10 +525,24 @@ def test_a_message_that_is_too_large_is_a_permanent_failure(
 OUTAGES = ("stopped", "hanging", "refusing")
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Each store, and with it each dispatcher: leases and Procrastinate."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("store")
+        return
+    monkeypatch.setattr("receiver.delivery.procrastinate.EVERY", "* * * * * *")
+    monkeypatch.setattr("receiver.delivery.procrastinate.FETCH_EVERY", 0.05)
+    made = PostgresStore(request.getfixturevalue("fresh")())
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_outage_loses_nothing_and_delays_no_other_hook(
-    server: QueueServer, store: Store, mute: int, outage: str
+    server: QueueServer, any_store: Store, mute: int, outage: str
 ) -> None:
+    store = any_store
     direct, port = server.options(), free_port()
     proxy = Between(server.port, port) if outage != "stopped" else None
     if outage == "refusing":
