@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -27,6 +28,7 @@ TEXTS = {
     "spaces": b" \n\t ",
     "a halved pair in JSON": b'{"a": "\\ud800", "X-\\udfff": "\\u0000\\ud83d"}',
     "JSON of another kind": b'["\\ud800", 1e400, NaN, [[]], null]',
+    "an object": json.dumps({TEXT: [TEXT, 1e308, -0.0], "a": {"b": TEXT}}).encode(),
     "a very long text": b"<" + "ä\u202e".encode() * 10_000,
 }
 MOMENTS = {
