@@ -308,6 +308,33 @@ def test_a_redelivered_delivery_waits_for_the_redelivered_one_ahead(store: Store
     assert {one.state for one in store.lists.deliveries()} == {State.DELIVERED}
 
 
+def test_a_redelivered_delivery_receives_the_output_of_a_hook_that_it_waits_for_now(
+    store: Store,
+) -> None:
+    """The hooks file was changed after the deliveries had ended."""
+    record(store, (subscription("cutout"), subscription("shop")))
+    for delivery in store.outbox.claim("w", LATER, SOON, 9):
+        end(store, delivery, url="u")
+    shop = next(one.id for one in store.lists.deliveries() if one.hook == "shop")
+    store.outbox.redeliver(shop, LATER, (subscription("shop", after="cutout"),))
+    assert outputs_of(claim(store, "shop")) == {"cutout": {"url": "u"}}
+
+
+@pytest.mark.parametrize("order", [("cutout", "shop"), ("shop", "cutout")])
+def test_no_two_deliveries_wait_for_each_other_although_the_file_was_reversed(
+    store: Store, order: tuple[str, str]
+) -> None:
+    record(store, (subscription("cutout"), subscription("shop", after="cutout")))
+    end(store, claim(store, "cutout"))
+    end(store, claim(store, "shop"))
+    reversed_hooks = (subscription("cutout", after="shop"), subscription("shop"))
+    ids = {one.hook: one.id for one in store.lists.deliveries()}
+    for hook in order:
+        store.outbox.redeliver(ids[hook], LATER, reversed_hooks)
+    end(store, claim(store, "shop"))
+    end(store, claim(store, "cutout"))
+
+
 def test_a_running_or_retried_delivery_does_not_wait_for_a_redelivered_one(store: Store) -> None:
     """Its lease, and the time of its retry, stay as they are."""
     hooks = (

@@ -405,20 +405,24 @@ def hooks_on_record(session: Session, transition: int) -> dict[str, bool]:
 def wait_again(
     session: Session, ids: Sequence[int], now: int, subscriptions: Sequence[Subscription]
 ) -> None:
-    """Let redelivered deliveries wait again for the delivery of `after`, if that is open.
+    """Let redelivered deliveries wait again, as their hooks in `subscriptions` do now.
 
     So do deliveries that were redelivered earlier, for example in the step before, and have not
-    begun: otherwise they would lack the new output. `subscriptions` limit the waits.
+    begun: otherwise they would lack the new output. No two deliveries wait for each other, because
+    hooks of one file do not, and because no other delivery waits for one that had ended.
     """
     waiting = {one.hook: one for one in subscriptions if one.after is not None}
     if not waiting:
         return
     sql = _REDELIVERED.format(rows.any_of("redelivered.id", ids))
     for row in session.execute(sql, ids).fetchall():
-        subscription = waiting.get(row["hook"])
-        if subscription and hooks_on_record(session, row["transition"]).get(row["after"]):
-            due_at = subscription.due_at(now, waits=True)
-            session.execute(_WAIT_AGAIN, (due_at, row["id"]))
+        if (subscription := waiting.get(row["hook"])) is not None:
+            is_open = hooks_on_record(session, row["transition"])
+            after = subscription.awaited(is_open)
+            waits = after is not None and is_open[after]
+            if waits or after != row["after"]:
+                due_at = subscription.due_at(now, waits=waits)
+                session.execute(_WAIT_AGAIN, (after, due_at, row["id"]))
 
 
 def _matching(
@@ -514,13 +518,12 @@ select distinct waiting.id, waiting.transition, waiting.hook, waiting.after
 from deliveries redelivered join deliveries waiting
   on waiting.transition = redelivered.transition
   and (waiting.id = redelivered.id or waiting.after = redelivered.hook)
-where {0} and waiting.after is not null and waiting.state = 'pending'
-  and waiting.attempts = waiting.retries_from
+where {0} and waiting.state = 'pending' and waiting.attempts = waiting.retries_from
 order by waiting.id
 """
 
 # Another worker may have claimed the delivery since it was read.
-_WAIT_AGAIN = "update deliveries set due_at = ? where id = ? and state = 'pending'"
+_WAIT_AGAIN = "update deliveries set after = ?, due_at = ? where id = ? and state = 'pending'"
 
 # They belong to the other result, also those of hooks that do not receive the corrected event.
 _ERASE_OUTPUTS = """
