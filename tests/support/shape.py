@@ -28,7 +28,7 @@ BASELINE = {"receiver": 19_931, "submitter": 3_461, "sandbox": 3_709}
 # API, the accessible dashboard, kept connections, deliveries in batches, copying with COPY, the
 # sandbox's other calls; and (about 4,000) filters, templates, limits, queues, chains and streams.
 # A new feature is added here, so that the rest does not grow unnoticed.
-FEATURES = {"receiver": 5_860, "submitter": 315, "sandbox": 210}
+FEATURES = {"receiver": 5_900, "submitter": 315, "sandbox": 210}
 OPTIONS_CLASS = "Meta"  # the inner class that marshmallow requires by this name
 NO_CODE = (
     tokenize.COMMENT,
