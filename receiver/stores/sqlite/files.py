@@ -145,7 +145,7 @@ def _is_in_use(path: Path) -> bool:
     probe = sqlite3.connect(f"file:{name}?mode=rw", uri=True, timeout=PROBE_WITHIN)
     try:
         probe.execute("pragma locking_mode = exclusive")
-        probe.execute("select 1 from sqlite_master limit 1").fetchone()
+        probe.execute("pragma schema_version").fetchone()  # a read that does not load the schema
     except sqlite3.OperationalError as error:
         return (error.sqlite_errorcode & 0xFF) == sqlite3.SQLITE_BUSY
     except sqlite3.Error:
