@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +15,11 @@ from receiver.deliveries import State
 from receiver.errors import NotFound
 from receiver.ingest import Ingest
 from receiver.stores.base import Store
+from receiver.stores.postgres import PostgresStore
 from receiver.stores.sql.repair import DeliverySelection
 from receiver.stores.sql.rows import StoredCallback, TimeRange
 from receiver.tasks import Outcome, Status, Task
+from tests.support.databases import Databases
 from tests.support.samples import body, callback, subscription
 
 NOW = 1_765_519_851_000
@@ -188,12 +194,41 @@ CLOCKS = {
 }
 
 
+@pytest.fixture(scope="module")
+def wrong_clocks(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated: Callable[[Path], Store],
+) -> Iterator[Callable[[str, str], Store]]:
+    """Return a function that returns the store of a database with rows at the times of a clock.
+
+    Each store is filled at its first use. Tests only read it.
+    """
+    with ExitStack() as stack:
+
+        @cache
+        def of(database: str, clock: str) -> Store:
+            if database == "postgres":
+                databases: Databases = request.getfixturevalue("_databases")
+                url = databases.take()
+                stack.callback(databases.give_back, url)
+                store: Store = PostgresStore(url)
+            else:
+                store = migrated(tmp_path_factory.mktemp("clock") / "receiver.db")
+            stack.callback(store.close)
+            put(store, CLOCKS[clock])
+            return store
+
+        yield of
+
+
 @pytest.mark.parametrize("kind", ["tasks", "callbacks", "deliveries"])
-@pytest.mark.parametrize("times", CLOCKS.values(), ids=CLOCKS)
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_a_wrong_clock_hides_no_row_of_the_requested_time(
-    store: Store, kind: str, times: list[int]
+    wrong_clocks: Callable[[str, str], Store], database: str, clock: str, kind: str
 ) -> None:
-    put(store, times)
+    store, times = wrong_clocks(database, clock), CLOCKS[clock]
     for since, until in [(30, None), (None, 30), (20, 40), (50, None), (None, 15)]:
         first = None if since is None else NOW + since * MINUTE
         end = None if until is None else NOW + until * MINUTE
