@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,14 +68,16 @@ def take(store: Store, ingest: Ingest, message: Callback) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(CALLBACKS, max_size=8), CREATED, st.lists(CALLBACKS, max_size=8))
+@given(early=st.lists(CALLBACKS, max_size=8), created=CREATED, late=st.lists(CALLBACKS, max_size=8))
 def test_the_query_decides_the_final_status_whatever_came_before(
-    early: list[Callback], created: Callback, late: list[Callback]
+    migrated: Callable[[Path], SqliteStore],
+    early: list[Callback],
+    created: Callback,
+    late: list[Callback],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = SqliteStore(Path(folder) / "receiver.db")
+        store = migrated(Path(folder) / "receiver.db")
         try:
-            store.migrate()
             ingest = Ingest(store, [subscription("mail")])
             store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
             for message in (*early, created, *late):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -21,11 +23,12 @@ OURS = {"succeed": "succeeded"}
 class AnyCallbacks(RuleBasedStateMachine):
     """Callbacks of three tasks in any order and number, compared with the model."""
 
+    make_store: Callable[[Path], SqliteStore]
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.store = SqliteStore(Path(self.folder.name) / "receiver.db")
-        self.store.migrate()
+        self.store = self.make_store(Path(self.folder.name) / "receiver.db")
         self.ingest = Ingest(self.store, [subscription("mail")])
         self.moves: dict[str, list[str]] = {}
         self.bodies: dict[str, set[bytes]] = {}
@@ -60,6 +63,12 @@ class AnyCallbacks(RuleBasedStateMachine):
             ends = [status for status in expected if status in ("succeeded", "failed")]
             assert [delivery.status for delivery in history.deliveries] == ends
             assert {stored.callback.body for stored in history.callbacks} == self.bodies[task]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stores(migrated: Callable[[Path], SqliteStore]) -> None:
+    """Let each example copy a migrated record."""
+    AnyCallbacks.make_store = staticmethod(migrated)
 
 
 AnyCallbacks.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
