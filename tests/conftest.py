@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from tests.support import shm
 from tests.support.applications import MakeApp, applications
 from tests.support.databases import Databases
 from tests.support.env_files import NO_ENV_FILE
+from tests.support.migrated_record import create_record
 from tests.support.open_files import assert_closed_but, open_databases
 from tests.support.patience import PATIENCE
 from tests.support.postgres_server import postgres
@@ -152,14 +152,11 @@ def _no_database_stays_open() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], SqliteStore]:
+def migrated() -> Callable[[Path], SqliteStore]:
     """Return a function that creates an empty, migrated SQLite record at a path, by copying one."""
-    template = tmp_path_factory.mktemp("template") / "receiver.db"
-    SqliteStore(template).migrate()
 
     def make(path: Path) -> SqliteStore:
-        for end in ("", "-lock"):
-            shutil.copy(f"{template}{end}", f"{path}{end}")
+        create_record(path)
         return SqliteStore(path)
 
     return make

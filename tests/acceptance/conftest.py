@@ -36,7 +36,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Played:
 @pytest.fixture
 def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iterator[Installation]:
     installation = Installation(tmp_path, sandbox, database)
-    installation.store.migrate()
+    installation.migrate()
     try:
         yield installation
     finally:

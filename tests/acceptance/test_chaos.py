@@ -63,7 +63,7 @@ def installation(tmp_path: Path, sandbox: Sandbox, database: str | None) -> Iter
     for type_ in ('type = "email"', 'type = "slack"'):
         hooks = hooks.replace(type_, f'{type_}\nwait_for_files = "2s"')
     (tmp_path / "hooks.toml").write_text(hooks)
-    installation.store.migrate()
+    installation.migrate()
     yield installation
     installation.close()
 

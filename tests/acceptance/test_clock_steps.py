@@ -69,7 +69,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, sandbox: Sandbox) -> Iterator[Machine]:
     installation = Installation(tmp_path, sandbox)
-    installation.store.migrate()
+    installation.migrate()
     with Site() as site:
         yield Machine(installation, site)
         installation.close()

@@ -77,7 +77,7 @@ def installations(
     for name, database in (("sqlite", None), ("postgres", fresh())):
         (tmp_path / name).mkdir()
         installations.append(Installation(tmp_path / name, sandbox, database))
-        installations[-1].store.migrate()
+        installations[-1].migrate()
     yield installations
     for installation in installations:
         installation.close()

@@ -181,7 +181,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_file_system_causes_503(small_disk: Path, sandbox: Sandbox) -> None:
     """The log is on the same disk, as on a machine with only one disk."""
     installation = Installation(small_disk, sandbox)
-    installation.store.migrate()
+    installation.migrate()
     try:
         through_the_fault(installation, full, launch_all(installation, IMPATIENT))
     finally:

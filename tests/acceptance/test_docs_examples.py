@@ -154,7 +154,7 @@ def workspace(
             "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}",
             "TMPDIR": str(folder),
         }
-        installation.store.migrate()
+        installation.migrate()
         installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
         try:
             installation.environment["PYTHONPATH"] = str(ROOT)  # for commands in other folders

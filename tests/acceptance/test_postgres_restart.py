@@ -37,7 +37,7 @@ def installation(tmp_path: Path, sandbox: Sandbox, server: Server) -> Iterator[I
     installation = Installation(tmp_path, sandbox, server.url)
     url = f"{sandbox.url}/_sandbox/slack/test"
     (tmp_path / "hooks.toml").write_text(HOOKS.format(url=url))
-    installation.store.migrate()
+    installation.migrate()
     yield installation
     installation.close()
 

@@ -47,7 +47,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory, consumer: str) -> Iterator
     folder = tmp_path_factory.mktemp("serving")
     with Sandbox(pace=0.3) as sandbox:
         installation = Installation(folder, sandbox)
-        installation.store.migrate()
+        installation.migrate()
         (folder / "hooks.toml").write_text(HOOK.format(name="shop", url=consumer))
         installation.start("serve", "receiver", "serve", "--bind", f"127.0.0.1:{installation.port}")
         try:

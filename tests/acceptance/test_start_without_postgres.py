@@ -29,7 +29,7 @@ def server() -> Iterator[Server]:
 def installation(tmp_path: Path, sandbox: Sandbox, server: Server) -> Iterator[Installation]:
     installation = Installation(tmp_path, sandbox, server.url)
     (tmp_path / "hooks.toml").write_text("")
-    installation.store.migrate()
+    installation.migrate()
     installation.store.close()
     yield installation
     installation.close()

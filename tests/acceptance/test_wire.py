@@ -34,7 +34,7 @@ def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
     with Sandbox() as sandbox:
         installation = Installation(tmp_path_factory.mktemp("unhurried"), sandbox)
         try:
-            installation.store.migrate()
+            installation.migrate()
             installation.start_web(UNHURRIED)
             installation.wait_until_ready()
             yield installation

@@ -73,7 +73,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         made = Installation(tmp_path, sandbox)
         file = tmp_path / "hooks.toml"
         file.write_text(file.read_text().replace('"mail"\n', '"mail"\nalerts = true\n'))
-        made.store.migrate()
+        made.migrate()
         yield made
         made.close()
 

@@ -56,7 +56,7 @@ def own_installation(folder: Path) -> Iterator[Installation]:
         installation = Installation(folder, sandbox)
         installation.environment["API_TOKEN"] = TOKEN
         try:
-            installation.store.migrate()
+            installation.migrate()
             yield installation
         finally:
             installation.close()

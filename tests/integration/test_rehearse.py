@@ -263,7 +263,7 @@ class Quick:
 def installation(tmp_path: Path) -> Iterator[Installation]:
     with Sandbox(pace=0.1) as sandbox:
         made = Installation(tmp_path, sandbox)
-        made.store.migrate()
+        made.migrate()
         yield made
         made.close()
 

@@ -40,7 +40,7 @@ def test_a_remote_installation_is_followed_across_restarts(tmp_path: Path) -> No
         installation = Installation(tmp_path, sandbox)
         installation.environment["API_TOKEN"] = TOKEN
         try:
-            installation.store.migrate()
+            installation.migrate()
             installation.start_web("wsgi:app", "--workers", "1")
             installation.wait_until_ready()
             with following("--url", installation.url, "--json") as tail:

@@ -64,7 +64,7 @@ def shared_fronts(
     with Sandbox() as sandbox:
         made = Installation(folder, sandbox, database_url)
         try:
-            made.store.migrate()
+            made.migrate()
             made.environment |= environment
             yield made, fronts_of(made)
         finally:

@@ -18,6 +18,7 @@ from receiver.stores import open_store
 from sandbox.server import Sandbox
 from tests.support import processes
 from tests.support.env_files import NO_ENV_FILE
+from tests.support.migrated_record import create_record
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.samples import SECRET
@@ -76,6 +77,14 @@ class Installation:
             "HOOKS_FILE": str(folder / "hooks.toml"),
             "PYTHONUNBUFFERED": "1",
         }
+
+    def migrate(self) -> None:
+        """Create the schema of the record, or copy a new record of SQLite."""
+        path = self.environment["DATABASE_URL"].removeprefix("sqlite:///")
+        if path == self.environment["DATABASE_URL"] or Path(path).exists():
+            self.store.migrate()
+        else:
+            create_record(Path(path))
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run one of our commands until it ends."""

@@ -225,7 +225,7 @@ class OurRig:
         (folder / "hooks.toml").write_text(hook)
         self._made.environment["LEASE"] = "1000000"
         self._made.environment["KLING_WEBHOOK_SECRETS"] = SIGNING_SECRET
-        self._made.store.migrate()
+        self._made.migrate()
         self.base = self._made.url
 
     def start(self) -> None:
