@@ -78,6 +78,8 @@ class Databases:
         self._prefix = prefix
         self._free: list[str] = []
         self._uses: dict[str, int] = {}
+        # A new connection would take longer to read the catalogs than to empty the database.
+        self._connections: dict[str, psycopg.Connection] = {}
         self._original: Contents | None = None
         self._shared: SharedStore | None = None  # not in use
 
@@ -90,7 +92,13 @@ class Databases:
     def give_back(self, url: str) -> None:
         """Empty the database for the next test; drop it if that is not possible."""
         name = url.rpartition("/")[2]
-        if self._emptied(url, vacuum=self._uses[name] % VACUUM_EVERY == 0):
+        is_vacuumed = self._uses[name] % VACUUM_EVERY == 0
+        try:
+            is_emptied = self._emptied(self._connection(name), vacuum=is_vacuumed)
+        except psycopg.OperationalError:  # the test has ended all connections to the database
+            self._disconnect(name)
+            is_emptied = self._emptied(self._connection(name), vacuum=is_vacuumed)
+        if is_emptied:
             self._free.append(name)
         else:
             self._drop([name])
@@ -120,6 +128,8 @@ class Databases:
         if self._shared is not None:
             self._end(self._shared)
         self._drop(self._free)
+        for name in list(self._connections):
+            self._disconnect(name)
 
     def _can_share(self, shared: SharedStore) -> bool:
         """Empty the database of the store; return False if it cannot be shared."""
@@ -174,16 +184,24 @@ class Databases:
                 store.migrate()
                 store.close()
 
-    def _emptied(self, url: str, *, vacuum: bool) -> bool:
+    def _emptied(self, connection: psycopg.Connection, *, vacuum: bool) -> bool:
         """Restore the original contents. Return False if definitions were changed."""
-        assert self._original is not None
-        with _connect(url) as connection:
-            _end_others(connection)
-            if not self._restored(connection):
-                return False
-            if vacuum:
-                self._vacuum(connection)
+        _end_others(connection)
+        if not self._restored(connection):
+            return False
+        if vacuum:
+            self._vacuum(connection)
         return True
+
+    def _connection(self, name: str) -> psycopg.Connection:
+        """Return the connection that empties a database; it stays open."""
+        if name not in self._connections:
+            self._connections[name] = _connect(self.url(name), prepare_threshold=0)
+        return self._connections[name]
+
+    def _disconnect(self, name: str) -> None:
+        if connection := self._connections.pop(name, None):
+            connection.close()
 
     def _vacuum(self, connection: psycopg.Connection) -> None:
         assert self._original is not None
@@ -198,6 +216,8 @@ class Databases:
         return True
 
     def _drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._disconnect(name)
         with psycopg.connect(self._server, autocommit=True) as connection:
             for name in names:
                 connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
