@@ -23,7 +23,8 @@ from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body
 from tests.support.slow_senders import SlowSenders, slow_senders
 
-MANY = 200
+MANY = 100  # three times as many as all threads of the web processes
+FEW_SLOTS = 64  # of each web process, where handshakes would take seconds of CPU time
 API_TOKEN = "a-token-for-the-tests"
 TLS = ROOT / "tests/data/tls"
 CERTIFICATE = ("--certfile", str(TLS / "cert.pem"), "--keyfile", str(TLS / "key.pem"))
@@ -97,9 +98,9 @@ def test_more_senders_than_slots_do_not_block_a_valid_callback(
     assert installation.stop("web") == 0
 
 
-def most_sockets(installation: Installation) -> int:
+def most_sockets(installation: Installation, slots: int = gunicorn.worker_connections) -> int:
     """Return how many sockets the web processes have when all their slots are in use."""
-    return idle_sockets(installation) + 2 * gunicorn.worker_connections
+    return idle_sockets(installation) + 2 * slots
 
 
 IDLE_AND_HALF_SENT = {
@@ -183,10 +184,11 @@ def test_more_senders_than_slots_do_not_block_a_valid_callback_by_tls(
     installation: Installation, trusted: ssl.SSLContext
 ) -> None:
     """Connections with an incomplete handshake also use a slot."""
-    start_web_with_tls(installation, trusted, "--graceful-timeout", "1000000")
-    places = most_sockets(installation)
+    options = ("--graceful-timeout", "1000000", "--worker-connections", str(FEW_SLOTS))
+    start_web_with_tls(installation, trusted, *options)
+    places = most_sockets(installation, FEW_SLOTS)
     for starts in ([HELLO], ALL_TLS_ATTACKS):
-        with slow_senders(installation.port, starts, 1_500, trusted) as senders:
+        with slow_senders(installation.port, starts, 5 * FEW_SLOTS, trusted) as senders:
             check_valid_callbacks_by_tls(installation, trusted, senders)
             installation.wait_until(lambda: sockets(workers(installation)) <= places)
     assert installation.stop("web") == 0
@@ -239,10 +241,10 @@ def test_valid_callbacks_do_not_wait_for_clients_that_do_not_read(
     installation.environment["API_TOKEN"] = API_TOKEN
     installation.start_web("tests.support.apps.small_buffers:app", "--workers", "1")
     installation.wait_until_ready()
-    for number in range(100):
+    for number in range(30):
         send(installation, f"listed-{number}")
     head = f"GET {where} HTTP/1.1\r\nHost: receiver\r\nAuthorization: Bearer {API_TOKEN}\r\n\r\n"
-    with clients_that_do_not_read(installation, head.encode(), 40):
+    with clients_that_do_not_read(installation, head.encode(), 24):
         for number in range(20):
             assert send(installation, f"valid-{number}") == 200
             by_a_thread = requests.get(f"{installation.url}/readyz", timeout=PATIENCE)

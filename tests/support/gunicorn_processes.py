@@ -124,10 +124,12 @@ class _Socket:
 
 def _sockets_at(port: int) -> Iterator[_Socket]:
     """Return the sockets of this local port."""
+    end = f":{port:04X}"
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, _, state, queues, _, _, _, _, inode, *_ = line.split()
-        if int(local.rpartition(":")[2], 16) == port:
-            yield _Socket(state, int(queues.rpartition(":")[2], 16), inode)
+        if end in line:  # there may be thousands of lines
+            _, local, _, state, queues, _, _, _, _, inode, *_ = line.split()
+            if local.endswith(end):
+                yield _Socket(state, int(queues.rpartition(":")[2], 16), inode)
 
 
 def _descriptors(pid: int) -> list[Path]:
