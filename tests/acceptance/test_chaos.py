@@ -16,11 +16,9 @@ from sandbox.callback_sender import Persistence
 from sandbox.scenarios.scenario import playable
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
-from tests.support.installation import ROOT, Installation, both_stores
+from tests.support.installation import Installation, both_stores
 
 SECRET = "whsec_c2FuZGJveC1vZi10aGUtdGVzdHMtMjRi"
-PERSON = str(ROOT / "sandbox/images/person.jpg")
-GARMENT = str(ROOT / "sandbox/images/garment.png")
 # this scenario is tested by the submitter's tests, because it sends no callback
 REFUSED_CREATE = {"busy"}
 FAILS = {"failed", "new-dialect-failed"}
@@ -80,7 +78,10 @@ def is_settled(history: TaskHistory, scenario: str) -> bool:
 
 @both_stores
 def test_every_task_ends_as_it_did_at_the_provider(
-    installation: Installation, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    installation: Installation,
+    sandbox: Sandbox,
+    small_pictures: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     installation.start_web()
     installation.start("worker", "receiver", "worker")
@@ -91,7 +92,7 @@ def test_every_task_ends_as_it_did_at_the_provider(
     tasks = {}
     for scenario in SCENARIOS:
         sandbox.next("kling", scenario)
-        tasks[scenario] = submit("kling", PERSON, GARMENT, reference=scenario).id
+        tasks[scenario] = submit("kling", *small_pictures, reference=scenario).id
     store = installation.store
     for scenario, task in tasks.items():
         installation.wait_until(

@@ -26,16 +26,14 @@ from sandbox.ledger import LedgerEntry
 from sandbox.server import Behaviour, Sandbox
 from submitter import submit
 from tests.support.balancer import Balancer
-from tests.support.installation import ROOT, SHORT_LEASES, Installation, both_stores
+from tests.support.installation import SHORT_LEASES, Installation, both_stores
 from tests.support.patience import wait_until
 from tests.support.ports import free_port
 
 FEWEST, MOST = (10, 100) if os.environ.get("CI") == "true" else (5, 5)  # rounds
 LONGEST = 90.0  # seconds of killing, once there were enough rounds
-STREAMS = 5  # streams of submissions at the same time
+STREAMS = 3  # streams of submissions at the same time
 EVERYTHING = 10_000
-PERSON = str(ROOT / "sandbox/images/person.jpg")
-GARMENT = str(ROOT / "sandbox/images/garment.png")
 WORKER = (SHORT_LEASES, "receiver", "worker")
 POLLER = (SHORT_LEASES, "submitter", "reconcile", "--forever")
 
@@ -106,7 +104,11 @@ def balancer(machines: Machines) -> Iterator[Balancer]:
 
 
 def submit_until(
-    over: threading.Event, installation: Installation, seed: int, mails: set[str]
+    over: threading.Event,
+    installation: Installation,
+    pictures: tuple[str, str],
+    seed: int,
+    mails: set[str],
 ) -> list[str]:
     """Keep a task running, and return all tasks. The ids of the mails are added to `mails`.
 
@@ -121,7 +123,7 @@ def submit_until(
 
     while not over.is_set():
         installation.sandbox.next("kling", chance.choice(["succeed", "duplicates", "silent"]))
-        tasks.append(submit("kling", PERSON, GARMENT).id)
+        tasks.append(submit("kling", *pictures).id)
         wait_until(may_go_on)
     return tasks
 
@@ -157,6 +159,7 @@ def test_every_acknowledged_callback_is_on_record_once(
     sandbox: Sandbox,
     balancer: Balancer,
     machines: Machines,
+    small_pictures: tuple[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     installation.environment |= {"RECONCILE_AFTER": "2", "PUBLIC_URL": balancer.url}
@@ -172,7 +175,8 @@ def test_every_acknowledged_callback_is_on_record_once(
     )  # collected continuously, because the sandbox stores only the newest mails
     with ThreadPoolExecutor(STREAMS) as pool:
         streams = [
-            pool.submit(submit_until, over, installation, seed, mails) for seed in range(STREAMS)
+            pool.submit(submit_until, over, installation, small_pictures, seed, mails)
+            for seed in range(STREAMS)
         ]
         try:
             rounds = kill_in_flight(installation, machines)
