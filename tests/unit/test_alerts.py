@@ -21,9 +21,11 @@ RULES: list[dict[str, Any]] = [
     for rule in group["rules"]
 ]
 PANELS: list[dict[str, Any]] = json.loads((DOCS / "grafana-dashboard.json").read_text())["panels"]
-CASES: list[dict[str, Any]] = yaml.safe_load(
-    (Path(__file__).parents[1] / "data/alerts_test.yml").read_text()
-)["tests"]
+CASES: list[dict[str, Any]] = [
+    case
+    for name in ("alerts_test.yml", "alerts_after_a_day_test.yml")
+    for case in yaml.safe_load((Path(__file__).parents[1] / "data" / name).read_text())["tests"]
+]
 NAME = re.compile(rf"({metrics.PREFIX}\w+)(\{{[^}}]*\}})?")
 GROUPED = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
@@ -71,7 +73,7 @@ def test_an_alert_states_the_problem_and_its_severity(rule: dict[str, Any]) -> N
 def test_an_alert_has_a_test_case_in_which_it_fires_and_one_in_which_it_does_not(
     rule: dict[str, Any],
 ) -> None:
-    """The cases are in tests/data/alerts_test.yml, which promtool runs."""
+    """The cases are in files of tests/data, which promtool runs."""
     alert, names = rule["alert"], {name for name, _ in NAME.findall(rule["expr"])}
     tests = [test for test in CASES if test["name"].split(":")[0] == alert]
     given = " ".join(series["series"] for test in tests for series in test["input_series"])
