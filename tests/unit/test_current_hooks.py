@@ -95,7 +95,7 @@ def test_a_variable_that_is_not_set_needs_a_restart(path: Path) -> None:
     path.write_text(SLACK.format("chat", "${NEW}", ""))
     loaded.reload()
     assert loaded.current.problem == (
-        'hook "chat": url: NEW is not set (nor is NEW_FILE); '
+        'hooks.toml: hook "chat": url: NEW is not set (nor is NEW_FILE); '
         "a new variable, also one in .env, is known after a restart only"
     )
 
