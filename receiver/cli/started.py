@@ -125,7 +125,7 @@ def _facts(chosen: Settings, hooks: CurrentHooks, address: Address) -> Iterator[
     names = ", ".join(entry.name for entry in hooks.entries)
     path = hooks.source.path
     yield "hooks", f"{names} ({path})" if names else f"none; add some to {path}: docs/hooks.md"
-    yield "reload", f"kill -HUP {os.getppid()} makes all processes read {path} again"
+    yield "reload", f"kill -HUP {os.getppid()} makes all processes read the hooks file again"
     yield "public URL", chosen.public_url or "none; set PUBLIC_URL"
     yield "callbacks", _arrival(chosen, base)
 

@@ -178,6 +178,7 @@ def test_no_process_uses_a_file_whose_options_the_worker_rejects(
 ) -> None:
     hang_up(serving, HOOK.format(name="shop", url=consumer))
     added = HOOK.format(name="added", url=consumer) + HOOK.format(name="wrong", url="not a URL")
+    reloaded = serving.logs_of("serve").count("the hooks file was reloaded")
     hang_up(serving, HOOK.format(name="shop", url=consumer) + added, readers=2)
     assert send(serving, "rejected-options").status_code == 200
     found = serving.store.lists.deliveries(task_id="rejected-options")
@@ -185,8 +186,14 @@ def test_no_process_uses_a_file_whose_options_the_worker_rejects(
     serving.wait_until(
         lambda: {one.kind for one in serving.store.activity.process_problems(0)} == {"worker"}
     )
+    assert serving.logs_of("serve").count("the hooks file was reloaded") == reloaded
     hang_up(serving, HOOK.format(name="shop", url=consumer))
     serving.wait_until(lambda: not serving.store.activity.process_problems(0))
+
+
+def test_the_first_block_names_the_process_that_takes_sighup(serving: Installation) -> None:
+    line = f"kill -HUP {serving.running['serve'].pid} makes all processes read the hooks file again"
+    serving.wait_until(lambda: line in serving.logs_of("serve"))
 
 
 def test_an_invalid_file_changes_nothing_and_is_reported(

@@ -52,7 +52,7 @@ def test_the_block_says_what_is_disabled_and_by_which_setting(
         "dashboard": "disabled; set DASHBOARD_PASSWORD to enable it",
         "API": "disabled; set API_TOKEN to enable it",
         "hooks": "none; add some to hooks.toml: docs/hooks.md",
-        "reload": f"kill -HUP {os.getppid()} makes all processes read hooks.toml again",
+        "reload": f"kill -HUP {os.getppid()} makes all processes read the hooks file again",
         "public URL": "none; set PUBLIC_URL",
         "callbacks": "cannot arrive without PUBLIC_URL; the poller fetches the results instead",
     }
@@ -72,7 +72,7 @@ def test_the_block_says_what_is_enabled_and_names_the_hooks_without_secrets(
         "dashboard": "http://127.0.0.1:8123/dashboard (DASHBOARD_PASSWORD is set)",
         "API": "http://127.0.0.1:8123/api (API_TOKEN is set)",
         "hooks": "chat, night (hooks.toml)",
-        "reload": f"kill -HUP {os.getppid()} makes all processes read hooks.toml again",
+        "reload": f"kill -HUP {os.getppid()} makes all processes read the hooks file again",
         "public URL": "https://shop.example",
         "callbacks": "can arrive: pong after 5 ms",
     }
