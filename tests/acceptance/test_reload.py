@@ -227,3 +227,34 @@ def test_an_invalid_file_changes_nothing_and_is_reported(
             or {one.kind for one in serving.store.activity.process_problems(0)} == {"worker"}
         )  # the problem of the killed process
     )
+
+
+CUTOUT = """
+[[hook]]
+name = "cutout"
+type = "command"
+command = [
+  "sh", "-c", "cd {folder}; touch started; until test -e go; do sleep 0.1; done; echo '{score}'"
+]
+"""
+
+
+def test_a_running_chain_continues_with_the_new_file(serving: Installation, consumer: str) -> None:
+    """The running attempt ends as it began, and the hook that waits for it has the new filter."""
+    first, new = ('{\\"score\\": 0.7}', '{\\"score\\": 0.1}')
+    shop = (
+        HOOK.format(name="shop", url=consumer)
+        + 'where = {{ "outputs.cutout.score" = {{ min = {} }} }}\n'
+    )
+    hang_up(serving, CUTOUT.format(folder=serving.folder, score=first) + shop.format(0.9))
+    assert send(serving, "reloaded").status_code == 200
+    serving.wait_until((serving.folder / "started").exists)
+    hang_up(serving, CUTOUT.format(folder=serving.folder, score=new) + shop.format(0.5))
+    (serving.folder / "go").touch()
+    serving.settled("reloaded")
+    found = {one.hook: one for one in serving.store.lists.deliveries(task_id="reloaded")}
+    assert found["cutout"].output == {"score": 0.7}
+    attempts = serving.store.queries.history("reloaded").attempts
+    (attempt,) = attempts[found["shop"].id]
+    assert "skipped" not in attempt.answer
+    assert [len(attempts[one.id]) for one in found.values()] == [1, 1]
