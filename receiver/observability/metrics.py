@@ -270,6 +270,9 @@ PROCESS_SEEN = _gauge(
     "When a process of this kind last reported that it runs; 0 if it never did.",
     ("process",),
 )
+LISTENERS = _gauge(
+    "live_listeners", "Live event streams, dashboards and waiting requests of all web processes."
+)
 STORE_WRITABLE = _gauge("store_writable", "1 if a write was committed for this response.")
 BUILD = _gauge("build_info", "Always 1; the labels name the release.", ("version", "python"))
 

@@ -146,6 +146,7 @@ def _read(ingest: Ingest, now: int) -> defaultdict[str, Values]:
         values[metrics.DISK_FREE.name] = {(): space.free}
     seen: Values = {(kind,): (store.activity.last_seen(kind) or 0) / 1000 for kind in PROCESSES}
     values[metrics.PROCESS_SEEN.name] = seen
+    values[metrics.LISTENERS.name] = {(): store.activity.listeners(now)}
     rejected = current_hooks.rejections(store, now)
     values[metrics.HOOKS_REJECTED.name] = {(kind,): float(kind in rejected) for kind in PROCESSES}
     values[metrics.BUILD.name] = {(__version__, platform.python_version()): 1}

@@ -243,6 +243,15 @@ def test_a_process_that_rejected_the_hooks_file_is_shown(
     assert rejected == [0, 1, 0]
 
 
+def test_the_listeners_of_all_web_processes_are_added(
+    client: FlaskClient, store: SqliteStore
+) -> None:
+    assert scraped(client)["live_listeners{}"] == 0
+    for number in (2, 3):
+        store.activity.report_listeners(f"host:{number}:web", number, now_ms())
+    assert scraped(client)["live_listeners{}"] == 5
+
+
 def test_circuits_and_space_are_shown(
     store: SqliteStore, tmp_path: Path, make_app: MakeApp
 ) -> None:

@@ -107,6 +107,16 @@ class ActivityLog(Component):
 
         self._database.write(work)
 
+    def report_listeners(self, name: str, listeners: int, now: int) -> None:
+        """Store the number of listeners of this process, which counts for GONE_AFTER."""
+        values = (f"{name}:listeners", "listeners", now, listeners)
+        self._database.write(lambda session: session.execute(_REPORT_LISTENERS, values))
+
+    def listeners(self, now: int) -> int:
+        """Return the number of listeners of all running processes."""
+        row = self._row(_LISTENERS, (now - GONE_AFTER,))
+        return int(row["listeners"])
+
     def last_seen(self, kind: str) -> int | None:
         """Return when a process of this kind last sent a heartbeat; None if none did."""
         row = self._row("select max(seen_at) as seen_at from processes where kind = ?", (kind,))
@@ -190,6 +200,16 @@ _values_of_rejection = attrgetter("at", "address", "reason", "method", "path", "
 _REPORT = """
 insert into processes (name, kind, seen_at, problem) values (?, ?, ?, ?)
 on conflict (name) do update set seen_at = excluded.seen_at, problem = excluded.problem
+"""
+
+_REPORT_LISTENERS = """
+insert into processes (name, kind, seen_at, listeners) values (?, ?, ?, ?)
+on conflict (name) do update set seen_at = excluded.seen_at, listeners = excluded.listeners
+"""
+
+_LISTENERS = """
+select coalesce(sum(listeners), 0) as listeners from processes
+where kind = 'listeners' and seen_at > ?
 """
 
 _PROBLEMS = """

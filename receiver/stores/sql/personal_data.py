@@ -128,7 +128,7 @@ TABLES: Mapping[str, PersonalTable] = {
     "measures": PersonalTable("name labels value"),
     # Not copied: processes send heartbeats again, triggers count the copied rows, and an unfinished
     # erasure concerns the files of one database.
-    "processes": PersonalTable("name kind seen_at problem", is_copied=False),
+    "processes": PersonalTable("name kind seen_at problem listeners", is_copied=False),
     "task_counts": PersonalTable("provider status value", is_copied=False, only_in_postgres="slot"),
     "delivery_counts": PersonalTable("hook state value", is_copied=False, only_in_postgres="slot"),
     "hours": PersonalTable(

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Event as Signal
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import structlog
 
+from receiver.clock import now_ms
 from receiver.errors import StoreError, TooManyListeners
 from receiver.serializers.outputs import notice_of
 from receiver.stores.base import Store
 from receiver.stores.sql.event_log import LoggedEvent, Position
 from receiver.text import limits
 from receiver.text.display import json_ascii
+from receiver.web.health import name_of_this_process
 from receiver.web.live.listener import (
     ChangeListener,
     EventBatch,
@@ -37,6 +40,7 @@ EVENTS_PER_READ = 100
 PAUSE = 0.5  # seconds between two reads
 IDLE = 1.0  # the maximum seconds to wait for a commit
 RETRY = 1.0  # seconds to wait after a database error
+REPORT = 10.0  # seconds between two reports of the number of listeners
 WOKEN_TOGETHER = 4  # listeners in one iteration of the event loop, during which callbacks wait
 SENT_WITHIN = 1.0  # the maximum seconds to wait until the event loop has sent a batch
 log = structlog.get_logger()
@@ -53,6 +57,7 @@ class EventFeed:
         self._thread: Thread | None = None
         self._stop = Signal()
         self._position = Position(0)
+        self._report_at = 0.0  # when the number of listeners is reported again
         self._revisions: dict[int, int] = {}  # the revisions of recent events, by row key
         self._loop: asyncio.AbstractEventLoop | None = None
         self.limit = limits.MAX_THREAD_LISTENERS
@@ -169,6 +174,7 @@ class EventFeed:
                 before, mark = mark, self._store.database.commit_mark()
                 self._pass_events_on()
                 self._wake_ended_waits()
+                self._report()
                 if mark != before:
                     self._wake([one for one in self._changes() if one.offer_change()])
                 self._stop.wait(PAUSE)
@@ -179,6 +185,19 @@ class EventFeed:
             except Exception:
                 log.exception("live events are interrupted")
                 self._stop.wait(RETRY)
+        self._report(is_end=True)
+
+    def _report(self, *, is_end: bool = False) -> None:
+        """Store the number of listeners for the metrics regularly, and when the thread ends.
+
+        Events are also sent if it cannot be stored.
+        """
+        now = time.monotonic()
+        if is_end or now >= self._report_at:
+            count = 0 if self._stop.is_set() else len(self._taken)
+            with suppress(StoreError):
+                self._store.activity.report_listeners(name_of_this_process(), count, now_ms())
+            self._report_at = 0.0 if is_end else now + REPORT
 
     def _continues(self) -> bool:
         with self._lock:
