@@ -26,7 +26,7 @@ from tests.support.env_files import NO_ENV_FILE
 from tests.support.migrated_record import create_record
 from tests.support.open_files import assert_closed_but, open_databases
 from tests.support.patience import PATIENCE
-from tests.support.postgres_server import postgres
+from tests.support.postgres_server import postgres, prepared
 from tests.support.processes import fork_server
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def _needs_postgres(item: pytest.Item) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before the processes that share them."""
     if config.getoption("processes") and not config.getoption("--without-postgres"):
+        _servers.enter_context(prepared())
         _servers.enter_context(fork_server())
         config.stash[URL] = _servers.enter_context(postgres())
 
