@@ -62,3 +62,24 @@ def test_events_are_sent_although_the_number_cannot_be_stored(
     listener = listen(feed)
     store.inbox.create_task(Task("task-1", "kling", Status.CREATED, NOW, NOW))
     wait_until(lambda: b'"task-1:created"' in listener.take())
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_the_report_is_no_change_for_the_dashboard(store: Store, feed: EventFeed) -> None:
+    """Otherwise, each open page would be requested after each report.
+
+    In PostgreSQL, commits in other databases of the server count as changes, too.
+    """
+    listener, changes = feed.watch(), list[bytes]()
+    listener.attach(lambda: changes.append(listener.take()), lambda: None)
+    list(listener.pages())
+    wait_until(lambda: store.activity.listeners(now_ms()) == 1)
+    reported = seen_at(store)
+    for _ in range(3):
+        wait_until(lambda before=reported: seen_at(store) > before)  # type: ignore[misc]
+        reported = seen_at(store)
+    assert len(changes) == 1  # when it began
+
+
+def seen_at(store: Store) -> int:
+    return store.activity.last_seen("listeners") or 0

@@ -174,9 +174,10 @@ class EventFeed:
                 before, mark = mark, self._store.database.commit_mark()
                 self._pass_events_on()
                 self._wake_ended_waits()
-                self._report()
                 if mark != before:
                     self._wake([one for one in self._changes() if one.offer_change()])
+                if before is not None and self._report() and mark == before:
+                    mark = self._store.database.commit_mark()  # its own commit is no change
                 self._stop.wait(PAUSE)
                 self._store.database.wait_for_commit(IDLE, self._stop)
             except StoreError as error:
@@ -187,17 +188,19 @@ class EventFeed:
                 self._stop.wait(RETRY)
         self._report(is_end=True)
 
-    def _report(self, *, is_end: bool = False) -> None:
+    def _report(self, *, is_end: bool = False) -> bool:
         """Store the number of listeners for the metrics regularly, and when the thread ends.
 
-        Events are also sent if it cannot be stored.
+        Events are also sent if it cannot be stored. Returns whether it was due.
         """
         now = time.monotonic()
-        if is_end or now >= self._report_at:
+        is_due = is_end or now >= self._report_at
+        if is_due:
             count = 0 if self._stop.is_set() else len(self._taken)
             with suppress(StoreError):
                 self._store.activity.report_listeners(name_of_this_process(), count, now_ms())
             self._report_at = 0.0 if is_end else now + REPORT
+        return is_due
 
     def _continues(self) -> bool:
         with self._lock:
