@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,26 @@ def test_a_head_request_does_not_count_towards_the_limit(front: Front) -> None:
     for _ in range(limits.MAX_LISTENERS + 1):
         response = requests.head(url(front, EVENTS), headers=AUTH, timeout=PATIENCE)
         assert response.status_code == HTTPStatus.OK
+
+
+def threads(installation: Installation, front: Front) -> int:
+    """Return the number of threads of the worker process."""
+    gunicorn = installation.running[front.name].pid
+    (worker,) = Path(f"/proc/{gunicorn}/task/{gunicorn}/children").read_text().split()
+    return len(list(Path(f"/proc/{worker}/task").iterdir()))
+
+
+def test_a_hundred_listeners_occupy_no_threads(
+    installation: Installation, shared: tuple[Installation, tuple[Front, Front]]
+) -> None:
+    """The threads for requests start when they are needed, so a few may be added."""
+    front, _ = shared[1]
+    with ExitStack() as stack:
+        stack.enter_context(EventStream.opened(front.port))
+        before = threads(installation, front)
+        for _ in range(limits.MAX_LISTENERS - 1):
+            stack.enter_context(EventStream.opened(front.port))
+        assert threads(installation, front) < before + limits.MAX_LISTENERS / 2
 
 
 def test_too_many_listeners_get_a_503_with_retry_after(front: Front) -> None:
