@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ OTHER_ENGINES = frozenset({"re2", "regex", "sre_compile", "sre_parse"})
 WHOLE, PREFIX = frozenset({"fullmatch"}), frozenset({"fullmatch", "match"})
 USES = frozenset({"compile", "findall", "finditer", "match", "fullmatch", "search", "split"})
 USES |= {"sub", "subn"}
+Methods = Mapping[str, set[str]]  # by the name on which they are called
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,14 @@ class NotAConstant(Exception):
     """An expression cannot be evaluated without running the program; the message has its place."""
 
 
-def uses(path: Path, namespace: Mapping[str, Any], methods: Mapping[str, set[str]]) -> list[Use]:
+def uses(path: Path, namespace: Mapping[str, Any], methods: Methods) -> list[Use]:
     """Return the expressions of a module; `methods` has the methods that are called on each name.
 
     Raises NotAConstant for an expression that is not a constant of the module, and for another
     engine.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    own = methods_called([tree])
-    private = {name: called for name, called in own.items() if name.startswith("_")}
-    return [*_found(tree, path, namespace, {**methods, **private})]
+    nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    return [*_found(nodes, path, namespace, methods)]
 
 
 def methods_called(trees: list[ast.AST]) -> dict[str, set[str]]:
@@ -52,17 +51,24 @@ def methods_called(trees: list[ast.AST]) -> dict[str, set[str]]:
     """
     found: defaultdict[str, set[str]] = defaultdict(set)
     for tree in trees:
-        called: set[ast.AST] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                name = _name(node.func.value)
-                if name is not None:
-                    found[name].add(node.func.attr)
-                    called.add(node.func.value)
-        for node in ast.walk(tree):
-            is_read = isinstance(getattr(node, "ctx", None), ast.Load)
+        for name, called in _methods_called(ast.walk(tree)).items():
+            found[name] |= called
+    return found
+
+
+def _methods_called(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
+    """Each node has to come after its parent."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    called: set[ast.AST] = set()
+    for node in nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name = _name(node.func.value)
+            if name is not None:
+                found[name].add(node.func.attr)
+                called.add(node.func.value)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             name = _name(node)
-            if is_read and name is not None and node not in called:
+            if name is not None and node not in called:
                 found[name].add("?")
     return found
 
@@ -74,38 +80,47 @@ def _name(node: ast.AST) -> str | None:
 
 
 def _found(
-    tree: ast.AST, path: Path, namespace: Mapping[str, Any], methods: Mapping[str, set[str]]
+    nodes: Sequence[ast.AST], path: Path, namespace: Mapping[str, Any], methods: Methods
 ) -> Iterator[Use]:
+    for node in nodes:
+        for imported in _imports(node):
+            if imported in OTHER_ENGINES or imported.startswith("re as ") or imported == "from re":
+                place = f"{path}:{getattr(node, 'lineno', 0)}"
+                raise NotAConstant(f"{place}: use `import re`, and no other engine ({imported})")
+    calls = [node for node in nodes if isinstance(node, ast.Call) and _uses_expression(node)]
+    if not calls:
+        return
+    own = _methods_called(nodes)
+    methods = {**methods, **{name: own[name] for name in own if name.startswith("_")}}
     names = {
         node.value: target.id
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    for node in ast.walk(tree):
-        place = f"{path}:{getattr(node, 'lineno', 0)}"
-        for imported in _imports(node):
-            if imported in OTHER_ENGINES or imported.startswith("re as ") or imported == "from re":
-                raise NotAConstant(f"{place}: use `import re`, and no other engine ({imported})")
-        if not (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and isinstance(node.func.value, ast.Name)
-            and node.func.value.id == "re"
-            and node.func.attr in USES
-        ):
-            continue
-        called = {node.func.attr}
-        if node.func.attr == "compile":
-            called = methods.get(names.get(node, ""), {"?"})
+    for call in calls:
+        assert isinstance(call.func, ast.Attribute)
+        place = f"{path}:{call.lineno}"
+        called = {call.func.attr}
+        if call.func.attr == "compile":
+            called = methods.get(names.get(call, ""), {"?"})
         yield Use(
             place,
-            _value(node.args[0], namespace, place),
-            _flags(node, namespace, place),
+            _value(call.args[0], namespace, place),
+            _flags(call, namespace, place),
             searches=not called <= PREFIX,
             whole=bool(called - {"search", "match", "sub", "subn", "findall", "finditer"}),
         )
+
+
+def _uses_expression(call: ast.Call) -> bool:
+    return (
+        isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "re"
+        and call.func.attr in USES
+    )
 
 
 def _imports(node: ast.AST) -> Iterator[str]:
