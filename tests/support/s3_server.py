@@ -28,6 +28,7 @@ class S3Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+        self._clients: dict[str, Any] = {}  # making one takes longer than most requests
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -41,6 +42,8 @@ class S3Server:
 
     def stop(self) -> None:
         assert self._process is not None
+        while self._clients:
+            self._clients.popitem()[1].close()
         self._process.terminate()
         try:
             self._process.wait(PATIENCE)
@@ -50,13 +53,15 @@ class S3Server:
 
     def client(self, service: str = "s3") -> Any:
         """Return boto3's client, which shares no code with the product."""
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-        )
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                endpoint_url=self.url,
+                region_name="us-east-1",
+                aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+            )
+        return self._clients[service]
 
     def ask_for_keys(self) -> None:
         """Accept only known access keys from now on."""
