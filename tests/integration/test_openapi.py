@@ -326,7 +326,7 @@ CHECKS: list[CheckFunction] = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 40  # for each operation in each mode
+EXAMPLES = 15  # for each operation in each mode
 STATUSES = ("submitted", "processing", "succeed", "succeeded", "failed")
 PARTS = 4  # groups of operations, which several processes can test at the same time
 
