@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,18 +53,40 @@ url = "https://hooks.example/"
 """
 
 
-@pytest.fixture(scope="module")  # while Playwright is up, this thread has a running event loop
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_or_skip("chromium")
-    environment = program.environment() | fonts(program, tmp_path_factory.mktemp("fonts"))
-    # Chromium's own sandbox does not work for root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
+FOLDER = Path(__file__).parent
+_browsers: list[Browser] = []  # the one that runs
+_running = ExitStack()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """The browser of all modules that a process runs one after the other."""
+    if not _browsers:
+        program = find_or_skip("chromium")
+        environment = program.environment() | fonts(program, tmp_path_factory.mktemp("fonts"))
+        # Chromium's own sandbox does not work for root.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        playwright = _running.enter_context(sync_playwright())
         browser = playwright.chromium.launch(
             executable_path=program.path, args=arguments, env={**os.environ, **environment}
         )
-        yield browser
-        browser.close()
+        _running.callback(_browsers.clear)
+        _running.callback(browser.close)
+        _browsers.append(browser)
+    return _browsers[0]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    """Close the browser before tests of other folders run.
+
+    While Playwright is up, this thread has a running event loop, which they do not expect.
+    """
+    try:
+        yield
+    finally:
+        if nextitem is None or nextitem.path.parent != FOLDER:
+            _running.close()
 
 
 def fonts(program: Program, folder: Path) -> dict[str, str]:
