@@ -8,24 +8,26 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import fork_server, processes
-from tests.support.apps.interpreter import BARE
+from tests.support import processes
+from tests.support.apps.interpreter import AFTER_IMPORTS
 from tests.support.patience import PATIENCE, wait_until
 
 PROBE = "tests.support.apps.interpreter"
 PARENT = "tests.support.apps.parent"
+HAS_SERVER_START = "has the server start"
+ENDS = ("", "3", "is killed", "is interrupted", "names a problem", "cannot print")
 UTF8_MODE = 14  # in sys.flags
 PLAIN = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-ENVIRONMENTS: dict[str, Mapping[str, str]] = {
+ENVIRONMENTS: dict[str, dict[str, str]] = {
     "of an installation": PLAIN | {"PYTHONUNBUFFERED": "1", "SETTING": "ä"},
-    "with buffers": PLAIN,
-    "in another time zone": PLAIN | {"TZ": "Asia/Kolkata"},
+    "with buffers and in another time zone": PLAIN | {"TZ": "Asia/Kolkata"},
 }
 
 
@@ -39,51 +41,10 @@ def _server() -> Iterator[None]:
             yield
 
 
-def executed(env: Mapping[str, str], cwd: Path, *arguments: str) -> dict[str, Any]:
-    """What the process of a new interpreter sees."""
-    words = [sys.executable, "-m", PROBE, *arguments]
-    done = subprocess.run(
-        words,
-        env=env,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        start_new_session=True,
-    )
-    return {"status": done.returncode, "errors": done.stderr, **json.loads(done.stdout)}
-
-
-def forked(env: Mapping[str, str], cwd: Path, *arguments: str) -> dict[str, Any]:
-    """What a forked process sees."""
-    assert processes.can_be_forked([PROBE], env)
-    done = processes.run([PROBE, *arguments], env, cwd=cwd)
-    return {"status": done.returncode, "errors": done.stderr, **json.loads(done.stdout)}
-
-
-@pytest.mark.parametrize("env", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
-def test_a_forked_process_sees_what_an_executed_one_sees(env: Mapping[str, str]) -> None:
-    cwd = processes.ROOT
-    assert forked(env, cwd, "0", "two words") == executed(env, cwd, "0", "two words")
-
-
-@pytest.mark.parametrize("end", ["", "3", "says why", "is killed", "is interrupted"])
-def test_a_forked_process_ends_as_an_executed_one(end: str) -> None:
-    env = ENVIRONMENTS["of an installation"]
-    ours, theirs = (one(env, processes.ROOT, end, BARE) for one in (forked, executed))
-    assert ours["status"] == theirs["status"]
-    assert ours["errors"].splitlines()[-2:] == theirs["errors"].splitlines()[-2:]
-
-
-@pytest.mark.parametrize("end", ["0", "3", "fails"])
-def test_a_child_that_a_forked_process_forks_sees_what_an_executed_one_sees(end: str) -> None:
-    """The child inherits no handler, descriptor or session from its parent."""
-    env = ENVIRONMENTS["of an installation"]
-    forked = processes.run([PARENT, "starts", PROBE, end], env)
-    executed = subprocess.run(
-        [sys.executable, "-m", PARENT, "starts", PROBE, end],
+def executed(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m …` in a new interpreter."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
         env=env,
         cwd=processes.ROOT,
         stdin=subprocess.DEVNULL,
@@ -91,20 +52,90 @@ def test_a_child_that_a_forked_process_forks_sees_what_an_executed_one_sees(end:
         text=True,
         timeout=PATIENCE,
         check=False,
+        start_new_session=True,
     )
-    assert forked.returncode == executed.returncode
-    assert forked.stderr.splitlines()[-1:] == executed.stderr.splitlines()[-1:]
-    ours, theirs = (json.loads(done.stdout) for done in (forked, executed))
-    for seen in (ours, theirs):
-        del seen["environment"]["PASSED"]  # the number of the descriptor
-        del seen["flags"][UTF8_MODE]  # on only in a process that has set LC_CTYPE itself
+
+
+def forked(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m …` in a forked process."""
+    assert processes.can_be_forked(arguments, env)
+    return processes.run(arguments, env)
+
+
+def seen(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return what the process has seen of its interpreter, and how it ended."""
+    found = json.loads(done.stdout)
+    del found["executed_as"]
+    return {"status": done.returncode, "errors": done.stderr, **found}
+
+
+@cache
+def seen_by_executed(environment: str) -> dict[str, Any]:
+    """Return what a new interpreter with the imports of the fork server sees.
+
+    The imports take 1 s of CPU time.
+    """
+    return seen(executed(ENVIRONMENTS[environment], PROBE, "0", AFTER_IMPORTS))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_forked_process_sees_what_an_executed_one_sees(environment: str) -> None:
+    ours = seen(forked(ENVIRONMENTS[environment], PROBE, "0", AFTER_IMPORTS))
+    assert ours == seen_by_executed(environment)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_forked_process_ends_as_an_executed_one(end: str) -> None:
+    env = ENVIRONMENTS["with buffers and in another time zone"]
+    ours, theirs = (one(env, PROBE, *([end] * bool(end))) for one in (forked, executed))
+    assert ours.returncode == theirs.returncode
+    assert ours.stderr.splitlines()[-1:] == theirs.stderr.splitlines()[-1:]
+
+
+def test_a_child_that_a_forked_process_forks_sees_what_an_executed_one_sees() -> None:
+    """The child inherits no handler, descriptor or session from its parent."""
+    env = ENVIRONMENTS["of an installation"]
+    ours, theirs = (
+        seen(one(env, PARENT, "starts", PROBE, "0", AFTER_IMPORTS)) for one in (forked, executed)
+    )
+    for found in (ours, theirs):
+        del found["environment"]["PASSED"]  # the number of the descriptor
+        del found["flags"][UTF8_MODE]  # on only in a process that has set LC_CTYPE itself
     assert ours == theirs
 
 
+def test_a_child_that_the_server_forks_for_a_process_sees_what_an_executed_one_sees() -> None:
+    server = {processes.SERVER: os.environ[processes.SERVER]}
+    env = ENVIRONMENTS["of an installation"] | server
+    done = forked(env, PARENT, HAS_SERVER_START, PROBE, "0", AFTER_IMPORTS)
+    assert "tests.support.fork_server" in json.loads(done.stdout)["executed_as"]
+    ours = seen(done)
+    assert server.items() <= ours["environment"].items()
+    del ours["environment"][processes.SERVER]
+    assert ours == seen_by_executed("of an installation")
+
+
+@pytest.mark.parametrize("end", ["3", "fails"])
+def test_a_child_that_a_forked_process_forks_ends_as_an_executed_one(end: str) -> None:
+    env = ENVIRONMENTS["of an installation"]
+    ours, theirs = (one(env, PARENT, "starts", PROBE, end) for one in (forked, executed))
+    assert ours.returncode == theirs.returncode
+    assert ours.stderr.splitlines()[-1:] == theirs.stderr.splitlines()[-1:]
+
+
+@pytest.mark.parametrize("end", ["3", "fails"])
+def test_a_child_that_the_server_forks_for_a_process_ends_as_an_executed_one(end: str) -> None:
+    server = {processes.SERVER: os.environ[processes.SERVER]}
+    env = ENVIRONMENTS["of an installation"] | server
+    done = forked(env, PARENT, HAS_SERVER_START, PROBE, end)
+    assert done.returncode == (3 if end == "3" else 1)
+    assert done.stderr.splitlines()[-1:] == ["ZeroDivisionError: fails"][: end == "fails"]
+
+
 def test_a_forked_process_prints_its_traceback() -> None:
-    found = forked(PLAIN | {"PYTHONUNBUFFERED": "1"}, processes.ROOT, "fails")
-    assert found["status"] == 1
-    assert found["errors"].endswith("ZeroDivisionError: fails\n")
+    done = forked(PLAIN | {"PYTHONUNBUFFERED": "1"}, PROBE, "fails")
+    assert done.returncode == 1
+    assert done.stderr.endswith("ZeroDivisionError: fails\n")
 
 
 def test_a_variable_that_the_interpreter_reads_at_its_start_needs_an_exec() -> None:
@@ -145,14 +176,6 @@ def test_a_process_that_has_ended_is_not_reaped_before_its_end_was_seen(tmp_path
 
 def test_nothing_that_processes_must_not_share_is_imported_before_the_fork() -> None:
     """Such as the memory in which gunicorn's processes record that they have booted."""
-    code = (
-        "import sys, threading, importlib\n"
-        "for name in sys.argv[1:]:\n"
-        "    importlib.import_module(name)\n"
-        "assert threading.active_count() == 1\n"
-        "print(*sys.modules)\n"
-    )
-    words = [sys.executable, "-c", code, *fork_server.PRELOADED]
-    done = subprocess.run(words, cwd=processes.ROOT, capture_output=True, text=True, check=True)
-    stateful = {"wsgi", "receiver.web.gunicorn", "receiver.web.server.booting"}
-    assert not stateful & set(done.stdout.split())
+    found = seen_by_executed("of an installation")
+    assert found["threads"] == 1
+    assert found["stateful"] == []

@@ -64,6 +64,8 @@ PRELOADED = (
     "receiver.web.server.flask_bridge",
     "receiver.web.server.gunicornlog",
     "receiver.web.server.protocol",
+    "sandbox.cli.commands",
+    "sandbox.demo",
     "sqlite_utils",
     "submitter.api",
     "submitter.cli.reconcile",
@@ -95,8 +97,7 @@ def main() -> None:
     gc.enable()
     command = Server(listening).serve()
     if command:
-        forked_children.install(command)
-        forked_children.run_and_exit(command)
+        forked_children.run_to_the_end(command, lambda: forked_children.install(command))
 
 
 class Server:

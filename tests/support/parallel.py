@@ -47,6 +47,7 @@ TOGETHER = {
     "tests/integration/hooks/test_queues.py": "one broker of each kind",
     "tests/integration/submitter/test_doctor.py": "one sandbox of the doctor",
     "tests/integration/test_debian_packages.py": "one repository",
+    "tests/integration/test_fork_server.py": "one interpreter with all imports",
     "tests/integration/test_hostile_bodies.py": "one application and its record",
     "tests/integration/test_openapi.py": "one application",
     "tests/integration/test_pages.py": "one long record",

@@ -28,6 +28,7 @@ SERVER = "FORK_SERVER"  # the variable with the path of the server's socket
 READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_")
 # These modules replace functions before other modules import them; the server has imported those.
 REPLACE_BEFORE_IMPORT = ("tests.support.apps.settable_clock", "tests.support.apps.stops_visibly")
+NOTHING = -1  # instead of a descriptor: the null device
 EXECUTED = {"PYTHONNODEBUGRANGES": ""}  # it has no effect, except that the process is not forked
 
 
@@ -59,7 +60,7 @@ def start(
 ) -> subprocess.Popen[bytes] | ForkedProcess:
     """Start `python -m <command>` in a process group of its own; its output goes to `log`."""
     if can_be_forked(command, env):
-        return ForkedProcess(command, env, log.fileno(), log.fileno(), cwd)
+        return ForkedProcess(command, env, (NOTHING, log.fileno(), log.fileno()), cwd)
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=cwd,
@@ -71,22 +72,26 @@ def start(
 
 
 def run(
-    command: Sequence[str], env: Mapping[str, str], *, cwd: Path = ROOT
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    cwd: Path = ROOT,
+    timeout: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m <command>` to its end; return its output and its exit status."""
     if not can_be_forked(command, env):
         words = [sys.executable, "-m", *command]
         return subprocess.run(
-            words, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
+            words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
         )
     with ThreadPoolExecutor(2) as readers:
         ends = [os.pipe(), os.pipe()]
-        process = ForkedProcess(command, env, ends[0][1], ends[1][1], cwd)
+        process = ForkedProcess(command, env, (NOTHING, ends[0][1], ends[1][1]), cwd)
         for _, written in ends:
             os.close(written)
         texts = [readers.submit(_read, read) for read, _ in ends]
         try:
-            status = process.wait(PATIENCE)
+            status = process.wait(timeout)
         except BaseException:
             process.kill()
             raise
@@ -107,10 +112,13 @@ def can_be_forked(command: Sequence[str], env: Mapping[str, str]) -> bool:
 
 
 class ForkedProcess:
-    """A process that the fork server starts, with the methods of `subprocess.Popen`."""
+    """A process that the fork server starts, with the methods of `subprocess.Popen`.
+
+    `streams` are the descriptors of its standard streams.
+    """
 
     def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], stdout: int, stderr: int, cwd: Path
+        self, command: Sequence[str], env: Mapping[str, str], streams: Sequence[int], cwd: Path
     ) -> None:
         self.args = command
         self.returncode: int | None = None
@@ -119,12 +127,12 @@ class ForkedProcess:
         request = {
             "command": command,
             "cwd": str(cwd),
-            "env": env,
+            "env": dict(env),
             "limit": resource.getrlimit(resource.RLIMIT_NOFILE),
         }
         with Path(os.devnull).open("rb") as nothing:
-            streams = [nothing.fileno(), stdout, stderr]
-            socket.send_fds(self._server, [json.dumps(request).encode()], streams)
+            passed = [nothing.fileno() if stream == NOTHING else stream for stream in streams]
+            socket.send_fds(self._server, [json.dumps(request).encode()], passed)
             self.pid = int(self._server.recv(100))
 
     def poll(self) -> int | None:

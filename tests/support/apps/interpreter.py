@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import locale
@@ -19,8 +18,11 @@ from typing import Any
 
 from tests.support.fork_server import PRELOADED
 
-BARE = "without the imports of the fork server"  # an argument of a test that compares only the end
+AFTER_IMPORTS = "after the imports"  # the second argument, for a process whose values are compared
 OWN_SIGNALS = (1 << 31) - 1  # without 32 and 33, which belong to the C library
+
+# Modules whose import creates something that processes must not share, or reads the settings.
+STATEFUL = {"wsgi", "receiver.web.gunicorn", "receiver.web.server.booting"}
 
 
 def stream(name: str) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def seen() -> dict[str, Any]:
         "handlers": repr(logging.root.handlers) + repr(logging.lastResort),
         "levels": [logging.root.level, logging.root.manager.disable],
         "sigint": repr(signal.getsignal(signal.SIGINT)),
+        "executed_as": Path("/proc/self/cmdline").read_text().split("\0"),
         "process": [line for line in status if line.startswith(kept)],
         "signals": {
             name: int(value, 16) & OWN_SIGNALS
@@ -60,37 +63,35 @@ def seen() -> dict[str, Any]:
         "files": len(descriptors & set(range(64))),
         "leads_session": os.getsid(0) == os.getpid(),
         "leads_group": os.getpgid(0) == os.getpid(),
+        "stateful": sorted(STATEFUL & set(sys.modules)),
         "threads": threading.active_count(),
         "collects": [gc.isenabled(), gc.get_threshold()],
         "streams": [stream(name) for name in ("stdin", "stdout", "stderr")],
     }
 
 
-def end_after_the_main_thread() -> None:
-    threading.main_thread().join()
-    print("after the main thread", file=sys.stderr)
-
-
 def main() -> None:
-    if BARE not in sys.argv:
+    if sys.argv[2:] == [AFTER_IMPORTS]:
         for module in PRELOADED:  # what an import changes is not a difference
             import_module(module)
-    print(json.dumps(seen()))
+    print(json.dumps(seen()), flush=True)
     end = sys.argv[1] if len(sys.argv) > 1 else ""
-    if not end:
-        threading.Thread(target=end_after_the_main_thread).start()
-        atexit.register(print, "ended", file=sys.stderr)
+    if end == "names a problem":
+        sys.exit(end)
+    if end == "cannot print":
+        print(end)
+        os.close(sys.stdout.fileno())
+        return
     if end == "fails":
         raise ZeroDivisionError(end)
     if end == "is killed":
-        sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     if end == "is interrupted":
         signal.raise_signal(signal.SIGINT)
     if end == "waits":
         sys.stdout.flush()
         signal.pause()
-    sys.exit(int(end) if end.isdecimal() else end or None)
+    sys.exit(int(end) if end else None)
 
 
 if __name__ == "__main__":
