@@ -30,7 +30,7 @@ def app(folder: Path) -> Path:
     for name in copied():
         assert f"!{name}" in IGNORED
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pyc*"))
+            shutil.copytree(ROOT / name, folder / name)  # with the compiled modules, to save time
         else:
             shutil.copy(ROOT / name, folder)
     return folder
