@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +17,7 @@ from receiver.cli import main
 from receiver.config import env_example, env_file, settings
 from receiver.hooks.command import INHERITED
 from receiver.signing import standard_webhooks
+from tests.support import processes
 from tests.support.installation import ROOT
 
 SECRETS = ("CALLBACK_SECRETS", "API_TOKEN", "DASHBOARD_PASSWORD", "SECRET_KEY", "WEBHOOK_SECRET")
@@ -22,9 +26,19 @@ SECRETS = ("CALLBACK_SECRETS", "API_TOKEN", "DASHBOARD_PASSWORD", "SECRET_KEY", 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment without settings, and an empty working directory."""
-    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    monkeypatch.setattr(os, "environ", kept | {"PYTHONPATH": str(ROOT)})
+    names = {*INHERITED, processes.SERVER} - {"LANG", "LC_ALL", "LC_CTYPE"}  # they prevent a fork
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    monkeypatch.setattr(os, "environ", kept)
+    monkeypatch.setattr("receiver.cli.init.subprocess", SimpleNamespace(run=run_in_fork))
     monkeypatch.chdir(tmp_path)
+
+
+def run_in_fork(
+    command: list[str], *, timeout: float, **_: object
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m …` in a fork. The README's example in test_docs_examples.py executes it."""
+    assert command[0] == sys.executable
+    return processes.run(command[command.index("-m") + 1 :], os.environ, timeout=timeout)
 
 
 def run(*arguments: str) -> Result:
