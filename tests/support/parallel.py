@@ -56,6 +56,7 @@ TOGETHER = {
     "tests/integration/test_s3.py": "one S3 server",
     "tests/integration/test_unreachable_postgres.py": "one server that refuses",
     "tests/unit/test_import_contracts.py": "one report",
+    "tests/unit/test_imports_of_commands.py": "one run of all commands",
     "tests/unit/test_linear_expressions.py": "one list of the methods that are called",
 }
 # Tests that take so little time that passing them to a process one by one would matter.

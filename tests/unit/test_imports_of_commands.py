@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -94,6 +95,7 @@ name = "program"
 type = "command"
 command = ["true"]
 """
+HELP = ("--help", "--version")
 LISTS = [
     "receiver callbacks",
     "receiver deliveries",
@@ -101,13 +103,41 @@ LISTS = [
     "receiver rejections",
     "receiver tasks",
 ]
+# Each command is run by a fork of a process that has imported only the group of its program, which
+# every command imports. The settings of the commands are in the environment.
 MODULES = """
-import sys
-from {program}.cli import main
-try:
-    main(sys.argv[1:], prog_name="{program}")
-finally:
-    print("\\n" + " ".join(sys.modules))
+import json, os, sys
+from importlib import import_module
+
+results = os.dup(1)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+def run(main, program, words):
+    status = 1
+    try:
+        main(words, prog_name=program)
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        command = " ".join([program, *words])
+        line = json.dumps({"command": command, "status": status, "modules": [*sys.modules]})
+        os.write(results, f"{line}\\n".encode())
+        os._exit(0)
+
+def run_all(program, commands):
+    main = import_module(f"{program}.cli").main
+    for words in commands:
+        if os.fork() == 0:
+            run(main, program, words)
+        os.wait()
+    os._exit(0)
+
+for program, commands in json.loads(sys.argv[1]).items():
+    if os.fork() == 0:
+        run_all(program, commands)
+    os.wait()
 """
 GROUPS = {**PROGRAMS, "receiver hooks": hooks_}
 COMMANDS = [
@@ -119,51 +149,64 @@ COMMANDS = [
 ]
 
 
-def modules_of(program: str, *arguments: str, **environment: str) -> set[str]:
-    """The modules that the program has imported at its end."""
-    done = subprocess.run(
-        [sys.executable, "-c", MODULES.format(program=program), *arguments],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    return set(done.stdout.splitlines()[-1].split())
-
-
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The settings of a new database."""
+def modules_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], set[str]]:
+    """Return a function that returns the modules that a command has imported at its end."""
     folder = tmp_path_factory.mktemp("record")
     (folder / "hooks.toml").write_text(HOOKS)
     with closing(SqliteStore(folder / "receiver.db")) as store:
         store.migrate()
-    return {
+    settings = {
         "CALLBACK_SECRETS": SECRET,
         "DATABASE_URL": f"sqlite:///{folder}/receiver.db",
         "HOOKS_FILE": f"{folder}/hooks.toml",
         "PUBLIC_URL": "https://callbacks.example",
     }
+    commands = [*SHORT, *LISTS, *(f"{program} {option}" for program in PROGRAMS for option in HELP)]
+    words = {
+        program: [
+            line.split()[1:] for line in dict.fromkeys(commands) if line.split()[0] == program
+        ]
+        for program in PROGRAMS
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", MODULES, json.dumps(words)],
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    found = {row["command"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+    def modules(command: str) -> set[str]:
+        assert found[command]["status"] == 0, done.stderr
+        return set(found[command]["modules"])
+
+    return modules
 
 
 @pytest.mark.parametrize("command", SHORT)
-def test_a_short_command_imports_nothing_slow(command: str, environment: dict[str, str]) -> None:
-    assert modules_of(*command.split(), **environment) & UNUSED == set()
+def test_a_short_command_imports_nothing_slow(
+    command: str, modules_of: Callable[[str], set[str]]
+) -> None:
+    assert modules_of(command) & UNUSED == set()
 
 
-def test_a_command_of_a_group_does_not_import_the_others(environment: dict[str, str]) -> None:
-    found = modules_of("receiver", "hooks", "list", **environment)
+def test_a_command_of_a_group_does_not_import_the_others(
+    modules_of: Callable[[str], set[str]],
+) -> None:
+    found = modules_of("receiver hooks list")
     assert "receiver.cli.hooks" in found
     assert "receiver.cli.explain" not in found
 
 
 @pytest.mark.parametrize("command", LISTS)
 def test_a_list_imports_only_the_components_of_the_store_that_it_uses(
-    command: str, environment: dict[str, str]
+    command: str, modules_of: Callable[[str], set[str]]
 ) -> None:
-    assert modules_of(*command.split(), **environment) & UNUSED_BY_LISTS == set()
+    assert modules_of(command) & UNUSED_BY_LISTS == set()
 
 
 COMPILED = """
@@ -226,9 +269,11 @@ def test_the_expression_that_is_compiled_later_works() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("option", ["--help", "--version"])
-def test_help_imports_no_command_and_nothing_slow(program: str, option: str) -> None:
-    found = modules_of(program, option)
+@pytest.mark.parametrize("option", HELP)
+def test_help_imports_no_command_and_nothing_slow(
+    program: str, option: str, modules_of: Callable[[str], set[str]]
+) -> None:
+    found = modules_of(f"{program} {option}")
     assert not found & SLOW
     commands = {entry.path.partition(":")[0] for _, _, entry in COMMANDS}
     assert not found & (commands | {"sandbox.cli.commands"})
