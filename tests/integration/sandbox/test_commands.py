@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from click.testing import CliRunner, Result
 from receiver import __version__ as receiver_version
 from sandbox.cli import main
 from sandbox.server import Sandbox
-from tests.support.patience import PATIENCE
+from tests.support import processes
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 
-ROOT = Path(__file__).parents[3]
+ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 
 
 def run(*arguments: str) -> Result:
@@ -30,34 +32,42 @@ def run(*arguments: str) -> Result:
     return done
 
 
+@dataclass(frozen=True)
+class Served:
+    """A running `sandbox serve`, and the file with its output."""
+
+    process: subprocess.Popen[bytes] | processes.ForkedProcess
+    log: Path
+
+    def address(self) -> str:
+        """Return the URL that it prints."""
+        wait_until(lambda: self.log.read_text().endswith("\n"), self.log.read_text)
+        found = re.search(r"http://127\.0\.0\.1:\d+/", self.log.read_text())
+        assert found, self.log.read_text()
+        return found[0]
+
+
 @contextmanager
-def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "sandbox", "serve", *arguments]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def serving(folder: Path, *arguments: str) -> Iterator[Served]:
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = processes.start(["sandbox", "serve", *arguments], ENVIRONMENT, output)
     try:
-        yield process
+        yield Served(process, log)
     finally:
         process.kill()
-        process.communicate()
-
-
-def address(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-    assert found, line
-    return found[0]
+        process.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_prints_its_address_and_exits_with_0(number: signal.Signals) -> None:
-    with serving("--port", "0", "--smtp-port", "0") as process:
-        assert requests.get(address(process), timeout=PATIENCE).ok
-        process.send_signal(number)
-        rest, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, rest, errors) == (0, "", "")
+def test_serve_prints_its_address_and_exits_with_0(number: signal.Signals, tmp_path: Path) -> None:
+    with serving(tmp_path, "--port", "0", "--smtp-port", "0") as served:
+        assert requests.get(served.address(), timeout=PATIENCE).ok
+        printed = served.log.read_text()
+        served.process.send_signal(number)
+        assert served.process.wait(PATIENCE) == 0
+    assert served.log.read_text() == printed
+    assert printed.count("\n") == 1
 
 
 def test_a_port_in_use_is_a_one_line_error() -> None:
@@ -100,18 +110,13 @@ def test_env_queries_the_running_sandbox() -> None:
     assert "KLING_API_KEY=" in lines[-1]
 
 
-def test_env_includes_the_webhook_secret_of_a_signing_sandbox() -> None:
+def test_env_includes_the_webhook_secret_of_a_signing_sandbox(tmp_path: Path) -> None:
     secret = ("--webhook-secret", "whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u")
-    with serving("--port", "0", "--smtp-port", "0", *secret, "--no-callbacks") as process:
-        printed = subprocess.run(
-            [sys.executable, "-m", "sandbox", "env", "--url", address(process)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=True,
-        ).stdout
-    assert "KLING_WEBHOOK_SECRETS=whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u\n" in printed
+    options = ("--port", "0", "--smtp-port", "0", *secret, "--no-callbacks")
+    with serving(tmp_path, *options) as served:
+        done = processes.run(["sandbox", "env", "--url", served.address()], ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert "KLING_WEBHOOK_SECRETS=whsec_dGhlIGtleSBvZiB0aGUgc2FuZGJveC4u\n" in done.stdout
 
 
 def test_env_without_a_sandbox_prints_the_defaults() -> None:
