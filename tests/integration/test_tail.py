@@ -20,6 +20,8 @@ from receiver.deliveries import Attempt, State
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
+from tests.support import processes
+from tests.support.forked_children import PopenOfServer
 from tests.support.patience import PATIENCE
 from tests.support.samples import SECRET, body, callback, subscription
 
@@ -73,9 +75,9 @@ class Following:
 
 @contextmanager
 def following(*arguments: str) -> Iterator[Following]:
-    process = subprocess.Popen(
+    process = PopenOfServer(
         [sys.executable, "-m", "receiver", "tail", *arguments],
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        env=processes.forkable(os.environ),  # also without PYTHONUNBUFFERED
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -67,7 +67,7 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
 
 
 class PopenOfServer(subprocess.Popen):  # type: ignore[type-arg]
-    """Has the fork server start each `python -m …`, and executes anything else.
+    """Has the fork server start each `python -m …` that it can; executes anything else.
 
     The process leads a session, whether this is asked for or not.
     """

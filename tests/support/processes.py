@@ -104,6 +104,11 @@ def _read(descriptor: int) -> str:
         return file.read()
 
 
+def forkable(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without variables that prevent a fork."""
+    return {name: value for name, value in env.items() if not name.startswith(READ_AT_START)}
+
+
 def can_be_forked(command: Sequence[str], env: Mapping[str, str]) -> bool:
     """Return whether the server of this run can fork a process for this command."""
     if command[0] in REPLACE_BEFORE_IMPORT or SERVER not in os.environ:

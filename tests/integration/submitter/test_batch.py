@@ -27,6 +27,8 @@ from receiver.stores import Store
 from receiver.tasks import Status, Task
 from submitter.batch.shared_backoff import SharedBackoff
 from submitter.cli import main
+from tests.support import processes
+from tests.support.forked_children import PopenOfServer
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.scripted_provider import TOKEN, Asked, Reply, Scripted
 
@@ -333,9 +335,9 @@ def test_two_concurrent_processes_pay_for_each_row_once(
 
     def start(path: Path) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", "submitter", "batch", str(path)]
-        return subprocess.Popen(
+        return PopenOfServer(
             words,
-            env={**os.environ, **environment},
+            env=processes.forkable({**os.environ, **environment}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -361,9 +363,9 @@ def test_ctrl_c_waits_for_running_creates_and_reports_what_is_left(
     server.will(slowly)
     orders.write_text(many(9))
     words = [sys.executable, "-m", "submitter", "batch", str(orders), "--concurrency", "2"]
-    with subprocess.Popen(
+    with PopenOfServer(
         words,
-        env={**os.environ, **environment},
+        env=processes.forkable({**os.environ, **environment}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

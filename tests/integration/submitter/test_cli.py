@@ -24,6 +24,8 @@ from receiver.stores import Store
 from receiver.tasks import Status, Task
 from submitter.cli import main
 from submitter.follow import wait_for_downloads
+from tests.support import processes
+from tests.support.forked_children import PopenOfServer
 from tests.support.patience import PATIENCE, wait_until
 
 TOKEN = "the-token-that-nobody-may-see"
@@ -156,9 +158,9 @@ def test_ctrl_c_exits_with_130_and_the_task_stays_on_record(
 ) -> None:
     server.will(server.task())
     words = ["submit", "--human", str(picture), "--cloth", str(picture), "--wait"]
-    with subprocess.Popen(
+    with PopenOfServer(
         [sys.executable, "-m", "submitter", *words],
-        env={**os.environ, **environment},
+        env=processes.forkable({**os.environ, **environment}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
