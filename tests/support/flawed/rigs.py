@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -22,14 +22,16 @@ from receiver.deliveries import State
 from receiver.errors import NotFound
 from receiver.signing.callback_urls import callback_url
 from sandbox.server import Sandbox
+from tests.support import processes
 from tests.support.flawed import receivers
 from tests.support.http_server import LoopbackServer
-from tests.support.installation import ROOT, SHORT_LEASES, Installation
+from tests.support.installation import SHORT_LEASES, Installation
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
 from tests.support.samples import SECRET
 
 SIGNING_SECRET = "whsec_" + base64.b64encode(receivers.SIGNING_KEY).decode()
+UNBUFFERED = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
 
 
 class Told:
@@ -143,15 +145,13 @@ class SmallRig:
         self.name, self.folder, self.told = name, folder, Told()
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | processes.ForkedProcess | None = None
         self._paused_before = 0
 
     def start(self) -> None:
-        program = [sys.executable, receivers.__file__, self.name, str(self.port)]
+        program = [receivers.__name__, self.name, str(self.port), str(self.folder), self.told.url]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*program, str(self.folder), self.told.url], stderr=log, cwd=ROOT
-            )
+            self.process = processes.start(program, UNBUFFERED, log)
         _until_it_listens(self.base)
 
     def kill(self) -> None:
