@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 
 from receiver.errors import SchemaMismatch
@@ -15,8 +16,14 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 def migrations(store: str) -> list[tuple[str, str]]:
     """Return the name and the text of each SQL file of a store, in order."""
+    return [*_read(store)]
+
+
+@cache
+def _read(store: str) -> tuple[tuple[str, str], ...]:
+    # Read once: the files of the release that this process runs, also after an upgrade.
     files = sorted((MIGRATIONS / store).iterdir())
-    return [(file.stem, file.read_text()) for file in files]
+    return tuple((file.stem, file.read_text()) for file in files)
 
 
 def refuse_newer(database: str, applied: Collection[str], known: Collection[str]) -> None:
