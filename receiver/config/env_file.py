@@ -9,7 +9,6 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from receiver.config.quick_import import import_marshmallow
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ def load(path: Path | None = None) -> None:
     The file is `path`, or the one that RECEIVER_ENV_FILE names, or `.env`, which may be missing.
     Raises SettingsError with a line for each problem, without the text of the file.
     """
-    import_marshmallow()  # before modules of all programs do
     named = path or os.environ.get(VARIABLE)
     file = DEFAULT if named is None else Path(named)
     if str(file) != os.devnull and (named is not None or os.path.lexists(file)):

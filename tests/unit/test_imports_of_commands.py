@@ -209,65 +209,6 @@ def test_a_list_imports_only_the_components_of_the_store_that_it_uses(
     assert modules_of(command) & UNUSED_BY_LISTS == set()
 
 
-COMPILED = """
-from re import _compiler
-found, compile_ = [], _compiler.compile
-def noting(pattern, flags=0):
-    found.append(str(pattern))
-    return compile_(pattern, flags)
-_compiler.compile = noting
-from receiver.cli import main
-try:
-    main(["tasks"])
-finally:
-    print(ascii(max(found, key=lambda pattern: pattern.count("\\uffff"))))
-"""
-
-
-def test_a_short_command_compiles_no_expression_of_many_letters(
-    environment: dict[str, str],
-) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILED],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    assert "uffff" not in done.stdout.splitlines()[-1]
-
-
-DEFERRED = """
-from receiver.config.quick_import import import_marshmallow
-import_marshmallow()
-import re
-from marshmallow import ValidationError, validate
-print(type(validate.Email.DOMAIN_REGEX).__name__, type(re.compile("x")).__name__)
-for text in ("a@shop.example", "a@b", "a@\u00fc.example"):
-    try:
-        print(validate.Email()(text) == text)
-    except ValidationError as error:
-        print(error)
-"""
-
-
-def test_the_expression_that_is_compiled_later_works() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", DEFERRED],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    assert done.stdout.splitlines() == [
-        "SimpleNamespace Pattern",
-        "True",
-        "Not a valid email address.",
-        "True",
-    ]
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("option", HELP)
 def test_help_imports_no_command_and_nothing_slow(
