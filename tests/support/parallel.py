@@ -22,7 +22,7 @@ from typing import NoReturn
 import pytest
 from _pytest.runner import pytest_sessionfinish as tear_down_everything
 
-PROCESSES_PER_CORE = 3  # most tests spend most of their time waiting
+PROCESSES_PER_CORE = 4  # most tests spend most of their time waiting
 # Modules whose tests share something expensive, with the name of the group.
 TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
