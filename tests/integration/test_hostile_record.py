@@ -341,7 +341,10 @@ PROGRAMS = {"receiver": receiver.cli.main, "submitter": submitter.cli.main}
 
 @pytest.mark.usefixtures("settings")
 @pytest.mark.parametrize("turn", [0, 5])
-def test_every_command_shows_every_text_and_timestamp(database: Path, turn: int) -> None:
+def test_every_command_shows_every_text_and_timestamp(
+    database: Path, turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(database.parent)  # `receiver init` writes into the working directory
     poisoned(database, turn)
     replaced_bodies(database, turn)
     moved(database, turn)
