@@ -303,34 +303,6 @@ def test_a_candidate_describes_its_last_attempts(store: Store) -> None:
     assert known == {lost.id: (True, True), late.id: (True, False)}
 
 
-def test_the_last_attempts_of_a_hook_are_those_at_its_newest_deliveries(store: Store) -> None:
-    """Newer deliveries without an attempt hide neither a dead letter nor a success."""
-    ingest = Ingest(store, [subscription("mail"), subscription("other")])
-
-    def deliver(task: str, at: int, *states: State) -> None:
-        ingest.accept(callback(body(), task))
-        for number, state in enumerate(states):
-            for found in store.outbox.claim("w", at, at + 10_000, 9):
-                outcome = "delivered" if state is State.DELIVERED else "failed"
-                ends = Attempt(found.attempts, at, at + number, outcome, f"{found.hook} {task}")
-                due_at = at if state is State.PENDING else None
-                assert store.outbox.settle(found, ends, state, due_at)
-
-    assert store.queries.last_attempts("mail", 2) == []
-    deliver("hidden", LATER, State.DELIVERED)
-    for task in ("first", "second"):
-        deliver(task, LATER + 20_000, State.DELIVERED)
-    deliver("dead", LATER + 10_000, State.PENDING, State.DEAD)
-    for number in range(3):
-        ingest.accept(callback(body(), f"waiting-{number}"))
-    found = store.queries.last_attempts("mail", 2)
-    assert [one.answer for one in found] == [
-        f"mail {x}" for x in ("first", "second", "dead", "dead")
-    ]
-    assert [one.number for one in found][2:] == [2, 1]
-    assert store.queries.last_attempts("unknown", 2) == []
-
-
 def test_abandoned_deliveries_do_not_hide_others(store: Store) -> None:
     ingest = Ingest(store, [subscription("mail")])
     for number in range(5):

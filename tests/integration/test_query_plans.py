@@ -123,7 +123,6 @@ def look_around(store: SqliteStore) -> None:
     store.queries.pictures(["task-1"])
     store.queries.results(["task-1"])
     store.queries.attempts(store.lists.deliveries(task_id="task-1"))
-    store.queries.last_attempts("mail", 10)
     store.lists.page_of_quarantine(before=None, limit=7)
     store.lists.page_of_deliveries(before=9, limit=7, hook="mail")
     store.lists.page_of_deliveries(before=9, limit=7, hook="mail", state=State.DEAD)

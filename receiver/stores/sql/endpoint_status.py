@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from types import MappingProxyType
 
-from receiver.deliveries import Attempt
+from receiver.deliveries import Attempt, State
 from receiver.endpoints import Circuit, Endpoint, Limits, Pace
 from receiver.stores.base import Store
 from receiver.stores.sql.endpoints import HookTest, HookTestOutcome
@@ -138,8 +138,7 @@ def endpoint_statuses(
     paces = store.outbox.held(limits, now)
     statuses = []
     for hook in hooks:
-        endpoint = endpoints.get(hook, Endpoint(hook))
-        attempts = store.queries.last_attempts(hook, NEWEST)
+        endpoint, attempts = endpoints.get(hook, Endpoint(hook)), _last_attempts(store, hook)
         failed = takewhile(lambda attempt: attempt.outcome != "delivered", attempts)
         pace = paces.get(hook)
         statuses.append(
@@ -155,3 +154,13 @@ def endpoint_statuses(
             )
         )
     return statuses
+
+
+def _last_attempts(store: Store, hook: str) -> list[Attempt]:
+    """Return the attempts at the newest deliveries to a hook, newest first."""
+    deliveries = store.lists.deliveries(hook=hook, limit=NEWEST)
+    for state in (State.DEAD, State.DELIVERED):
+        deliveries += store.lists.deliveries(hook=hook, state=state, limit=NEWEST)
+    attempts = store.queries.attempts(deliveries).values()
+    every = [attempt for of_delivery in attempts for attempt in of_delivery]
+    return sorted(every, key=lambda attempt: (attempt.ended_at, attempt.number), reverse=True)

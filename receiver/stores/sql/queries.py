@@ -159,11 +159,6 @@ class Queries(Component):
         sql = f"select * from attempts where {rows.any_of('delivery', ids)} {_IN_ORDER}"  # noqa: S608
         return rows.grouped(Attempt, self._rows(sql, ids))
 
-    def last_attempts(self, hook: str, number: int) -> list[Attempt]:
-        """Return the attempts at the newest deliveries to a hook, newest first."""
-        # At `number` deliveries in any state, and at as many that are dead, and were delivered.
-        return [from_row(Attempt, row) for row in self._rows(_LAST_ATTEMPTS, (hook, number) * 3)]
-
     def inputs(self, task_id: str) -> dict[str, bytes]:
         """Return the stored thumbnails of the inputs of a task, by name; none if it is unknown."""
         return {row["name"]: bytes(row["thumbnail"]) for row in self._rows(_INPUTS, (task_id,))}
@@ -244,17 +239,6 @@ where t.id = ? order by a.delivery, a.number
 """
 
 _IN_ORDER = "order by delivery, number"
-
-# The states are literals, because the index of ended deliveries is partial.
-_LAST_ATTEMPTS = """
-select * from attempts where delivery in (
-  select id from (select id from deliveries where hook = ? order by id desc limit ?) as newest
-  union select id from (select id from deliveries where state = 'dead' and hook = ?
-    order by id desc limit ?) as dead
-  union select id from (select id from deliveries where state = 'delivered' and hook = ?
-    order by id desc limit ?) as delivered
-) order by ended_at desc, number desc
-"""
 
 _PICTURES = """
 select t.id as task_id, f.delivery, f.media_index, f.url, f.sha256, f.size, f.content_type,
