@@ -22,6 +22,7 @@ from bench.processes import CannotMeasure, process
 from bench.progress import say
 from bench.site import Site
 from receiver.clock import now_ms
+from receiver.config.settings import Settings
 from receiver.deliveries import State
 from receiver.events import Callback
 from receiver.ingest import Ingest
@@ -77,7 +78,7 @@ def _one(name: str, place: Path) -> dict[str, Any]:
         with _serving(out.getvalue()) as port, process(command, folder / "log", environment) as pid:
             _wait_until_seen(store)
             before = _peak_mb(pid)
-            _succeed(store, folder, port)
+            _succeed(store, Settings(url, (), hooks_file=folder / "hooks.toml"), port)
             files = _delivered(store)
             peak = _peak_mb(pid)
     finally:
@@ -87,23 +88,15 @@ def _one(name: str, place: Path) -> dict[str, Any]:
     return {"format": name, "before_mb": before, "peak_mb": peak, "thumbnails": thumbnails}
 
 
-def _succeed(store: Store, folder: Path, port: int) -> None:
+def _succeed(store: Store, chosen: Settings, port: int) -> None:
     """Record the success of PICTURES tasks, with one picture each."""
-    settings = _Hooks(folder / "hooks.toml")
-    ingest = Ingest(store, [entry.subscription for entry in entries_for(settings)])  # type: ignore[arg-type]
+    ingest = Ingest(store, [entry.subscription for entry in entries_for(chosen)])
     for number in range(PICTURES):
         now = now_ms()
         images = [{"index": 0, "url": f"http://127.0.0.1:{port}/{number}"}]
         result = {"images": images, "videos": [], "audios": []}
         raw = body(task_id=f"large-{number}", task_result=result)
         ingest.accept(Callback("kling", new_task_id(now), raw, now))
-
-
-class _Hooks:
-    """The settings that `entries_for` reads."""
-
-    def __init__(self, file: Path) -> None:
-        self.hooks_file = file
 
 
 def _delivered(store: Store) -> list[Any]:

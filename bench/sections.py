@@ -70,7 +70,7 @@ SMOKE = Size(
     variants=(CEILING, US),
     sections=("callbacks",),
 )
-BY_DEFAULT = Size(Plan((64,), 4, 2))
+BY_DEFAULT = Size(Plan((64,), 3, 2), growth_rounds=2)
 FULL = Size(
     Plan((1, 8, 64, 256), 5, 2),
     slower_ms=(0, 2, 10),
