@@ -42,6 +42,7 @@ IDLE = 1.0  # the maximum seconds to wait for a commit
 RETRY = 1.0  # seconds to wait after a database error
 REPORT = 10.0  # seconds between two reports of the number of listeners
 WOKEN_TOGETHER = 4  # listeners in one iteration of the event loop, during which callbacks wait
+WOKEN_EVERY = 0.002  # seconds between two such iterations, in which the loop handles callbacks
 SENT_WITHIN = 1.0  # the maximum seconds to wait until the event loop has sent a batch
 log = structlog.get_logger()
 
@@ -278,6 +279,6 @@ class EventFeed:
             notice()
         rest = notices[WOKEN_TOGETHER:]
         if rest:
-            self._loop.call_soon(self._wake_in_loop, rest, is_done)
+            self._loop.call_later(WOKEN_EVERY, self._wake_in_loop, rest, is_done)
         else:
             self._loop.call_soon(self._loop.call_soon, is_done.set)
