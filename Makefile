@@ -52,7 +52,7 @@ test: $(VENV)/.dev servers browser
 	@$(PYTEST) $(ARGS)
 
 test-quick: $(VENV)/.dev
-	@$(PYTEST) --without-postgres tests/unit tests/contract $(ARGS)
+	@$(PYTEST) --without-postgres tests/contract tests/unit $(ARGS)
 
 # The quick tests on each other Python that is found; each has a virtual environment of its own.
 test-pythons: $(VENV)/.dev
