@@ -107,6 +107,13 @@ def test_a_test_that_ends_its_process_fails_and_the_others_run(project: Path) ->
     assert f"ended with {-signal.SIGKILL} while it ran this test" in done.stdout
 
 
+def test_the_tests_of_other_units_run_after_a_process_has_ended(project: Path) -> None:
+    (project / "test_killed.py").write_text(KILLED)  # each of its tests is a unit
+    (project / "test_results.py").write_text(TESTS)
+    done = run(project, "--processes", "1")
+    assert "2 failed, 22 passed, 1 skipped, 1 error" in done.stdout
+
+
 def test_a_run_stops_at_the_first_failure_if_told_to(project: Path) -> None:
     (project / "test_results.py").write_text(TESTS.replace("range(20)", "range(200)"))
     (project / "test_aaa.py").write_text("def test_fails_first():\n    assert False\n")

@@ -15,6 +15,7 @@ import traceback
 import uuid
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import NoReturn
@@ -178,7 +179,8 @@ class Run:
         if message is None:
             unit = self._units.popleft() if self._units else []
             process.unfinished.extend(unit)
-            process.connection.send(unit)
+            with suppress(OSError):  # it has ended, as `recv` will report
+                process.connection.send(unit)
             return
         process.unfinished.popleft()
         hook = self._session.config.hook
@@ -203,7 +205,8 @@ class Run:
         message = f"{process.name} ended with {code} while it ran this test"
         report = pytest.TestReport(item.nodeid, item.location, {}, "failed", message, "call")
         item.config.hook.pytest_runtest_logreport(report=report)
-        self._units.appendleft(list(process.unfinished))
+        if process.unfinished:
+            self._units.appendleft(list(process.unfinished))
         self._fork()
 
 
