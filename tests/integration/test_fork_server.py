@@ -179,3 +179,15 @@ def test_nothing_that_processes_must_not_share_is_imported_before_the_fork() -> 
     found = seen_by_executed("of an installation")
     assert found["threads"] == 1
     assert found["stateful"] == []
+
+
+def test_a_wait_whose_time_is_over_only_looks(tmp_path: Path) -> None:
+    """`subprocess` passes the rest of a time, which is negative when the time is over."""
+    with (tmp_path / "log").open("wb") as log:
+        process = processes.start([PROBE, "waits"], ENVIRONMENTS["of an installation"], log)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(-1)
+    finally:
+        process.kill()
+    assert process.wait(PATIENCE) == -signal.SIGKILL

@@ -149,7 +149,8 @@ class ForkedProcess:
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit status; -N if signal N ended the process."""
         if self.returncode is None:
-            self._server.settimeout(timeout)
+            # `subprocess` passes a negative time if it is over.
+            self._server.settimeout(None if timeout is None else max(timeout, 0))
             try:
                 self.returncode = int(self._server.recv(100))
             except (TimeoutError, BlockingIOError):
