@@ -106,8 +106,11 @@ class Installation:
 
     def kill(self, name: str) -> None:
         """Kill the program and all its children with SIGKILL, as a power cut would."""
-        os.killpg(self.running[name].pid, signal.SIGKILL)
-        self.running.pop(name).wait(PATIENCE)
+        child = self.running.pop(name)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait(PATIENCE)
+        # The children end a moment later. Until then, they listen at the port.
+        wait_until(lambda: not _has_members(child.pid))
 
     def stop(self, name: str) -> int:
         self.running[name].terminate()
@@ -161,3 +164,13 @@ class Installation:
         for name in list(self.running):
             self.status_at_the_end(name)
         self.store.close()
+
+
+def _has_members(group: int) -> bool:
+    """Return whether a process of this process group runs."""
+    for process in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            state, _, its_group = process.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False
