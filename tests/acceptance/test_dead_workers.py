@@ -21,6 +21,7 @@ from tests.support.samples import body, callback, subscription
 
 ATTEMPTS = 4
 SLOTS = 4
+PATIENT = "6"  # seconds; a shorter lease can expire on a busy machine while its worker is alive
 NEIGHBOURS = ("slack", "more", "third")  # the hook of each neighbour
 HOOK = """
 [[hook]]
@@ -109,7 +110,7 @@ def check_dead_after_its_attempts(installation: Installation, slack: str) -> Non
         record(installation, task, hook)
     record(installation, "poison")
     installation.environment["WORKER_CONCURRENCY"] = str(SLOTS)
-    installation.environment |= {"POISON": "poison", "ATTEMPTS": str(ATTEMPTS)}
+    installation.environment |= {"POISON": "poison", "ATTEMPTS": str(ATTEMPTS), "LEASE": PATIENT}
     write_hooks(installation, slack, *NEIGHBOURS)
     assert restart_until_dead(installation, "poison") == [-signal.SIGKILL] * ATTEMPTS
     assert outcomes(installation, "poison") == ["abandoned"] * ATTEMPTS

@@ -20,14 +20,15 @@ from receiver.hooks.slack import Slack
 from receiver.outgoing.retry import RetryPolicy
 from submitter import reconcile
 
-attempt.LEASE = round(1000 * float(os.environ.get("LEASE", "1.5")))
+lease = float(os.environ.get("LEASE", "1.5"))
+attempt.LEASE = round(1000 * lease)
 attempt.UPKEEP_EVERY = 0.3
 worker_slots.WATCHED_FOR = 600.0  # seconds; on a busy machine attempts take long
 hook_tests.LEASE = 1_500  # ms
 if os.environ["DATABASE_URL"].startswith("postgresql"):
     from receiver.delivery import procrastinate
 
-    procrastinate.EVERY, procrastinate.STALLED_AFTER = "* * * * * *", 2  # each second
+    procrastinate.EVERY, procrastinate.STALLED_AFTER = "* * * * * *", lease + 0.5  # each second
     procrastinate.BEATS_EVERY, procrastinate.FETCH_EVERY = 0.5, 0.1
 reconcile.LEASE_MS = 5_000  # ms
 most = int(os.environ.get("ATTEMPTS", "100"))
