@@ -54,9 +54,13 @@ test: $(VENV)/.dev servers browser
 test-quick: $(VENV)/.dev
 	@$(PYTEST) --without-postgres tests/contract tests/unit $(ARGS)
 
-# The quick tests on each other Python that is found; each has a virtual environment of its own.
+# The quick tests on each other Python that is found; each has a virtual environment of its own. Their
+# packages are installed side by side. This project is not, because that writes into the checkout.
 test-pythons: $(VENV)/.dev
 	@pythons="$$($(BIN)/python -m tests.support.interpreters)" || exit 1; \
+	set -- $$pythons; while [ $$# -gt 0 ]; do \
+	  $(MAKE) --no-print-directory .venv/python$$1/.packages PYTHON="$$2" VENV=.venv/python$$1 & \
+	  shift 2; done; wait; \
 	set -- $$pythons; while [ $$# -gt 0 ]; do \
 	  echo "make: the quick tests on Python $$1"; \
 	  $(MAKE) --no-print-directory test-quick PYTHON="$$2" VENV=.venv/python$$1 || exit 1; \
@@ -67,8 +71,8 @@ test-pythons: $(VENV)/.dev
 # indexes into .venv/vendors. If a program or client is unavailable, its tests are skipped.
 SERVERS := nginx caddy promtool redis-server rabbitmq-server pgbouncer
 servers: $(VENV)/.dev
-	@$(BIN)/python -m tests.support.programs $(SERVERS)
-	@$(BIN)/python -m tests.support.vendor_clients
+	@$(BIN)/python -m tests.support.vendor_clients & \
+	$(BIN)/python -m tests.support.programs $(SERVERS); wait
 
 browser: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.programs chromium
@@ -113,9 +117,17 @@ $(VENV)/.runtime: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@touch $@
 	@echo "make: for the commands receiver, submitter and sandbox, type: . $(BIN)/activate"
 
+# Most of these modules are never imported, so they are compiled at their first import.
+INSTALL_DEV = $(PIP) install --no-compile --require-hashes -r requirements-dev.txt
+
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	@echo "make: installing the locked packages of requirements-dev.txt"
-	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@$(INSTALL_DEV)
+	@touch $@
+
+$(VENV)/.packages: requirements-dev.txt | $(VENV)/bin/python
+	@echo "make: installing the locked packages of requirements-dev.txt in $(VENV)"
+	@$(INSTALL_DEV)
 	@touch $@
 
 clean:
