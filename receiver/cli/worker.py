@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from receiver import hooks
+from receiver import hooks, outgoing
 from receiver.cli.database import store_when_reachable
 from receiver.cli.group import REFUSED
 from receiver.clock import now_ms
@@ -57,6 +57,7 @@ def worker() -> None:
     watch = ClockWatch(record, meter)
     with suppress(StoreUnavailable):  # a failure is logged at the next check
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
+    outgoing.prepare()  # so that the first delivery is not late
     stop = stop_at(signal.SIGTERM, signal.SIGINT)
     reload_at_hangup(loaded.reload, stop)
     log.info("worker started", hooks=list(loaded), pid=os.getpid())

@@ -171,6 +171,11 @@ _pool = _Pool()
 os.register_at_fork(after_in_child=_pool.after_fork)
 
 
+def prepare() -> None:
+    """Load the root certificates now, which the first HTTPS connection would load."""
+    context_with(requests.adapters.DEFAULT_CA_BUNDLE_PATH)
+
+
 def close_idle() -> None:
     """Close all idle connections of this process."""
     _pool.close_expired(math.inf)

@@ -32,6 +32,7 @@ from receiver.errors import (
 )
 from receiver.outgoing import urls
 from receiver.outgoing.connections import ERRORS, exchange
+from receiver.outgoing.connections import prepare as prepare  # noqa: PLC0414 - exported
 from receiver.outgoing.deadline import Deadline
 from receiver.outgoing.ssrf_guard import NotPublic
 from receiver.text.display import HIDDEN

@@ -14,6 +14,7 @@ from receiver.cli import worker
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Limits, Rate
 from receiver.outgoing.retry import RetryPolicy
+from receiver.outgoing.tls import context_with
 from receiver.stores.sqlite import SqliteStore
 
 PATH = "a-path-that-is-the-secret"
@@ -69,3 +70,13 @@ def test_responses_are_stored_without_the_secrets_of_hooks(deliveries: DeliveryW
 def test_the_worker_applies_the_retries_and_limits_of_hooks(deliveries: DeliveryWorker) -> None:
     assert deliveries.policies() == {"shop": RetryPolicy((1,))}
     assert deliveries.limits() == deliveries.slots.limits == {"shop": Limits(Rate(10, "s"))}
+
+
+@pytest.fixture
+def _no_certificates() -> None:
+    context_with.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_certificates", "deliveries")
+def test_the_root_certificates_are_loaded_before_the_first_delivery() -> None:
+    assert context_with.cache_info().currsize == 1
