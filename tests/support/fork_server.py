@@ -25,7 +25,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from tests.support import forked_children
+from tests.support import forked_children, lazy_routes
 
 # What the processes import. No module may be here whose import reads the environment, or creates
 # something that processes must not share, such as memory, a thread or a socket: `receiver.web.
@@ -91,6 +91,7 @@ def main() -> None:
     gc.disable()
     for module in PRELOADED:
         import_module(module)
+    lazy_routes.install()
     # The objects stay frozen: a garbage collection in a forked process would copy all their memory,
     # which takes longer than everything else at its start.
     gc.freeze()
