@@ -20,9 +20,9 @@ class Parsed(NamedTuple):
 class LazyRule(Rule):
     """A route that is parsed once in this process, and builds its URLs only when it has to.
 
-    An application has 40 routes, which hundreds of tests create again, and most tests build the
-    URLs of few of them. Otherwise, the routes would take most of the time in which an application
-    is made.
+    An application has 40 routes, which hundreds of tests and of forked web processes create again,
+    and most build the URLs of few of them. Otherwise, the routes would take most of the time in
+    which an application is made.
     """
 
     _parsed: ClassVar[dict[str, Parsed]] = {}  # by the path with its variables
