@@ -7,7 +7,7 @@ from flask import Flask
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter
 
-from tests.support.applications import LazyRule
+from tests.support.lazy_routes import LazyRule
 
 
 class Digits(BaseConverter):
