@@ -119,6 +119,8 @@ class DeliveryWorker:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock, init=False)
     _seen_at: float = field(default=0.0, init=False)
+    _refilling: int = field(default=0, init=False)  # slots whose threads look for a delivery
+    _has_open_slot: threading.Event = field(default_factory=threading.Event, init=False)
     _looked_at: int | None = field(
         default=None, init=False
     )  # time of the last claim, until a sleep
@@ -134,15 +136,27 @@ class DeliveryWorker:
         """Whether the outcome of a claimed delivery is not recorded yet."""
         return bool(self._claimed)
 
+    @property
+    def open_slots(self) -> int:
+        """The number of free slots, without those whose threads are looking for a delivery."""
+        return max(0, self.slots.free - self._refilling)
+
+    def wait_for_slot(self, timeout: float) -> bool:
+        """Return whether there is an open slot, after waiting for one if there is none."""
+        self._has_open_slot.clear()
+        if not self.open_slots:
+            self._has_open_slot.wait(timeout)
+        return self.open_slots > 0
+
     def claim(self) -> list[ReadyDelivery]:
-        """Claim due deliveries for the free slots. Raises StoreUnavailable.
+        """Claim due deliveries for the open slots. Raises StoreUnavailable.
 
         Each claim begins an attempt. `upkeep` renews the lease until `run` has ended it.
         """
         now = self._looked_at = self.clock()
         with Reservation(self.slots) as reservation:
             claimed = self.store.outbox.claim(
-                self.name, now, now + LEASE, self.slots.free, reservation
+                self.name, now, now + LEASE, self.open_slots, reservation
             )
             return self.keep(claimed, reservation)
 
@@ -227,6 +241,8 @@ class DeliveryWorker:
                     ended = self.attempt(ready)
                     state = ended.settlement.state
                 finally:
+                    with self._lock:
+                        self._refilling += 1
                     self.slots.end(delivery.id, delivered=state is State.DELIVERED)
                 ended.claims_next = not stop.is_set()
                 self.settle(ended)
@@ -237,8 +253,12 @@ class DeliveryWorker:
                 log.exception("an attempt broke")
             finally:
                 with self._lock:
+                    self._refilling -= 1
                     self._claimed.pop(_claim_of(delivery), None)
-        return None if ended is None else ended.next
+        following = None if ended is None else ended.next
+        if following is None:
+            self._has_open_slot.set()
+        return following
 
     def attempt(self, ready: ReadyDelivery) -> EndedAttempt:
         """Call the hook of a claimed delivery, and return the outcome, which `settle` records.

@@ -12,6 +12,7 @@ from receiver.errors import StoreUnavailable
 
 LONGEST_NAP = 1.0  # seconds; a commit wakes the worker much sooner
 BUSY_NAP = 0.2  # seconds, while attempts run
+PAUSE = 0.015  # seconds between two claims for which nothing was due, while attempts run
 DRAIN_POLL = 0.05  # seconds between two checks whether the running attempts have ended
 
 
@@ -40,17 +41,18 @@ class LeaseDispatcher:
     def _round(self, pool: ThreadPoolExecutor, stop: Signal) -> None:
         """Start the deliveries that are due; if there are none, sleep until something changes."""
         self._upkeep()
-        claimed = self._worker.claim() if self._worker.slots.free else []
+        if not self._worker.wait_for_slot(BUSY_NAP):
+            return
+        claimed = self._worker.claim()
         for delivery in claimed:
             pool.submit(self._worker.run_slot, delivery, stop)
-        if not claimed:
-            self._store.database.wait_for_commit(self._nap(), stop)
-
-    def _nap(self) -> float:
-        """Return the seconds until there is something to do, unless a commit comes first."""
-        # An attempt frees its slot only after the commit that wakes this thread.
-        longest = min(LONGEST_NAP, BUSY_NAP) if self._worker.is_busy else LONGEST_NAP
-        return self._worker.seconds_until_due(longest)
+        if claimed:
+            return
+        is_busy = self._worker.is_busy
+        if is_busy:
+            stop.wait(PAUSE)  # the commits of running attempts would wake this thread at once
+        nap = self._worker.seconds_until_due(BUSY_NAP if is_busy else LONGEST_NAP)
+        self._store.database.wait_for_commit(nap, stop)
 
     def _upkeep(self) -> None:
         """Every UPKEEP_EVERY seconds: renew leases, and end the attempts of dead workers."""

@@ -87,7 +87,7 @@ class ProcrastinateDispatcher:
         """Begin the deliveries that are due; return the seconds until the next look."""
         longest = BUSY_NAP if self._worker.is_busy else LONGEST_NAP
         try:
-            for ready in self._worker.claim() if self._worker.slots.free else ():
+            for ready in self._worker.claim() if self._worker.open_slots else ():
                 threads.submit(self._worker.run_slot, ready, stop)
             return self._worker.seconds_until_due(longest)
         except StoreUnavailable as error:

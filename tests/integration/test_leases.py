@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from receiver.deliveries import Notice
 from receiver.delivery import attempt, leases
+from receiver.delivery.attempt import DeliveryWorker
 from receiver.errors import StoreUnavailable
 from receiver.hooks.base import Done
 from receiver.ingest import Ingest
 from receiver.stores.sql.hook_queues import UNLIMITED, Admission
-from receiver.stores.sql.outbox import Outbox
+from receiver.stores.sql.outbox import Outbox, Settlement
 from receiver.stores.sqlite import SqliteStore, writer
 from receiver.stores.sqlite.database import SqliteDatabase
 from receiver.stores.sqlite.writer import file_lock
@@ -81,6 +85,41 @@ def test_an_idle_worker_writes_almost_nothing(
     start(lambda _: Done("ok"))
     wait_until(lambda: naps.ended > 50)
     assert len(commits) == 1  # the heartbeat
+
+
+def test_a_slot_is_not_open_while_its_thread_claims_the_next_delivery(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, the dispatcher would claim in transactions of its own."""
+    called, may_end = threading.Event(), threading.Event()
+
+    class Mail:
+        def send(self, _: Notice) -> Done:
+            called.set()
+            assert may_end.wait(PATIENCE)
+            return Done("ok")
+
+    worker = DeliveryWorker(store, {"mail": Mail()}, concurrency=1)  # type: ignore[dict-item]
+    exchange, slots = Outbox.exchange, []
+
+    def noted(self: Outbox, settlements: Sequence[Settlement], *rest: Any) -> Any:
+        if settlements:
+            slots.append((worker.slots.free, worker.open_slots))
+        return exchange(self, settlements, *rest)
+
+    monkeypatch.setattr(Outbox, "exchange", noted)
+    Ingest(store, [subscription("mail")]).accept(callback())
+    assert worker.wait_for_slot(10 * PATIENCE)
+    (ready,) = worker.claim()
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(worker.run_slot, ready, threading.Event())
+        assert called.wait(PATIENCE)
+        assert not worker.wait_for_slot(0.01)
+        waiting = pool.submit(worker.wait_for_slot, 10 * PATIENCE)
+        may_end.set()
+        assert waiting.result(PATIENCE)
+    assert slots == [(1, 0)]
+    assert worker.open_slots == 1
 
 
 def test_the_worker_survives_an_unavailable_record(
