@@ -22,14 +22,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import requests
 
 from tests.support.env_files import NO_ENV_FILE
 from tests.support.hook_servers import Page, Site
+from tests.support.migrated_record import create_record
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.ports import free_port
+from tests.support.processes import start
 from tests.support.samples import SECRET, body
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +52,7 @@ ANNOUNCE = f"""
 import sys
 from contextlib import suppress
 from receiver.cli import main
-for number in range({WARM_UPS + MEASURED}):
+for number in range({2 * (WARM_UPS + MEASURED)}):
     with suppress(SystemExit):
         main(["url", "--provider", "kling", "--reference", f"ORDER-{{number}}"])
 """
@@ -117,9 +120,9 @@ class Calls:
     @contextmanager
     def window(self) -> Iterator[None]:
         """Count the calls that are made inside the block."""
-        start = time.monotonic_ns()
+        begin = time.monotonic_ns()
         yield
-        self._windows.append((start, time.monotonic_ns()))
+        self._windows.append((begin, time.monotonic_ns()))
 
     def has_paused(self) -> bool:
         """Return whether no call was recorded since this was last called."""
@@ -133,8 +136,8 @@ class Calls:
         """
         calls = [call for call in self._calls() if is_counted(call.thread)]
         windows_of: Counter[Function] = Counter()
-        for start, end in self._windows[WARM_UPS:]:
-            windows_of.update({call.function for call in calls if start <= call.at <= end})
+        for begin, end in self._windows[WARM_UPS:]:
+            windows_of.update({call.function for call in calls if begin <= call.at <= end})
         return frozenset(
             function for function, windows in windows_of.items() if windows > MEASURED / 2
         )
@@ -163,11 +166,12 @@ class Processes:
             "PUBLIC_URL": f"http://127.0.0.1:{self.port}",
             "WEB_CONCURRENCY": "1",
         }
-        self._run("-m", "receiver", "migrate")
+        create_record(folder / "receiver.db")
+        self._urls = iter(self._announced())
 
     def callback_urls(self) -> list[str]:
-        """Put tasks on record and return their callback URLs."""
-        return self._run("-c", ANNOUNCE).split()
+        """Return the callback URLs of tasks that are on record, other ones at each call."""
+        return list(islice(self._urls, WARM_UPS + MEASURED))
 
     def is_delivered(self, number: int) -> bool:
         with closing(sqlite3.connect(self._folder / "receiver.db")) as database:
@@ -180,14 +184,8 @@ class Processes:
         calls = self._folder / f"{name}.calls"
         calls.touch()
         with (self._folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.call_recorder", str(calls), *command],
-                cwd=ROOT,
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            recorder = ("tests.support.call_recorder", str(calls))
+            process = start([*recorder, *command], self._environment, log)
         try:
             yield Calls(calls)
         finally:
@@ -202,9 +200,10 @@ class Processes:
         """Wait for the condition; if it does not become true, show the logs of the programs."""
         wait_until(condition, self._logs)
 
-    def _run(self, *arguments: str) -> str:
+    def _announced(self) -> list[str]:
+        """Put tasks on record and return their callback URLs."""
         done = subprocess.run(
-            [sys.executable, *arguments],
+            [sys.executable, "-c", ANNOUNCE],
             cwd=ROOT,
             env=self._environment,
             capture_output=True,
@@ -213,7 +212,7 @@ class Processes:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.stdout.split()
 
     def _logs(self) -> str:
         return "\n".join(log.read_text()[-4000:] for log in sorted(self._folder.glob("*.log")))
