@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.docs_pages import ROOT
+from tests.support.migrated_record import create_record
 from tests.support.patience import PATIENCE
-from tests.support.plugin_packages import install
+from tests.support.plugin_packages import build, install
 
 WEAVER = ROOT / "tests" / "support" / "packages" / "weaver"
 SUITES = ("tests/contract/test_providers.py", "tests/contract/test_submitter_providers.py")
@@ -34,10 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the package is installed. It is built from a copy, without an index."""
     folder = tmp_path_factory.mktemp("weaver")
     shutil.copytree(WEAVER, folder / "source")
-    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    run(folder, *build, "--wheel-dir", str(folder), str(folder / "source"))
-    (built,) = folder.glob("*.whl")
-    install(built, folder / "site")
+    install(build(folder / "source", folder), folder / "site")
     return folder / "site"
 
 
@@ -89,7 +87,7 @@ def test_the_provider_is_offered_and_described_like_the_others(site: Path, tmp_p
         "print(sorted(document['components']['schemas']))"
     )
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'receiver.db'}"}
-    run(ROOT, "-m", "receiver", "migrate", site=site, **environment)
+    create_record(tmp_path / "receiver.db")
     schemas = run(ROOT, "-c", describe, site=site, **environment)
     assert "'WeaverCallback'" in schemas
     assert "'KlingCallback'" in schemas

@@ -14,7 +14,9 @@ import pytest
 
 from tests.support.clean_venv import ROOT, clean_venv, site_packages
 from tests.support.demo_run import check_success, play_with
+from tests.support.migrated_record import create_record
 from tests.support.patience import PATIENCE, wait_until
+from tests.support.plugin_packages import build
 from tests.support.ports import free_port
 
 PACKAGES = ("receiver", "submitter", "sandbox")
@@ -47,10 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "copy"
     shutil.copytree(ROOT, copy, ignore=NOT_OURS)
-    build = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
-    run(*build, "--no-index", "--wheel-dir", str(folder), str(copy), cwd=folder)
-    (built,) = folder.glob("*.whl")
-    return built
+    return build(copy, folder)
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +59,10 @@ def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = clean_venv(folder) / "python"
     with pytest.raises(AssertionError, match="No module named 'receiver'"):
         run(str(python), "-c", "import receiver", cwd=folder)
-    pip = (sys.executable, "-m", "pip", "--python", str(python))
-    run(*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel), cwd=folder)
-    run(*pip, "check", cwd=folder)
+    install = (sys.executable, "-m", "uv", "pip", "install", "--python", str(python))
+    options = ("--offline", "--no-deps", "--compile-bytecode")  # as pip does, in half the time
+    run(*install, *options, str(wheel), cwd=folder)
+    run(sys.executable, "-m", "pip", "--python", str(python), "check", cwd=folder)
     return folder
 
 
@@ -133,7 +133,8 @@ def test_it_installs_with_its_dependencies(wheel: Path, tmp_path: Path, installe
 def test_a_bare_gunicorn_names_our_settings_once(
     venv: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    run(str(venv / "bin" / "receiver"), "migrate", cwd=tmp_path)
+    (tmp_path / "data").mkdir()
+    create_record(tmp_path / "data" / "receiver.db")
     gunicorn = (str(venv / "bin" / "python"), "-m", "gunicorn", *options, "--workers", "2")
     log = tmp_path / "log"
     with log.open("wb") as output:

@@ -38,6 +38,29 @@ def wheel(
     return built
 
 
+def build(source: Path, folder: Path) -> Path:
+    """Build the wheel of a project in `folder`, with the setuptools of this environment.
+
+    uv does the same as pip, in half the time.
+    """
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "uv", "build", "--wheel", "--quiet", "--offline"),
+            *("--no-build-isolation", "--python", sys.executable),
+            *("--out-dir", str(folder), str(source)),
+        ],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    (built,) = folder.glob("*.whl")
+    return built
+
+
 def install(built: Path, folder: Path) -> None:
     """Install a wheel with pip into a folder that is to be on `sys.path`."""
     subprocess.run(
