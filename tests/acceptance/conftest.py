@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +11,13 @@ import pytest
 from PIL import Image
 
 from sandbox.server import Sandbox
-from tests.support.demo_run import Played, play
+from tests.support.bare_environment import run
+from tests.support.clean_venv import clean_venv
+from tests.support.demo_run import Played, play_with
 from tests.support.installation import ROOT, Installation
+from tests.support.plugin_packages import build
+
+NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")
 
 
 @pytest.fixture
@@ -44,9 +51,32 @@ def database(request: pytest.FixtureRequest, fresh: Callable[[], str]) -> str | 
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """The demo on SQLite, which runs once for all tests that check it."""
-    return play(tmp_path_factory.mktemp("demo"))
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy, because a build leaves folders in the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "copy"
+    shutil.copytree(ROOT, copy, ignore=NOT_OURS)
+    return build(copy, folder)
+
+
+@pytest.fixture(scope="session")
+def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the installed wheel, in which nothing refers to the checkout."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "venv"
+    python = clean_venv(folder) / "python"
+    with pytest.raises(AssertionError, match="No module named 'receiver'"):
+        run(str(python), "-c", "import receiver", cwd=folder)
+    install = (sys.executable, "-m", "uv", "pip", "install", "--python", str(python))
+    options = ("--offline", "--no-deps", "--compile-bytecode")  # as pip does, in half the time
+    run(*install, *options, str(wheel), cwd=folder)
+    run(sys.executable, "-m", "pip", "--python", str(python), "check", cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo(venv: Path, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """The demo on SQLite, which an installed wheel runs once for all tests that check it."""
+    return play_with(venv / "bin" / "sandbox", tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture

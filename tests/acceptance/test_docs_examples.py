@@ -17,8 +17,7 @@ import pytest
 
 from sandbox.server import Sandbox
 from tests.support import processes
-from tests.support.demo_run import Played
-from tests.support.docs_pages import PAGES, ROOT, Block, blocks
+from tests.support.docs_pages import PAGES, ROOT, Block, blocks, missing
 from tests.support.installation import Installation
 from tests.support.patience import PATIENCE, wait_until
 
@@ -27,6 +26,7 @@ TO_BE_RUN = ("console", "sh", "toml", "python")
 BLOCKS = [block for block in EVERY_BLOCK if block.language in TO_BE_RUN]
 # Commands that are not run here, with reasons. An entry that is no longer on any page fails.
 NOT_RUN = {
+    "make demo": "test_demo.py compares its output",
     "make test": "it would run this test",
     "make install": "the environment is there",
     'eval "$(receiver completion zsh)"      # in ~/.zshrc, after compinit': "needs zsh",
@@ -47,7 +47,6 @@ TOGETHER = {
     "docs/adding-a-hook.md": "test_adding_pages.py",
     "docs/queues.md": "test_queue_docs.py",
 }
-DEMO = "make demo"  # tests/acceptance/test_demo.py runs all of it, after .venv exists
 # Replacements for parts of the commands, and why.
 INSTEAD = {
     "http://127.0.0.1:8000": "{url}",  # ports that are free
@@ -82,14 +81,6 @@ SECRETS = {
     "ERP_TOKEN": "a-token-of-the-erp",
     "API_TOKEN": "a-token-for-the-tests-only",
 }
-# Permitted differences: omissions, ids, numbers and spaces. Each key is a pattern for a part of the
-# page's line, and each value one for the printed line.
-VARIES = {
-    r"[0-9a-f]*\d[0-9a-f]{7,}…?": r"[0-9a-f]+",
-    r"…": r".*",
-    r"\d[\d.,:]*": r"[\d.,:]+",
-    r"\s+": r"\s+",
-}
 
 
 @dataclass
@@ -98,7 +89,6 @@ class Workspace:
 
     folder: Path
     installation: Installation
-    demo: Callable[[], Played]
 
     def run(self, command: str, **more: str) -> str:
         """Return the output of the command, which must exit with status 0."""
@@ -156,9 +146,7 @@ class Workspace:
 
 
 @pytest.fixture(scope="module")
-def workspace(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Workspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("clone")
     (folder / "sandbox").symlink_to(ROOT / "sandbox")
     (folder / ".venv").symlink_to(sys.prefix)
@@ -177,28 +165,13 @@ def workspace(
         try:
             installation.environment["PYTHONPATH"] = str(ROOT)  # for commands in other folders
             installation.wait_until_ready()
-            workspace = Workspace(folder, installation, lambda: request.getfixturevalue("demo"))
+            workspace = Workspace(folder, installation)
             workspace.run_in_fork("submitter", "submit", *ORDER.split(), "--wait")
             (task,) = installation.store.lists.tasks()
             installation.settled(task.id)
             yield workspace
         finally:
             installation.close()
-
-
-def looks_like(shown: str, printed: str) -> bool:
-    """Return whether the output contains this line of the page, with permitted differences."""
-    pattern = ""
-    for part in re.split(f"({'|'.join(VARIES)})", shown.strip()):
-        stands_for = (
-            like for pattern_of_page, like in VARIES.items() if re.fullmatch(pattern_of_page, part)
-        )
-        pattern += next(stands_for, re.escape(part))
-    return re.search(pattern, printed) is not None
-
-
-def missing(shown: list[str], printed: str) -> list[str]:
-    return [line for line in shown if not looks_like(line, printed)]
 
 
 def shows_all(shown: list[str], printed: str) -> bool:
@@ -214,9 +187,7 @@ def compare(command: str, shown: list[str], printed: str) -> None:
 
 def run_console(workspace: Workspace, block: Block) -> None:
     for command, shown in block.commands():
-        if command == DEMO:
-            compare(command, shown, workspace.demo().printed)
-        elif command == ENDLESS:
+        if command == ENDLESS:
             typed = workspace.with_replacements(command)
             is_enough = partial(shows_all, shown)
             workspace.run_and_interrupt(typed, is_enough)
@@ -327,6 +298,6 @@ def test_a_task_created_with_curl_succeeds(workspace: Workspace) -> None:
 def test_every_exception_and_replacement_is_used() -> None:
     texts = "\n".join(block.text for block in BLOCKS)
     assert [
-        text for text in (*NOT_RUN, *INSTEAD, *THEN, DEMO, ENDLESS, FINDINGS) if text not in texts
+        text for text in (*NOT_RUN, *INSTEAD, *THEN, ENDLESS, FINDINGS) if text not in texts
     ] == []
     assert [page for page in TOGETHER if page not in {block.page for block in BLOCKS}] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clean_venv import ROOT, clean_venv, site_packages
-from tests.support.demo_run import check_success, play_with
+from tests.support.bare_environment import run
+from tests.support.clean_venv import ROOT, site_packages
+from tests.support.demo_run import Played, check_success
 from tests.support.migrated_record import create_record
 from tests.support.patience import PATIENCE, wait_until
-from tests.support.plugin_packages import build
 from tests.support.ports import free_port
 
 PACKAGES = ("receiver", "submitter", "sandbox")
@@ -24,46 +23,6 @@ INSTALLERS = {
     "uv": ("install",),
     "pipx": ("run", "pipx", "install", "--backend", "uv"),
 }
-NOT_OURS = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data")
-
-
-def run(*command: str, cwd: Path) -> str:
-    """Run a command without our environment, and return its output; expects status 0."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), "TMPDIR": str(cwd)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=3 * PATIENCE,  # some of them take long
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy, because a build leaves folders in the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "copy"
-    shutil.copytree(ROOT, copy, ignore=NOT_OURS)
-    return build(copy, folder)
-
-
-@pytest.fixture(scope="module")
-def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the installed wheel, in which nothing refers to the checkout."""
-    folder = tmp_path_factory.mktemp("elsewhere") / "venv"
-    python = clean_venv(folder) / "python"
-    with pytest.raises(AssertionError, match="No module named 'receiver'"):
-        run(str(python), "-c", "import receiver", cwd=folder)
-    install = (sys.executable, "-m", "uv", "pip", "install", "--python", str(python))
-    options = ("--offline", "--no-deps", "--compile-bytecode")  # as pip does, in half the time
-    run(*install, *options, str(wheel), cwd=folder)
-    run(sys.executable, "-m", "pip", "--python", str(python), "check", cwd=folder)
-    return folder
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
@@ -98,8 +57,7 @@ def test_packages_are_imported_from_the_environment(venv: Path, tmp_path: Path) 
     assert len(installed) == 5
 
 
-def test_the_demo_runs_from_the_wheel(venv: Path, tmp_path: Path) -> None:
-    demo = play_with(venv / "bin" / "sandbox", tmp_path)
+def test_the_demo_runs_from_the_wheel(demo: Played) -> None:
     check_success(demo)
     assert str(ROOT) not in demo.printed + demo.complained
 

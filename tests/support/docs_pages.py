@@ -12,6 +12,15 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
+# Permitted differences: omissions, ids, numbers and spaces. Each key is a pattern for a part of the
+# page's line, and each value one for the printed line.
+VARIES = {
+    r"[0-9a-f]*\d[0-9a-f]{7,}…?": r"[0-9a-f]+",
+    r"…": r".*",
+    r"\d[\d.,:]*": r"[\d.,:]+",
+    r"\s+": r"\s+",
+}
+
 
 @dataclass(frozen=True)
 class Block:
@@ -37,3 +46,18 @@ def blocks(page: Path) -> list[Block]:
     name = page.relative_to(ROOT).as_posix()
     found = FENCED.findall(page.read_text(encoding="utf-8"))
     return [Block(name, language, textwrap.dedent(text)) for _, language, text in found]
+
+
+def looks_like(shown: str, printed: str) -> bool:
+    """Return whether the output contains this line of the page, with permitted differences."""
+    pattern = ""
+    for part in re.split(f"({'|'.join(VARIES)})", shown.strip()):
+        stands_for = (
+            like for pattern_of_page, like in VARIES.items() if re.fullmatch(pattern_of_page, part)
+        )
+        pattern += next(stands_for, re.escape(part))
+    return re.search(pattern, printed) is not None
+
+
+def missing(shown: list[str], printed: str) -> list[str]:
+    return [line for line in shown if not looks_like(line, printed)]

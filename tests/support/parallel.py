@@ -27,15 +27,15 @@ PROCESSES_PER_CORE = 4  # most tests spend most of their time waiting
 # Modules whose tests share something expensive, with the name of the group.
 TOGETHER = {
     "tests/acceptance/test_bench.py": "one round of the bench",
-    "tests/acceptance/test_demo.py": "one demo",
-    "tests/acceptance/test_docs_examples.py": "one demo",
+    "tests/acceptance/test_demo.py": "one wheel and its demo",
+    "tests/acceptance/test_docs_examples.py": "one installation",
     "tests/acceptance/test_provider_packages.py": "one wheel of a provider",
     "tests/acceptance/test_queue_docs.py": "one broker of each kind",
     "tests/acceptance/test_refused_bodies.py": "one pair of web processes",
     "tests/acceptance/test_reload.py": "one receiver serve",
     "tests/acceptance/test_same_responses.py": "one pair of web processes for each database",
     "tests/acceptance/test_shape.py": "one measurement",
-    "tests/acceptance/test_wheel.py": "one wheel",
+    "tests/acceptance/test_wheel.py": "one wheel and its demo",
     "tests/acceptance/test_wire.py": "one web process",
     "tests/browser/test_accessibility.py": "one dashboard and one sandbox",
     "tests/browser/test_api_page.py": "one Chromium",
