@@ -86,8 +86,10 @@ class ProcrastinateDispatcher:
     def _begin_due(self, threads: ThreadPoolExecutor, stop: Signal) -> float:
         """Begin the deliveries that are due; return the seconds until the next look."""
         longest = BUSY_NAP if self._worker.is_busy else LONGEST_NAP
+        if not self._worker.wait_for_slot(BUSY_NAP):
+            return 0
         try:
-            for ready in self._worker.claim() if self._worker.open_slots else ():
+            for ready in self._worker.claim():
                 threads.submit(self._worker.run_slot, ready, stop)
             return self._worker.seconds_until_due(longest)
         except StoreUnavailable as error:
