@@ -8,7 +8,7 @@ from typing import Any
 
 from receiver import providers
 from receiver.clock import now_ms
-from receiver.config.hooks_file import limits_of
+from receiver.config.hooks_file import HookEntry, limits_of
 from receiver.config.settings import Settings
 from receiver.config.table import Confirm
 from receiver.deliveries import Subscription
@@ -79,12 +79,19 @@ class Ingest:
     limits: Mapping[str, Limits] = field(default_factory=dict)  # of the hooks that have any
 
     @classmethod
-    def into(cls, store: Store, settings: Settings, meter: MetricBuffer | None = None) -> Ingest:
+    def into(
+        cls,
+        store: Store,
+        settings: Settings,
+        meter: MetricBuffer | None = None,
+        entries: Sequence[HookEntry] | None = None,
+    ) -> Ingest:
         """Return an object that records in this store, for the hooks of these settings.
 
-        Raises SettingsError.
+        `entries` are the hooks, if the process has already loaded them. Raises SettingsError.
         """
-        entries = current_hooks.entries_for(settings)
+        if entries is None:
+            entries = current_hooks.entries_for(settings)
         return cls(
             store,
             [entry.subscription for entry in entries],

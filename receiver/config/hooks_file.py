@@ -242,11 +242,12 @@ def _status(item: Any, spelling: Spelling) -> Any:
 def _entries(tables: Sequence[Table], providers: Collection[str]) -> tuple[HookEntry, ...]:
     problems, entries = [], []
     names: list[str] = []
+    keys = _Keys(providers)
     for number, table in enumerate(tables, 1):
         name = table.get("name")
         where = f'hook "{name}"' if isinstance(name, str) else f"hook {number}"
         try:
-            entry = _entry(_Keys(providers).load(table))
+            entry = _entry(keys.load(table))
         except ValidationError as error:
             problems += [f"{where}: {line}" for line in lines(error.messages)]
         else:

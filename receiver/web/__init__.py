@@ -15,7 +15,7 @@ from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
 from receiver.observability.metrics import MetricBuffer
 from receiver.processes.clock_watch import ClockWatch
-from receiver.processes.current_hooks import known_secrets
+from receiver.processes.current_hooks import entries_for, known_secrets
 from receiver.stores import check_schema_when_reachable, open_store
 from receiver.text import display, limits
 from receiver.web import (
@@ -89,9 +89,11 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     watch = ClockWatch(store, meter)
     with suppress(StoreUnavailable):  # the first request reports it
         watch.look()  # before any heartbeat: after a reboot, it compares with the last ones
-    ingest = Ingest.into(store, settings, meter)
+    entries = entries_for(settings)
+    ingest = Ingest.into(store, settings, meter, entries)
     report = RequestReport(meter, metrics.flush_regularly(meter, store, watch))
-    hide = display.hiding_values(known_secrets(settings))
+    secrets = known_secrets(settings, entries)
+    hide = display.hiding_values(secrets)
     feed = EventFeed(store, hide)
     problems.install(app)
     cors.install(app, settings.cors_origins)
@@ -114,7 +116,7 @@ def create_app(settings: Settings | None = None, more: Sequence[Routes] = ()) ->
     app.register_blueprint(live_routes.blueprint(feed))
     app.register_blueprint(api.redelivery(ingest))
     app.register_blueprint(openapi.blueprint(settings.public_url))
-    dashboard.install(app, ingest, settings, feed)
+    dashboard.install(app, ingest, settings, secrets, feed)
     for routes in more:
         blueprint = routes(ingest, settings)
         waits.install(blueprint, store, feed)

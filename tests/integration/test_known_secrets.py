@@ -88,7 +88,8 @@ def test_no_command_shows_the_url(command: list[str], form: list[str]) -> None:
 
 
 def test_no_page_shows_the_url(store: SqliteStore, settings: Settings) -> None:
-    assert is_hidden(PageContext.of(Ingest(store), settings).hide(SAID))
+    context = PageContext.of(Ingest(store), settings, known_secrets(settings))
+    assert is_hidden(context.hide(SAID))
 
 
 @pytest.mark.parametrize("path", ["tasks", "tasks/task-1", "deliveries"])

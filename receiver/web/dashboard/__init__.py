@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flask import Blueprint, Flask
 from flask_wtf import CSRFProtect
 
@@ -26,8 +28,10 @@ from receiver.web.live.routes import stream
 PAGES = (overview, tasks, task, pictures, deliveries, endpoints, messages)
 
 
-def install(app: Flask, ingest: Ingest, settings: Settings, feed: EventFeed) -> None:
-    """Serve the pages below /dashboard. They make no outgoing request."""
+def install(
+    app: Flask, ingest: Ingest, settings: Settings, secrets: Iterable[str], feed: EventFeed
+) -> None:
+    """Serve the pages below /dashboard. They make no outgoing request, and show no secret."""
     request_lifecycle.configure_sessions(app, settings)
     csrf = CSRFProtect(app)
     routes = Blueprint(
@@ -37,7 +41,7 @@ def install(app: Flask, ingest: Ingest, settings: Settings, feed: EventFeed) -> 
         template_folder="templates",
         static_folder="static",
     )
-    context = PageContext.of(ingest, settings)
+    context = PageContext.of(ingest, settings, secrets)
     responses.install(routes, context)
     app.extensions["rejections"].close_with(login.install(routes, ingest.store, settings, csrf))
     for pages in PAGES:

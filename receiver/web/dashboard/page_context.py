@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from marshmallow import ValidationError
@@ -12,7 +12,6 @@ from receiver.config.settings import Settings
 from receiver.deliveries import State
 from receiver.errors import NotFound
 from receiver.ingest import Ingest
-from receiver.processes.current_hooks import known_secrets
 from receiver.signing.callback_urls import TASK_ID
 from receiver.stores.base import Store
 from receiver.stores.sql.rows import TimeRange
@@ -34,9 +33,8 @@ class PageContext:
     hide: Callable[[str], str]
 
     @classmethod
-    def of(cls, ingest: Ingest, settings: Settings) -> PageContext:
-        hide = hiding(known_secrets(settings))
-        return cls(ingest, Formats.of(settings.timezone), hide)
+    def of(cls, ingest: Ingest, settings: Settings, secrets: Iterable[str]) -> PageContext:
+        return cls(ingest, Formats.of(settings.timezone), hiding(secrets))
 
     @property
     def store(self) -> Store:
