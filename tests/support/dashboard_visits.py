@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from receiver.config.settings import Settings
+from receiver.stores.base import Store
+from tests.support.rich_record import Rich
+
 PASSWORD = "open sesame, please"
+
+
+@dataclass(frozen=True)
+class FullSite:
+    """A full record and its application, which the tests of a module share if they change nothing.
+
+    Building both takes longer than such a test.
+    """
+
+    store: Store
+    rich: Rich
+    settings: Settings
+    site: Flask
+    browser: FlaskClient  # logged in
 
 
 def log_in(client: FlaskClient, password: str, **more: str) -> TestResponse:

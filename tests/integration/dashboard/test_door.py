@@ -22,8 +22,7 @@ from receiver.web.dashboard import login
 from receiver.web.dashboard.login import BURST
 from receiver.web.request_lifecycle import SESSION_LIFETIME
 from tests.support.applications import MakeApp, merge
-from tests.support.dashboard_visits import PASSWORD, act, log_in, token
-from tests.support.rich_record import Rich
+from tests.support.dashboard_visits import PASSWORD, FullSite, act, log_in, token
 
 PAGES = ["", "tasks", "tasks/task-failed", "deliveries", "dead", "redeliver", "endpoints"]
 ACTIONS = [
@@ -53,17 +52,16 @@ def cookie(client: FlaskClient, **environ: str) -> SimpleCookie:
 @pytest.mark.parametrize(
     "path", [*PAGES, "events", "quarantine", "thumbnails/1/0", "files/1/0", "nothing"]
 )
-@pytest.mark.usefixtures("rich")
-def test_no_page_is_shown_without_the_password(stranger: FlaskClient, path: str) -> None:
-    answer = stranger.get(f"/dashboard/{path}")
+def test_no_page_is_shown_without_the_password(full: FullSite, path: str) -> None:
+    answer = full.site.test_client().get(f"/dashboard/{path}")
     assert answer.status_code == 302
     assert answer.location.startswith("/dashboard/login?next=")
     assert "ORDER-" not in answer.text
 
 
 @pytest.mark.parametrize("path", ACTIONS)
-@pytest.mark.usefixtures("rich")
-def test_no_action_is_possible_without_the_password(stranger: FlaskClient, path: str) -> None:
+def test_no_action_is_possible_without_the_password(full: FullSite, path: str) -> None:
+    stranger = full.site.test_client()
     form = {"csrf_token": token(stranger.get("/dashboard/login").text)}
     answer = stranger.post(f"/dashboard/{path}", data=form)
     assert (answer.status_code, answer.location) == (302, "/dashboard/login")
@@ -176,12 +174,13 @@ def test_a_callback_opens_no_session(site: Flask, path: str, is_opened: bool) ->
 @pytest.mark.parametrize("path", ACTIONS)
 @pytest.mark.parametrize("form", [{}, {"csrf_token": "forged"}])
 def test_a_form_without_the_csrf_token_of_this_session_changes_nothing(
-    browser: FlaskClient, rich: Rich, store: SqliteStore, path: str, form: dict[str, str]
+    full: FullSite, path: str, form: dict[str, str]
 ) -> None:
+    store, browser = full.store, full.browser
 
     def record() -> object:
         lists = store.endpoints.all(), store.lists.deliveries(limit=99), store.endpoints.tests()
-        return store.queries.history(rich.failed), *lists
+        return store.queries.history(full.rich.failed), *lists
 
     before = record()
     answer = browser.post(f"/dashboard/{path}", data=form)
@@ -221,11 +220,12 @@ def copied(browser: FlaskClient, site: Flask) -> FlaskClient:
 
 
 @pytest.mark.parametrize("path", [*PAGES, "files/1/0"])
-@pytest.mark.usefixtures("rich")
 def test_a_copied_cookie_is_invalid_after_the_logout_in_every_process(
-    browser: FlaskClient, site: Flask, settings: Settings, make_app: MakeApp, path: str
+    full: FullSite, make_app: MakeApp, path: str
 ) -> None:
-    copies = [copied(browser, served) for served in (site, make_app(settings))]
+    browser = full.site.test_client()
+    log_in(browser, PASSWORD)
+    copies = [copied(browser, served) for served in (full.site, make_app(full.settings))]
     assert [client.get("/dashboard/tasks").status_code for client in copies] == [200, 200]
     act(browser, "/dashboard/logout")
     for client in copies:
@@ -234,11 +234,10 @@ def test_a_copied_cookie_is_invalid_after_the_logout_in_every_process(
 
 
 @pytest.mark.parametrize("path", ACTIONS)
-@pytest.mark.usefixtures("rich")
-def test_a_copied_cookie_performs_no_action_after_the_logout(
-    browser: FlaskClient, site: Flask, store: SqliteStore, path: str
-) -> None:
-    copy = copied(browser, site)
+def test_a_copied_cookie_performs_no_action_after_the_logout(full: FullSite, path: str) -> None:
+    store, browser = full.store, full.site.test_client()
+    log_in(browser, PASSWORD)
+    copy = copied(browser, full.site)
     form = {"csrf_token": token(copy.get("/dashboard/").text)}
     act(browser, "/dashboard/logout")
     before = store.endpoints.all(), store.lists.deliveries(limit=99), store.endpoints.tests()

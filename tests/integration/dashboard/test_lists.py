@@ -18,7 +18,7 @@ from receiver.stores.sql.endpoints import HookTestOutcome
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
 from tests.support.applications import MakeApp
-from tests.support.dashboard_visits import PASSWORD, act, log_in
+from tests.support.dashboard_visits import PASSWORD, FullSite, act, log_in
 from tests.support.rich_record import DEAD, MINUTE, Rich, settle
 from tests.support.samples import body, callback, subscription
 
@@ -94,17 +94,14 @@ def test_deliveries_have_columns_and_thumbnails(browser: FlaskClient, rich: Rich
         ("state=dead&q=ORDER-0", 1),
     ],
 )
-@pytest.mark.usefixtures("rich")
-def test_deliveries_are_found_by_filters(browser: FlaskClient, query: str, count: int) -> None:
-    assert len(rows(browser, f"deliveries?{query}")[1:]) == count
+def test_deliveries_are_found_by_filters(full: FullSite, query: str, count: int) -> None:
+    assert len(rows(full.browser, f"deliveries?{query}")[1:]) == count
 
 
 @pytest.mark.parametrize(("query", "says"), [("provider=x", "Provider"), ("since=soon", "From")])
 @pytest.mark.parametrize("path", ["deliveries", "dead"])
-def test_a_filter_that_cannot_be_is_named(
-    browser: FlaskClient, path: str, query: str, says: str
-) -> None:
-    answer = browser.get(f"/dashboard/{path}?{query}")
+def test_a_filter_that_cannot_be_is_named(full: FullSite, path: str, query: str, says: str) -> None:
+    answer = full.browser.get(f"/dashboard/{path}?{query}")
     assert answer.status_code == 400
     assert f'role="alert">{says}:' in answer.text
 

@@ -19,7 +19,7 @@ from receiver.errors import RequestRefused
 from receiver.ingest import Ingest
 from receiver.stores.sqlite import SqliteStore
 from receiver.tasks import Status, Task
-from tests.support.dashboard_visits import PASSWORD, token
+from tests.support.dashboard_visits import PASSWORD, FullSite, token
 from tests.support.rich_record import (
     HOSTILE,
     MINUTE,
@@ -106,9 +106,8 @@ def test_an_empty_record_is_explained(browser: FlaskClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [*LISTS, *TASKS])
-@pytest.mark.usefixtures("rich")
-def test_a_full_record_is_shown_completely_and_safely(browser: FlaskClient, path: str) -> None:
-    answer = browser.get(f"/dashboard/{path}")
+def test_a_full_record_is_shown_completely_and_safely(full: FullSite, path: str) -> None:
+    answer = full.browser.get(f"/dashboard/{path}")
     assert answer.status_code == 200
     found = checked(answer.text)
     assert HOSTILE not in answer.text
@@ -120,16 +119,14 @@ def test_a_full_record_is_shown_completely_and_safely(browser: FlaskClient, path
 
 
 @pytest.mark.parametrize("path", [*LISTS, *TASKS])
-@pytest.mark.usefixtures("rich")
-def test_no_page_shows_a_secret(browser: FlaskClient, path: str) -> None:
-    text = browser.get(f"/dashboard/{path}").text
+def test_no_page_shows_a_secret(full: FullSite, path: str) -> None:
+    text = full.browser.get(f"/dashboard/{path}").text
     for secret in (TOKEN, SIGNATURE, SECRET, PASSWORD):
         assert secret not in text
 
 
-@pytest.mark.usefixtures("rich")
-def test_the_record_contains_the_secrets(store: SqliteStore) -> None:
-    kept = repr(store.lists.callbacks(limit=99))
+def test_the_record_contains_the_secrets(full: FullSite) -> None:
+    kept = repr(full.store.lists.callbacks(limit=99))
     assert TOKEN in kept
     assert SIGNATURE in kept
 
@@ -163,20 +160,20 @@ def test_a_message_with_characters_that_no_page_can_show_is_shown(
     assert stored.callback.body == raw
 
 
-def test_hostile_text_is_shown_as_text(browser: FlaskClient, rich: Rich) -> None:
-    text = browser.get(f"/dashboard/tasks/{rich.hostile}").text
+def test_hostile_text_is_shown_as_text(full: FullSite) -> None:
+    text = full.browser.get(f"/dashboard/tasks/{full.rich.hostile}").text
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
 
 
-def test_nothing_of_a_forgotten_task_is_shown(browser: FlaskClient, rich: Rich) -> None:
-    text = browser.get(f"/dashboard/tasks/{rich.forgotten}").text
+def test_nothing_of_a_forgotten_task_is_shown(full: FullSite) -> None:
+    text = full.browser.get(f"/dashboard/tasks/{full.rich.forgotten}").text
     assert "Forgotten" in text
     assert "ORDER-5" not in text
     assert "Redeliver to" not in text
 
 
-def test_a_task_shows_its_timeline_with_the_times_between(browser: FlaskClient, rich: Rich) -> None:
-    text = re.sub(r"\s+", " ", browser.get(f"/dashboard/tasks/{rich.succeeded}").text)
+def test_a_task_shows_its_timeline_with_the_times_between(full: FullSite) -> None:
+    text = re.sub(r"\s+", " ", full.browser.get(f"/dashboard/tasks/{full.rich.succeeded}").text)
     for words in ("Created", "Processing", "Succeeded", "pictures: attempt 1 delivered"):
         assert words in text
     assert "+0.900 s" in text
@@ -331,9 +328,8 @@ def test_charts_have_a_text_alternative(browser: FlaskClient) -> None:
         ("until=2020-01-01T00:00", set()),
     ],
 )
-@pytest.mark.usefixtures("rich")
-def test_tasks_are_found_by_filters(browser: FlaskClient, query: str, found: set[str]) -> None:
-    text = browser.get(f"/dashboard/tasks?{query}").text
+def test_tasks_are_found_by_filters(full: FullSite, query: str, found: set[str]) -> None:
+    text = full.browser.get(f"/dashboard/tasks?{query}").text
     assert set(re.findall(r">(ORDER-\d)<", text)) == found
 
 
@@ -346,16 +342,17 @@ def test_tasks_are_found_by_filters(browser: FlaskClient, query: str, found: set
         ("before=x", "This page of the list"),
     ],
 )
-def test_an_invalid_filter_is_reported(browser: FlaskClient, query: str, says: str) -> None:
-    answer = browser.get(f"/dashboard/tasks?{query}")
+def test_an_invalid_filter_is_reported(full: FullSite, query: str, says: str) -> None:
+    answer = full.browser.get(f"/dashboard/tasks?{query}")
     assert answer.status_code == 400
     assert says in answer.text
     checked(answer.text)
 
 
 @pytest.mark.parametrize("name", [Rich().failed, f"at-provider-{Rich().failed}"])
-def test_searching_for_an_id_leads_to_its_task(browser: FlaskClient, rich: Rich, name: str) -> None:
-    assert browser.get(f"/dashboard/tasks?q={name}").location == f"/dashboard/tasks/{rich.failed}"
+def test_searching_for_an_id_leads_to_its_task(full: FullSite, name: str) -> None:
+    found = full.browser.get(f"/dashboard/tasks?q={name}").location
+    assert found == f"/dashboard/tasks/{full.rich.failed}"
 
 
 def test_lists_are_paginated(browser: FlaskClient, store: SqliteStore) -> None:
@@ -419,8 +416,8 @@ def test_a_file_that_a_browser_could_run_is_an_attachment(
 
 
 @pytest.mark.parametrize("path", ["tasks/nobody", "thumbnails/9/0", "files/9/0", "no/such/page"])
-def test_a_missing_page_says_so(browser: FlaskClient, path: str) -> None:
-    answer = browser.get(f"/dashboard/{path}")
+def test_a_missing_page_says_so(full: FullSite, path: str) -> None:
+    answer = full.browser.get(f"/dashboard/{path}")
     assert answer.status_code == 404
     assert answer.mimetype == "text/html"
     checked(answer.text)
@@ -458,10 +455,9 @@ def test_an_unchanged_page_is_not_sent_again(
     assert changed.headers["ETag"] != first.headers["ETag"]
 
 
-def test_every_live_part_of_a_page_is_in_the_response_to_the_script(
-    browser: FlaskClient, rich: Rich
-) -> None:
-    for path in ("", "tasks", f"tasks/{rich.failed}", "deliveries", "endpoints", "quarantine"):
+def test_every_live_part_of_a_page_is_in_the_response_to_the_script(full: FullSite) -> None:
+    browser = full.browser
+    for path in ("", "tasks", f"tasks/{full.rich.failed}", "deliveries", "endpoints", "quarantine"):
         whole, live = (
             re.findall(r'data-live="(\w+)"', browser.get(f"/dashboard/{path}", headers=more).text)
             for more in ({}, {"X-Live": "1"})
