@@ -193,15 +193,28 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
 
 
+@pytest.fixture(scope="module")
+def full_record(
+    tmp_path_factory: pytest.TempPathFactory, migrated: Callable[[Path], SqliteStore]
+) -> Path:
+    folder = tmp_path_factory.mktemp("full")
+    with closing(migrated(folder / "receiver.db")) as store:
+        fill(store, folder / "pictures", now_ms())
+        store.inbox.keep_inputs("task-processing", {"human": b"small"})
+        store.metrics.add([Sample("callbacks", ("kling", "succeeded", "recorded"), 1)], [])
+        store.idempotency.claim("key", b"digest", "task-new", now_ms(), now_ms() + 1)
+    return folder / "receiver.db"
+
+
 @pytest.fixture
-def database(store: SqliteStore, tmp_path: Path) -> Path:
-    """A full record, most of whose columns accept any text, because SQLite checks only some."""
-    fill(store, tmp_path / "pictures", now_ms())
-    store.inbox.keep_inputs("task-processing", {"human": b"small"})
-    store.metrics.add([Sample("callbacks", ("kling", "succeeded", "recorded"), 1)], [])
-    store.idempotency.claim("key", b"digest", "task-new", now_ms(), now_ms() + 1)
-    store.close()
-    return tmp_path / "receiver.db"
+def database(full_record: Path, tmp_path: Path) -> Path:
+    """A full record, most of whose columns accept any text, because SQLite checks only some.
+
+    It is copied, because filling one for each test takes longer.
+    """
+    for file in full_record.parent.glob(f"{full_record.name}*"):
+        shutil.copy(file, tmp_path)
+    return tmp_path / full_record.name
 
 
 Visit = Callable[[], Site]
