@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import CodeType
 
 from flask import Flask
 from jinja2 import BytecodeCache
@@ -18,14 +19,14 @@ class CompiledTemplates(BytecodeCache):
     """Keeps the compiled templates of this process: compiling them takes longer than most tests."""
 
     def __init__(self) -> None:
-        self._code: dict[str, bytes] = {}  # by the name of the template and a hash of its source
+        # By the name of the template and a hash of its source.
+        self._code: dict[tuple[str, str], CodeType | None] = {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        if code := self._code.get(f"{bucket.key} {bucket.checksum}"):
-            bucket.bytecode_from_string(code)
+        bucket.code = self._code.get((bucket.key, bucket.checksum))
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        self._code[f"{bucket.key} {bucket.checksum}"] = bucket.bytecode_to_string()
+        self._code[bucket.key, bucket.checksum] = bucket.code
 
 
 lazy_routes.install()

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 from flask import Flask
 from werkzeug.routing.rules import Rule, RulePart
 
+BuildUrl = Callable[..., tuple[str, str]]  # of the rule and the values of its variables
+
 
 class Parsed(NamedTuple):
     """What werkzeug finds in the path of a route."""
@@ -18,7 +20,8 @@ class Parsed(NamedTuple):
 
 
 class LazyRule(Rule):
-    """A route that is parsed once in this process, and builds its URLs only when it has to.
+    """A route that is parsed once in this process. The function that builds its URLs is compiled
+    once as well, when it is first called.
 
     An application has 40 routes, which hundreds of tests and of forked web processes create again,
     and most build the URLs of few of them. Otherwise, the routes would take most of the time in
@@ -26,6 +29,8 @@ class LazyRule(Rule):
     """
 
     _parsed: ClassVar[dict[str, Parsed]] = {}  # by the path with its variables
+    # By the parsed path, the defaults, and whether other values become the query.
+    _builders: ClassVar[dict[str, BuildUrl]] = {}
 
     def _parse_rule(self, rule: str) -> Iterable[RulePart]:
         assert self.map is not None
@@ -42,13 +47,16 @@ class LazyRule(Rule):
         self.arguments |= parsed.converters.keys()
         return parsed.parts
 
-    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+    def _compile_builder(self, append_unknown: bool = True) -> BuildUrl:
         compile_builder = super()._compile_builder
-        compiled: list[Callable[..., tuple[str, str]]] = []
+        compiled: list[BuildUrl] = []
 
         def build(*arguments: Any, **values: Any) -> tuple[str, str]:
             if not compiled:
-                compiled.append(compile_builder(append_unknown))
+                key = f"{self._trace} {self.defaults} {append_unknown}"
+                if key not in self._builders:
+                    self._builders[key] = compile_builder(append_unknown)
+                compiled.append(self._builders[key])
             return compiled[0](*arguments, **values)
 
         return build
