@@ -13,6 +13,9 @@ from tests.support.lazy_routes import LazyRule
 class Digits(BaseConverter):
     regex = "[0-9]+"
 
+    def to_url(self, value: int) -> str:
+        return f"{value:03}"
+
 
 def made(converter: type[BaseConverter] | None = None) -> Flask:
     app = Flask("app")
@@ -31,9 +34,21 @@ def test_routes_of_two_applications_match_and_build_the_same_urls() -> None:
 
 
 def test_a_route_with_another_converter_is_not_the_shared_one() -> None:
-    assert made().url_map.bind("shop.example").match("/parts/a/b")
+    shared, other = (app.url_map.bind("shop.example") for app in (made(), made(Digits)))
+    assert shared.match("/parts/a/b")
     with pytest.raises(NotFound):
-        made(Digits).url_map.bind("shop.example").match("/parts/a/b")
+        other.match("/parts/a/b")
+    assert shared.build("parts", {"one": 1, "two": 2}) == "/parts/1/2"
+    assert other.build("parts", {"one": 1, "two": 2}) == "/parts/001/002"
+
+
+def test_a_route_with_defaults_builds_urls_with_them() -> None:
+    for value in ("a", "b"):
+        app = Flask("app")
+        app.add_url_rule("/parts/<one>", "parts", str, defaults={"two": value})
+        adapter = app.url_map.bind("shop.example")
+        assert adapter.build("parts", {"one": "x", "two": value}) == "/parts/x"
+        assert adapter.build("parts", {"one": "x", "more": value}) == f"/parts/x?more={value}"
 
 
 def test_a_change_of_a_route_does_not_reach_another_application() -> None:
