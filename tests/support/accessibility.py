@@ -15,13 +15,22 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 OPTIONS = {"resultTypes": ["violations"], "preload": False}
 ALL_RULES = {**OPTIONS, "runOnly": TAGS}
+Runs = tuple[tuple[ViewportSize, Scheme, dict[str, Any]], ...]
 # Every rule runs at both widths and in both modes, and those about colours in every combination.
-RUNS: tuple[tuple[ViewportSize, Scheme, dict[str, Any]], ...] = (
+RUNS: Runs = (
     (WIDE, "light", ALL_RULES),
     (WIDE, "dark", {**OPTIONS, "runOnly": COLOUR_RULES}),
     (PHONE, "dark", ALL_RULES),
     (PHONE, "light", {**OPTIONS, "runOnly": COLOUR_RULES}),
 )
+LIGHT_RUNS: Runs = ((WIDE, "light", ALL_RULES), (PHONE, "light", ALL_RULES))
+# Whether a page has the same colours in both modes.
+LIGHT_ONLY = """
+() => getComputedStyle(document.documentElement).colorScheme === "light" &&
+  [...document.styleSheets, ...document.adoptedStyleSheets].every((sheet) =>
+    ![sheet.media.mediaText, ...[...sheet.cssRules].map((rule) => rule.cssText)].some(
+      (text) => text.includes("prefers-color-scheme")))
+"""
 # axe-core spends half its time on colours. It parses the background of every element behind every
 # text again, and stores each private member of a colour in a WeakMap, which is slow to collect as
 # garbage. Here, the members are properties, and each colour is parsed once.
@@ -106,11 +115,11 @@ FIXED_TEXTS = """
 def violations(page: Page) -> list[str]:
     """Return what axe-core finds against WCAG 2.2 AA and best practices.
 
-    It checks the page at both widths and in both modes.
+    It checks the page at both widths and in both modes, unless they have the same colours.
     """
     page.evaluate(AXE)
     found = []
-    for size, scheme, options in RUNS:
+    for size, scheme, options in LIGHT_RUNS if page.evaluate(LIGHT_ONLY) else RUNS:
         page.set_viewport_size(size)
         page.emulate_media(color_scheme=scheme)
         result: dict[str, Any] = page.evaluate("(options) => axe.run(document, options)", options)
