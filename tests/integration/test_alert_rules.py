@@ -18,7 +18,7 @@ def test_alerts_fire_when_they_should_and_not_before() -> None:
     with place("promtool") as promtool:
         promtool.write("alerts.yml", (ROOT / "docs/alerts.yml").read_text())
         tests = []
-        for name in ("alerts_test.yml", "alerts_after_a_day_test.yml"):
+        for name in ("alerts_test.yml", "alerts_after_hours_test.yml"):
             text = (ROOT / "tests/data" / name).read_text()
             tests.append(promtool.write(name, text.replace("../../docs/", "")))
         done = promtool.run("test", "rules", *tests)

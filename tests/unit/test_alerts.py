@@ -23,7 +23,7 @@ RULES: list[dict[str, Any]] = [
 PANELS: list[dict[str, Any]] = json.loads((DOCS / "grafana-dashboard.json").read_text())["panels"]
 CASES: list[dict[str, Any]] = [
     case
-    for name in ("alerts_test.yml", "alerts_after_a_day_test.yml")
+    for name in ("alerts_test.yml", "alerts_after_hours_test.yml")
     for case in yaml.safe_load((Path(__file__).parents[1] / "data" / name).read_text())["tests"]
 ]
 NAME = re.compile(rf"({metrics.PREFIX}\w+)(\{{[^}}]*\}})?")
