@@ -41,7 +41,7 @@ class LeaseDispatcher:
     def _round(self, pool: ThreadPoolExecutor, stop: Signal) -> None:
         """Start the deliveries that are due; if there are none, sleep until something changes."""
         self._upkeep()
-        if not self._worker.wait_for_slot(BUSY_NAP):
+        if not self._worker.wait_for_slot(BUSY_NAP) or stop.is_set():
             return
         claimed = self._worker.claim()
         for delivery in claimed:

@@ -86,7 +86,7 @@ class ProcrastinateDispatcher:
     def _begin_due(self, threads: ThreadPoolExecutor, stop: Signal) -> float:
         """Begin the deliveries that are due; return the seconds until the next look."""
         longest = BUSY_NAP if self._worker.is_busy else LONGEST_NAP
-        if not self._worker.wait_for_slot(BUSY_NAP):
+        if not self._worker.wait_for_slot(BUSY_NAP) or stop.is_set():
             return 0
         try:
             for ready in self._worker.claim():

@@ -10,7 +10,7 @@ import pytest
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, Notice, State
-from receiver.delivery.attempt import LEASE
+from receiver.delivery.attempt import LEASE, DeliveryWorker
 from receiver.endpoints import AlertKind, Breaker, Circuit, Limits, Rate
 from receiver.errors import EndpointGone, PermanentFailure, TemporaryFailure, TimedOut
 from receiver.hooks.base import Done
@@ -192,6 +192,34 @@ def test_stopping_waits_for_running_attempts(store: Store, start: Start) -> None
         assert running.stop() is True
     assert delivered(store) == 2  # no new attempt began
     assert len(store.lists.deliveries(state=State.PENDING)) == 4
+
+
+def test_a_worker_that_stops_while_it_waits_for_a_slot_begins_nothing(
+    store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, entered, go = threading.Event(), threading.Event(), threading.Event()
+    original = DeliveryWorker.wait_for_slot
+
+    def wait_for_slot(worker: DeliveryWorker, _: float) -> bool:
+        if not worker.open_slots:
+            waits.set()
+        return original(worker, 10 * PATIENCE)
+
+    def send(_: Notice) -> Done:
+        entered.set()
+        assert go.wait(PATIENCE)
+        return Done("ok")
+
+    monkeypatch.setattr(DeliveryWorker, "wait_for_slot", wait_for_slot)
+    for number in range(2):
+        Ingest(store, [subscription("mail")]).accept(callback(body(), f"task-{number}"))
+    running = start(send, concurrency=1)
+    assert entered.wait(PATIENCE)
+    assert waits.wait(PATIENCE)
+    running.signal.set()
+    go.set()
+    assert running.stop() is True
+    assert delivered(store) == 1
 
 
 def test_an_attempt_that_does_not_end_is_left_to_its_lease(store: Store, start: Start) -> None:
