@@ -68,6 +68,30 @@ def test_a_commit_of_another_process_wakes_the_worker(
     other.close()
 
 
+@pytest.mark.parametrize("seconds", [0.004, 0.02, 0.1])
+def test_a_wait_ends_when_its_time_is_over(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """So a delivery that becomes due is not late by the interval of the polling."""
+
+    class Clock(threading.Event):
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            self.now += timeout
+            return False
+
+    clock = Clock()
+    store.database.wait_for_commit(0, threading.Event())  # an earlier commit
+    monkeypatch.setattr("receiver.stores.sqlite.database.time", clock)
+    store.database.wait_for_commit(seconds, clock)
+    assert clock.now == pytest.approx(seconds)
+
+
 def test_an_idle_worker_writes_almost_nothing(
     start: Start, naps: Naps, monkeypatch: pytest.MonkeyPatch
 ) -> None:

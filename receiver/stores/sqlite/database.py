@@ -25,6 +25,7 @@ from receiver.stores.sqlite.writer import SqliteWriter
 
 T = TypeVar("T")
 POLL_EVERY = 0.015  # seconds; `Readers.version` takes microseconds
+SHORTEST = 0.001  # seconds of a wait
 OPENED_WITHIN = 3.0  # seconds for which a starting process waits for restored files
 
 Version = tuple[int, int, int]
@@ -127,10 +128,12 @@ class SqliteDatabase(Database):
         # A commit since this thread's last wait ended counts, so that none is missed between
         # looking for work and waiting for more.
         before = getattr(self._seen, "version", None)
-        rounds = max(1, int(timeout / POLL_EVERY))
-        for _ in range(rounds):
+        until, is_last = time.monotonic() + timeout, False
+        while not is_last:
+            left = until - time.monotonic()
+            is_last = left <= POLL_EVERY
             self._seen.version = self.commit_mark()
-            if self._seen.version != before or stop.wait(POLL_EVERY):
+            if self._seen.version != before or stop.wait(max(SHORTEST, min(left, POLL_EVERY))):
                 return
 
     def commit_mark(self) -> tuple[int, int]:
