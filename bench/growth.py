@@ -109,6 +109,7 @@ def _run(record: _Record, seconds: float, place: Path, *, counts: bool) -> None:
     port, size = record.server.port, record.size
     inserted = _good(send(port, fresh_traffic(place / "tasks", seconds), CONNECTIONS, seconds))
     repeated = _good(send(port, record.duplicates, CONNECTIONS, seconds))
+    record.visitor.close()  # the server may close an idle connection just when it is used again
     shown = {name: _page(record.visitor, port, path) for name, path in record.paths.items()}
     rare = _rare_list(record.url)
     if counts:
