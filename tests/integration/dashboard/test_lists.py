@@ -230,7 +230,7 @@ def test_an_endpoint_with_failing_attempts_is_not_shown_as_healthy(
     event(store)
     attempt(store, State.PENDING, "failed", Endpoint("mail", 1, now_ms()))
     assert state_of(browser) == "bad: failing"
-    assert "The last attempt failed, since" in browser.get("/dashboard/endpoints").text
+    assert "The last attempt failed <time" in browser.get("/dashboard/endpoints").text
     store.endpoints.resume("mail", now_ms())
     assert state_of(browser) == "bad: last attempt failed"  # also after a content failure
     (delivery,) = store.outbox.claim("worker", now_ms(), now_ms() + MINUTE, 1)
@@ -249,7 +249,7 @@ def test_an_endpoint_that_refuses_everything_is_shown_and_announced(
     assert state_of(browser) == "bad: last attempt failed"
     advice = "Check that the endpoint uses the same secret as the hook."
     text = browser.get("/dashboard/endpoints").text
-    assert "The last 3 attempts failed, since" in text
+    assert "The last 3 attempts failed, the first of them <time" in text
     overview = browser.get("/dashboard/").text
     assert f"The hook mail: the last 3 attempts failed: {refusal}. {advice}" in overview
     (delivery,) = store.outbox.claim("worker", now_ms(), now_ms() + MINUTE, 1)
@@ -334,3 +334,16 @@ def test_an_endpoint_shows_the_conditions_of_its_hook(
         'and media.kind = ["video"]'
     ) in shown
     assert "<b>" not in text
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(120, "2 min"), (90, "90 s")])
+def test_an_endpoint_shows_how_long_its_hook_waits(
+    make_app: MakeApp, settings: Settings, seconds: int, shown: str
+) -> None:
+    pictures = '[[hook]]\nname = "pictures"\ntype = "download"\nto = "pictures"\n'
+    mail = f'[[hook]]\nname = "mail"\ntype = "email"\nwait_for_files = "{seconds}s"\n'
+    settings.hooks_file.write_text(pictures + mail)
+    browser = make_app(settings).test_client()
+    log_in(browser, PASSWORD)
+    text = browser.get("/dashboard/endpoints").text
+    assert f"Waits for pictures, for up to {shown}." in text
