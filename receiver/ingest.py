@@ -90,8 +90,7 @@ class Ingest:
 
         `entries` are the hooks, if the process has already loaded them. Raises SettingsError.
         """
-        if entries is None:
-            entries = current_hooks.entries_for(settings)
+        entries = current_hooks.entries_for(settings) if entries is None else entries
         return cls(
             store,
             [entry.subscription for entry in entries],

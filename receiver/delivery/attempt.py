@@ -144,9 +144,7 @@ class DeliveryWorker:
     def wait_for_slot(self, timeout: float) -> bool:
         """Return whether there is an open slot, after waiting for one if there is none."""
         self._has_open_slot.clear()
-        if not self.open_slots:
-            self._has_open_slot.wait(timeout)
-        return self.open_slots > 0
+        return self.open_slots > 0 or self._has_open_slot.wait(timeout)
 
     def claim(self) -> list[ReadyDelivery]:
         """Claim due deliveries for the open slots. Raises StoreUnavailable.
@@ -227,6 +225,7 @@ class DeliveryWorker:
         upcoming: ReadyDelivery | None = ready
         while upcoming is not None:
             upcoming = self.run(upcoming, stop)
+        self._has_open_slot.set()
 
     def run(self, ready: ReadyDelivery, stop: Signal) -> ReadyDelivery | None:
         """Attempt a claimed delivery, record the outcome, and free its slot.
@@ -255,10 +254,7 @@ class DeliveryWorker:
                 with self._lock:
                     self._refilling -= 1
                     self._claimed.pop(_claim_of(delivery), None)
-        following = None if ended is None else ended.next
-        if following is None:
-            self._has_open_slot.set()
-        return following
+        return None if ended is None else ended.next
 
     def attempt(self, ready: ReadyDelivery) -> EndedAttempt:
         """Call the hook of a claimed delivery, and return the outcome, which `settle` records.

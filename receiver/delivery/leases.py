@@ -48,8 +48,7 @@ class LeaseDispatcher:
             pool.submit(self._worker.run_slot, delivery, stop)
         if claimed:
             return
-        is_busy = self._worker.is_busy
-        if is_busy:
+        if is_busy := self._worker.is_busy:
             stop.wait(PAUSE)  # the commits of running attempts would wake this thread at once
         nap = self._worker.seconds_until_due(BUSY_NAP if is_busy else LONGEST_NAP)
         self._store.database.wait_for_commit(nap, stop)

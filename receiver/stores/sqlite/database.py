@@ -25,7 +25,6 @@ from receiver.stores.sqlite.writer import SqliteWriter
 
 T = TypeVar("T")
 POLL_EVERY = 0.015  # seconds; `Readers.version` takes microseconds
-SHORTEST = 0.001  # seconds of a wait
 OPENED_WITHIN = 3.0  # seconds for which a starting process waits for restored files
 
 Version = tuple[int, int, int]
@@ -133,7 +132,7 @@ class SqliteDatabase(Database):
             left = until - time.monotonic()
             is_last = left <= POLL_EVERY
             self._seen.version = self.commit_mark()
-            if self._seen.version != before or stop.wait(max(SHORTEST, min(left, POLL_EVERY))):
+            if self._seen.version != before or stop.wait(max(0.001, min(left, POLL_EVERY))):
                 return
 
     def commit_mark(self) -> tuple[int, int]:
