@@ -118,7 +118,7 @@ def test_a_full_record_is_copied_completely(
     done = run("--from", f"sqlite:///{tmp_path / 'receiver.db'}", "--to", url)
     assert done.exit_code == 0, done.output
     assert "tasks: 702," in done.output
-    assert done.output.endswith("both databases are the same\n")
+    assert done.stdout.endswith("both databases are the same\n")
     assert {table: Transfer(store.database).count(table) for table in TABLES} == {
         table: Transfer(target.database).count(table) for table in TABLES
     }
@@ -183,9 +183,9 @@ def test_an_interrupted_copy_is_completed_by_the_same_command(
     assert 0 < Transfer(target.database).count("callbacks") < 700
     done = run(*arguments)
     assert done.exit_code == 0, done.output
-    assert done.output.endswith("both databases are the same\n")
+    assert done.stdout.endswith("both databases are the same\n")
     assert counted(target) == counted(store)
-    assert run(*arguments).output == done.output  # a complete copy is only compared
+    assert run(*arguments).stdout == done.stdout  # a complete copy is only compared
 
 
 def test_a_target_that_differs_from_the_source_is_not_completed(
