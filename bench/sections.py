@@ -43,11 +43,11 @@ class Size:
     growth_s: float = 1.0
     copied: int = 50_000  # tasks
     memory: int = 100_000  # callbacks
-    within: float = 540.0  # seconds after which the last part, memory, ends
-    hooks: int = 200  # callbacks
+    within: float = 570.0  # seconds after which the last part, memory, ends
+    hooks: int = 150  # callbacks
     listeners_s: float = 5.0
     due: int = 60  # deliveries that an idle worker waits for
-    delivery_rounds: int = 3
+    delivery_rounds: int = 2
     https_rounds: int = 2
     sections: Sequence[str] = (
         "callbacks",
