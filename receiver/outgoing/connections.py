@@ -172,8 +172,12 @@ os.register_at_fork(after_in_child=_pool.after_fork)
 
 
 def prepare() -> None:
-    """Load the root certificates now, which the first HTTPS connection would load."""
-    context_with(requests.adapters.DEFAULT_CA_BUNDLE_PATH)
+    """Load the root certificates now, which the first HTTPS connection would load.
+
+    If they cannot be read, each HTTPS request fails, but nothing else does.
+    """
+    with suppress(OSError):
+        context_with(requests.adapters.DEFAULT_CA_BUNDLE_PATH)
 
 
 def close_idle() -> None:

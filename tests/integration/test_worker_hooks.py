@@ -8,8 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import requests
 from click.testing import CliRunner
 
+from receiver import outgoing
 from receiver.cli import worker
 from receiver.delivery.attempt import DeliveryWorker
 from receiver.endpoints import Limits, Rate
@@ -80,3 +82,8 @@ def _no_certificates() -> None:
 @pytest.mark.usefixtures("_no_certificates", "deliveries")
 def test_the_root_certificates_are_loaded_before_the_first_delivery() -> None:
     assert context_with.cache_info().currsize == 1
+
+
+def test_missing_root_certificates_concern_only_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", "/nowhere/roots.pem")
+    outgoing.prepare()
