@@ -63,8 +63,8 @@ OF_GROUP = (
 OF_IDLE = (
     "an idle worker: on 2026-11-29, the p99 of 60 deliveries was 10.8 ms on SQLite and 26.9 ms on "
     "PostgreSQL, and the p50 4.9 and 9.9 ms, on a machine half as fast as that of 2026-11-21. On "
-    "PostgreSQL, the first delivery took longest: 24 to 27 ms in three runs, and the others up to "
-    "23 ms. docs/adr/0019-outcomes-are-recorded-together.md has the parts and the lower bound. "
+    "PostgreSQL, the first delivery took longest: 24 to 28 ms in four runs, and the others up to "
+    "25 ms. docs/adr/0019-outcomes-are-recorded-together.md has the parts and the lower bound. "
     "Before workers loaded at their start what a delivery needs, it was 96 and 123 ms"
 )
 OF_DELIVERIES = (
