@@ -36,7 +36,7 @@ class Run:
             self.make = subprocess.Popen(
                 [str(shutil.which("make")), "run", f"BIND={self.url.removeprefix('http://')}"],
                 cwd=self.clone,
-                env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "WEB_CONCURRENCY": "1"},
+                env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -32,7 +32,6 @@ class Host:
             **NO_ENV_FILE,
             "DATABASE_URL": self.database,
             "CALLBACK_SECRETS": SECRET,
-            "WEB_CONCURRENCY": "1",
         }
 
     def start(self, line: str) -> subprocess.Popen[bytes]:
