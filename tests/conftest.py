@@ -63,6 +63,11 @@ PYTHON = ".".join(map(str, sys.version_info[:2]))
 # pytest-timeout ends a test that hangs. It reads this variable after the conftest.py files.
 os.environ.setdefault("PYTEST_TIMEOUT", f"{5 * PATIENCE:g}")
 URL = pytest.StashKey[str]()
+FLASK_FIXTURES = {
+    "_configure_application",
+    "_monkeypatch_response_class",
+    "_push_request_context",
+}
 _servers = ExitStack()
 
 
@@ -79,6 +84,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if _needs_postgres(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not _needs_postgres(item)]
+    for item in items:
+        _drop_unused_fixtures(item)
 
 
 def pytest_collection_finish() -> None:
@@ -87,12 +94,25 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def _drop_unused_fixtures(item: pytest.Item) -> None:
+    """Drop the fixtures that pytest-flask adds to each test, if the test has no fixture `app`.
+
+    They then do nothing, and take a sixth of the time of a short test.
+    """
+    names = getattr(item, "fixturenames", [])
+    if "app" not in names:
+        item.fixturenames = [  # type: ignore[attr-defined]
+            name for name in names if name not in FLASK_FIXTURES
+        ]
+
+
 def _needs_postgres(item: pytest.Item) -> bool:
     """Return whether the test uses the PostgreSQL server of the run, with all or with these
     parameters.
     """
     names = set(getattr(item, "fixturenames", ()))
-    parameters = set(map(str, item.callspec.params.values() if hasattr(item, "callspec") else ()))
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    parameters = {value for value in values if isinstance(value, str)}
     if parameters & {"sqlite", "postgres"}:
         return "postgres" in parameters
     return "postgres_url" in names or ("fresh" in names and "database" not in names)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.syntax_trees import Nodes, nodes_in
 
 # The engines by which an expression could escape the check. `fnmatch` and `glob` are linear: they
 # compile each `*` so that the engine never returns to it.
@@ -40,24 +42,22 @@ def uses(path: Path, namespace: Mapping[str, Any], methods: Methods) -> list[Use
     Raises NotAConstant for an expression that is not a constant of the module, and for another
     engine.
     """
-    nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-    return [*_found(nodes, path, namespace, methods)]
+    return [*_found(nodes_in(path), path, namespace, methods)]
 
 
-def methods_called(trees: list[ast.AST]) -> dict[str, set[str]]:
+def methods_called(modules: Iterable[Nodes]) -> dict[str, set[str]]:
     """Return the methods that are called on each name.
 
     `?` stands for any other use of the name, such as as an argument.
     """
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for tree in trees:
-        for name, called in _methods_called(ast.walk(tree)).items():
+    for nodes in modules:
+        for name, called in _methods_called(nodes).items():
             found[name] |= called
     return found
 
 
-def _methods_called(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
-    """Each node has to come after its parent."""
+def _methods_called(nodes: Nodes) -> dict[str, set[str]]:
     found: defaultdict[str, set[str]] = defaultdict(set)
     called: set[ast.AST] = set()
     for node in nodes:
@@ -80,7 +80,7 @@ def _name(node: ast.AST) -> str | None:
 
 
 def _found(
-    nodes: Sequence[ast.AST], path: Path, namespace: Mapping[str, Any], methods: Methods
+    nodes: Nodes, path: Path, namespace: Mapping[str, Any], methods: Methods
 ) -> Iterator[Use]:
     for node in nodes:
         for imported in _imports(node):

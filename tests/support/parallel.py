@@ -58,7 +58,9 @@ TOGETHER = {
     "tests/integration/test_unreachable_postgres.py": "one server that refuses",
     "tests/unit/test_import_contracts.py": "one report",
     "tests/unit/test_imports_of_commands.py": "one run of all commands",
-    "tests/unit/test_linear_expressions.py": "one list of the methods that are called",
+    "tests/unit/test_linear_expressions.py": "one syntax tree of each module",
+    "tests/unit/test_locks.py": "one syntax tree of each module",
+    "tests/unit/test_provider_names.py": "one syntax tree of each module",
 }
 # Tests that take so little time that passing them to a process one by one would matter.
 QUICK = ("tests/unit/", "tests/contract/")

@@ -6,7 +6,6 @@ one is checked without being listed. docs/adr/0015-linear-expressions.md gives t
 
 from __future__ import annotations
 
-import ast
 import importlib
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from tests.support.expression_uses import NotAConstant, Use, methods_called, uses
 from tests.support.expressions import NotLinear, check
+from tests.support.syntax_trees import nodes_in, nodes_of
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -28,7 +28,7 @@ OTHERS = [ROOT / "wsgi.py", ROOT / "gunicorn.conf.py"]  # they are executed, not
 
 @cache
 def methods() -> dict[str, set[str]]:
-    return methods_called([ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES])
+    return methods_called(map(nodes_in, SOURCES))
 
 
 def expressions(path: Path) -> list[Use]:
@@ -41,7 +41,7 @@ def expressions(path: Path) -> list[Use]:
 def found_in(tmp_path: Path, source: str, namespace: dict[str, Any] | None = None) -> list[Use]:
     path = tmp_path / "module.py"
     path.write_text(source, encoding="utf-8")
-    return uses(path, namespace or {}, methods_called([ast.parse(source)]))
+    return uses(path, namespace or {}, methods_called([nodes_of(source)]))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -15,6 +15,7 @@ from receiver.stores import releases
 from receiver.stores.sql.locks import Lock, locked
 from receiver.stores.sqlite.session import SqliteSession
 from tests.support.installation import ROOT
+from tests.support.syntax_trees import docstrings, nodes_in
 
 STORES = ROOT / "receiver" / "stores"
 COMMENT = re.compile(r"/\*|\*/|--")
@@ -110,16 +111,8 @@ def test_comments_of_migrations_are_whole_lines(store: str) -> None:
 
 def _strings(path: Path) -> Iterator[str]:
     """Return every string of a module and every constant part of one, except docstrings."""
-    tree = ast.parse(path.read_text())
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Constant) or id(node) in docstrings:
-            continue
-        if isinstance(node.value, str):
+    nodes = nodes_in(path)
+    left_out = docstrings(nodes)
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in left_out:
             yield node.value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from receiver.providers import PROVIDERS
 from tests.support.docs_pages import ROOT
+from tests.support.syntax_trees import Nodes, docstrings, nodes_in, nodes_of
 
 ADAPTERS = {ROOT / "receiver" / "providers", ROOT / "submitter" / "providers"}
 MODULES = [
@@ -28,26 +28,19 @@ NAME = re.compile("|".join([*PROVIDERS, "appy pie"]), re.IGNORECASE)
 SETTING = re.compile(r"\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b")  # such as KLING_ACCESS_KEY, in help texts
 
 
-def names_in(source: str) -> Iterator[str]:
+def names_in(nodes: Nodes) -> Iterator[str]:
     """Yield the names of providers in identifiers and strings, except docstrings and comments."""
-    tree = ast.parse(source)
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    for node in ast.walk(tree):
+    left_out = docstrings(nodes)
+    for node in nodes:
         for field in ("id", "attr", "name", "module", "arg", "value"):
             text = getattr(node, field, None)
-            if isinstance(text, str) and id(node) not in docstrings:
+            if isinstance(text, str) and node not in left_out:
                 yield from NAME.findall(SETTING.sub("", text))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_contains_no_provider_name(path: Path) -> None:
-    assert list(names_in(path.read_text())) == []
+    assert list(names_in(nodes_in(path))) == []
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
@@ -68,7 +61,7 @@ def test_a_page_contains_no_provider_name(path: Path) -> None:
     ],
 )
 def test_the_search_finds_names_in_code(source: str, names: list[str]) -> None:
-    assert sorted(names_in(source)) == sorted(names)
+    assert sorted(names_in(nodes_of(source))) == sorted(names)
 
 
 @pytest.mark.parametrize("package", ["receiver", "submitter"])
