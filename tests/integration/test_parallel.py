@@ -62,6 +62,19 @@ def test_waits(server):
     while True:
         signal.sigtimedwait([], 1)
 """
+INTERRUPTED = """
+import os, signal
+
+fork = os.fork
+
+def fork_and_interrupt():
+    pid = fork()
+    if pid == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return pid
+
+os.fork = fork_and_interrupt
+"""
 
 
 @pytest.fixture
@@ -139,6 +152,16 @@ def test_what_an_interrupted_test_has_started_is_stopped(project: Path, number: 
         process.stdout.read()
         assert process.wait(PATIENCE) == pytest.ExitCode.INTERRUPTED
     assert (project / "TORN_DOWN").read_text() == "stopped\n"
+
+
+def test_a_process_that_is_interrupted_before_its_tests_leaves_the_others_alone(
+    project: Path,
+) -> None:
+    (project / "conftest.py").write_text(INTERRUPTED)
+    (project / "test_passes.py").write_text("def test_passes():\n    pass\n")
+    done = run(project, "--processes", "1")
+    assert "process-0 ended with 1 when its tests had ended" in done.stdout
+    assert done.stdout.count("no tests ran") == 1  # it did not go on as the process that forked it
 
 
 def test_parameters_of_a_quick_test_and_modules_of_a_group_stay_together() -> None:

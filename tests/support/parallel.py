@@ -64,6 +64,7 @@ TOGETHER = {
 }
 # Tests that take so little time that passing them to a process one by one would matter.
 QUICK = ("tests/unit/", "tests/contract/")
+ENDING = (signal.SIGINT, signal.SIGTERM)  # the signals that interrupt a run
 TEST_RUN = "TEST_RUN"  # the variable with an id that all processes of a run share
 NAME = "TEST_PROCESS"  # the variable with the name of a process
 
@@ -163,6 +164,8 @@ class Run:
         ours, theirs = Pipe()
         name = f"process-{self._count}"
         self._count += 1
+        # A process that is interrupted before `work` would take itself for the one that forked it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         pid = os.fork()
         if pid == 0:
             for connection in (ours, *self._processes):
@@ -170,6 +173,7 @@ class Run:
             work(self._session, theirs, name)
         theirs.close()
         self._processes[ours] = Process(name, pid, ours)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     def _receive(self, process: Process) -> None:
         """Handle a message of a process: a request for a unit, or the reports of a test."""
@@ -218,13 +222,11 @@ def work(session: pytest.Session, connection: Connection, name: str) -> NoReturn
     try:
         _become(session.config, name)
         session.config.pluginmanager.register(Reports(session.config, connection))
-        try:
+        with suppress(KeyboardInterrupt, BrokenPipeError, ConnectionResetError, EOFError):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             _run_units(session, connection)
             status = 0
-        except (KeyboardInterrupt, BrokenPipeError, ConnectionResetError, EOFError):
-            # The run was interrupted. A second signal must not interrupt what ends the servers.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+        _ignore_signals()
         tear_down_everything(session)
         _save_coverage()
     except BaseException:  # noqa: BLE001 - it must not return into the code that forked it
@@ -233,9 +235,22 @@ def work(session: pytest.Session, connection: Connection, name: str) -> NoReturn
         os._exit(status)
 
 
+def _interrupt(*_: object) -> NoReturn:
+    """Interrupt the test. A second signal does not interrupt what then ends the servers."""
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _become(config: pytest.Config, name: str) -> None:
-    """Give this process an output, a folder and a name of its own."""
+    """Give this process an output, a folder, a name and handlers of signals of its own."""
     os.environ[NAME] = name
+    for number in ENDING:
+        signal.signal(number, _interrupt)
     capture = config.pluginmanager.getplugin("capturemanager")
     capture.stop_global_capturing()
     capture.start_global_capturing()
