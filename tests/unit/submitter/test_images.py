@@ -7,7 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,10 @@ from submitter.pictures import images
 from tests.support.picture_files import mpo
 
 
+@cache
 def picture(form: str = "PNG", size: tuple[int, int] = (320, 300), mode: str = "RGB") -> bytes:
     out = io.BytesIO()
-    Image.effect_noise(size, 60).convert(mode).save(out, form)
+    Image.effect_noise(size, 60).convert(mode).save(out, form, compress_level=1)
     return out.getvalue()
 
 
