@@ -141,7 +141,8 @@ def _flags(node: ast.Call, namespace: Mapping[str, Any], place: str) -> int:
 
 
 def _value(node: ast.expr, namespace: Mapping[str, Any], place: str) -> Any:
-    code = compile(ast.Expression(node), place, "eval")
+    # The brackets tell coverage.py that this is not a file.
+    code = compile(ast.Expression(node), f"<{place}>", "eval")
     try:
         value = eval(code, {"re": re, **namespace})  # noqa: S307 - our own source
     except NameError as error:

@@ -174,8 +174,8 @@ def test_cmyk_and_16_bit_grey_keep_their_colours() -> None:
 def test_the_largest_merged_picture_is_small_enough_to_be_sent() -> None:
     noise = Image.effect_noise((1000, 1000), 120)
     picture = Image.new("RGB", (4000, 4000))
-    for corner in itertools.product(range(0, 4000, 1000), repeat=2):
-        picture.paste(noise, corner)
+    for left, top in itertools.product(range(0, 4000, 1000), range(0, 4000, 1000)):
+        picture.paste(noise, (left, top))
     garment = encoded(picture, "JPEG", quality=95)
     sent = garments.merged(garment, garment)
     assert len(base64.b64encode(sent)) <= images.MAX_BYTES
