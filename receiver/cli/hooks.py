@@ -63,7 +63,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 @as_json
 @click.pass_context
 def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> None:
-    """Send an event that is marked as a test through a hook; print the endpoint's response.
+    """Send a test event through a hook; print the endpoint's response.
 
     Nothing is recorded, and nothing is retried. A download hook stores a picture where results are
     stored, and removes it. The exit status is 1 if the delivery failed.

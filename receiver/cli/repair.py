@@ -94,7 +94,7 @@ def redeliver(deliveries: tuple[int, ...], dry_run: bool, as_json: bool, **optio
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Only print the outcome that each callback would have on its own.",
+    help="Only print what each callback would change if it were the only one.",
 )
 def replay(
     callback: int | None, accept: bool, quarantined: bool, since: int | None, dry_run: bool

@@ -38,8 +38,8 @@ def prune(older_than: int | None, dead_letters: bool) -> None:
     deliveries stay, so that a repeated old callback is still recognised. Tasks with an unfinished
     delivery are not pruned.
 
-    The exit status is 1 if a reader keeps erased data in the database's files; a worker finishes
-    the erasure.
+    The exit status is 1 if another program's transaction keeps erased data in the database's files;
+    a worker then finishes the erasure.
     """
     chosen, record = settings_and_store()
     seconds = older_than or chosen.retention
@@ -79,8 +79,8 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
     The record keeps the statuses and keys of a forgotten task. The bodies of its later callbacks
     are not stored, and they run no hooks.
 
-    The exit status is 1 if something could not be erased, or if a reader still keeps it in the
-    database's files; then a worker finishes the erasure.
+    The exit status is 1 if something could not be erased, or if another program's transaction keeps
+    it in the database's files; a worker then finishes the erasure.
     """
     if (task is None) is (reference is None):
         raise click.UsageError("give either --task or --reference")

@@ -124,8 +124,8 @@ def tail(
     """Follow callbacks, status changes and attempts as they happen, until Ctrl-C.
 
     With --json, each line is a JSON document. A byte-identical repeat of a callback is only
-    counted, and is not shown. With --url, the address of a receiver with its API enabled, only new
-    status changes are shown, and --task is a complete id.
+    counted, and is not shown. --url follows another receiver, whose API must be enabled: only new
+    status changes are shown, and --task has to be a complete id.
     """
     if url is not None:
         _check_remote_options(ctx, only, filters)

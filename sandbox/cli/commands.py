@@ -110,7 +110,7 @@ webhook_secret = click.option(
     type=WholeNumber(min=0),
     metavar="N",
     default=5,
-    help="How often a callback that got no 2xx is sent again. The default is our choice; the"
+    help="The most retries of a callback that got no 2xx. The default is this project's; the"
     " providers document none.",
 )
 @click.option(

@@ -24,7 +24,7 @@ COMMANDS = ImportedCommands(
     ),
     doctor=Imported(
         "submitter.cli.doctor:doctor_",
-        "Check the clock, and whether each provider accepts our keys; nothing is created or "
+        "Check the clock, and whether each provider accepts your keys; nothing is created or "
         "charged.",
     ),
     list=Imported(

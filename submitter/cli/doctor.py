@@ -36,7 +36,7 @@ NO_TASK = "callback-receiver-doctor"
 @as_json
 @click.pass_context
 def doctor_(ctx: click.Context, provider: str | None, account: str | None, as_json: bool) -> None:
-    """Check the clock, and whether each provider accepts our keys; nothing is created or charged.
+    """Check the clock, and whether each provider accepts your keys; nothing is created or charged.
 
     Each check is one line: ok, warning or failed, and what to do. The exit status is 1 if a check
     failed. `receiver doctor` checks everything else.

@@ -35,7 +35,7 @@ LONGEST_URL = 4096  # characters to show; recorded URLs have up to about 1,000
 def status(task: str, as_json: bool) -> None:
     """Show a task; query the provider first if it has not ended.
 
-    TASK is our id, a unique beginning or end of it, the provider's id, or a reference.
+    TASK is a task's id, a unique beginning or end of it, the provider's id, or a reference.
     """
     with open_session() as session:
         found = find_task(session.store, task)

@@ -140,7 +140,7 @@ def test_a_mismatch_is_shown_with_instructions_and_can_be_accepted(
     ingest.accept(callback(body("succeed", "second"), "t"))
     (stored,) = store.lists.callbacks(outcome=Outcome.MISMATCH)
     page = browser.get("/dashboard/tasks/t").text
-    assert "A message named another provider task than the one on record" in page
+    assert "named a different provider task from the one on record" in page
     assert "names provider task second; provider task first is on record" in page
     assert page.count(">Accept<") == 1
     replayed = act(browser, f"/dashboard/callbacks/{stored.id}/replay")

@@ -101,7 +101,7 @@ def test_a_conflict_is_explained_where_it_appears(browser: FlaskClient, store: S
     ingest.accept(callback(body("succeed"), received_at=now_ms()))
     ingest.accept(callback(body("failed"), received_at=now_ms()))
     page = main(browser, "tasks/task-1")
-    assert "Conflict: a message reported another final status than the one on record" in page
+    assert "Conflict: a message reported a final status that differs from the one on record" in page
     assert "The provider is queried, and its response decides." in page
     assert "It contradicts the final status on record, and changed nothing." in page
     for path in ("tasks", "tasks?view=gallery"):
@@ -114,7 +114,7 @@ def test_a_mismatch_is_explained_where_it_appears(browser: FlaskClient, store: S
         raw = body("processing", at_provider)
         ingest.accept(callback(raw, received_at=now_ms()))
     page = main(browser, "tasks/task-1")
-    assert "Mismatch: A message named another provider task than the one on record" in page
+    assert "named a different provider task from the one on record" in page
     assert "It names another provider task than the one on record, and changed nothing." in page
     for path in ("tasks", "tasks?view=gallery"):
         assert "Mismatch: a message named another provider task." in main(browser, path)
