@@ -110,8 +110,7 @@ webhook_secret = click.option(
     type=WholeNumber(min=0),
     metavar="N",
     default=5,
-    help="The most retries of a callback that got no 2xx. The default is this project's; the"
-    " providers document none.",
+    help="Maximum number of retries of a callback that got no 2xx; the providers document none.",
 )
 @click.option(
     "--callback-retry-after",
