@@ -41,7 +41,7 @@ class Trust(StrEnum):
 _EVIDENCE = {
     Trust.TOKEN: "verified by the token in the callback URL",
     Trust.SIGNED: "signed by the provider",
-    Trust.QUERIED: "queried from the provider",
+    Trust.QUERIED: "returned by the provider's API",
 }
 
 

@@ -60,7 +60,7 @@ class Explanation:
             )
         if not self.fires:
             return f"{name} does not fire"
-        return f"{name} fires, but has no delivery: the hook was added or changed after the event"
+        return f"{name} fires, but has no delivery: its present form was not loaded at the time"
 
 
 @click.command()

@@ -29,7 +29,7 @@ MISMATCH_ADVICE = (
 ACTIVITY_INDENT = 21  # characters: the time
 KIND_NAMES: dict[str, str] = {ActivityKind.MOVE: "status"}  # the JSON has `move`
 TIMELINE_INDENT = 39  # characters before the details of a line
-TIMES = ("created", "received", "due", "when", "since", "next attempt")  # columns
+TIMES = ("created", "received", "due", "due or ended", "when", "since", "next attempt")  # columns
 Row = TypeVar("Row")
 Moment = tuple[int, str, str]  # the instant (ms UTC), what happened, and details
 

@@ -137,6 +137,7 @@ def configure(hide: Callable[[str], str] = display.redacted, form: str = AUTO) -
     handler.setLevel(logging.WARNING)
     handler.setFormatter(formatter(hide, form))
     logging.lastResort = handler
+    logging.getLogger("requests_hardened").setLevel(logging.ERROR)  # our errors name the address
 
 
 def formatter(

@@ -397,7 +397,7 @@ def test_deliveries_show_when_they_ended(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     tables.show_deliveries(store.lists.deliveries(), NOW)
     first, second = capsys.readouterr().out.splitlines()
-    assert first.split()[-3:] == ["due", "or", "ended"]
+    assert first.split()[-4:] == ["due", "or", "ended", "(UTC)"]
     assert second.endswith("1970-01-01 00:00:00")
 
 
