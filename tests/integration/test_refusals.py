@@ -37,14 +37,13 @@ API = "the-token-of-the-api"
 Made = Callable[..., Flask]
 
 
-@pytest.fixture(autouse=True)
-def no_refusal_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Freeze the limiter's clock: on a busy machine, seconds can pass between two requests."""
+@pytest.fixture
+def made(
+    tmp_path: Path, store: SqliteStore, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> Made:
+    # On a busy machine, seconds can pass between two requests. No refusal is given back.
     monkeypatch.setattr(rejections, "AttemptLimiter", partial(AttemptLimiter, per_second=1e-6))
 
-
-@pytest.fixture
-def made(tmp_path: Path, store: SqliteStore, make_app: MakeApp) -> Made:
     def make(proxies: int = 0, secrets: tuple[str, ...] = ()) -> Flask:
         store.check_schema()  # already migrated
         return make_app(

@@ -18,12 +18,14 @@ if not 0 < PATIENCE <= 86_400:  # 0 would switch pytest-timeout off
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.05  # seconds between two checks of a condition
 
 
-def wait_until(condition: Callable[[], object], details: Callable[[], str] = str) -> None:
-    """Return when the condition is true. Fail with the details after PATIENCE seconds."""
-    ends_at = time.monotonic() + PATIENCE
+def wait_until(
+    condition: Callable[[], object], details: Callable[[], str] = str, *, limit: float = PATIENCE
+) -> None:
+    """Return when the condition is true. Fail with the details after `limit` seconds."""
+    ends_at = time.monotonic() + limit
     pause = FIRST_PAUSE
     while not condition():
         if time.monotonic() > ends_at:
-            raise AssertionError(f"condition not met within {PATIENCE:g} s\n{details()}".rstrip())
+            raise AssertionError(f"condition not met within {limit:g} s\n{details()}".rstrip())
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)

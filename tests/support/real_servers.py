@@ -97,7 +97,12 @@ class Place:
             )
         try:
             with never_orphaned(process, signal.SIGTERM):
-                wait_until(lambda: process.poll() is not None or is_ready(), self.output)
+                # RabbitMQ needs several seconds of CPU time, and a busy machine gives it little.
+                wait_until(
+                    lambda: process.poll() is not None or is_ready(),
+                    self.output,
+                    limit=3 * PATIENCE,
+                )
                 assert process.poll() is None, self.output()
                 yield process
         finally:
