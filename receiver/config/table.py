@@ -87,9 +87,9 @@ RECONCILE_AFTER = Setting[float | None](
     name="RECONCILE_AFTER",
     read=readers.number(float, 0.1, 86_400),
     default=None,
-    unset="learnt",
-    summary="The maximum number of seconds until the poller first queries a task, however it "
-    "became known.",
+    unset="learnt from earlier tasks",
+    summary="The maximum number of seconds until the poller first queries a task, whoever created "
+    "it.",
     details="If it is unset, this time is learnt from how long tasks take; it is 90 s for tasks "
     "that became known from a callback, and 600 s for tasks from `receiver url`.",
 )
