@@ -86,7 +86,7 @@ def forget(ctx: click.Context, task: str | None, reference: str | None, yes: boo
         raise click.UsageError("give either --task or --reference")
     chosen, record = settings_and_store()
     keepers = _keepers(chosen)
-    if task:
+    if task is not None:
         ids = [_complete(record, task)]
     else:
         ids = [row.id for row in record.lists.tasks(reference=reference, limit=MOST_AT_ONCE)]

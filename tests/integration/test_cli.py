@@ -342,7 +342,7 @@ def test_an_ambiguous_part_is_refused_with_the_tasks(command: tuple[str, ...]) -
     assert [line.split()[:2] for line in lines] == [["01a2bb", "ORDER-2"], ["01a2aa", "ORDER-1"]]
 
 
-@pytest.mark.parametrize("name", ["01a2a", "aa", "ORDER-1"])
+@pytest.mark.parametrize("name", ["", "01a2a", "aa", "ORDER-1"])
 def test_only_a_complete_id_is_forgotten(two: SqliteStore, name: str) -> None:
     done = run("forget", "--task", name, "--yes")
     assert done.exit_code == 1
