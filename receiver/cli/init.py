@@ -55,11 +55,11 @@ def init(sandbox: bool) -> None:
     env = env_example.text(given | _generated())
     hooks = resources.files("receiver.cli") / "templates"
     hooks = hooks / ("hooks-sandbox.toml" if sandbox else "hooks.toml")
-    is_new = _write(ENV, env, "settings and generated secrets; only you can read it")
-    _write(HOOKS, hooks.read_text(encoding="utf-8"), "what happens when a task changes")
-    if sandbox and not is_new and SANDBOX_URL not in _read(ENV):
+    if sandbox and ENV.exists() and SANDBOX_URL not in _read(ENV):
         problem = f"{ENV} is not for the sandbox; run this in another directory, or remove {ENV}"
         raise click.ClickException(problem)
+    _write(ENV, env, "settings and generated secrets; only you can read it")
+    _write(HOOKS, hooks.read_text(encoding="utf-8"), "what happens when a task changes")
     click.echo("\n" + (_next_with_sandbox(given) if sandbox else NEXT))
 
 
@@ -102,14 +102,13 @@ def _of_sandbox() -> dict[str, str]:
     return {"PUBLIC_URL": PUBLIC_URL} | {name: value for name, _, value in lines}
 
 
-def _write(path: Path, text: str, content: str) -> bool:
-    """Create the file unless it exists; return whether it was created."""
+def _write(path: Path, text: str, content: str) -> None:
+    """Create the file unless it exists."""
     try:
         is_new = private_files.create_with(path, text)
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
     click.echo(f"wrote {path}: {content}" if is_new else f"{path} exists and was not changed")
-    return is_new
 
 
 def _read(path: Path) -> str:

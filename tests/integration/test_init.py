@@ -136,10 +136,12 @@ def test_with_sandbox_both_files_point_at_the_sandbox() -> None:
 
 def test_with_sandbox_a_file_for_real_accounts_is_not_mistaken_for_one_of_the_sandbox() -> None:
     run("init")
+    Path("hooks.toml").unlink()
     done = run("init", "--sandbox")
     assert done.exit_code == 1
     assert ".env is not for the sandbox" in done.stderr
     assert "Next steps" not in done.output
+    assert not Path("hooks.toml").exists()
 
 
 @pytest.mark.parametrize("options", [(), ("--sandbox",)])
