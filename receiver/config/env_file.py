@@ -74,7 +74,9 @@ def _add(file: Path, text: str) -> None:
     wrong = [
         f"{file}: line {_line(binding.original)} is not NAME=value"
         for binding in bindings
-        if binding.error or (binding.key is not None and binding.value is None)
+        if binding.error
+        or (binding.key is not None and binding.value is None)
+        or "\0" in binding.original.string
     ]
     if wrong:
         raise SettingsError(wrong)

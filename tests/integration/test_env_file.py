@@ -141,11 +141,12 @@ def test_only_a_regular_file_is_read() -> None:
 
 
 def test_a_line_that_cannot_be_read_is_named_without_its_text() -> None:
-    write("RETENTION=30d\nAPI_TOKEN 'a-secret\n\nDASHBOARD_PASSWORD\n")
+    write("RETENTION=30d\nAPI_TOKEN 'a-secret\n\nDASHBOARD_PASSWORD\nSECRET_KEY=a-secret\0\n")
     found = problems()
     assert [problem.split(": ")[1] for problem in found] == [
         "line 2 is not NAME=value",
         "line 4 is not NAME=value",
+        "line 5 is not NAME=value",
     ]
     assert "secret" not in " ".join(found)
 
