@@ -25,11 +25,12 @@ def find_task(store: Store, name: str) -> Task:
     except NotFound:
         pass
     limit = MOST_LISTED + 1
-    found = (
-        store.lists.tasks(reference=name, limit=limit)
-        or store.queries.tasks_by_any_provider_id(name, limit)
-        or store.queries.tasks_by_part_of_id(name.removeprefix(ELLIPSIS), limit)
-    )
+    complete = [
+        *store.lists.tasks(reference=name, limit=limit),
+        *store.queries.tasks_by_any_provider_id(name, limit),
+    ]
+    found = list({task.id: task for task in complete}.values())[:limit]
+    found = found or store.queries.tasks_by_part_of_id(name.removeprefix(ELLIPSIS), limit)
     shown = one_line(name, LONGEST_NAME)
     if not found:
         raise NotFound(f"no task has this id or reference: {shown}")

@@ -60,6 +60,13 @@ def test_an_ambiguous_name_lists_the_tasks(filled: Store, name: str) -> None:
     ]
 
 
+def test_a_reference_that_is_the_providers_id_of_another_task_is_ambiguous(filled: Store) -> None:
+    task = Task("x", "kling", Status.CREATED, NOW, NOW, reference="provider-1")
+    filled.inbox.create_task(task)
+    with pytest.raises(AmbiguousName, match="provider-1 names 2 tasks"):
+        find_task(filled, "provider-1")
+
+
 def test_a_complete_match_outranks_a_partial_one(filled: Store) -> None:
     for task, reference in (("aa01", None), ("x", "01a2241e"), ("y", SECOND)):
         filled.inbox.create_task(Task(task, "kling", Status.CREATED, NOW, NOW, reference=reference))
