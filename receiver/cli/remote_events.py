@@ -21,7 +21,7 @@ from receiver.outgoing import http
 from receiver.outgoing.http import StreamedResponse, UrlRefused
 from receiver.stores.sql.activity import Activity, ActivityKind
 from receiver.tasks import Trust
-from receiver.text.display import one_line
+from receiver.text.display import one_line, redacted
 
 PATH = "/api/events"
 MEDIA_TYPE = "text/event-stream"
@@ -46,8 +46,8 @@ class RemoteEvents:
     def __init__(
         self, url: str, token: str, query: Mapping[str, str], warn: Callable[[str], object]
     ) -> None:
-        self._url = url.rstrip("/")
-        self._address = f"{self._url}{PATH}" + (f"?{urlencode(query)}" if query else "")
+        self._url = redacted(url.rstrip("/"))  # for messages
+        self._address = f"{url.rstrip('/')}{PATH}" + (f"?{urlencode(query)}" if query else "")
         self._token, self._warn = token, warn
         self._last_id = self._next_id = ""
         self._was_connected = False

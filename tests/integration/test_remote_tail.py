@@ -83,6 +83,14 @@ def test_a_refusal_is_explained(page: Page, problem: str) -> None:
     assert TOKEN not in result.output
 
 
+def test_a_password_in_the_address_is_not_shown() -> None:
+    with Site() as site:
+        site.pages["/api/events"] = Page(b"{}", 401)
+        result = tail("--url", site.url.replace("://", "://admin:hunter2pw@"))
+    assert "the token was refused" in result.stderr
+    assert "hunter2pw" not in result.output
+
+
 def test_an_unreachable_installation_is_reported() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     result = tail("--url", url)
