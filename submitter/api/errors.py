@@ -11,6 +11,7 @@ ApiError
 │   └── RejectedPicture      because of a picture, such as a URL that it cannot fetch
 ├── CreateOutcomeUnknown     the task may have been accepted and paid for
 ├── EarlierOutcomeUnknown the same, for an earlier request with this key; nothing was sent now
+├── TaskForgotten            the task of an earlier request with this key was erased
 └── TaskAlreadyRecorded      another request has recorded the task of the key
 """
 
@@ -87,6 +88,10 @@ class EarlierOutcomeUnknown(ApiError):
     """The outcome of the key's first request is unknown; `members` contain its `task`."""
 
 
+class TaskForgotten(ApiError):
+    """The data of the task that an earlier request with this key created was erased."""
+
+
 class TaskAlreadyRecorded(ApiError):
     """Another request has recorded the task of the key."""
 
@@ -102,4 +107,5 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     RejectedPicture: HTTPStatus.UNPROCESSABLE_ENTITY,
     CreateOutcomeUnknown: HTTPStatus.BAD_GATEWAY,
     EarlierOutcomeUnknown: HTTPStatus.CONFLICT,
+    TaskForgotten: HTTPStatus.GONE,
 }

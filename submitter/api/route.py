@@ -16,7 +16,12 @@ from receiver.ingest import Ingest
 from receiver.serializers.route_spec import RouteSpec, described
 from receiver.serializers.schemas import TaskWithMediaDocument
 from receiver.text import limits
-from submitter.api.errors import RejectedByProvider, RejectedPicture, TemporarilyUnavailable
+from submitter.api.errors import (
+    RejectedByProvider,
+    RejectedPicture,
+    TaskForgotten,
+    TemporarilyUnavailable,
+)
 from submitter.api.idempotency import ApiReply, IdempotencyKeys, check_key
 from submitter.api.request_body import documented_schemas, read_request
 from submitter.api.synchronous_create import OpenAdapter, SynchronousCreator
@@ -58,7 +63,7 @@ def blueprint(
                 "Idempotency-Key": "Requests with the same key create one task only.",
                 "Prefer": "`wait=30`: respond when the task ends, or after 30 s.",
             },
-            refuses=(400, 409, 413, 415, 422, 502),
+            refuses=(400, 409, 410, 413, 415, 422, 502),
         )
     )
     def create() -> Response:
@@ -105,6 +110,8 @@ def _response(reply: ApiReply) -> Response:
     document = dict(reply.document)
     if reply.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         raise RejectedPicture(document.pop("detail"), document)
+    if reply.status == HTTPStatus.GONE:
+        raise TaskForgotten(document["detail"])
     if reply.status != HTTPStatus.CREATED:
         raise RejectedByProvider(document.pop("detail"), document)
     bind_contextvars(task=document["id"])
