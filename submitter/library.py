@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from receiver.tasks import Status
+from submitter.errors import InputError
 from submitter.follow import (
     DOWNLOADED_WITHIN,
     Follower,
@@ -22,8 +24,8 @@ from submitter.task_creation import TaskCreator
 
 def submit(
     provider: str,
-    human: str,
-    cloth: str | Sequence[str],
+    human: str | os.PathLike[str],
+    cloth: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     reference: str | None = None,
     model: str | None = None,
     account: str = DEFAULT_ACCOUNT,
@@ -56,6 +58,8 @@ def submit(
     ProviderError with a `task_id` once the task is recorded (after OutcomeUnknown, do not submit
     the try-on again without checking); and `receiver.errors.StoreError`.
     """
+    if not (isinstance(wait, int | float) and wait >= 0):  # it is used after the task was paid for
+        raise InputError("wait", "use a number of seconds, 0 or more")
     with open_session_with(provider, account) as (session, adapter):
         inputs = prepare_inputs(adapter, human, cloth, reference, model, metadata=metadata)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)

@@ -26,6 +26,7 @@ from submitter.pictures.inputs import (
     TryOnInputs,
     check_model,
     check_texts,
+    without_blanks,
 )
 from submitter.providers import PROVIDERS, Provider
 from submitter.settings import ACCOUNT, DEFAULT_ACCOUNT
@@ -233,7 +234,7 @@ def inputs_of(adapter: Provider, request: TaskRequest, fetch_seconds: float) -> 
     _collect(problems, lambda: check_texts(None, request.model))
     _collect(problems, lambda: check_model(adapter, request.model))
     if request.once:
-        _collect(problems, lambda: check_once(request.reference))
+        _collect(problems, lambda: check_once(without_blanks(request.reference)))
     human = _collect(problems, lambda: _prepare("human", request.human))
     cloth = _collect(problems, lambda: _prepare_cloth(adapter, request, fetch))
     if human is not None:
@@ -245,7 +246,7 @@ def inputs_of(adapter: Provider, request: TaskRequest, fetch_seconds: float) -> 
     return TryOnInputs(
         human,
         cloth.cloth,
-        request.reference,
+        without_blanks(request.reference),
         request.model,
         cloth.merged,
         request.metadata or {},

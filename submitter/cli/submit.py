@@ -74,7 +74,7 @@ def submit(
         inputs = prepare_inputs(adapter, human, cloth, reference, model, metadata=metadata)
         creator = TaskCreator(session.ingest, adapter, session.settings, account)
         if not once:
-            _warn_of_earlier(session.store, reference)
+            _warn_of_earlier(session.store, inputs.reference)
         with task_progress("submitting") as display:
             task = creator.record_once(inputs) if once else creator.record_task(inputs)
             display.show_task(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,8 +53,8 @@ class TryOnInputs:
 
 def prepare_inputs(
     adapter: Provider,
-    human: str,
-    cloth: str | Sequence[str],
+    human: str | os.PathLike[str],
+    cloth: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     reference: str | None = None,
     model: str | None = None,
     folder: Path | None = None,
@@ -67,20 +68,43 @@ def prepare_inputs(
     check_texts(reference, model)
     check_model(adapter, model)
     checked_metadata = own_data.check(metadata)
-    given = (cloth,) if isinstance(cloth, str) else tuple(cloth)
+    several = cloth if isinstance(cloth, Sequence) and not isinstance(cloth, str) else (cloth,)
+    given = [_path_or_url("cloth", one) for one in several]
     garments = select_garments(given, adapter, model or adapter.default_model)
-    person = images.prepare("human", images.resolve_path(human, folder))
+    person = images.prepare("human", images.resolve_path(_path_or_url("human", human), folder))
     picture = prepare_garments(garments, folder)
     adapter.pictures.check("human", person)
     adapter.pictures.check("cloth", picture.cloth)
+    reference = without_blanks(reference)
     return TryOnInputs(person, picture.cloth, reference, model, picture.merged, checked_metadata)
+
+
+def _path_or_url(field: str, given: object) -> str:
+    """Return the path or URL as text. Raises InputError."""
+    if isinstance(given, os.PathLike):
+        given = os.fspath(given)
+    if not isinstance(given, str):
+        raise InputError(field, f"use a path or a URL, not {type(given).__name__}")
+    return given
+
+
+def without_blanks(reference: str | None) -> str | None:
+    """Return the reference without the blanks around it, which nobody sees; None if it is blank.
+
+    The rows of a batch are read in the same way.
+    """
+    return (reference or "").strip() or None
 
 
 def check_texts(reference: str | None, model: str | None) -> None:
     """Raise InputError if a text is empty, too long or contains control characters."""
     for name, text in (("reference", reference), ("model", model)):
-        if text is not None and not (len(text) <= LONGEST_TEXT and _TEXT.fullmatch(text)):
+        if text is not None and not _is_printable(text):
             raise InputError(name, f"use 1 to {LONGEST_TEXT} printable characters")
+
+
+def _is_printable(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= LONGEST_TEXT and bool(_TEXT.fullmatch(text))
 
 
 def check_model(adapter: Provider, model: str | None) -> None:

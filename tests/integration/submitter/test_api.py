@@ -26,6 +26,7 @@ from receiver.clock import now_ms
 from receiver.config.settings import Settings
 from receiver.errors import StoreUnavailable
 from receiver.ingest import Ingest
+from receiver.maintenance.forget import forget
 from receiver.providers import get
 from receiver.stores import Store
 from receiver.stores.sql.idempotency import IdempotencyKeys as StoredKeys
@@ -142,6 +143,26 @@ def test_a_task_is_created(client: FlaskClient, server: Scripted, store: Store) 
     assert answer.headers["Location"] == f"/api/tasks/{task['id']}"
     assert store.queries.task(task["id"]).status is Status.SUBMITTED
     assert client.get(answer.headers["Location"], headers=AUTH).get_json()["id"] == task["id"]
+
+
+def test_blanks_around_a_reference_do_not_make_it_another_one(
+    client: FlaskClient, server: Scripted
+) -> None:
+    server.will(server.task(), server.task())
+    assert post(client, reference=" ORDER-7").get_json()["reference"] == "ORDER-7"
+    assert post(client, reference="ORDER-7 ", once=True).status_code == 409
+    assert post(client, reference="  ").get_json()["reference"] is None
+
+
+def test_the_key_of_a_forgotten_task_is_gone(
+    client: FlaskClient, server: Scripted, store: Store
+) -> None:
+    server.will(server.task())
+    forget(store, post(client, key="k").get_json()["id"], [])
+    answer = post(client, key="k")
+    assert (answer.status_code, answer.get_json()["status"]) == (410, 410)
+    assert answer.get_json()["detail"] == "The task was forgotten."
+    assert creates(server) == 1
 
 
 def test_without_the_token_the_body_is_not_read(client: FlaskClient, server: Scripted) -> None:

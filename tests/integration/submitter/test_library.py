@@ -69,6 +69,47 @@ def test_errors_say_what_to_do_and_have_one_base_class(
     assert store.queries.task(caught.value.task_id or "").reason == "never reached"
 
 
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"wait": "5"}, "wait: use a number of seconds"),
+        ({"wait": -1}, "wait: use a number of seconds"),
+        ({"wait": float("nan")}, "wait: use a number of seconds"),
+        ({"wait": []}, "wait: use a number of seconds"),
+        ({"human": None}, "human: use a path or a URL, not NoneType"),
+        ({"human": b"person.jpg"}, "human: use a path or a URL, not bytes"),
+        ({"cloth": None}, "cloth: use a path or a URL, not NoneType"),
+        ({"cloth": ["upper:shirt.png", 7]}, "cloth: use a path or a URL, not int"),
+        ({"reference": 1007}, "reference: use 1 to 200 printable characters"),
+    ],
+)
+def test_values_of_a_wrong_type_are_refused_before_anything_is_sent(
+    server: Scripted, store: Store, given: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{problem}"):
+        submit(**{"provider": "kling", "human": "person.jpg", "cloth": "shirt.png", **given})
+    assert (store.lists.tasks(), server.asked) == ([], [])
+
+
+def test_paths_may_be_path_objects(server: Scripted) -> None:
+    server.will(server.task(), server.task())
+    submit("kling", Path("person.jpg"), Path("shirt.png"))
+    garments = ["upper:shirt.png", "lower:skirt.png"]
+    submit("kling", Path("person.jpg"), garments, model="kolors-virtual-try-on-v1-5")
+    assert len(server.asked) == 2
+
+
+def test_blanks_around_a_reference_do_not_make_it_another_one(
+    server: Scripted, store: Store
+) -> None:
+    server.will(server.task(), server.task())
+    assert submit("kling", "person.jpg", "shirt.png", reference=" ORDER-7 ").reference == "ORDER-7"
+    with pytest.raises(AlreadySubmitted):
+        submit("kling", "person.jpg", "shirt.png", reference="ORDER-7 ", once=True)
+    assert submit("kling", "person.jpg", "shirt.png", reference="  ").reference is None
+    assert len(store.lists.tasks()) == 2
+
+
 def test_every_exported_name_exists_and_is_not_hidden_by_a_module() -> None:
     exported = {name: getattr(submitter, name) for name in submitter.__all__}
     assert exported.pop("submit") is submit
