@@ -110,8 +110,9 @@ def url(provider: str, reference: str | None, account: str, as_json: bool) -> No
     """Record a task that your own code creates at the provider, and print its callback URL."""
     from receiver.ingest import announce  # noqa: PLC0415 - a slow import that lists do not need
 
-    if reference is not None and not 1 <= len(reference) <= 1000:
-        raise click.BadParameter("use 1 to 1000 characters", param_hint="--reference")
+    reference = reference.strip() if reference is not None else None
+    if reference is not None and not (1 <= len(reference) <= 1000 and reference.isprintable()):
+        raise click.BadParameter("use 1 to 1000 printable characters", param_hint="--reference")
     chosen, record = settings_and_store()
     task, callback_url = announce(record, chosen, provider, reference, account)
     if as_json:

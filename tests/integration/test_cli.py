@@ -237,6 +237,17 @@ def test_a_callback_url_comes_with_its_task(
     assert store.queries.task(task.id).reference == "ORDER-7"
 
 
+@pytest.mark.parametrize("reference", ["", "  ", "two\nlines", "\x1b[2J", "a\u202eb", "x" * 1001])
+def test_a_reference_that_cannot_be_shown_is_refused(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    monkeypatch.setenv("PUBLIC_URL", "https://shop.example")
+    done = run("url", "--provider", "kling", "--reference", reference)
+    assert done.exit_code == 2
+    assert "use 1 to 1000 printable characters" in done.stderr
+    assert store.lists.tasks() == []
+
+
 @pytest.mark.parametrize(
     ("provider", "says"), [("kling", "PUBLIC_URL: not set"), ("modellix", "has no callbacks")]
 )
