@@ -24,6 +24,7 @@ from receiver.providers import PROVIDERS
 from receiver.serializers import records
 from receiver.stores.base import Store
 from receiver.stores.sql.activity import Activity, ActivityKind, Key
+from receiver.text.display import redacted
 
 if TYPE_CHECKING:
     from receiver.cli.remote_events import RemoteEvents
@@ -186,15 +187,15 @@ def _remote(url: str, token_env: str, filters: Mapping[str, str | None]) -> Remo
     try:
         readers.web_url(url)
     except ValueError as error:
-        raise click.BadParameter(f"{url} {error}", param_hint="--url") from None
+        raise click.BadParameter(f"{redacted(url)} {error}", param_hint="--url") from None
     if token_env == table.API_TOKEN.name:
         token = Environment().value(table.API_TOKEN)
     else:
         token = os.environ.get(token_env, "").strip()
     if not token:
         raise click.ClickException(
-            f"{token_env} is not set, or is not a token; set it to the API_TOKEN of {url}, or name "
-            "another variable with --token-env"
+            f"{token_env} is not set, or is not a token; set it to the API_TOKEN of "
+            f"{redacted(url)}, or name another variable with --token-env"
         )
     names = {"task_id": "task"}
     query = {names.get(name, name): value for name, value in filters.items() if value is not None}

@@ -83,12 +83,20 @@ def test_a_refusal_is_explained(page: Page, problem: str) -> None:
     assert TOKEN not in result.output
 
 
-def test_a_password_in_the_address_is_not_shown() -> None:
+def test_a_password_in_the_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with Site() as site:
         site.pages["/api/events"] = Page(b"{}", 401)
-        result = tail("--url", site.url.replace("://", "://admin:hunter2pw@"))
-    assert "the token was refused" in result.stderr
-    assert "hunter2pw" not in result.output
+        url = site.url.replace("://", "://admin:hunter2pw@")
+        refused = tail("--url", url)
+        wrong = tail("--url", f"{url}?a=b")
+        monkeypatch.delenv("API_TOKEN")
+        without_token = tail("--url", url)
+    assert "the token was refused" in refused.stderr
+    assert "--url" in wrong.stderr
+    assert "is not set" in without_token.stderr
+    for result in (refused, wrong, without_token):
+        assert result.exit_code != 0
+        assert "hunter2pw" not in result.output
 
 
 def test_an_unreachable_installation_is_reported() -> None:
