@@ -195,6 +195,18 @@ def test_a_failing_hook_exits_with_1_and_shows_the_response(slack: Site) -> None
     assert json.loads(run("test", "chat", "--json").stdout)["delivered"] is False
 
 
+def test_a_refused_address_is_one_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that checks addresses logs the same again."""
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    (tmp_path / "hooks.toml").write_text(HOOKS.replace("allow_private = true\n", ""))
+    done = run("test", "chat")
+    assert done.exit_code == 1
+    assert "is not a public address" in done.stderr
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 def test_without_a_status_one_of_its_subscription_is_sent() -> None:
     done = run("test", "night", "--json")
     assert done.exit_code == 1
