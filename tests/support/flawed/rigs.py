@@ -35,11 +35,11 @@ UNBUFFERED = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
 
 
 class Told:
-    """The server that the hook calls. It may run a function before it responds."""
+    """The server that the hook calls. It may run a function before it responds about a task."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []  # event id, body
-        self.before_answer: Callable[[], None] | None = None
+        self.before_answer: dict[str, Callable[[], None]] = {}  # by task
         handler = type("Mine", (_ToldHandler,), {"told": self})
         self.server = LoopbackServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/told"
@@ -62,9 +62,8 @@ class _ToldHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.told.calls.append((self.headers["webhook-id"], body))
-        act, self.told.before_answer = self.told.before_answer, None
-        if act is not None:
-            act()
+        for task in [task for task in list(self.told.before_answer) if task in body]:
+            self.told.before_answer.pop(task)()
         with suppress(OSError):
             self.send_response(200)
             self.send_header("Content-Length", "0")

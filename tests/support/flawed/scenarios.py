@@ -56,7 +56,7 @@ def crash_after_effect_before_ack(rig: Rig) -> None:
         finally:
             killed.set()
 
-    rig.told.before_answer = kill
+    rig.told.before_answer[task] = kill
     post(rig.url(task), _body(task, "succeed"), tolerant=True)
     _wait(rig, killed.is_set)
     rig.start()
