@@ -23,6 +23,7 @@ from tests.support import shm
 from tests.support.applications import MakeApp, applications
 from tests.support.databases import Databases
 from tests.support.env_files import NO_ENV_FILE
+from tests.support.log_records import LogRecords, collected
 from tests.support.migrated_record import create_record
 from tests.support.open_files import assert_closed_but, open_databases
 from tests.support.patience import PATIENCE
@@ -197,6 +198,13 @@ def make_app() -> Iterator[MakeApp]:
     """Return a function that creates applications as `create_app` does, which end with the test."""
     with applications() as make:
         yield make
+
+
+@pytest.fixture
+def log_records() -> Iterator[LogRecords]:
+    """What is logged with `logging` during the test."""
+    with collected() as records:
+        yield records
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from submitter.pictures.inputs import TryOnInputs
 from submitter.providers import PROVIDERS, Provider
 from submitter.providers.base import PictureForm
 from submitter.task_creation import TaskCreator, was_not_accepted
+from tests.support.log_records import LogRecords
 from tests.support.providers.base import Reply as ReplySample
 from tests.support.providers.base import Samples, samples_of
 from tests.support.scripted_provider import TOKEN, Asked, Reply, Scripted, once_reached, serving
@@ -431,9 +431,8 @@ def test_the_keys_are_in_one_header_and_in_no_error_log_or_row(
     make_creator: Creators,
     store: Store,
     samples: Samples,
-    caplog: pytest.LogCaptureFixture,
+    log_records: LogRecords,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     errors = []
     for reply in (server.hang_up, replied(server, samples.wrong_key), server.say(b"<", 502)):
         server.will(reply)
@@ -444,7 +443,7 @@ def test_the_keys_are_in_one_header_and_in_no_error_log_or_row(
             errors.append(repr(link) + str(link) + repr(vars(link)))
             link = link.__cause__ or link.__context__
     rows = repr([(stored.callback, stored.problem) for stored in store.lists.callbacks()])
-    assert TOKEN not in "".join(errors) + caplog.text + rows + repr(store.lists.tasks())
+    assert TOKEN not in "".join(errors) + log_records.text + rows + repr(store.lists.tasks())
     for request in server.asked:
         assert sum(TOKEN in value for value in request.headers.values()) == 1
         assert TOKEN not in request.path + request.body.decode()

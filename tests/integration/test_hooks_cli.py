@@ -16,6 +16,7 @@ from receiver.hooks.base import Done
 from receiver.hooks.slack import Slack
 from receiver.observability import logs
 from tests.support.hook_servers import Page, Site
+from tests.support.log_records import LogRecords
 
 PATH = "/services/T000/B000/a-secret-of-the-path"
 HOOKS = """
@@ -196,7 +197,7 @@ def test_a_failing_hook_exits_with_1_and_shows_the_response(slack: Site) -> None
 
 
 def test_a_refused_address_is_one_message(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, log_records: LogRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library that checks addresses logs the same again."""
     monkeypatch.setattr(logging, "lastResort", logging.lastResort)
@@ -204,7 +205,7 @@ def test_a_refused_address_is_one_message(
     done = run("test", "chat")
     assert done.exit_code == 1
     assert "is not a public address" in done.stderr
-    assert [record.getMessage() for record in caplog.records] == []
+    assert log_records.messages(logging.WARNING) == []
 
 
 def test_without_a_status_one_of_its_subscription_is_sent() -> None:

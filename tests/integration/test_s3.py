@@ -30,6 +30,7 @@ from receiver.hooks.download import Download
 from receiver.outgoing.socket_guard import public_only
 from tests.support.hook_servers import CERT, Page, Site, dripping, notice, picture
 from tests.support.installation import ROOT
+from tests.support.log_records import LogRecords
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 from tests.support.postgres_proxy import Between
@@ -275,9 +276,8 @@ def test_different_key_errors_are_distinguished_and_no_key_is_shown(
     server: S3Server,
     site: Site,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    log_records: LogRecords,
 ) -> None:
-    caplog.set_level(logging.INFO)
     iam = server.client("iam")
     iam.create_user(UserName="shop")
     known = iam.create_access_key(UserName="shop")["AccessKey"]
@@ -289,7 +289,7 @@ def test_different_key_errors_are_distinguished_and_no_key_is_shown(
             monkeypatch.setenv(name, value)
         with pytest.raises(TemporaryFailure) as caught:
             download(server.url).send(told(site))
-        said = str(caught.value) + caplog.text
+        said = "\n".join([str(caught.value), *log_records.messages(logging.INFO)])
         assert not [secret for secret in keys.values() if secret in said]
         return str(caught.value).partition(f":{server.port}: ")[2]
 

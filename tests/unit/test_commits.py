@@ -19,6 +19,7 @@ from receiver.stores import group_commit
 from receiver.stores.group_commit import Write
 from receiver.web.server import callback_app as commits
 from receiver.web.server.callback_app import CommitNotifier
+from tests.support.log_records import LogRecords
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.scripted_writer import Rows, ScriptedWriter, adding
 
@@ -462,10 +463,10 @@ def test_the_write_of_a_cancelled_caller_is_withdrawn_in_time(
 
 @on_each_loop
 def test_closing_the_loop_during_a_commit_does_not_end_the_writer(
-    writer: ScriptedWriter, loop: Loop, caplog: pytest.LogCaptureFixture
+    writer: ScriptedWriter, loop: Loop, log_records: LogRecords
 ) -> None:
     thread = writer.run(lambda _: threading.current_thread())
-    with writer.held() as is_there, caplog.at_level(logging.DEBUG, "concurrent.futures"):
+    with writer.held() as is_there:
 
         async def scenario(front: Front) -> None:
             front.accept(adding(1))
@@ -476,7 +477,7 @@ def test_closing_the_loop_during_a_commit_does_not_end_the_writer(
 
         run(writer, scenario, loop)
     assert writer.run(lambda _: threading.current_thread()) is thread
-    assert [record.getMessage() for record in caplog.records] == []
+    assert log_records.messages(logging.INFO) == []
     assert writer.rows == [1, 2]
 
 

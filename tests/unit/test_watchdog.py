@@ -10,6 +10,7 @@ import pytest
 
 from receiver.outgoing import deadline
 from receiver.outgoing.deadline import Deadline, Watchdog
+from tests.support.log_records import LogRecords
 from tests.support.patience import PATIENCE, wait_until
 
 
@@ -35,12 +36,12 @@ def test_calls_are_made_in_the_order_of_their_times() -> None:
     assert calls == ["soon", "replaced", "late"]
 
 
-def test_a_call_that_fails_prevents_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_that_fails_prevents_no_other(log_records: LogRecords) -> None:
     watchdog, done = Watchdog(), threading.Event()
     watchdog.call_at("bad", 0, lambda: 1 // 0)
     watchdog.call_at("good", time.monotonic() + 0.01, done.set)
     assert done.wait(PATIENCE)
-    assert "ZeroDivisionError" in caplog.text
+    assert "ZeroDivisionError" in log_records.text
 
 
 def test_a_released_connection_is_left_alone_although_the_deadline_passes() -> None:

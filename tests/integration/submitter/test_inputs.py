@@ -24,6 +24,7 @@ from submitter.errors import ProviderError
 from submitter.pictures.inputs import TryOnInputs, prepare_inputs, thumbnails
 from submitter.task_creation import TaskCreator
 from tests.support.applications import MakeApp
+from tests.support.log_records import LogRecords
 from tests.support.scripted_provider import TOKEN, Scripted
 
 MODEL = "kolors-virtual-try-on-v1-5"
@@ -215,17 +216,17 @@ def test_a_record_that_cannot_store_them_does_not_stop_the_submission(
     keeping: TaskCreator,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    log_records: LogRecords,
 ) -> None:
     def fail(*_: object) -> None:
         raise StoreUnavailable("disk full")
 
     monkeypatch.setattr(store.inbox, "keep_inputs", fail)
     inputs = prepare_inputs(keeping.adapter, "person.jpg", "shirt.png")
-    with caplog.at_level(logging.WARNING):
-        task = keeping.send(keeping.record_task(inputs), inputs)
+    task = keeping.send(keeping.record_task(inputs), inputs)
     assert task.status is Status.SUBMITTED
-    assert f"the pictures of task {task.id} could not be stored: disk full" in caplog.text
+    message = f"the pictures of task {task.id} could not be stored: disk full"
+    assert log_records.messages(logging.WARNING) == [message]
 
 
 def test_the_inputs_of_a_refused_task_are_stored_too(

@@ -1,6 +1,5 @@
 """Two-phase submission with a provider that fails in every realistic way."""
 
-import logging
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from submitter.errors import (
 )
 from submitter.pictures.inputs import TryOnInputs
 from submitter.task_creation import TaskCreator
+from tests.support.log_records import LogRecords
 from tests.support.scripted_provider import once_reached
 
 TOKEN = "the-token-that-nobody-may-see"
@@ -320,9 +320,8 @@ def test_the_token_is_in_no_error_log_or_row(
     make_creator: MakeCreator,
     inputs: TryOnInputs,
     store: Store,
-    caplog: pytest.LogCaptureFixture,
+    log_records: LogRecords,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     said = {"code": 1000, "message": "authentication failed", "request_id": "r"}
     told = []
     for reply in (server.hang_up, server.say(said, 401), server.say(b"<html>", 502), server.drip):
@@ -334,4 +333,4 @@ def test_the_token_is_in_no_error_log_or_row(
             told.append(repr(link) + str(link) + repr(vars(link)))
             link = link.__cause__ or link.__context__
     rows = repr([(stored.callback, stored.problem) for stored in store.lists.callbacks()])
-    assert TOKEN not in "".join(told) + caplog.text + rows + repr(store.lists.tasks())
+    assert TOKEN not in "".join(told) + log_records.text + rows + repr(store.lists.tasks())

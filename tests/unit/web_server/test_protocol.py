@@ -25,6 +25,7 @@ from receiver.text.limits import (
 from receiver.web.server import protocol, request_parser
 from receiver.web.server.connection_slots import RequestLimits
 from receiver.web.server.protocol import MAX_BUFFERED, TLS_WITHOUT_TLS_PORT, TOO_SLOW
+from tests.support.log_records import LogRecords
 from tests.support.scripted_connection import CLIENT, Client, ScriptedServer, in_pieces
 
 PATH = "/callbacks/kling/t/x"
@@ -571,14 +572,13 @@ def test_data_that_is_not_http_is_refused_and_recorded(
 
 
 def test_no_request_line_is_logged(
-    client: Client, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    client: Client, server: ScriptedServer, log_records: LogRecords
 ) -> None:
-    caplog.set_level("INFO")
     client.send(HEAD + b"X : y\r\n\r\n")
     slow = server.connect()
     slow.send(HEAD)
     server.loop.pass_time(REQUEST_TIMEOUT + MOMENT)
-    assert "callbacks" not in caplog.text
+    assert "callbacks" not in log_records.text
 
 
 @pytest.mark.parametrize("holds", [True, False])
