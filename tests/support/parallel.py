@@ -190,8 +190,10 @@ class Run:
             return
         process.unfinished.popleft()
         hook = self._session.config.hook
-        for data in message:
-            report = hook.pytest_report_from_serializable(config=self._session.config, data=data)
+        deserialize = hook.pytest_report_from_serializable
+        for sent in message:
+            passed = isinstance(sent, pytest.TestReport)
+            report = sent if passed else deserialize(config=self._session.config, data=sent)
             hook.pytest_runtest_logreport(report=report)
         if self._session.shouldfail:
             raise self._session.Failed(self._session.shouldfail)
@@ -273,7 +275,10 @@ class Reports:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         serialize = self._config.hook.pytest_report_to_serializable
-        self._reports.append(serialize(config=self._config, report=report))
+        # A report of a test that passed can be pickled as it is, which takes less time.
+        self._reports.append(
+            report if report.passed else serialize(config=self._config, report=report)
+        )
 
     def pytest_runtest_logfinish(self) -> None:
         self._connection.send(self._reports)
