@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,13 @@ pytest_plugins = ["tests.support.parallel"]
 # this, and ignore the SIGINT that a test sends.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# On a busy machine, examples may take long to generate and to run; that is not a failure.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# On a busy machine, examples may take long to generate and to run; that is not a failure. Each run
+# tries other examples; `--hypothesis-profile=thorough` tries many.
+settings.register_profile(
+    "quick", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=2000)
+settings.load_profile("quick")
 
 # Objects from the collection of the tests are never freed, so the garbage collector ignores them.
 # Otherwise each process of a run spends several seconds on it.
@@ -89,7 +94,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _drop_unused_fixtures(item)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.getoption("processes"):
+        # Most processes need these modules, which the product imports at their first use.
+        import_module("sqlite_utils")
+        import_module("apprise").Apprise.instantiate("json://localhost")  # imports all services
     gc.freeze()
     gc.set_threshold(20_000)  # the default, 700, takes 5 % of the CPU time of all tests
     gc.enable()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.events import Callback, Source
@@ -67,7 +67,6 @@ def take(store: Store, ingest: Ingest, message: Callback) -> None:
     assert len(set(is_sent)) == len(is_sent)
 
 
-@settings(max_examples=60, deadline=None)
 @given(early=st.lists(CALLBACKS, max_size=8), created=CREATED, late=st.lists(CALLBACKS, max_size=8))
 def test_the_query_decides_the_final_status_whatever_came_before(
     migrated: Callable[[Path], SqliteStore],

@@ -258,11 +258,7 @@ KEYS = st.sampled_from([*WANTED, "model", "account", "colour", "\ud800"])
 VALUES = JSON | st.sampled_from(["kling", "upper:", "://", "a://b", "https://[", "upper:x"])
 
 
-@settings(
-    max_examples=200,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(document=JSON | st.dictionaries(KEYS, VALUES).map(lambda changes: WANTED | changes))
 def test_no_body_causes_a_500(client: FlaskClient, server: Scripted, document: Any) -> None:
     server.will(server.task())

@@ -417,11 +417,7 @@ CELL = st.one_of(
 ROWS = st.lists(st.lists(CELL, min_size=2, max_size=8).map(",".join), max_size=5)
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=ROWS)
 def test_no_file_causes_a_traceback(run: Run, server: Scripted, rows: list[str]) -> None:
     server.will(server.payload("error-1201.json", 400))

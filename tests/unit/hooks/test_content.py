@@ -314,10 +314,7 @@ def test_a_thumbnail_of_a_transparent_picture_has_a_white_background(
         assert small.getpixel((20, 20)) == (255, 255, 255)
 
 
-@settings(
-    max_examples=400,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     data=st.sampled_from([picture(fmt) for fmt, _ in FORMATS]),
     damage=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=6),

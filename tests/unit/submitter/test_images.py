@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -166,7 +166,6 @@ def test_anything_but_an_http_url_is_refused(url: str) -> None:
         images.prepare("human", url)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     form=st.sampled_from(["PNG", "JPEG"]),
     edits=st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=6),
