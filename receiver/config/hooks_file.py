@@ -64,16 +64,19 @@ class HooksPath:
     def read(self) -> str:
         """Return the text of the file. Raises SettingsError.
 
-        A missing file has the same meaning as an empty one, unless the file `must_exist`.
+        A missing file has the same meaning as an empty one, unless the file `must_exist` or a link
+        to it exists.
         """
         try:
             return self.path.read_bytes().decode("utf-8-sig")
         except FileNotFoundError:
-            if not self.must_exist:
+            is_link = self.path.is_symlink()
+            if not self.must_exist and not is_link:
                 return ""
+            wrong = f"the link {self.path}" if is_link else "HOOKS_FILE"
             problem = (
-                f"HOOKS_FILE: {self.path} does not exist; correct HOOKS_FILE, or create the file "
-                "(an empty file means that there are no hooks)"
+                f"{wrong}: {self.path.resolve()} does not exist; correct {wrong}, or create the "
+                "file (an empty file means that there are no hooks)"
             )
         except OSError as error:
             problem = f"hooks file: {self.path} cannot be read: {error.strerror}"

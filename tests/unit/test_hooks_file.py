@@ -46,10 +46,12 @@ def test_a_missing_file_is_an_error_unless_no_setting_names_it(tmp_path: Path) -
     assert hooks_file.load(path, spelling, must_exist=False) == ()
 
 
-def test_a_dangling_symlink_is_a_missing_file(tmp_path: Path) -> None:
-    (tmp_path / "hooks.toml").symlink_to(tmp_path / "gone.toml")
-    with pytest.raises(SettingsError, match="does not exist"):
-        hooks_file.load(tmp_path / "hooks.toml", spelling)
+@pytest.mark.parametrize("must_exist", [True, False])
+def test_a_link_to_a_missing_file_is_always_an_error(tmp_path: Path, must_exist: bool) -> None:
+    path, gone = tmp_path / "hooks.toml", tmp_path / "gone.toml"
+    path.symlink_to(gone)
+    with pytest.raises(SettingsError, match=f"the link {path}: {gone} does not exist; correct"):
+        hooks_file.load(path, spelling, must_exist=must_exist)
 
 
 @pytest.mark.parametrize("must_exist", [True, False])
