@@ -70,6 +70,7 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     """
     from receiver.delivery import hook_tests  # noqa: PLC0415 - slow, and `list` does without
     from receiver.observability import logs  # noqa: PLC0415
+    from receiver.stores.sql.endpoint_status import advice_after  # noqa: PLC0415
 
     entry = hook_entry(name)
     hook = hooks.build(entry, os.environ)
@@ -87,7 +88,8 @@ def test(ctx: click.Context, name: str, status: str | None, as_json: bool) -> No
     elif delivered:
         click.echo(f"{name} accepted the test event ({status}): {plain(answer)}")
     else:
-        complain([f"{name} failed: {plain(answer)}"])
+        advice = advice_after(answer)
+        complain([f"{name} failed: {plain(answer)}", *([f"{name}: {advice}"] if advice else [])])
     if ignored := tables.condition_of(entry.subscription):
         click.echo(f"Test events ignore the filters of the hook: {plain(ignored)}", err=True)
     ctx.exit(0 if delivered else REFUSED)

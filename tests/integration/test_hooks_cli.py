@@ -196,6 +196,14 @@ def test_a_failing_hook_exits_with_1_and_shows_the_response(slack: Site) -> None
     assert json.loads(run("test", "chat", "--json").stdout)["delivered"] is False
 
 
+def test_after_a_401_the_secret_is_to_be_checked(slack: Site) -> None:
+    slack.pages[PATH] = Page(b"wrong signature", 401)
+    assert run("test", "chat").stderr.splitlines() == [
+        "receiver: chat failed: Slack answered 401 wrong signature",
+        "receiver: chat: check that the endpoint uses the same secret as the hook",
+    ]
+
+
 def test_a_refused_address_is_one_message(
     tmp_path: Path, log_records: LogRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:

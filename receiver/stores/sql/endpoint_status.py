@@ -27,6 +27,12 @@ TEST_FAILED = "test failed"
 _UNAUTHORIZED = re.compile(r"\banswered 401\b")
 
 
+def advice_after(response: str) -> str:
+    """Return what to check after this response; empty if it does not suggest a cause."""
+    unauthorized = _UNAUTHORIZED.search(response)
+    return "check that the endpoint uses the same secret as the hook" if unauthorized else ""
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
     """An endpoint with its circuit breaker, its last attempts and its newest test event.
@@ -103,9 +109,7 @@ class EndpointStatus:
     @property
     def advice(self) -> str:
         """What to check after the last response; empty if it does not suggest a cause."""
-        if self.has_problem and _UNAUTHORIZED.search(self.last_response):
-            return "check that the endpoint uses the same secret as the hook"
-        return ""
+        return advice_after(self.last_response) if self.has_problem else ""
 
     def wait(self, when: Callable[[int], str]) -> str:
         """Return the limit that due deliveries are waiting for; empty if there is none.
