@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from receiver.clock import now_ms
 from receiver.deliveries import Attempt, State
@@ -126,6 +126,38 @@ def test_a_wrong_password_is_reported(visitor: Page, url: str) -> None:
     visitor.keyboard.press("Enter")
     expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
     visitor.get_by_role("button", name="Log out").click()
+    visitor.wait_for_url(f"{url}/dashboard/login")
+
+
+# Updates the page when a form is submitted, and requests `handled` when the update has ended.
+UPDATE_ON_SUBMIT = """() => {
+  const send = window.fetch;
+  window.fetch = async (...request) => {
+    const response = await send(...request);
+    setTimeout(() => send("/dashboard/handled"));
+    return response;
+  };
+  const update = () => document.dispatchEvent(new Event("visibilitychange"));
+  document.addEventListener("submit", update);
+}"""
+
+
+def test_an_update_after_the_logout_does_not_prevent_it(visitor: Page, url: str) -> None:
+    """Reloading the page would cancel the form's request while the server works on it."""
+    visitor.get_by_label("Password").fill(PASSWORD)
+    visitor.keyboard.press("Enter")
+    expect(visitor.get_by_role("heading", name="Overview")).to_be_visible()
+    held: list[Route] = []
+    visitor.route("**/dashboard/logout", lambda route: held.append(route))  # noqa: PLW0108
+    visitor.route("**/dashboard/", lambda route: route.fulfill(status=401))
+    visitor.evaluate(UPDATE_ON_SUBMIT)
+    with (
+        visitor.expect_request("**/dashboard/logout"),
+        visitor.expect_request("**/dashboard/handled"),
+    ):
+        visitor.get_by_role("button", name="Log out").click(no_wait_after=True)
+    visitor.context.cookies()  # the response comes after the events before it, such as the route's
+    held[0].continue_()
     visitor.wait_for_url(f"{url}/dashboard/login")
 
 

@@ -19,6 +19,7 @@
   let updatedAt = 0;
   let isUpdating = false;
   let isOutdated = false; // there was a signal during an update
+  let isLeaving = false; // a form was submitted, whose response a reload would discard
   let isOn = sessionStorage.getItem("live") !== "off";
 
   const schedule = (delay) => {
@@ -62,7 +63,10 @@
     const before = failures;
     try {
       const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
-      if (response.status === 401 || response.type === "opaqueredirect") return location.reload();
+      if (response.status === 401 || response.type === "opaqueredirect") {
+        if (!isLeaving) location.reload();
+        return;
+      }
       if (response.status === 200) {
         const text = await response.text();
         if (isOn) show(new DOMParser().parseFromString(text, "text/html"));
@@ -198,6 +202,12 @@
   document.addEventListener("visibilitychange", () => {
     listen();
     schedule(0);
+  });
+  document.addEventListener("submit", () => {
+    isLeaving = true;
+  });
+  addEventListener("pageshow", () => {
+    isLeaving = false; // also if the browser returns to this page
   });
   addEventListener("pagehide", () => stream && stream.close());
   showSwitch();
