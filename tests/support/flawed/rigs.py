@@ -35,7 +35,7 @@ UNBUFFERED = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
 
 
 class Told:
-    """The server that the hook calls. It may run a function before it responds about a task."""
+    """The server that the hook calls. It may run a function of the task before it responds."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []  # event id, body
